@@ -1,0 +1,110 @@
+"""Prompts to what the network is conditioned on at each model call: editing schedules, AND, several pictures."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.families.base import Cond, Family
+from pipeline.options import Options
+from pipeline.prompt_parser import at_step, parse_schedule, split_and
+
+Schedule = list[tuple[int, Cond]]
+"""(end_step, a Cond of one row), as prompt_parser.parse_schedule gives the texts."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One text of a prompt that AND joins."""
+
+    schedule: Schedule
+    weight: float
+
+
+Parts = list[Part]
+"""What one picture is conditioned on."""
+
+
+class CondCache:
+    """The last few encoded prompts. Owned by the engine; a key holds everything that the encoding depends on."""
+
+    def __init__(self, size: int = 32):
+        self._size = size
+        self._entries: OrderedDict[tuple, Schedule] = OrderedDict()
+
+    def get(self, key: tuple, make) -> Schedule:
+        if key not in self._entries:
+            self._entries[key] = make()
+            if len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+
+@dataclass(frozen=True)
+class PromptEncoder:
+    """Encodes prompts for one job: `calls` model calls, with `options`."""
+
+    family: Family
+    options: Options
+    calls: int
+    cache: CondCache
+
+    def positive(self, prompts: list[str]) -> list[Parts]:
+        """One list of parts per prompt."""
+        return [[Part(self._schedule(text), weight) for text, weight in split_and(prompt)] for prompt in prompts]
+
+    def negative(self, prompts: list[str]) -> list[Schedule]:
+        """One schedule per prompt; AND is an ordinary word here."""
+        return [self._schedule(prompt) for prompt in prompts]
+
+    def empty(self) -> Cond:
+        """The empty prompt, one row."""
+        return self._schedule("")[0][1]
+
+    def _schedule(self, text: str) -> Schedule:
+        settings = {"emphasis": self.options.emphasis, "clip_skip": self.options.CLIP_stop_at_last_layers,
+                    "comma_backtrack": self.options.comma_padding_backtrack}
+        steps = parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)
+
+        def encode() -> Schedule:
+            conds = self.family.encode_prompts([variant for _, variant in steps], **settings)
+            return [(end, conds[row:row + 1]) for row, (end, _) in enumerate(steps)]
+
+        return self.cache.get((self.family.info, self.family.placement, tuple(steps), *settings.values()), encode)
+
+
+def positive_at(parts: list[Parts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:
+    """The parts of all pictures at a model call: their Cond, and per picture the (row, weight) that make it up."""
+    rows, members = [], []
+    for picture in parts:
+        members.append([(len(rows) + offset, part.weight) for offset, part in enumerate(picture)])
+        rows += [at_step(part.schedule, call)[1] for part in picture]
+    return stack(rows), members
+
+
+def negative_at(schedules: list[Schedule], call: int) -> Cond:
+    """The negative prompts of all pictures at a model call."""
+    return stack([at_step(schedule, call)[1] for schedule in schedules])
+
+
+def stack(conds: list[Cond]) -> Cond:
+    """One Cond of all rows; shorter ones are padded by repeating their last token."""
+    longest = max(cond.crossattn.shape[1] for cond in conds)
+    return Cond.cat([Cond(repeat_last(cond.crossattn, longest), cond.vector) for cond in conds])
+
+
+def repeat_last(tokens: Tensor, length: int) -> Tensor:
+    """(n, T, width) → (n, length, width) for a length of at least T."""
+    missing = length - tokens.shape[1]
+    return torch.hstack([tokens, tokens[:, -1:].repeat(1, missing, 1)]) if missing else tokens
+
+
+def pad_with_empty(cond: Cond, length: int, empty: Cond) -> Cond:
+    """`cond` with empty prompts appended until it has `length` tokens."""
+    missing = length - cond.crossattn.shape[1]
+    if missing <= 0:
+        return cond
+    padding = empty.crossattn.repeat(len(cond), missing // empty.crossattn.shape[1], 1)
+    return Cond(torch.hstack([cond.crossattn, padding]), cond.vector)

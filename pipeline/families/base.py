@@ -1,0 +1,175 @@
+"""What a model family is: small records and one protocol. No network library is imported here but torch."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LatentFormat:
+    """How a family's latents relate to pixels."""
+
+    channels: int = 4
+    downscale: int = 8
+    """Pixels per latent cell, in each direction."""
+    scale: float = 0.18215
+    """Model-scale latents are the autoencoder's latents times this."""
+    rgb_factors: tuple[tuple[float, float, float], ...] = ()
+    """One row per channel: a model-scale latent times this is roughly RGB in [-1, 1]."""
+    rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Cond:
+    """What the network is conditioned on, for a batch of B prompts."""
+
+    crossattn: Tensor
+    """(B, T, width) token features; T is a multiple of 77."""
+    vector: Tensor | None = None
+    """(B, width) pooled features, for the families that use them."""
+
+    def __len__(self) -> int:
+        return self.crossattn.shape[0]
+
+    def __getitem__(self, index: slice) -> "Cond":
+        return Cond(self.crossattn[index], None if self.vector is None else self.vector[index])
+
+    @staticmethod
+    def cat(conds: list["Cond"]) -> "Cond":
+        vectors = [c.vector for c in conds]
+        return Cond(torch.cat([c.crossattn for c in conds]),
+                    None if vectors[0] is None else torch.cat(vectors))
+
+
+class Prediction(Protocol):
+    """What the network's output means. `sigmas` ascend, float32, one per training timestep."""
+
+    sigmas: Tensor
+    alphas_cumprod: Tensor
+
+    def sigma_to_t(self, sigma: Tensor) -> Tensor: ...
+    def t_to_sigma(self, t: Tensor) -> Tensor: ...
+    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor: ...
+    def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor: ...
+    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor: ...
+
+
+def append_dims(x: Tensor, like: Tensor) -> Tensor:
+    """`x` of shape (B,) with trailing axes of length 1, so that it broadcasts over `like`."""
+    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))
+
+
+class DiscreteSchedule:
+    """The noise levels of a network trained on discrete timesteps, and the way between sigma and t.
+
+    alphas_cumprod: (1000,) float32 on the CPU. Between two timesteps log sigma is linear, so sigma_to_t gives a
+    fractional t, as in k-diffusion's DiscreteSchedule.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor):
+        self.alphas_cumprod = alphas_cumprod
+        self.sigmas = ((1 - alphas_cumprod) / alphas_cumprod) ** 0.5
+        self.log_sigmas = self.sigmas.log()
+
+    def sigma_to_t(self, sigma: Tensor) -> Tensor:
+        log_sigma = sigma.log()
+        log_sigmas = self.log_sigmas.to(log_sigma)
+        distance = log_sigma - log_sigmas[:, None]
+        low = distance.ge(0).cumsum(dim=0).argmax(dim=0).clamp(max=len(log_sigmas) - 2)
+        below, above = log_sigmas[low], log_sigmas[low + 1]
+        w = ((below - log_sigma) / (below - above)).clamp(0, 1)
+        return ((1 - w) * low + w * (low + 1)).view(sigma.shape)
+
+    def t_to_sigma(self, t: Tensor) -> Tensor:
+        log_sigmas = self.log_sigmas.to(t.device)
+        t = t.float()
+        low, high, w = t.floor().long(), t.ceil().long(), t.frac()
+        return ((1 - w) * log_sigmas[low] + w * log_sigmas[high]).exp()
+
+    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x * append_dims(1 / (sigma**2 + 1) ** 0.5, x)
+
+
+class Eps(DiscreteSchedule):
+    """The network predicts the noise (Ho et al., 2020)."""
+
+    def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        return x - append_dims(sigma, x) * output
+
+    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return output
+
+
+class V(DiscreteSchedule):
+    """The network predicts velocity (Salimans and Ho, 2022)."""
+
+    def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        sigma = append_dims(sigma, x)
+        return output * (-sigma / (sigma**2 + 1) ** 0.5) + x * (1 / (sigma**2 + 1))
+
+    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        alpha = append_dims(self.alphas_cumprod.to(x.device)[t.long()].to(x.dtype), x)
+        return alpha**0.5 * output + (1 - alpha) ** 0.5 * x
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model lives and in which precision it computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    """Text encoder and UNet. Latents, noise and solver arithmetic stay float32 whatever this is."""
+    vae_dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What infotext and menus say of a loaded checkpoint."""
+
+    name: str
+    """File stem or folder name."""
+    path: str
+    hash: str | None = None
+    """The first 10 hex digits of the weights' SHA-256."""
+    native_size: int = 512
+    """Width and height, in pixels, that the network was trained on."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} [{self.hash}]" if self.hash else self.name
+
+
+class Family(Protocol):
+    """A loaded checkpoint. Latents are float32 and at model scale everywhere outside encode and decode."""
+
+    name: str
+    info: ModelInfo
+    placement: Placement
+    latent_format: LatentFormat
+    prediction: Prediction
+    takes_image_conditioning: bool
+    """Whether image_conditioning() is more than zeros."""
+
+    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int) -> Cond:
+        """Texts in A1111's attention grammar → one Cond with len(texts) rows, all with the same number of chunks."""
+
+    def count_tokens(self, text: str, *, comma_backtrack: int) -> tuple[int, int]:
+        """(tokens used, tokens that fit in the chunks they need)."""
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] → (B, C, H/8, W/8): the mean of the posterior, at model scale."""
+
+    def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
+        """What an inpainting network sees besides the latent.
+
+        pixels (B, 3, H, W) in [-1, 1]; mask (1, 1, H, W), 1 = regenerate, or None for all of it.
+        Returns (B, 5, 1, 1) zeros unless the network takes image conditioning.
+        """
+
+    def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
+        """The network's raw output for scaled input x (B, C, h, w) at timesteps t (B,), fractional allowed."""
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, 3, H, W) in [-1, 1], float32."""

@@ -1,0 +1,48 @@
+"""Which device and precision a model runs in: chosen once, passed in, never looked up."""
+
+import torch
+
+from pipeline.errors import InvalidRequest, UnknownName
+from pipeline.families.base import Placement
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose(device: str = "auto", precision: str = "auto") -> Placement:
+    """The placement for `device` ("auto", "cpu", "cuda", "cuda:1", "mps") and `precision` ("auto" or a PRECISIONS name).
+
+    Automatic precision is the fastest good one: bfloat16 on CUDA cards and CPUs that compute in it, float16 on older
+    cards and on Apple's, else float32. Raises InvalidRequest for a device that is not there.
+    """
+    if precision not in ("auto", *PRECISIONS):
+        raise UnknownName("precision", "precision", precision, ("auto", *PRECISIONS))
+    where = find_device(device)
+    dtype = fastest_dtype(where) if precision == "auto" else PRECISIONS[precision]
+    return Placement(where, dtype, vae_dtype(where, dtype))
+
+
+def find_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidRequest("device", f'device "{name}" cannot be used on this machine; '
+                                       "valid: auto, cpu, cuda, cuda:N, mps where present") from error
+    return device
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    computes_bf16 = torch.cpu.get_capabilities()
+    fast = computes_bf16.get("amx_bf16") or computes_bf16.get("avx512_bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
+def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The autoencoder's precision: SD autoencoders overflow float16, so they get float32 there."""
+    return torch.float32 if dtype == torch.float16 else dtype

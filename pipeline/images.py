@@ -1,0 +1,164 @@
+"""Pictures as A1111 handles them: resizing, flattening, overlays, colour correction, PIL to tensor and back."""
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from pipeline.geometry import Size
+
+LANCZOS = Image.Resampling.LANCZOS
+
+
+def resize_image(mode: int, image: Image.Image, width: int, height: int) -> Image.Image:
+    """`image` at width x height. Modes: 0 stretch, 1 crop the excess, anything else fit inside and fill the rest.
+
+    Mode 0 keeps the image's PIL mode; the others give RGB, also of an L mask.
+    """
+    if mode == 0:
+        return image.resize((width, height), resample=LANCZOS)
+    ratio, source_ratio = width / height, image.width / image.height
+    if mode == 1:
+        inner_width = width if ratio > source_ratio else image.width * height // image.height
+        inner_height = height if ratio <= source_ratio else image.height * width // image.width
+    else:
+        inner_width = width if ratio < source_ratio else image.width * height // image.height
+        inner_height = height if ratio >= source_ratio else image.height * width // image.width
+    inner = image.resize((max(inner_width, 1), max(inner_height, 1)), resample=LANCZOS)
+    canvas = Image.new("RGB", (width, height))
+    canvas.paste(inner, box=(width // 2 - inner_width // 2, height // 2 - inner_height // 2))
+    if mode != 1 and ratio != source_ratio:
+        fill_bands(canvas, inner.convert("RGB"), vertical=ratio < source_ratio)
+    return canvas
+
+
+def fill_bands(canvas: Image.Image, inner: Image.Image, *, vertical: bool) -> None:
+    """Fill what a centred `inner` leaves free of `canvas` above and below, or left and right, in place."""
+    pixels = np.asarray(inner).astype(np.float64)  # (h, w, 3)
+    lines = pixels if vertical else pixels.swapaxes(0, 1)
+    depth, extent = (canvas.height, inner.height) if vertical else (canvas.width, inner.width)
+    thickness = depth // 2 - extent // 2
+    if thickness <= 0:
+        return
+    second = min(1, len(lines) - 1)
+    for edge, inside, start in ((lines[0], lines[second], 0), (lines[-1], lines[-1 - second], thickness + extent)):
+        band = np.tile(beyond_edge(edge, inside), (thickness, 1, 1))
+        if vertical:
+            canvas.paste(Image.fromarray(band), (0, start))
+        else:
+            canvas.paste(Image.fromarray(band.swapaxes(0, 1).copy()), (start, 0))
+
+
+def beyond_edge(edge: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The line of pixels, (n, 3) uint8, that continues a picture beyond its `edge` line."""
+    # A1111: not the edge repeated, but what bicubic resampling of a box without thickness at the edge gives
+    return np.clip(np.floor(1.125 * edge - 0.125 * inside + 0.5), 0, 255).astype(np.uint8)
+
+
+def flatten(image: Image.Image, background: str) -> Image.Image:
+    """`image` as RGB, its transparent parts over the colour `background` ("#rrggbb")."""
+    if image.mode == "RGBA":
+        canvas = Image.new("RGBA", image.size, background)
+        canvas.paste(image, mask=image)
+        image = canvas
+    return image.convert("RGB")
+
+
+def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """`image` as premultiplied RGBa, opaque where `mask` is 0 and clear where it is 255."""
+    canvas = Image.new("RGBa", image.size)
+    canvas.paste(image.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(mask.convert("L")))
+    return canvas
+
+
+def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None,
+                  overlay: Image.Image | None) -> tuple[Image.Image, Image.Image]:
+    """(`image` under the RGBA `overlay`, `image` before that): where the overlay is opaque, its pixels are kept exactly.
+
+    paste_to (x, y, w, h) is where an only-masked result belongs in the overlay's picture.
+    """
+    if overlay is None:
+        return image, image.copy()
+    if paste_to is not None:
+        image = uncrop(image, Size(*overlay.size), paste_to)
+    before = image.copy()
+    image = image.convert("RGBA")
+    image.alpha_composite(overlay)
+    return image.convert("RGB"), before
+
+
+def uncrop(image: Image.Image, size: Size, paste_to: tuple[int, int, int, int]) -> Image.Image:
+    """A clear RGBA canvas of `size` with `image` at paste_to (x, y, w, h)."""
+    x, y, w, h = paste_to
+    canvas = Image.new("RGBA", size)
+    canvas.paste(resize_image(1, image, w, h), (x, y))
+    return canvas
+
+
+# --- colour correction ---------------------------------------------------------------------------------------------
+
+def color_target(image: Image.Image) -> np.ndarray:
+    """What apply_color_correction matches: the picture in uint8 LAB, (H, W, 3)."""
+    return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2LAB)
+
+
+def apply_color_correction(target: np.ndarray, image: Image.Image) -> Image.Image:
+    """`image` with the LAB histograms of `target` and its own luminosity."""
+    lab = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2LAB)
+    matched = np.stack([match_histogram(lab[..., c], target[..., c]) for c in range(3)], axis=-1)
+    return blend_luminosity(cv2.cvtColor(matched, cv2.COLOR_LAB2RGB), np.asarray(image.convert("RGB")))
+
+
+def match_histogram(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """uint8 `source` with the cumulative histogram of `target`, truncated to uint8."""
+    counts = np.bincount(source.ravel(), minlength=256)
+    target_values, target_counts = np.unique(target.ravel(), return_counts=True)
+    quantiles = np.cumsum(counts) / source.size
+    mapped = np.interp(quantiles, np.cumsum(target_counts) / target.size, target_values)
+    return mapped[source].astype(np.uint8)
+
+
+def blend_luminosity(color: np.ndarray, light: np.ndarray) -> Image.Image:
+    """The hue and saturation of `color` with the luminosity of `light`; uint8 (H, W, 3). W3C compositing, SetLum."""
+    color, light = color / 255.0, light / 255.0
+    shifted = color + (luminosity(light) - luminosity(color))
+    lum = luminosity(shifted)
+    lowest, highest = shifted.min(axis=-1, keepdims=True), shifted.max(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        raised = np.where(lowest < 0, lum + (shifted - lum) * lum / (lum - lowest), shifted)
+        clipped = np.where(highest > 1, lum + (raised - lum) * (1 - lum) / (highest - lum), raised)
+    return Image.fromarray((np.clip(clipped, 0, 1) * 255.0).astype(np.uint8))
+
+
+def luminosity(rgb: np.ndarray) -> np.ndarray:
+    red, green, blue = np.moveaxis(rgb, -1, 0)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[..., None]
+
+
+# --- tensors -------------------------------------------------------------------------------------------------------
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as (3, H, W) float32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.asarray(image).astype(np.float32) / 255.0)
+    return pixels.permute(2, 0, 1) * 2.0 - 1.0
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """(3, H, W) in [-1, 1] as an RGB image. A1111: truncated, not rounded."""
+    unit = ((pixels.float() + 1.0) / 2.0).clamp(0.0, 1.0)
+    return Image.fromarray((unit * 255.0).permute(1, 2, 0).cpu().numpy().astype(np.uint8))
+
+
+def image_grid(images: list[Image.Image], rows: int | None = None) -> Image.Image:
+    """All images on one white sheet, row by row; smaller ones centred in cells of the largest size."""
+    rows = min(rows or max(round(math.sqrt(len(images))), 1), len(images))
+    columns = math.ceil(len(images) / rows)
+    width, height = max(i.width for i in images), max(i.height for i in images)
+    sheet = Image.new("RGB", (columns * width, rows * height), "#ffffff")
+    for index, image in enumerate(images):
+        x, y = index % columns * width, index // columns * height
+        sheet.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))
+    return sheet

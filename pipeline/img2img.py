@@ -1,0 +1,57 @@
+"""The modes of the page: each turns what its tab holds into processing objects and streams their events."""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from PIL import Image
+
+from pipeline.engine import Engine, Event
+from pipeline.errors import InvalidRequest
+from pipeline.images import resize_image
+from pipeline.masking import create_binary_mask
+from pipeline.processing import StableDiffusionProcessingImg2Img
+
+
+class Mode(Enum):
+    IMG2IMG = "img2img"
+    """The whole picture."""
+    INPAINT = "inpaint"
+    """Where a mask was painted in the browser."""
+    INPAINT_UPLOAD = "inpaint_upload"
+    """Where an uploaded mask is white."""
+
+
+Source = tuple[Image.Image | None, Image.Image | None]
+"""A picture and its mask, as far as the person has given them."""
+
+
+def img2img(engine: Engine, mode: Mode, source: Source, *, job_id: str | None = None,
+            heartbeat: float | None = None, **settings: Any) -> Iterator[Event]:
+    """Dispatch on the mode, build the processing object, and stream its events.
+
+    `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one is a TypeError. Raises InvalidRequest,
+    before anything is queued.
+    """
+    image, mask = check_source(mode, source, inverted=bool(settings.get("inpainting_mask_invert")))
+    p = StableDiffusionProcessingImg2Img(init_images=[image], mask=mask, force_task_id=job_id,
+                                         **{"options": engine.options} | settings)
+    return engine.submit([p], job_id).events(heartbeat)
+
+
+def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:
+    """The picture and the mask that a mode works with. Raises InvalidRequest where one is missing."""
+    image, mask = source
+    if image is None:
+        raise InvalidRequest("init_images", "No picture is given; drop one in, or take one of the samples.")
+    if mode is Mode.IMG2IMG:
+        return image, None
+    if mask is None and mode is Mode.INPAINT_UPLOAD:
+        raise InvalidRequest("mask", "No mask is given; add a black and white picture, white where it should change.")
+    if mask is None or (not inverted and create_binary_mask(mask).getbbox() is None):
+        raise InvalidRequest("mask", "The mask is blank; " + (
+            "paint over what should change." if mode is Mode.INPAINT else "it must be white where the picture should change."))
+    if mode is Mode.INPAINT_UPLOAD and mask.size != image.size:
+        # a mask of another size says where on the picture, not where on the pixels
+        mask = resize_image(0, mask, *image.size)
+    return image, mask

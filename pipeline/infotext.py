@@ -1,0 +1,245 @@
+"""The text that says how a picture was made: written, read back, and carried in picture files, as A1111 does."""
+
+import json
+import re
+from collections.abc import Mapping
+
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+from PIL.PngImagePlugin import PngInfo
+
+from pipeline.errors import InvalidRequest
+from pipeline.prompt_parser import parse_attention
+
+NEGATIVE_PROMPT = "Negative prompt:"
+
+
+# writing
+
+
+def quote(value: object) -> str:
+    """The value as it is printed; as a JSON string where a comma, colon or line break would end it early."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
+
+
+def parameters_line(params: Mapping[str, object]) -> str:
+    """The last line, as in "Steps: 20, Sampler: Euler": without the Nones; a key equal to its value stands alone."""
+    return ", ".join(
+        key if key == value else f"{key}: {quote(value)}" for key, value in params.items() if value is not None
+    )
+
+
+def infotext(prompt: str, negative_prompt: str, params: Mapping[str, object]) -> str:
+    """The whole text: prompt, negative prompt if there is one, parameters."""
+    negative = f"\n{NEGATIVE_PROMPT} {negative_prompt}" if negative_prompt else ""
+    return f"{prompt}{negative}\n{parameters_line(params)}".strip()
+
+
+def ordered(core: Mapping[str, object], extra: Mapping[str, object], tail: Mapping[str, object]) -> dict[str, object]:
+    """The parameters in A1111's order. A repeated key keeps its first place and takes its last value."""
+    return {**core, **extra, **tail}
+
+
+# reading
+
+_PARAMETER = re.compile(r'(?P<key>\w[\w \-/]++)(?P<colon>:\s*+(?P<value>"(?:\\.|[^\\"])++"(?=,|$)|[^,]*))?')
+_SIZE = re.compile(r"(\d+)x(\d+)")
+
+DEFAULTS = {
+    "Clip skip": "1",
+    "Mask mode": "Inpaint masked",
+    "Masked content": "original",
+    "Inpaint area": "Whole picture",
+    "Masked area padding": "32",
+    "RNG": "GPU",
+    "Schedule type": "Automatic",
+    "Schedule max sigma": "0",
+    "Schedule min sigma": "0",
+    "Schedule rho": "0",
+    "VAE Encoder": "Full",
+    "VAE Decoder": "Full",
+    "FP8 weight": "Disable",
+    "Refiner switch by sampling steps": "False",
+    "Hires resize-1": "0",
+    "Hires resize-2": "0",
+    "Hires sampler": "Use same sampler",
+    "Hires schedule type": "Use same scheduler",
+    "Hires checkpoint": "Use same checkpoint",
+    "Hires prompt": "",
+    "Hires negative prompt": "",
+}
+_OLD_HIRES_KEYS = {"First pass size-1", "First pass size-2", "Size-1", "Size-2"}
+
+
+def split(text: str) -> tuple[str, str, dict[str, str]]:
+    """Prompt, negative prompt and the parameters as written: `infotext(*split(text))` is the text again.
+
+    Lost are spaces around the lines, and keys that stand alone. The last line holds parameters if it has three of
+    them; otherwise it belongs to the prompt.
+    """
+    *lines, last = text.strip().split("\n")
+    params = _parameters(last)
+    if len(params) < 3:
+        lines.append(last)
+        params = []
+    prompt: list[str] = []
+    negative_prompt: list[str] = []
+    here = prompt
+    for line in map(str.strip, lines):
+        if line.startswith(NEGATIVE_PROMPT):
+            here, line = negative_prompt, line.removeprefix(NEGATIVE_PROMPT).strip()
+        here.append(line)
+    return "\n".join(prompt), "\n".join(negative_prompt), dict(params)
+
+
+def _parameters(line: str) -> list[tuple[str, str]]:
+    # The colon is optional so that text which is no key is passed over in one go, not tried again at each letter.
+    found = (match for match in _PARAMETER.finditer(line) if match["colon"])
+    return [(match["key"], _unquoted(match["value"])) for match in found]
+
+
+def _unquoted(value: str) -> str:
+    if not (value.startswith('"') and value.endswith('"')):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def parse(text: str) -> dict[str, str]:
+    """The parameters a text stands for, with A1111's keys and its defaults for those left out.
+
+    "Prompt" and "Negative prompt" are always there. A value like 512x768 becomes two: "Size-1", "Size-2".
+    """
+    prompt, negative_prompt, written = split(text)
+    params: dict[str, str] = {}
+    for key, value in written.items():
+        size = _SIZE.fullmatch(value)
+        params |= {f"{key}-1": size[1], f"{key}-2": size[2]} if size else {key: value}
+    params |= {"Prompt": prompt, "Negative prompt": negative_prompt}
+
+    if "Hypernet" in params:
+        params["Prompt"] += f"<hypernet:{params['Hypernet']}:{params.get('Hypernet strength', '1.0')}>"
+    if _OLD_HIRES_KEYS <= params.keys():
+        params |= _hires_resize(params)
+    if "Emphasis" not in params and (_has_weights(prompt) or _has_weights(negative_prompt)):
+        params["Emphasis"] = "Original"
+    return {**DEFAULTS, **params}
+
+
+def _has_weights(prompt: str) -> bool:
+    try:
+        return any(weight != 1 and piece != "BREAK" for piece, weight in parse_attention(prompt))
+    except InvalidRequest:  # another program's prompt need not be one of ours to be read
+        return True
+
+
+def _hires_resize(params: Mapping[str, str]) -> dict[str, str]:
+    """What the old key "First pass size" says in today's keys: Size is the first pass, the resize the result."""
+    width, height = params["First pass size-1"], params["First pass size-2"]
+    if "0" in (width, height):  # chosen by A1111, and not written down
+        return {}
+    return {
+        "Size-1": width, "Size-2": height, "Hires resize-1": params["Size-1"], "Hires resize-2": params["Size-2"],
+    }
+
+
+_VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:-(RC|\d{1,9})(?:-.+)?)?", re.IGNORECASE)
+
+
+def apply_backcompat(params: Mapping[str, str]) -> dict[str, str]:
+    """The parameters with the settings that bring back what A1111 did at their "Version".
+
+    `params` are those of `parse`. Unchanged when the version is missing or not one of A1111's.
+    """
+    version = _VERSION.fullmatch(params.get("Version", ""))
+    if not version:
+        return dict(params)
+    *release, commits = version.groups(default="0")
+    at = (*map(int, release), -1 if commits.upper() == "RC" else int(commits))
+    changed = {
+        "Old prompt editing timelines": at < (1, 6, 0, 0) and "[" in params.get("Prompt", ""),
+        "Pad conds v0": at < (1, 6, 0, 0) and params.get("Sampler") in ("DDIM", "PLMS"),
+        "Downcast alphas_cumprod": at < (1, 7, 0, 225),
+        "Refiner switch by sampling steps": at < (1, 8, 0, 0) and "Refiner" in params,
+    }
+    return {**params, **{key: "True" for key, applies in changed.items() if applies}}
+
+
+# in picture files
+
+_NOT_METADATA = {
+    "jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "exif", "loop", "background", "timestamp", "duration",
+    "progressive", "progression", "icc_profile", "chromaticity", "photoshop",
+}
+_USER_COMMENT_CODECS = {b"ASCII\0\0\0": "ascii", b"JIS\0\0\0\0\0": "shift_jis", b"UNICODE\0": "utf_16_be"}
+_NOVELAI_SAMPLERS = {
+    "k_euler": "Euler", "k_lms": "LMS", "k_heun": "Heun", "k_dpm_2": "DPM2", "k_dpm_fast": "DPM fast",
+    "k_dpmpp_2m": "DPM++ 2M", "k_dpmpp_sde": "DPM++ SDE", "k_dpmpp_2m_sde": "DPM++ 2M SDE",
+    "ddim": "DDIM", "plms": "PLMS",
+}  # the others, and what A1111 has no name for, are read as Euler a
+
+
+def png_info(text: str, other: Mapping[object, object] | None = None) -> PngInfo:
+    """PNG text chunks: the infotext as "parameters", and whatever in `other` is text by a textual name."""
+    chunks = PngInfo()
+    for key, value in {**(other or {}), "parameters": text}.items():
+        if isinstance(key, str) and isinstance(value, str):
+            chunks.add_text(key, value)
+    return chunks
+
+
+def exif_bytes(text: str) -> bytes:
+    """EXIF for JPEG, WebP and AVIF with the infotext as UserComment, in the Unicode form piexif writes.
+
+    JPEG holds about 32,000 characters; Pillow raises ValueError when more are saved.
+    """
+    exif = Image.Exif()
+    exif.get_ifd(IFD.Exif)[Base.UserComment] = b"UNICODE\0" + text.encode("utf_16_be")
+    return exif.tobytes()
+
+
+def read_from_image(image: Image.Image) -> tuple[str | None, dict]:
+    """The infotext that a picture carries, or None, and its other metadata as Pillow gives them.
+
+    From the EXIF UserComment, a GIF's comment, PNG text, or rebuilt from what NovelAI writes.
+    """
+    items = dict(image.info)
+    text = items.pop("parameters", None)
+    if "exif" in items:
+        text = _user_comment(image) or text
+    elif "comment" in items:
+        comment = items["comment"]
+        text = comment.decode("utf8", "ignore") if isinstance(comment, bytes) else comment
+    if items.get("Software") == "NovelAI":
+        text = _novelai_text(items, image.size) or text
+    return text, {key: value for key, value in items.items() if key not in _NOT_METADATA}
+
+
+def _user_comment(image: Image.Image) -> str:
+    comment = image.getexif().get_ifd(IFD.Exif).get(Base.UserComment)
+    if not isinstance(comment, bytes):
+        return comment if isinstance(comment, str) else ""
+    try:
+        return comment[8:].decode(_USER_COMMENT_CODECS[comment[:8]])
+    except (KeyError, UnicodeDecodeError):
+        return comment.decode("utf8", "ignore")
+
+
+def _novelai_text(items: Mapping[str, str], size: tuple[int, int]) -> str | None:
+    try:
+        made = json.loads(items["Comment"])
+        params = {
+            "Steps": made["steps"],
+            "Sampler": _NOVELAI_SAMPLERS.get(made["sampler"], "Euler a"),
+            "CFG scale": made["scale"],
+            "Seed": made["seed"],
+            "Size": f"{size[0]}x{size[1]}",
+            "Clip skip": "2",
+            "ENSD": "31337",
+        }
+        return infotext(items["Description"], made["uc"], params)
+    except (KeyError, TypeError, ValueError, RecursionError):  # signed NovelAI, but not in its form
+        return None

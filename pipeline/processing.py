@@ -1,0 +1,531 @@
+"""One img2img or inpaint request, from its fields to finished pictures.
+
+The class holds the request and its working state under A1111's names; its methods narrate, and the functions that do
+the work are in masking, images, conditioning, samplers and the families.
+"""
+
+from dataclasses import KW_ONLY, InitVar, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline import __version__
+from pipeline.conditioning import CondCache, PromptEncoder
+from pipeline.errors import InvalidRequest, ModelError
+from pipeline.families.base import Family
+from pipeline.geometry import Box, Size
+from pipeline.hooks import HookList, Hooks, MaskBlendArgs
+from pipeline.images import (apply_color_correction, apply_overlay, color_target, cut_out, flatten, image_grid,
+                             resize_image, to_image, to_tensor)
+from pipeline.infotext import infotext, ordered
+from pipeline.masking import MaskPlan, create_binary_mask, fill, latent_masks, plan_mask
+from pipeline.options import Options, number
+from pipeline.progress import Progress
+from pipeline.prompt_parser import extract_networks, strip_comments
+from pipeline.rng import ImageRNG, fixed_seed
+from pipeline.samplers import SAMPLERS, create_sampler, resolve_names, schedule_label
+from pipeline.samplers.sampler import Sampler
+from pipeline.saving import save_image
+
+FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
+"""What infotext calls the masked content; 1, the original, is not mentioned."""
+
+MAX_PROMPT = 100_000
+"""Characters."""
+
+WHOLE_NUMBERS = {  # field: lowest, highest
+    "steps": (1, 1000), "width": (8, 8192), "height": (8, 8192), "batch_size": (1, 64), "n_iter": (1, 1000),
+    "resize_mode": (0, 3), "inpainting_fill": (0, 3), "inpaint_full_res_padding": (0, 8192),
+    "inpainting_mask_invert": (0, 1), "mask_blur_x": (0, 256), "mask_blur_y": (0, 256),
+    "seed": (-(2**63), 2**64 - 1), "subseed": (-(2**63), 2**64 - 1),
+    "seed_resize_from_h": (-1, 8192), "seed_resize_from_w": (-1, 8192),
+}
+NUMBERS = {
+    "denoising_strength": (0, 1), "cfg_scale": (-100, 1000), "subseed_strength": (0, 1), "eta": (0, 1),
+    "s_churn": (0, 1000), "s_tmin": (0, 1000), "s_tmax": (0, None), "s_noise": (0, 10), "s_min_uncond": (0, 1000),
+    "initial_noise_multiplier": (0, 10),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source picture, ready to be encoded."""
+
+    pixels: Tensor
+    """(3, H, W) in [-1, 1]."""
+    overlay: Image.Image | None = None
+    """The unmasked part of the picture as RGBA, to be put back over the result."""
+    mask_for_overlay: Image.Image | None = None
+    """The plan's, at the picture's size."""
+    color_target: np.ndarray | None = None
+
+
+@dataclass
+class Processed:
+    """What a job gave."""
+
+    images: list[Image.Image]
+    """Each with its infotext in info["parameters"]; a grid comes first, a mask right behind its picture."""
+    infotexts: list[str]
+    """One per image."""
+    paths: list[str | None]
+    """The file of each image, None where it was not saved."""
+    index_of_first_image: int
+    """1 behind a grid, else 0."""
+    all_prompts: list[str]
+    all_negative_prompts: list[str]
+    all_seeds: list[int]
+    all_subseeds: list[int]
+    comments: list[str]
+    """Sentences for the person who asked: what was done otherwise than asked, and why."""
+    interrupted: bool = False
+
+    @property
+    def seed(self) -> int:
+        return self.all_seeds[0]
+
+    @property
+    def info(self) -> str:
+        return self.infotexts[0]
+
+
+@dataclass(repr=False)
+class StableDiffusionProcessingImg2Img:
+    """One img2img or inpaint request and, once process_images() or init() has run, its working state.
+
+    Fields up to `force_task_id` are the request: plain data, picklable, never written by the pipeline. The groups
+    below are working state; each says who sets it. Names, defaults and meanings follow A1111. Raises InvalidRequest
+    for values out of range.
+    """
+
+    sd_model: Family | None = None
+    """The model to use; None: the engine's."""
+    _: KW_ONLY
+    outpath_samples: str | None = None
+    """Folder that pictures are saved in, one subfolder a day; None: nothing is saved."""
+    outpath_grids: str | None = None
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = -1
+    """-1: a random one."""
+    subseed: int = -1
+    subseed_strength: float = 0.0
+    """From the seed's noise (0) to the subseed's (1)."""
+    seed_resize_from_h: int = -1
+    seed_resize_from_w: int = -1
+    seed_enable_extras: bool = True
+    """False: the four fields above do nothing."""
+    sampler_name: str | None = None
+    scheduler: str | None = None
+    batch_size: int = 1
+    n_iter: int = 1
+    """How many batches, one after the other."""
+    steps: int = 50
+    cfg_scale: float = 7.0
+    width: int = 512
+    """Pixels; the result is rounded down to a multiple of 8, as are heights."""
+    height: int = 512
+    eta: float | None = None
+    s_min_uncond: float | None = None
+    s_churn: float | None = None
+    s_tmax: float | None = None
+    s_tmin: float | None = None
+    s_noise: float | None = None
+    do_not_save_samples: bool = False
+    do_not_save_grid: bool = False
+    options: Options = Options()
+    override_settings: dict[str, Any] = field(default_factory=dict)
+    """Options that are different for this request."""
+    init_images: list[Image.Image] = field(default_factory=list)
+    resize_mode: int = 0
+    """0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale)."""
+    denoising_strength: float = 0.75
+    """Share of the schedule to redo, 0 to 1. Even 0 runs one step; even 1 starts from the noised source."""
+    image_cfg_scale: float | None = None
+    mask: Any = None
+    """In the constructor the mask picture, moved to image_mask. Set by init(): (C, H/8, W/8), 1 = preserve."""
+    mask_blur_x: int = 4
+    """Sigma in pixels, at the mask's own size."""
+    mask_blur_y: int = 4
+    mask_blur: InitVar[int | None] = None
+    """Both of the above at once."""
+    mask_round: bool = True
+    """Whether the mask is cut to 0 and 1 where it is made from alpha, and in latent space."""
+    inpainting_fill: int = 0
+    """0 fill, 1 original, 2 latent noise, 3 latent nothing."""
+    inpaint_full_res: bool = True
+    """Work on the masked area only, at the full width x height."""
+    inpaint_full_res_padding: int = 0
+    inpainting_mask_invert: int = 0
+    initial_noise_multiplier: float | None = None
+    latent_mask: Image.Image | None = None
+    """Another mask for latent space; None: the same."""
+    force_task_id: str | None = None
+
+    # --- set by the engine, or by process_images() where nobody did
+    scripts: Hooks = field(default_factory=HookList, init=False)
+    progress: Progress = field(default_factory=Progress, init=False)
+    cond_cache: CondCache = field(default_factory=CondCache, init=False)
+
+    # --- set by the constructor
+    image_mask: Image.Image | None = field(default=None, init=False)
+    extra_generation_params: dict[str, Any] = field(default_factory=dict, init=False)
+    """What infotext says besides the request; stages and hooks add to it."""
+    comments: list[str] = field(default_factory=list, init=False)
+
+    # --- set by process_images(), once
+    all_prompts: list[str] = field(default_factory=list, init=False)
+    all_negative_prompts: list[str] = field(default_factory=list, init=False)
+    all_seeds: list[int] = field(default_factory=list, init=False)
+    all_subseeds: list[int] = field(default_factory=list, init=False)
+    encoder: PromptEncoder | None = field(default=None, init=False)
+
+    # --- set by init()
+    sampler: Sampler | None = field(default=None, init=False)
+    batch: int = field(default=1, init=False)
+    """Pictures sampled together: batch_size, or the number of source pictures where these are several."""
+    init_latent: Tensor | None = field(default=None, init=False)
+    """(B, C, H/8, W/8), model scale."""
+    nmask: Tensor | None = field(default=None, init=False)
+    """(C, H/8, W/8), 1 = regenerate."""
+    image_conditioning: Tensor | None = field(default=None, init=False)
+    """(B, 5, H/8, W/8) for inpainting checkpoints, else (B, 5, 1, 1) of zeros."""
+    mask_for_overlay: Image.Image | None = field(default=None, init=False)
+    paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
+    """(x, y, w, h): where the result of an only-masked job belongs in the source."""
+    overlay_images: list[Image.Image] = field(default_factory=list, init=False)
+    color_corrections: list[np.ndarray] = field(default_factory=list, init=False)
+
+    # --- set by process_images() for each batch
+    iteration: int = field(default=0, init=False)
+    prompts: list[str] = field(default_factory=list, init=False)
+    negative_prompts: list[str] = field(default_factory=list, init=False)
+    seeds: list[int] = field(default_factory=list, init=False)
+    subseeds: list[int] = field(default_factory=list, init=False)
+    rng: ImageRNG | None = field(default=None, init=False)
+
+    def __post_init__(self, mask_blur: int | None):
+        self.image_mask, self.mask = self.mask, None
+        if mask_blur is not None:
+            self.mask_blur_x = self.mask_blur_y = mask_blur
+        self.options = self.options.override(self.override_settings)
+        for name in ("prompt", "negative_prompt"):
+            check_text(name, getattr(self, name))
+        if not self.seed_enable_extras:
+            self.subseed, self.subseed_strength, self.seed_resize_from_h, self.seed_resize_from_w = -1, 0.0, 0, 0
+        for name, (low, high) in WHOLE_NUMBERS.items():
+            setattr(self, name, number(name, getattr(self, name), int, low, high))
+        for name, (low, high) in NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None:
+                as_float = number(name, value, float, low, high)
+                setattr(self, name, value if isinstance(value, (int, float)) else as_float)
+        if self.initial_noise_multiplier is None:
+            self.initial_noise_multiplier = self.options.initial_noise_multiplier
+        self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
+        if not self.init_images:
+            raise InvalidRequest("init_images", "init_images: no picture given; an edit needs one to start from")
+        if 1 < len(self.init_images) != self.batch_size < len(self.init_images):
+            raise InvalidRequest("init_images", f"init_images: {len(self.init_images)} pictures given for a batch_size "
+                                                f"of {self.batch_size}; give one, or at most batch_size")
+
+    @property
+    def size(self) -> Size:
+        return Size(self.width, self.height)
+
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
+        """Turn source pictures and mask into the latents that the sampler starts from."""
+        self.sampler = create_sampler(self.sampler_name, self.sd_model)
+        self.batch = self.batch_size if len(self.init_images) == 1 else len(self.init_images)
+        plan = self._plan_mask()
+        latent_mask = None if plan is None else self.latent_mask or plan.image_mask
+        sources = [prepare_source(image, plan, latent_mask, size=self.size, resize_mode=self.resize_mode,
+                                  masked_content=self.inpainting_fill, background=self.options.img2img_background_color,
+                                  correct_color=self.options.img2img_color_correction) for image in self.init_images]
+        self._adopt(plan, sources)
+        pixels = torch.stack([source.pixels for source in sources])
+        self.init_latent = self._to_batch(encode(self.sd_model, pixels, self.size, latent_upscale=self.resize_mode == 3))
+        if plan is not None:
+            self.mask, self.nmask = latent_masks(latent_mask, self.init_latent, round=self.mask_round)
+            self.init_latent = self._fill_latent(all_seeds)
+        self.image_conditioning = self._to_batch(self.sd_model.image_conditioning(
+            pixels, self.init_latent[:len(pixels)], mask_tensor(plan, round=self.mask_round),
+            mask_weight=self.options.inpainting_mask_weight))
+
+    def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list[int], subseeds: list[int],
+               subseed_strength: float, prompts: list[str]) -> Tensor:
+        """Noise, denoise and blend one batch: (B, C, H/8, W/8), ready to be decoded."""
+        noise = self.rng.next()
+        if self.initial_noise_multiplier != 1.0:
+            self.extra_generation_params["Noise multiplier"] = self.initial_noise_multiplier
+            noise = noise * self.initial_noise_multiplier
+        self.scripts.process_before_every_sampling(self, x=self.init_latent, noise=noise, c=conditioning,
+                                                   uc=unconditional_conditioning)
+        samples = self.sampler.sample_img2img(self, self.init_latent, noise, conditioning, unconditional_conditioning,
+                                              image_conditioning=self.image_conditioning)
+        if self.mask is None:
+            return samples
+        return blend(self, samples)
+
+    def _plan_mask(self) -> MaskPlan | None:
+        if self.image_mask is None:
+            return None
+        record, only_masked = self.extra_generation_params, bool(self.inpaint_full_res)
+        plan = plan_mask(self.image_mask, size=self.size, round=self.mask_round, invert=bool(self.inpainting_mask_invert),
+                         blur=(self.mask_blur_x, self.mask_blur_y), resize_mode=self.resize_mode,
+                         only_masked=only_masked, padding=self.inpaint_full_res_padding)
+        if self.inpainting_mask_invert:
+            record["Mask mode"] = "Inpaint not masked"
+        if self.mask_blur_x > 0 or self.mask_blur_y > 0:
+            record["Mask blur"] = self.mask_blur
+        if plan is None:
+            self.comments.append("The mask is blank, so the whole picture was used.")
+        elif only_masked:
+            record["Inpaint area"] = "Only masked"
+            record["Masked area padding"] = self.inpaint_full_res_padding
+        if plan is not None and FILLS[self.inpainting_fill]:
+            record["Masked content"] = FILLS[self.inpainting_fill]
+        return plan
+
+    def _adopt(self, plan: MaskPlan | None, sources: list[Source]) -> None:
+        self.paste_to = None if plan is None else plan.paste_to
+        self.mask_for_overlay = sources[-1].mask_for_overlay
+        repeats = self.batch if len(sources) == 1 else 1
+        self.overlay_images = [source.overlay for source in sources if source.overlay is not None] * repeats
+        self.color_corrections = [source.color_target for source in sources
+                                  if source.color_target is not None] * repeats
+
+    def _to_batch(self, tensor: Tensor) -> Tensor:
+        return tensor.repeat(self.batch, 1, 1, 1) if len(tensor) == 1 else tensor
+
+    def _fill_latent(self, all_seeds: list[int]) -> Tensor:
+        """The init latent with its masked part replaced as masked content 2 and 3 ask."""
+        if self.inpainting_fill == 2:
+            # A1111: each seed's first tensor, the same as the start noise, and always the first batch's seeds
+            noise = ImageRNG(tuple(self.init_latent.shape[1:]), all_seeds[:self.batch],
+                             source=self.options.randn_source, device=self.init_latent.device).first()
+            return self.init_latent * self.mask + noise * self.nmask
+        if self.inpainting_fill == 3:
+            return self.init_latent * self.mask
+        return self.init_latent
+
+
+def check_text(name: str, text: Any) -> None:
+    """Raise InvalidRequest for a prompt that is no text, too long, or that no file could hold."""
+    if not isinstance(text, str):
+        raise InvalidRequest(name, f"{name} must be text, got {text!r}")
+    if len(text) > MAX_PROMPT:
+        raise InvalidRequest(name, f"{name} must have at most {MAX_PROMPT} characters, got {len(text)}")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidRequest(name, f"{name} holds half a character (a lone surrogate), which no file can store")
+
+
+def shared_mask_blur(p: StableDiffusionProcessingImg2Img) -> int | None:
+    """Both mask blurs where they are equal, else None."""
+    return p.mask_blur_x if p.mask_blur_x == p.mask_blur_y else None
+
+
+def set_mask_blur(p: StableDiffusionProcessingImg2Img, value: int) -> None:
+    if isinstance(value, int):
+        p.mask_blur_x = p.mask_blur_y = value
+
+
+# set here because inside the class the name is the constructor's argument
+StableDiffusionProcessingImg2Img.mask_blur = property(shared_mask_blur, set_mask_blur)
+
+
+# --- stages of init() ----------------------------------------------------------------------------------------------
+
+def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image.Image | None, *, size: Size,
+                   resize_mode: int, masked_content: int, background: str, correct_color: bool) -> Source:
+    """Flatten, resize or crop, and fill one source picture; keep its unmasked part for later."""
+    image = flatten(image, background)
+    region = None if plan is None else plan.crop_region
+    if region is None and resize_mode != 3:
+        image = resize_image(resize_mode, image, *size)
+    overlay = mask_for_overlay = None
+    if plan is not None:
+        mask_for_overlay = plan.mask_for_overlay
+        if mask_for_overlay.size != image.size:
+            mask_for_overlay = resize_image(resize_mode, mask_for_overlay, *image.size)
+        overlay = cut_out(image, mask_for_overlay).convert("RGBA")
+        if region is not None:
+            image = resize_image(2, image.crop(region), *size)
+        if masked_content != 1:
+            if latent_mask.size != image.size:
+                latent_mask = latent_mask.resize(image.size)
+            image = fill(image, latent_mask)
+    return Source(to_tensor(image), overlay, mask_for_overlay, color_target(image) if correct_color else None)
+
+
+def encode(model: Family, pixels: Tensor, size: Size, *, latent_upscale: bool) -> Tensor:
+    """(N, 3, H, W) in [-1, 1] → (N, C, height/8, width/8); a latent upscale resizes after encoding, not before."""
+    latent = model.encode_image(pixels)
+    if latent_upscale:
+        downscale = model.latent_format.downscale
+        latent = F.interpolate(latent, size=(size.height // downscale, size.width // downscale), mode="bilinear")
+    return latent
+
+
+def mask_tensor(plan: MaskPlan | None, *, round: bool) -> Tensor | None:
+    """The pixel mask for inpainting checkpoints: (1, 1, H, W), 1 = regenerate."""
+    if plan is None:
+        return None
+    values = np.asarray(plan.image_mask.convert("L")).astype(np.float32) / 255.0
+    return torch.from_numpy(np.around(values) if round else values)[None, None]
+
+
+def blend(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
+    """The blend after sampling: samples where the mask regenerates, the init latent where it preserves."""
+    args = MaskBlendArgs(current_latent=samples, nmask=p.nmask, init_latent=p.init_latent, mask=p.mask,
+                         blended_latent=samples * p.nmask + p.init_latent * p.mask)
+    p.scripts.on_mask_blend(p, args)
+    return args.blended_latent
+
+
+# --- the whole job -------------------------------------------------------------------------------------------------
+
+def process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
+    """Run the request to its end, or to the interruption: all batches, with overlay, infotext and saving."""
+    with torch.inference_mode():
+        return _process_images(p)
+
+
+def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
+    expand(p)
+    p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
+    calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
+    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cond_cache)
+    outputs: list[Output] = []
+    interrupted = False
+    p.progress.begin(p.n_iter)
+    for iteration in range(p.n_iter):
+        start_batch(p, iteration)
+        if p.progress.stopped or not p.prompts:
+            break
+        samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
+                           p.subseed_strength, p.prompts)
+        interrupted |= p.progress.partial
+        decoded = p.sd_model.decode(samples)
+        if not torch.isfinite(decoded).all():
+            raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
+                             "a higher precision or a lower cfg_scale may help")
+        for index, pixels in enumerate(decoded):
+            outputs += finish_image(p, pixels, index)
+        p.progress.batch_done()
+    return gather(p, outputs, interrupted)
+
+
+def expand(p: StableDiffusionProcessingImg2Img) -> None:
+    """One prompt, seed and subseed for every picture of the job."""
+    count = p.batch_size * p.n_iter
+    clean = strip_comments if p.options.enable_prompt_comments else str
+    p.all_prompts = [clean(p.prompt)] * count
+    p.all_negative_prompts = [clean(p.negative_prompt)] * count
+    seed, subseed = fixed_seed(p.seed), fixed_seed(p.subseed)
+    # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
+    p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
+    p.all_subseeds = [subseed + i for i in range(count)]
+
+
+def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
+    """Take this batch's share of prompts and seeds, and make its noise source."""
+    p.iteration = iteration
+    share = slice(iteration * p.batch, (iteration + 1) * p.batch)
+    p.prompts, p.negative_prompts = p.all_prompts[share], p.all_negative_prompts[share]
+    p.seeds, p.subseeds = p.all_seeds[share], p.all_subseeds[share]
+    p.prompts, networks = zip(*map(extract_networks, p.prompts)) if p.prompts else ((), ())
+    for network in networks[0] if networks and iteration == 0 else ():
+        p.comments.append(f'"<{network.kind}:{network.args[0] if network.args else ""}>" in the prompt was left out: '
+                          "there is no such network.")
+    p.rng = ImageRNG(tuple(p.init_latent.shape[1:]), p.seeds, source=p.options.randn_source,
+                     device=p.init_latent.device, subseeds=p.subseeds, subseed_strength=p.subseed_strength,
+                     seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
+                     eta_noise_seed_delta=p.options.eta_noise_seed_delta)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One picture of a result."""
+
+    image: Image.Image
+    infotext: str
+    path: str | None
+
+
+def finish_image(p: StableDiffusionProcessingImg2Img, pixels: Tensor, index: int) -> list[Output]:
+    """Decoded pixels (3, H, W) in [-1, 1] as a finished picture, saved if asked, and its masks if asked."""
+    image = to_image(pixels)
+    if index < len(p.color_corrections):
+        image = apply_color_correction(p.color_corrections[index], image)
+    overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None
+    image, before_overlay = apply_overlay(image, p.paste_to, overlay)
+    text = create_infotext(p, index)
+    outputs = [keep(p, image, text, p.seeds[index], "-interrupted" if p.progress.partial else "")]
+    if p.mask_for_overlay is not None and p.options.return_mask:
+        outputs.append(keep(p, p.mask_for_overlay.convert("RGB"), text, p.seeds[index], "-mask"))
+    if p.mask_for_overlay is not None and p.options.return_mask_composite:
+        mask = resize_image(2, p.mask_for_overlay, *before_overlay.size).convert("L")
+        masked = Image.composite(before_overlay.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
+        outputs.append(keep(p, masked.convert("RGBA"), text, p.seeds[index], "-mask-composite"))
+    return outputs
+
+
+def keep(p: StableDiffusionProcessingImg2Img, image: Image.Image, text: str, seed: int, suffix: str) -> Output:
+    image.info["parameters"] = text
+    wanted = p.outpath_samples is not None and not p.do_not_save_samples
+    return Output(image, text, save_image(image, p.outpath_samples, name=f"{seed}{suffix}") if wanted else None)
+
+
+def gather(p: StableDiffusionProcessingImg2Img, outputs: list["Output"], interrupted: bool) -> Processed:
+    """The result, with a grid of all pictures in front where there are several."""
+    if len(outputs) > 1 and p.options.return_grid and not p.do_not_save_grid:
+        grid = image_grid([output.image for output in outputs])
+        grid.info["parameters"] = outputs[0].infotext
+        path = None if p.outpath_grids is None else save_image(grid, p.outpath_grids, name="grid")
+        outputs = [Output(grid, outputs[0].infotext, path), *outputs]
+        first = 1
+    else:
+        first = 0
+    return Processed(images=[o.image for o in outputs], infotexts=[o.infotext for o in outputs] or [create_infotext(p, 0)],
+                     paths=[o.path for o in outputs], index_of_first_image=first, all_prompts=p.all_prompts,
+                     all_negative_prompts=p.all_negative_prompts, all_seeds=p.all_seeds, all_subseeds=p.all_subseeds,
+                     comments=p.comments, interrupted=interrupted)
+
+
+def create_infotext(p: StableDiffusionProcessingImg2Img, index: int) -> str:
+    """The infotext of picture `index` of the running batch, in A1111's keys and order."""
+    options, info = p.options, p.sd_model.info
+    varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
+    ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and p.eta != 0 else 0
+    core = {
+        "Steps": p.steps,
+        "Sampler": p.sampler_name,
+        "Schedule type": schedule_label(p.sampler_name, p.scheduler),
+        "CFG scale": p.cfg_scale,
+        "Seed": p.seeds[index],
+        "Size": f"{p.width}x{p.height}",
+        "Model hash": info.hash,
+        "Model": info.name,
+        "Variation seed": p.subseeds[index] if varied else None,
+        "Variation seed strength": p.subseed_strength if varied else None,
+        "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,
+        "Denoising strength": p.denoising_strength,
+        "Conditional mask weight": options.inpainting_mask_weight if p.sd_model.takes_image_conditioning else None,
+        "Clip skip": options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
+        "ENSD": ensd or None,
+        "RNG": options.randn_source if options.randn_source != "GPU" else None,
+    }
+    tail = {"Precision": precision(p.sd_model), "Version": f"Palimpsest {__version__}"}
+    prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags, which p.prompts has not
+    return infotext(prompt, p.negative_prompts[index], ordered(core, p.extra_generation_params, tail))
+
+
+def precision(model: Family) -> str | None:
+    """What the model computed in, where that is not float32 as in A1111's own CPU mode."""
+    name = str(model.placement.dtype).removeprefix("torch.")
+    return None if name == "float32" else name

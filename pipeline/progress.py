@@ -1,0 +1,27 @@
+"""How a running job tells where it is, and where it can be stopped."""
+
+from torch import Tensor
+
+
+class Progress:
+    """Told by the pipeline, on the engine's thread. This one tells nobody and never stops; the engine's does both."""
+
+    stopped = False
+    """No further batch is to be started."""
+    partial = False
+    """The latest sampling was ended before its last step."""
+
+    def begin(self, batches: int) -> None:
+        """The job will run so many samplings."""
+
+    def begin_sampling(self, steps: int) -> None:
+        """A sampling of so many steps starts."""
+
+    def checkpoint(self) -> None:
+        """Called before each model call. Raises Interrupted to end this sampling with what there is, or Cancelled."""
+
+    def report(self, step: int, denoised: Tensor) -> None:
+        """So many steps of this sampling are done; denoised: (B, C, h, w), the x0 estimate of the prompt."""
+
+    def batch_done(self) -> None:
+        """A batch is sampled, decoded and finished."""

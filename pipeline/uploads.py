@@ -1,0 +1,99 @@
+"""Any picture file that people bring, as an upright 8-bit sRGB picture, or one sentence saying why not."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from pipeline.errors import InvalidRequest
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+MAX_PIXELS = 100_000_000
+"""Above any camera's picture, below what fills the memory."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A decoded file."""
+
+    image: Image.Image
+    """RGB, or RGBA where the file has transparency."""
+    notes: tuple[str, ...]
+    """What was changed on the way, a sentence each."""
+
+
+def open_picture(data: bytes | str | Path, field: str) -> Upload:
+    """Decode a file's bytes, or the file at a path. Raises InvalidRequest naming `field`.
+
+    The picture is turned as EXIF says; CMYK, 16-bit and pictures with a colour profile become 8-bit sRGB; of an
+    animation the first frame is taken.
+    """
+    data = data if isinstance(data, bytes) else Path(data).read_bytes()
+    if not data:
+        raise InvalidRequest(field, f"{field}: the file is empty; a picture is needed")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise too_large(field, None) from None
+    except Exception as error:  # Pillow's decoders raise many kinds for what is not a picture
+        raise InvalidRequest(field, f"{field}: the file is not a picture that can be read; "
+                                    f"valid: {', '.join(FORMATS)}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise too_large(field, image)
+    notes = []
+    if getattr(image, "is_animated", False):
+        notes.append("The file is an animation; its first frame was taken.")
+    try:
+        image.load()
+        return Upload(*normalised(image, notes, field))
+    except InvalidRequest:
+        raise
+    except Exception as error:
+        raise InvalidRequest(field, f"{field}: the {image.format} file is damaged or cut short; "
+                                    "save or download it again") from error
+
+
+def too_large(field: str, image: Image.Image | None) -> InvalidRequest:
+    came = f"{image.width}x{image.height} pixels" if image is not None else "more than twice that"
+    return InvalidRequest(field, f"{field}: the picture is too large; at most {MAX_PIXELS // 1_000_000} million "
+                                 f"pixels, got {came}")
+
+
+def normalised(image: Image.Image, notes: list[str], field: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """A loaded picture as RGB or RGBA, and the notes with what was done added."""
+    profile = image.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(image)
+    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
+        notes.append("The picture was turned upright as its EXIF says.")
+    image = upright
+    if image.mode == "F":
+        raise InvalidRequest(field, f"{field}: the picture has floating-point pixels; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        notes.append("The picture has 16 bits a channel; it was scaled to 8.")
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))
+    if profile:
+        image, changed = to_srgb(image, profile)
+        if changed:
+            notes.append("The picture's colour profile was converted to sRGB.")
+    elif image.mode == "CMYK":
+        notes.append("The picture is CMYK without a profile; it was converted to RGB plainly.")
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    image = image.convert("RGBA" if transparent else "RGB")
+    image.info.clear()
+    return image, tuple(notes)
+
+
+def to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, bool]:
+    """The picture in sRGB, and whether its profile was another. A profile that cannot be used is left out."""
+    if image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+        return image, False
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return image, False
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode), True
+    except (ImageCms.PyCMSError, OSError):
+        return image, False

@@ -1,0 +1,31 @@
+"""The page. The only package that imports gradio."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from pipeline.engine import Engine
+from pipeline.families.base import ModelInfo
+from ui.stream import Folders
+from ui.tabs import build_page, read_samples
+
+STYLE = Path(__file__).with_name("style.css")
+FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+"""What the person's machine has: nothing is fetched from anywhere."""
+
+CACHE_AGE = 24 * 3600
+"""Seconds that Gradio's copies of uploads and results are kept; the results themselves stay in the outputs folder."""
+
+
+def build_ui(engine: Engine, info: ModelInfo, *, outputs: Path, samples: Path) -> gr.Blocks:
+    """The page as gr.Blocks. info: of the model that the engine loads; samples: the folder with samples.json."""
+    folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
+    with gr.Blocks(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
+        build_page(engine, info, folders, read_samples(samples))
+    return page
+
+
+def look() -> dict:
+    """How the page looks, as Gradio takes it where a page is served."""
+    theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONT, font_mono=["ui-monospace", "monospace"])
+    return {"theme": theme, "css_paths": [STYLE]}

@@ -1,0 +1,138 @@
+"""From the engine's events to what the page shows while a picture forms and when it is done."""
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import singledispatchmethod
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+
+from pipeline.engine import Engine, Event, Failed, Finished, Queued, Step
+from pipeline.errors import PalimpsestError
+from pipeline.geometry import Size
+from pipeline.img2img import Mode, img2img
+from pipeline.previews import to_jpeg
+from pipeline.processing import Processed
+from ui.editor import Pair, Reader
+
+HEARTBEAT = 1.0
+"""Seconds after which a silent job is shown again, with its time gone on."""
+
+Update = dict[gr.blocks.Block, Any]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where results are saved."""
+
+    samples: str
+    grids: str
+
+
+@dataclass
+class Panel:
+    """The right side of the page: what is happening, then what came of it."""
+
+    stage: gr.HTML
+    """Live preview and progress line, shown while a job runs."""
+    gallery: gr.Gallery
+    infotext: gr.Textbox
+    interrupt: gr.Button
+    skip: gr.Button
+    job_id: gr.State
+    """Of the job that this page watches, or None."""
+    results: gr.State
+    """list of (file, infotext) as the gallery shows them."""
+    selected: gr.State
+    """Index into results."""
+
+    @property
+    def outputs(self) -> list[gr.blocks.Block]:
+        return [self.stage, self.gallery, self.infotext, self.interrupt, self.skip, self.job_id, self.results, self.selected]
+
+    def start(self, job_id: str) -> Update:
+        return {self.job_id: job_id, self.stage: gr.HTML(stage_html("Starting", 0.0), visible=True),
+                self.gallery: gr.Gallery(visible=False), self.interrupt: gr.Button(interactive=True),
+                self.skip: gr.Button(interactive=True)}
+
+    def idle(self) -> Update:
+        return {self.job_id: None, self.stage: gr.HTML("", visible=False), self.gallery: gr.Gallery(visible=True),
+                self.interrupt: gr.Button(interactive=False), self.skip: gr.Button(interactive=False)}
+
+    @singledispatchmethod
+    def render(self, event: Event, size: Size) -> Update:
+        """What an event changes on the page. `size` is the picture's, which previews are enlarged to."""
+        raise TypeError(f"no such event: {event!r}")
+
+    @render.register
+    def _(self, event: Queued, size: Size) -> Update:
+        if event.place == 0:
+            return {self.stage: gr.HTML(stage_html("Loading the model", 0.0))}
+        return {self.stage: gr.HTML(stage_html(f"In queue, place {event.place}", 0.0))}
+
+    @render.register
+    def _(self, event: Step, size: Size) -> Update:
+        batch = f"picture {event.batch} of {event.batches} · " if event.batches > 1 else ""
+        line = (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {event.elapsed:.1f} s"
+                + (f" · about {event.eta:.1f} s left" if event.step else ""))
+        jpeg = None if event.preview is None else to_jpeg(event.preview, size)
+        return {self.stage: gr.HTML(stage_html(line, event.fraction, jpeg))}
+
+    @render.register
+    def _(self, event: Finished, size: Size) -> Update:
+        processed = event.results[0]
+        files = [(hand_out(path, self.gallery), text) for path, text in zip(processed.paths, processed.infotexts)]
+        return self.idle() | {
+            self.gallery: gr.Gallery([file for file, _ in files], visible=True, selected_index=0 if files else None),
+            self.infotext: processed.info, self.results: files, self.selected: 0}
+
+
+def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], *files: Any,
+        **settings: Any) -> Iterator[Update]:
+    """The one event handler: every tab's Generate button ends here.
+
+    files: what the tab's picture components hold; settings: the controls by name.
+    """
+    job_id = uuid4().hex
+    reader = Reader()
+    settings["override_settings"] = {"show_progress_type": settings["override_settings"]}
+    try:
+        source = read(reader, *files)
+        events = img2img(engine, mode, source, job_id=job_id, heartbeat=HEARTBEAT, outpath_samples=folders.samples,
+                         outpath_grids=folders.grids, **settings)
+        yield panel.start(job_id)
+        for note in reader.notes:
+            gr.Info(note)
+        for event in events:
+            if isinstance(event, Failed):
+                yield panel.idle()
+                raise gr.Error(event.message, print_exception=False)
+            yield panel.render(event, Size(settings["width"], settings["height"]))
+            if isinstance(event, Finished):
+                tell(event.results[0])
+    except PalimpsestError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def tell(processed: Processed) -> None:
+    """What the person should know about a result."""
+    for comment in processed.comments:
+        gr.Info(comment)
+    if processed.interrupted:
+        gr.Info("Interrupted: this is the picture so far.")
+
+
+def hand_out(path: str, gallery: gr.Gallery) -> str:
+    """A copy of a saved picture, byte for byte, where Gradio may serve it from: folders of results are never opened."""
+    return save_file_to_cache(path, gallery.GRADIO_CACHE)
+
+
+def stage_html(line: str, fraction: float, jpeg: bytes | None = None) -> str:
+    """Live preview, progress bar and one line of text. Only numbers and our own words go in."""
+    picture = "" if jpeg is None else f'<img alt="Live preview" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+    return (f'<div class="preview">{picture}</div>'
+            f'<div class="bar" role="progressbar" aria-valuenow="{fraction:.0%}"><div style="width:{fraction:.1%}"></div></div>'
+            f'<div class="line">{line}</div>')

@@ -1,0 +1,157 @@
+"""The page: one tab per mode on the left, what comes of it on the right."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from pipeline.engine import Engine
+from pipeline.families.base import ModelInfo
+from pipeline.img2img import Mode
+from ui.controls import Controls, build_generation_controls, build_mask_controls, build_prompts
+from ui.editor import MaskEditor, PictureInput, read_painted, read_picture, read_uploaded
+from ui.stream import Folders, Panel, run
+
+TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.INPAINT: "Inpaint", Mode.INPAINT_UPLOAD: "Inpaint upload"}
+BRUSH = "#f43f5e"
+QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""For small changes of the page: at once, without a spinner, not offered as an endpoint."""
+
+
+@dataclass(frozen=True)
+class ModeTab:
+    """What one mode needs: its picture components and how they are read."""
+
+    mode: Mode
+    read: Callable
+    files: list[gr.components.Component]
+    generate: gr.Button
+    tab: gr.Tab
+    sample_gallery: gr.Gallery
+    samples: list["Sample"]
+
+    def loaded(self, picture: str | None, mask: str | None = None) -> list:
+        """Values for `files` that show a picture, and a mask where the tab takes one."""
+        if self.mode is Mode.INPAINT:
+            return [None if picture is None else {"background": picture, "layers": [], "composite": None}]
+        return [picture, mask][:len(self.files)]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to begin with, and the settings that do something nice with it."""
+
+    picture: Path
+    mask: Path | None
+    mode: Mode
+    settings: dict
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """The samples listed in folder/samples.json."""
+    rows = json.loads((folder / "samples.json").read_text("utf-8"))
+    return [Sample(folder / row.pop("picture"), folder / mask if (mask := row.pop("mask")) else None,
+                   Mode(row.pop("tab")), row) for row in rows]
+
+
+def build_page(engine: Engine, info: ModelInfo, folders: Folders, samples: list[Sample]) -> None:
+    """Lay the page out inside an open gr.Blocks, and wire it."""
+    gr.HTML(f'<h1>Palimpsest</h1><span class="model">{escape(info.title)}</span>', elem_id="title")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=6, min_width=340):
+            widgets = build_prompts()
+            with gr.Tabs(selected=Mode.IMG2IMG.value) as tabs:
+                built = [build_tab(mode, [s for s in samples if s.mode is mode]) for mode in Mode]
+            with gr.Accordion("Mask", visible=False) as mask_settings:
+                widgets |= build_mask_controls()
+            with gr.Accordion("Settings"):
+                widgets |= build_generation_controls(info.native_size)
+        with gr.Column(scale=5, min_width=340, elem_id="results"):
+            panel, sends = build_panel()
+    controls = Controls(**widgets)
+    for tab in built:
+        tab.generate.click(partial(run, engine, tab.mode, panel, folders, tab.read), inputs=tab.files,
+                           inputs_kwargs=controls.named(), outputs=panel.outputs, concurrency_limit=None,
+                           show_progress="hidden", api_visibility="private")
+        tab.tab.select(lambda shown: gr.Accordion(visible=shown), gr.State(tab.mode is not Mode.IMG2IMG), mask_settings,
+                       **QUIET)
+        wire_samples(tab, controls)
+        sends[tab.mode].click(partial(use_result, tab), [panel.results, panel.selected], [tabs, *tab.files], **QUIET)
+    wire_panel(panel, engine)
+
+
+def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
+    with gr.Tab(TAB_LABELS[mode], id=mode.value) as tab:
+        if mode is Mode.INPAINT:
+            files = [MaskEditor(label="Picture: paint over what should change", height=460, format="png", layers=False,
+                                transforms=(), sources=("upload", "clipboard"), elem_id="inpaint-editor",
+                                brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"))]
+            read = read_painted
+        elif mode is Mode.INPAINT_UPLOAD:
+            with gr.Row():
+                files = [picture_input("Picture", "upload-picture"),
+                         picture_input("Mask: white is where it should change", "upload-mask")]
+            read = read_uploaded
+        else:
+            files = [picture_input("Picture", "img2img-picture")]
+            read = read_picture
+        generate = gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}")
+        gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Samples: click one to begin", columns=8,
+                             height=116, allow_preview=False, object_fit="cover", interactive=False, format="png",
+                             buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples")
+    return ModeTab(mode, read, files, generate, tab, gallery, samples)
+
+
+def picture_input(label: str, elem_id: str) -> PictureInput:
+    return PictureInput(label=label, height=420, format="png", image_mode=None, type="filepath",
+                        sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id=elem_id)
+
+
+def build_panel() -> tuple[Panel, dict[Mode, gr.Button]]:
+    """The panel, and the buttons that send its selected picture to each mode."""
+    stage = gr.HTML("", visible=False, elem_id="stage")
+    gallery = gr.Gallery(label="Result", format="png", columns=3, height=460, object_fit="contain", preview=True,
+                         interactive=False, buttons=["download", "fullscreen"], elem_id="gallery")
+    with gr.Row():
+        interrupt = gr.Button("Interrupt", interactive=False, elem_id="interrupt")
+        skip = gr.Button("Skip", interactive=False, elem_id="skip")
+    with gr.Row():
+        sends = {mode: gr.Button(f"Use in {label}", size="sm", elem_id=f"use-in-{mode.value}")
+                 for mode, label in TAB_LABELS.items()}
+    infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
+                          elem_id="infotext")
+    return Panel(stage, gallery, infotext, interrupt, skip, gr.State(), gr.State([]), gr.State(0)), sends
+
+
+def wire_samples(tab: ModeTab, controls: Controls) -> None:
+    """A click on a sample shows it in its tab and sets what its settings name."""
+    names = sorted({name for sample in tab.samples for name in sample.settings})
+    widgets = [controls.named()[name] for name in names]
+
+    def choose(event: gr.SelectData) -> list:
+        sample = tab.samples[event.index]
+        shown = tab.loaded(str(sample.picture), None if sample.mask is None else str(sample.mask))
+        return [*shown, *(sample.settings.get(name, gr.skip()) for name in names)]
+
+    tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUIET)
+
+
+def wire_panel(panel: Panel, engine: Engine) -> None:
+    panel.interrupt.click(lambda job_id: job_id and engine.interrupt(job_id), panel.job_id, None, **QUIET)
+    panel.skip.click(lambda job_id: job_id and engine.skip(job_id), panel.job_id, None, **QUIET)
+
+    def select(results: list, event: gr.SelectData) -> tuple[int, str]:
+        return event.index, results[event.index][1]
+
+    panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUIET)
+
+
+def use_result(tab: ModeTab, results: list, selected: int) -> list:
+    """Show the selected result as the picture of a tab, and that tab."""
+    if not results:
+        raise gr.Error("There is no result yet to use.", print_exception=False)
+    return [gr.Tabs(selected=tab.mode.value), *tab.loaded(results[selected][0])]

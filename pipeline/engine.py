@@ -164,14 +164,15 @@ class Job(Progress):
 
     def run(self, model: Family, hooks: Hooks, cond_cache: CondCache) -> None:
         """Do the work and publish its end."""
-        self._started, self.state, self._model = time.monotonic(), "running", model
+        self._started, self.state = time.monotonic(), "running"
         results = []
         try:
             for p in self.work:
                 if self.stopped and results:
                     break
                 p.sd_model = p.sd_model or model
-                p.scripts, p.progress, p.cond_cache, self._options = hooks, self, cond_cache, p.options
+                p.scripts, p.progress, p.cond_cache = hooks, self, cond_cache
+                self._model, self._options = p.sd_model, p.options
                 results.append(process_images(p))
             self.finish(Finished(results, time.monotonic() - self._started))
         except Exception as error:  # the job's owner is told, and the engine lives on for the others

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Mapping
 
+from PIL import ImageColor
+
 from pipeline.errors import InvalidRequest, UnknownName
 
 
@@ -87,12 +89,21 @@ def checked(spec: Any, value: Any) -> Any:
             raise UnknownName(spec.name, "value", value, choices)
         return value
     if isinstance(spec.default, str):
-        return str(value)
+        return color(spec.name, value)
     if isinstance(spec.default, bool):
         if value not in (True, False):
             raise InvalidRequest(spec.name, f"{spec.name} must be true or false, got {value!r}")
         return bool(value)
     return number(spec.name, value, type(spec.default), low, high)
+
+
+def color(name: str, value: Any) -> str:
+    """`value` as a colour that Pillow knows. Raises InvalidRequest naming the field."""
+    try:
+        ImageColor.getrgb(value)
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidRequest(name, f'{name} must be a colour such as "#ffffff", got {value!r}') from None
+    return value
 
 
 def number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> Any:

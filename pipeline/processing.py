@@ -1,7 +1,7 @@
 """One img2img or inpaint request, from its fields to finished pictures.
 
 The class holds the request and its working state under A1111's names; its methods narrate, and the functions that do
-the work are in masking, images, conditioning, samplers and the families.
+the work are in sources, masking, images, conditioning, samplers and the families.
 """
 
 from dataclasses import KW_ONLY, InitVar, dataclass, field
@@ -11,25 +11,23 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from pipeline import __version__
 from pipeline.conditioning import CondCache, PromptEncoder
+from pipeline.describe import create_infotext
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.base import Family
-from pipeline.geometry import Box, Size
+from pipeline.geometry import Size
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs
-from pipeline.images import (apply_color_correction, apply_overlay, color_target, cut_out, flatten, image_grid,
-                             resize_image, to_image, to_tensor)
-from pipeline.infotext import infotext, ordered
-from pipeline.masking import MaskPlan, create_binary_mask, fill, latent_masks, plan_mask
+from pipeline.images import apply_color_correction, apply_overlay, image_grid, resize_image, to_image
+from pipeline.masking import MaskPlan, create_binary_mask, latent_masks, plan_mask
 from pipeline.options import Options, number
 from pipeline.progress import Progress
 from pipeline.prompt_parser import extract_networks, strip_comments
 from pipeline.rng import ImageRNG, fixed_seed
-from pipeline.samplers import SAMPLERS, create_sampler, resolve_names, schedule_label
+from pipeline.samplers import SAMPLERS, create_sampler, resolve_names
 from pipeline.samplers.sampler import Sampler
 from pipeline.saving import save_image
+from pipeline.sources import Source, encode, mask_tensor, prepare_source
 
 FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
 """What infotext calls the masked content; 1, the original, is not mentioned."""
@@ -49,19 +47,6 @@ NUMBERS = {
     "s_churn": (0, 1000), "s_tmin": (0, 1000), "s_tmax": (0, None), "s_noise": (0, 10), "s_min_uncond": (0, 1000),
     "initial_noise_multiplier": (0, 10),
 }
-
-
-@dataclass(frozen=True)
-class Source:
-    """One source picture, ready to be encoded."""
-
-    pixels: Tensor
-    """(3, H, W) in [-1, 1]."""
-    overlay: Image.Image | None = None
-    """The unmasked part of the picture as RGBA, to be put back over the result."""
-    mask_for_overlay: Image.Image | None = None
-    """The plan's, at the picture's size."""
-    color_target: np.ndarray | None = None
 
 
 @dataclass
@@ -229,7 +214,7 @@ class StableDiffusionProcessingImg2Img:
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
         if not self.init_images:
             raise InvalidRequest("init_images", "init_images: no picture given; an edit needs one to start from")
-        if 1 < len(self.init_images) != self.batch_size < len(self.init_images):
+        if len(self.init_images) > self.batch_size:
             raise InvalidRequest("init_images", f"init_images: {len(self.init_images)} pictures given for a batch_size "
                                                 f"of {self.batch_size}; give one, or at most batch_size")
 
@@ -336,47 +321,6 @@ def set_mask_blur(p: StableDiffusionProcessingImg2Img, value: int) -> None:
 
 # set here because inside the class the name is the constructor's argument
 StableDiffusionProcessingImg2Img.mask_blur = property(shared_mask_blur, set_mask_blur)
-
-
-# --- stages of init() ----------------------------------------------------------------------------------------------
-
-def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image.Image | None, *, size: Size,
-                   resize_mode: int, masked_content: int, background: str, correct_color: bool) -> Source:
-    """Flatten, resize or crop, and fill one source picture; keep its unmasked part for later."""
-    image = flatten(image, background)
-    region = None if plan is None else plan.crop_region
-    if region is None and resize_mode != 3:
-        image = resize_image(resize_mode, image, *size)
-    overlay = mask_for_overlay = None
-    if plan is not None:
-        mask_for_overlay = plan.mask_for_overlay
-        if mask_for_overlay.size != image.size:
-            mask_for_overlay = resize_image(resize_mode, mask_for_overlay, *image.size)
-        overlay = cut_out(image, mask_for_overlay).convert("RGBA")
-        if region is not None:
-            image = resize_image(2, image.crop(region), *size)
-        if masked_content != 1:
-            if latent_mask.size != image.size:
-                latent_mask = latent_mask.resize(image.size)
-            image = fill(image, latent_mask)
-    return Source(to_tensor(image), overlay, mask_for_overlay, color_target(image) if correct_color else None)
-
-
-def encode(model: Family, pixels: Tensor, size: Size, *, latent_upscale: bool) -> Tensor:
-    """(N, 3, H, W) in [-1, 1] → (N, C, height/8, width/8); a latent upscale resizes after encoding, not before."""
-    latent = model.encode_image(pixels)
-    if latent_upscale:
-        downscale = model.latent_format.downscale
-        latent = F.interpolate(latent, size=(size.height // downscale, size.width // downscale), mode="bilinear")
-    return latent
-
-
-def mask_tensor(plan: MaskPlan | None, *, round: bool) -> Tensor | None:
-    """The pixel mask for inpainting checkpoints: (1, 1, H, W), 1 = regenerate."""
-    if plan is None:
-        return None
-    values = np.asarray(plan.image_mask.convert("L")).astype(np.float32) / 255.0
-    return torch.from_numpy(np.around(values) if round else values)[None, None]
 
 
 def blend(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
@@ -497,35 +441,4 @@ def gather(p: StableDiffusionProcessingImg2Img, outputs: list["Output"], interru
                      comments=p.comments, interrupted=interrupted)
 
 
-def create_infotext(p: StableDiffusionProcessingImg2Img, index: int) -> str:
-    """The infotext of picture `index` of the running batch, in A1111's keys and order."""
-    options, info = p.options, p.sd_model.info
-    varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
-    ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and p.eta != 0 else 0
-    core = {
-        "Steps": p.steps,
-        "Sampler": p.sampler_name,
-        "Schedule type": schedule_label(p.sampler_name, p.scheduler),
-        "CFG scale": p.cfg_scale,
-        "Seed": p.seeds[index],
-        "Size": f"{p.width}x{p.height}",
-        "Model hash": info.hash,
-        "Model": info.name,
-        "Variation seed": p.subseeds[index] if varied else None,
-        "Variation seed strength": p.subseed_strength if varied else None,
-        "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,
-        "Denoising strength": p.denoising_strength,
-        "Conditional mask weight": options.inpainting_mask_weight if p.sd_model.takes_image_conditioning else None,
-        "Clip skip": options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
-        "ENSD": ensd or None,
-        "RNG": options.randn_source if options.randn_source != "GPU" else None,
-    }
-    tail = {"Precision": precision(p.sd_model), "Version": f"Palimpsest {__version__}"}
-    prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags, which p.prompts has not
-    return infotext(prompt, p.negative_prompts[index], ordered(core, p.extra_generation_params, tail))
-
-
-def precision(model: Family) -> str | None:
-    """What the model computed in, where that is not float32 as in A1111's own CPU mode."""
-    name = str(model.placement.dtype).removeprefix("torch.")
-    return None if name == "float32" else name
+__all__ = ["Processed", "StableDiffusionProcessingImg2Img", "create_binary_mask", "process_images"]

@@ -21,8 +21,13 @@ def save_image(image: Image.Image, folder: str | Path, *, name: str) -> str:
     day.mkdir(parents=True, exist_ok=True)
     path = claim(day, name)
     draft = path.with_suffix(".tmp")
-    image.save(draft, format="PNG", pnginfo=png_info(image.info["parameters"]))
-    os.replace(draft, path)
+    try:
+        image.save(draft, format="PNG", pnginfo=png_info(image.info["parameters"]))
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        path.unlink()
+        raise
     return str(path)
 
 

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
+from PIL.ExifTags import Base
 
 from pipeline.errors import InvalidRequest
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 MAX_PIXELS = 100_000_000
 """Above any camera's picture, below what fills the memory."""
+
+Turn = Image.Transpose
+TURNS = {2: Turn.FLIP_LEFT_RIGHT, 3: Turn.ROTATE_180, 4: Turn.FLIP_TOP_BOTTOM, 5: Turn.TRANSPOSE,
+         6: Turn.ROTATE_270, 7: Turn.TRANSVERSE, 8: Turn.ROTATE_90}
+"""What makes a picture upright, by its EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,10 @@ def open_picture(data: bytes | str | Path, field: str) -> Upload:
     The picture is turned as EXIF says; CMYK, 16-bit and pictures with a colour profile become 8-bit sRGB; of an
     animation the first frame is taken.
     """
-    data = data if isinstance(data, bytes) else Path(data).read_bytes()
+    try:
+        data = data if isinstance(data, bytes) else Path(data).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(field, f"{field}: the file cannot be opened; choose it again") from error
     if not data:
         raise InvalidRequest(field, f"{field}: the file is empty; a picture is needed")
     try:
@@ -43,8 +52,8 @@ def open_picture(data: bytes | str | Path, field: str) -> Upload:
     if image.width * image.height > MAX_PIXELS:
         raise too_large(field, image)
     notes = []
-    if getattr(image, "is_animated", False):
-        notes.append("The file is an animation; its first frame was taken.")
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with a preview or a depth map
+        notes.append("The file holds several pictures; the first was taken.")
     try:
         image.load()
         return Upload(*normalised(image, notes, field))
@@ -56,7 +65,7 @@ def open_picture(data: bytes | str | Path, field: str) -> Upload:
 
 
 def too_large(field: str, image: Image.Image | None) -> InvalidRequest:
-    came = f"{image.width}x{image.height} pixels" if image is not None else "more than twice that"
+    came = f"{image.width}x{image.height} pixels" if image is not None else "many more"
     return InvalidRequest(field, f"{field}: the picture is too large; at most {MAX_PIXELS // 1_000_000} million "
                                  f"pixels, got {came}")
 
@@ -64,31 +73,41 @@ def too_large(field: str, image: Image.Image | None) -> InvalidRequest:
 def normalised(image: Image.Image, notes: list[str], field: str) -> tuple[Image.Image, tuple[str, ...]]:
     """A loaded picture as RGB or RGBA, and the notes with what was done added."""
     profile = image.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
+    image, turned = upright(image)
+    if turned:
         notes.append("The picture was turned upright as its EXIF says.")
-    image = upright
     if image.mode == "F":
         raise InvalidRequest(field, f"{field}: the picture has floating-point pixels; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         notes.append("The picture has 16 bits a channel; it was scaled to 8.")
         image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))
-    if profile:
-        image, changed = to_srgb(image, profile)
-        if changed:
-            notes.append("The picture's colour profile was converted to sRGB.")
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if transparent or image.mode not in ("CMYK", "L"):
+        image = image.convert("RGBA" if transparent else "RGB")
+    image, converted = to_srgb(image, profile) if profile else (image, False)
+    if converted:
+        notes.append("The picture's colour profile was converted to sRGB.")
     elif image.mode == "CMYK":
         notes.append("The picture is CMYK without a profile; it was converted to RGB plainly.")
-    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     image = image.convert("RGBA" if transparent else "RGB")
     image.info.clear()
     return image, tuple(notes)
 
 
+def upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The picture as its EXIF orientation says, and whether that turned it. EXIF that cannot be read is left out."""
+    try:
+        turn = TURNS.get(image.getexif().get(Base.Orientation))
+    except Exception:  # Pillow's reader raises many kinds
+        turn = None
+    return (image, False) if turn is None else (image.transpose(turn), True)
+
+
 def to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, bool]:
-    """The picture in sRGB, and whether its profile was another. A profile that cannot be used is left out."""
-    if image.mode not in ("RGB", "RGBA", "CMYK", "L"):
-        return image, False
+    """An RGB, RGBA, CMYK or L picture in sRGB, and whether its profile was another.
+
+    A profile that cannot be used is left out.
+    """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "sRGB" in ImageCms.getProfileDescription(source):

@@ -27,5 +27,5 @@ def build_ui(engine: Engine, info: ModelInfo, *, outputs: Path, samples: Path) -
 
 def look() -> dict:
     """How the page looks, as Gradio takes it where a page is served."""
-    theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONT, font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT, font_mono=["ui-monospace", "monospace"])
     return {"theme": theme, "css_paths": [STYLE]}

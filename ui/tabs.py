@@ -87,7 +87,7 @@ def build_page(engine: Engine, info: ModelInfo, folders: Folders, samples: list[
 def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
     with gr.Tab(TAB_LABELS[mode], id=mode.value) as tab:
         if mode is Mode.INPAINT:
-            files = [MaskEditor(label="Picture: paint over what should change", height=460, format="png", layers=False,
+            files = [MaskEditor(label="Picture: paint over what should change", height=430, format="png", layers=False,
                                 transforms=(), sources=("upload", "clipboard"), elem_id="inpaint-editor",
                                 brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"))]
             read = read_painted
@@ -101,13 +101,13 @@ def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
             read = read_picture
         generate = gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}")
         gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Samples: click one to begin", columns=8,
-                             height=116, allow_preview=False, object_fit="cover", interactive=False, format="png",
+                             fit_columns=False, height=120, allow_preview=False, object_fit="cover", interactive=False, format="png",
                              buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples")
     return ModeTab(mode, read, files, generate, tab, gallery, samples)
 
 
 def picture_input(label: str, elem_id: str) -> PictureInput:
-    return PictureInput(label=label, height=420, format="png", image_mode=None, type="filepath",
+    return PictureInput(label=label, height=340, format="png", image_mode=None, type="filepath",
                         sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id=elem_id)
 
 

@@ -1,0 +1,45 @@
+"""What infotext says of a picture: the request, the model and what happened on the way, in A1111's keys and order."""
+
+from typing import TYPE_CHECKING
+
+from pipeline import __version__
+from pipeline.families.base import Family
+from pipeline.infotext import infotext, ordered
+from pipeline.samplers import SAMPLERS, schedule_label
+
+if TYPE_CHECKING:
+    from pipeline.processing import StableDiffusionProcessingImg2Img
+
+
+def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int) -> str:
+    """The infotext of picture `index` of the running batch."""
+    options, info = p.options, p.sd_model.info
+    varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
+    ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and p.eta != 0 else 0
+    core = {
+        "Steps": p.steps,
+        "Sampler": p.sampler_name,
+        "Schedule type": schedule_label(p.sampler_name, p.scheduler),
+        "CFG scale": p.cfg_scale,
+        "Seed": p.seeds[index],
+        "Size": f"{p.width}x{p.height}",
+        "Model hash": info.hash,
+        "Model": info.name,
+        "Variation seed": p.subseeds[index] if varied else None,
+        "Variation seed strength": p.subseed_strength if varied else None,
+        "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,
+        "Denoising strength": p.denoising_strength,
+        "Conditional mask weight": options.inpainting_mask_weight if p.sd_model.takes_image_conditioning else None,
+        "Clip skip": options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
+        "ENSD": ensd or None,
+        "RNG": options.randn_source if options.randn_source != "GPU" else None,
+    }
+    tail = {"Precision": precision(p.sd_model), "Version": f"Palimpsest {__version__}"}
+    prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags, which p.prompts has not
+    return infotext(prompt, p.negative_prompts[index], ordered(core, p.extra_generation_params, tail))
+
+
+def precision(model: Family) -> str | None:
+    """What the model computed in, where that is not float32 as in A1111's own CPU mode."""
+    name = str(model.placement.dtype).removeprefix("torch.")
+    return None if name == "float32" else name

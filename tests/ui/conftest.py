@@ -1,0 +1,83 @@
+"""A real server and a real Chromium."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.browser import CHROMIUM_ARGS, find_chromium
+from tests.conftest import ROOT
+
+START_SECONDS = 180
+"""A busy machine imports slowly; a test of speed is not a test."""
+
+
+@dataclass
+class Server:
+    url: str
+    outputs: Path
+    output: list[str]
+    """What it has printed, line by line."""
+
+
+def start(*flags: str, outputs: Path):
+    """Start app.py with the flags on a free port and yield it as a Server once it answers."""
+    command = [sys.executable, "-u", "app.py", "--port", "0", "--no-browser", "--device", "cpu", "--precision", "float32",
+               "--outputs-dir", str(outputs), *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env=os.environ | {"GRADIO_TEMP_DIR": str(outputs.parent / "cache")})
+    lines: list[str] = []
+    ready = threading.Event()
+
+    def read():
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if "is ready at" in line:
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        assert ready.wait(START_SECONDS), lines
+        address = re.search(r"is ready at (\S+)", "\n".join(lines))
+        assert address, lines
+        yield Server(address[1], outputs, lines)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    yield from start(outputs=tmp_path_factory.mktemp("run") / "outputs")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page, freshly opened. Nothing but the server may be asked for anything, and no script may fail."""
+    context = browser.new_context(viewport={"width": 1366, "height": 900})
+    page = context.new_page()
+    elsewhere, failures = [], []
+    page.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith((server.url, "data:", "blob:")) else None)
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
+    page.goto(server.url)
+    page.locator("#generate-img2img").wait_for()
+    yield page
+    context.close()
+    assert not elsewhere and not failures

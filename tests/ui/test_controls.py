@@ -1,0 +1,64 @@
+"""The widgets' names, labels, ranges and defaults."""
+
+from dataclasses import fields
+
+import gradio as gr
+import pytest
+
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from tests.conftest import ROOT
+from ui.controls import Controls, build_generation_controls, build_mask_controls, build_prompts
+from ui.tabs import read_samples
+
+
+@pytest.fixture(scope="module")
+def controls():
+    with gr.Blocks():
+        return Controls(**build_prompts(), **build_mask_controls(), **build_generation_controls(512))
+
+
+def test_every_widget_fills_a_field_of_the_request():
+    request = {f.name for f in fields(StableDiffusionProcessingImg2Img)} | {"mask_blur"}
+    assert {f.name for f in fields(Controls)} <= request
+
+
+@pytest.mark.parametrize("name, label, low, high, step, default", [
+    ("mask_blur", "Mask blur", 0, 64, 1, 4),
+    ("inpaint_full_res_padding", "Only masked padding, pixels", 0, 256, 4, 32),
+    ("steps", "Sampling steps", 1, 150, 1, 20),
+    ("width", "Width", 64, 2048, 8, 512),
+    ("height", "Height", 64, 2048, 8, 512),
+    ("n_iter", "Batch count", 1, 100, 1, 1),
+    ("batch_size", "Batch size", 1, 8, 1, 1),
+    ("cfg_scale", "CFG Scale", 1, 30, 0.5, 7),
+    ("denoising_strength", "Denoising strength", 0, 1, 0.01, 0.75),
+    ("subseed_strength", "Variation strength", 0, 1, 0.01, 0),
+    ("seed_resize_from_w", "Resize seed from width", 0, 2048, 8, 0),
+    ("seed_resize_from_h", "Resize seed from height", 0, 2048, 8, 0),
+])
+def test_sliders_are_a1111s(controls, name, label, low, high, step, default):
+    slider = controls.named()[name]
+    assert (slider.label, slider.minimum, slider.maximum, slider.step, slider.value) == (label, low, high, step, default)
+
+
+@pytest.mark.parametrize("name, choices, default", [
+    ("resize_mode", ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"], 0),
+    ("inpainting_mask_invert", ["Inpaint masked", "Inpaint not masked"], 0),
+    ("inpainting_fill", ["fill", "original", "latent noise", "latent nothing"], 1),
+    ("inpaint_full_res", ["Whole picture", "Only masked"], 0),
+])
+def test_radios_are_a1111s_and_give_their_index(controls, name, choices, default):
+    radio = controls.named()[name]
+    assert [label for label, _ in radio.choices] == choices and radio.type == "index" and radio.value == choices[default]
+
+
+def test_the_menus_begin_with_a1111s_defaults(controls):
+    assert (controls.sampler_name.value, controls.scheduler.value, controls.seed.value) == ("DPM++ 2M", "Automatic", -1)
+
+
+def test_every_sample_names_files_and_settings_that_are_there():
+    samples = read_samples(ROOT / "assets" / "samples")
+    assert samples
+    for sample in samples:
+        assert sample.picture.exists() and (sample.mask is None or sample.mask.exists())
+        assert set(sample.settings) <= {f.name for f in fields(Controls)}

@@ -1,0 +1,223 @@
+"""The page as a person uses it: a real Chromium against a real server with the demo model."""
+
+import hashlib
+import io
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect
+
+WATCH_PREVIEWS = """() => {
+    window.previews = new Set();
+    new MutationObserver(() => {
+        const image = document.querySelector('#stage img');
+        if (image) window.previews.add(image.src);
+    }).observe(document.body, {subtree: true, childList: true, attributes: true, attributeFilter: ['src']});
+}"""
+
+
+@pytest.fixture
+def picture_file(tmp_path):
+    """A 160x160 PNG in which every pixel can be told from its neighbours."""
+    image = Image.new("RGB", (160, 160))
+    image.putdata([(x, y, (x + y) % 256) for y in range(160) for x in range(160)])
+    image.save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+@pytest.fixture
+def mask_file(tmp_path):
+    """White from 60 to 99 on both axes."""
+    image = Image.new("L", (160, 160))
+    ImageDraw.Draw(image).rectangle((60, 60, 99, 99), fill=255)
+    image.save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def put(page, element, file):
+    page.locator(f"#{element} input[type=file]").first.set_input_files(str(file))
+    page.locator(f"#{element} img, #{element} canvas").first.wait_for()
+
+
+def set_slider(page, label, value):
+    page.get_by_label(f"number input for {label}", exact=True).fill(str(value))
+    page.get_by_label(f"number input for {label}", exact=True).press("Enter")
+
+
+def generate(page, mode):
+    page.locator(f"#generate-{mode}").click()
+
+
+def result(page, timeout=120_000) -> Image.Image:
+    """The picture in the result viewer, as its bytes came over the wire."""
+    shown = page.locator("#gallery img").first
+    shown.wait_for(timeout=timeout)
+    data = urllib.request.urlopen(shown.get_attribute("src")).read()
+    return Image.open(io.BytesIO(data))
+
+
+def pixels(image):
+    return np.asarray(image.convert("RGB")).astype(int)
+
+
+def toast(page):
+    return page.locator(".toast-body").last
+
+
+def paint(page, points):
+    """A brush stroke through points given as shares of the picture's width and height."""
+    canvas = page.locator("#inpaint-editor canvas").first
+    page.wait_for_timeout(1500)  # the editor moves the picture into place after it has loaded
+    box = canvas.bounding_box()
+    side = min(box["width"], box["height"])
+    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+    page.mouse.move(left + points[0][0] * side, top + points[0][1] * side)
+    page.mouse.down()
+    for x, y in points[1:]:
+        page.mouse.move(left + x * side, top + y * side, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+
+
+def test_a_sample_becomes_an_edited_picture_in_two_clicks(page, server):
+    page.evaluate(WATCH_PREVIEWS)
+    page.locator("#samples-img2img .thumbnail-item").first.click()
+    expect(page.locator("#prompt textarea")).not_to_have_value("")
+    generate(page, "img2img")
+    image = result(page)
+    assert len(page.evaluate("[...window.previews]")) >= 3
+    expect(page.locator("#infotext textarea")).to_have_value(image.info["parameters"])
+    saved = [file.read_bytes() for file in server.outputs.rglob("*.png")]
+    shown = urllib.request.urlopen(page.locator("#gallery img").first.get_attribute("src")).read()
+    assert hashlib.sha256(shown).digest() in [hashlib.sha256(data).digest() for data in saved]
+
+
+def test_painting_a_mask_changes_what_was_painted_and_nothing_else(page, picture_file):
+    open_tab(page, "Inpaint")
+    put(page, "inpaint-editor", picture_file)
+    paint(page, [(0.45, 0.5), (0.55, 0.5)])
+    set_slider(page, "Width", 160)
+    set_slider(page, "Height", 160)
+    set_slider(page, "Denoising strength", 1)
+    page.locator("#prompt textarea").fill("a red house")
+    generate(page, "inpaint")
+    after, before = pixels(result(page)), pixels(Image.open(picture_file))
+    changed = np.abs(after - before).max(axis=-1) > 0
+    rows, columns = np.where(changed)
+    assert changed[75:85, 75:85].mean() > 0.8
+    # the stroke is 24 pixels thick and 40 long at most; the blur of 4 reaches 10 pixels beyond it
+    assert 45 <= rows.min() and rows.max() <= 115 and 40 <= columns.min() and columns.max() <= 120
+
+
+def test_an_uploaded_mask_is_obeyed_to_the_pixel(page, picture_file, mask_file):
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture_file)
+    put(page, "upload-mask", mask_file)
+    set_slider(page, "Width", 160)
+    set_slider(page, "Height", 160)
+    set_slider(page, "Mask blur", 0)
+    page.get_by_label("latent noise").check()
+    set_slider(page, "Denoising strength", 1)
+    generate(page, "inpaint_upload")
+    changed = np.abs(pixels(result(page)) - pixels(Image.open(picture_file))).max(axis=-1) > 0
+    assert changed[60:100, 60:100].mean() > 0.9
+    changed[60:100, 60:100] = False
+    assert not changed.any()
+
+
+def test_only_masked_keeps_the_pictures_own_size(page, picture_file, mask_file):
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture_file)
+    put(page, "upload-mask", mask_file)
+    page.get_by_label("Only masked", exact=True).check()
+    generate(page, "inpaint_upload")
+    assert result(page).size == (160, 160)
+
+
+def test_interrupt_keeps_the_partial_picture(page, picture_file, server):
+    put(page, "img2img-picture", picture_file)
+    set_slider(page, "Sampling steps", 150)
+    set_slider(page, "Denoising strength", 1)
+    generate(page, "img2img")
+    page.locator("#stage img").wait_for()
+    page.locator("#interrupt").click()
+    assert result(page).size == (128, 128)
+    expect(toast(page)).to_contain_text("Interrupted")
+    assert list(server.outputs.rglob("*-interrupted.png"))
+
+
+def test_a_second_person_is_queued_and_sees_their_place(page, browser, picture_file, server):
+    put(page, "img2img-picture", picture_file)
+    set_slider(page, "Sampling steps", 150)
+    set_slider(page, "Denoising strength", 1)
+    generate(page, "img2img")
+    page.locator("#stage img").wait_for()
+    other = browser.new_context().new_page()
+    other.goto(server.url)
+    put(other, "img2img-picture", picture_file)
+    generate(other, "img2img")
+    expect(other.locator("#stage .line")).to_have_text("In queue, place 1", timeout=60_000)
+    page.locator("#interrupt").click()
+    assert result(other).size == (128, 128)
+    other.context.close()
+
+
+def test_a_result_can_be_used_as_the_next_picture(page):
+    page.locator("#samples-img2img .thumbnail-item").first.click()
+    page.locator("#img2img-picture img").first.wait_for()
+    generate(page, "img2img")
+    first = result(page)
+    page.locator("#use-in-inpaint").click()
+    expect(page.get_by_role("tab", name="Inpaint", exact=True)).to_have_attribute("aria-selected", "true")
+    paint(page, [(0.45, 0.5), (0.55, 0.5)])
+    set_slider(page, "Denoising strength", 0.9)
+    generate(page, "inpaint")
+    page.wait_for_function("document.querySelector('#infotext textarea').value.includes('Mask blur: 4')")
+    second = pixels(result(page))
+    assert (second[:32] == pixels(first)[:32]).all() and (second != pixels(first)).any()
+
+
+@pytest.mark.parametrize("tab, mode, sentence", [
+    ("img2img", "img2img", "No picture is given"),
+    ("Inpaint", "inpaint", "No picture is given"),
+    ("Inpaint upload", "inpaint_upload", "No picture is given"),
+])
+def test_without_a_picture_one_sentence_says_so(page, tab, mode, sentence):
+    open_tab(page, tab)
+    generate(page, mode)
+    expect(toast(page)).to_contain_text(sentence)
+
+
+def test_without_paint_one_sentence_says_so_and_the_picture_stays(page, picture_file):
+    open_tab(page, "Inpaint")
+    put(page, "inpaint-editor", picture_file)
+    page.wait_for_timeout(1000)
+    generate(page, "inpaint")
+    expect(toast(page)).to_contain_text("paint over what should change")
+    expect(page.locator("#inpaint-editor canvas").first).to_be_visible()
+
+
+def test_without_an_uploaded_mask_one_sentence_says_so(page, picture_file):
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture_file)
+    generate(page, "inpaint_upload")
+    expect(toast(page)).to_contain_text("No mask is given")
+
+
+def test_a_damaged_file_gives_one_sentence_and_the_page_goes_on(page, picture_file, tmp_path):
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(picture_file.read_bytes()[:3000])
+    page.locator("#img2img-picture input[type=file]").first.set_input_files(str(damaged))
+    page.wait_for_timeout(1500)
+    generate(page, "img2img")
+    expect(toast(page)).to_contain_text("damaged or cut short")
+    page.locator("#img2img-picture").get_by_label("Remove Image").click()
+    put(page, "img2img-picture", picture_file)
+    generate(page, "img2img")
+    assert result(page).size == (128, 128)

@@ -10,7 +10,7 @@ from pipeline.engine import Engine, Event
 from pipeline.errors import InvalidRequest
 from pipeline.images import resize_image
 from pipeline.masking import create_binary_mask
-from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.processing import NO_PICTURE, StableDiffusionProcessingImg2Img
 
 
 class Mode(Enum):
@@ -43,14 +43,14 @@ def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:
     """The picture and the mask that a mode works with. Raises InvalidRequest where one is missing."""
     image, mask = source
     if image is None:
-        raise InvalidRequest("init_images", "No picture is given; drop one in, or take one of the samples.")
+        raise InvalidRequest("init_images", NO_PICTURE)
     if mode is Mode.IMG2IMG:
         return image, None
     if mask is None and mode is Mode.INPAINT_UPLOAD:
-        raise InvalidRequest("mask", "No mask is given; add a black and white picture, white where it should change.")
+        raise InvalidRequest("mask", "mask: none is given; add a picture that is white where the first one should change")
     if mask is None or (not inverted and create_binary_mask(mask).getbbox() is None):
-        raise InvalidRequest("mask", "The mask is blank; " + (
-            "paint over what should change." if mode is Mode.INPAINT else "it must be white where the picture should change."))
+        raise InvalidRequest("mask", "mask: it is blank; paint over what should change" if mode is Mode.INPAINT else
+                             "mask: it is all black; it must be white where the picture should change")
     if mode is Mode.INPAINT_UPLOAD and mask.size != image.size:
         # a mask of another size says where on the picture, not where on the pixels
         mask = resize_image(0, mask, *image.size)

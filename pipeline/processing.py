@@ -32,6 +32,7 @@ from pipeline.sources import Source, encode, mask_tensor, prepare_source
 FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
 """What infotext calls the masked content; 1, the original, is not mentioned."""
 
+NO_PICTURE = "init_images: no picture is given; an edit needs one to start from"
 MAX_PROMPT = 100_000
 """Characters."""
 
@@ -213,7 +214,7 @@ class StableDiffusionProcessingImg2Img:
             self.initial_noise_multiplier = self.options.initial_noise_multiplier
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
         if not self.init_images:
-            raise InvalidRequest("init_images", "init_images: no picture given; an edit needs one to start from")
+            raise InvalidRequest("init_images", NO_PICTURE)
         if len(self.init_images) > self.batch_size:
             raise InvalidRequest("init_images", f"init_images: {len(self.init_images)} pictures given for a batch_size "
                                                 f"of {self.batch_size}; give one, or at most batch_size")

@@ -21,7 +21,7 @@ class FamilyRow:
 
 
 FAMILIES = {
-    "sd1": FamilyRow(lambda index: index.get("_class_name", "").startswith("StableDiffusion")
+    "sd1": FamilyRow(lambda index: str(index.get("_class_name")).startswith("StableDiffusion")
                      and "text_encoder_2" not in index, sd.load_folder),
 }
 
@@ -40,8 +40,9 @@ def load(path: Path | str, place: Placement) -> Family:
     row, info = find_row(folder), describe(folder)
     try:
         return row.load(folder, info, place, read_extra(folder))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f'model "{path}" cannot be loaded: {str(error).splitlines()[0]}') from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f'model "{path}" cannot be loaded: {reason}') from error
 
 
 def find_row(folder: Path) -> FamilyRow:
@@ -62,11 +63,14 @@ def read_extra(folder: Path) -> dict:
 def read_json(path: Path) -> dict | None:
     """The object in a JSON file, or None where there is no such file."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} cannot be read: it must hold an object, as {{...}}")
+    return value
 
 
 def weights_hash(folder: Path) -> str:

@@ -26,8 +26,8 @@ def find_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise InvalidRequest("device", f'device "{name}" cannot be used on this machine; '
                                        "valid: auto, cpu, cuda, cuda:N, mps where present") from error
     return device

@@ -230,6 +230,11 @@ def test_a_crop_region_grows_to_the_processing_ratio_as_in_a1111(box, expanded):
     assert expand_crop_region(Box(*box), Size(512, 512), Size(1024, 768)) == Box(*expanded)
 
 
+def test_an_odd_pixel_goes_to_the_right_and_the_bottom():
+    assert expand_crop_region(Box(20, 20, 29, 30), Size(8, 8), SIDE) == Box(20, 20, 30, 30)
+    assert expand_crop_region(Box(20, 20, 30, 29), Size(8, 8), SIDE) == Box(20, 20, 30, 30)
+
+
 @pytest.mark.parametrize("box", [(0, 0, 8, 2), (56, 62, 64, 64), (0, 0, 2, 8), (62, 56, 64, 64), (0, 30, 64, 34)])
 @pytest.mark.parametrize("size", [Size(64, 64), Size(64, 32), Size(24, 64)])
 def test_an_expanded_region_holds_the_old_one_and_stays_inside(box, size):

@@ -103,7 +103,7 @@ def test_an_unknown_sampler_is_answered_with_the_nearest_name(picture):
 
 
 def test_no_picture_is_refused():
-    with pytest.raises(InvalidRequest, match="init_images: no picture"):
+    with pytest.raises(InvalidRequest, match="init_images: no picture is given"):
         StableDiffusionProcessingImg2Img()
 
 

@@ -1,0 +1,237 @@
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from pipeline.families.clip import Chunk, ClipTextEncoder, build_chunks, count_tokens, emphasize
+
+COMMA, START, END = 1, 2, 3
+
+
+class Words:
+    """Every word is its own token id, and so is a comma that stands apart; the word BREAK is 9."""
+
+    start, end, comma = START, END, COMMA
+
+    def encode(self, texts):
+        return [[COMMA if word == "," else int(word) for word in text.replace("BREAK", "9").split()] for text in texts]
+
+
+def words(count):
+    return " 5" * count
+
+
+def chunks(text, *, emphasis="Original", comma_backtrack=20):
+    return build_chunks(Words(), text, emphasis=emphasis, comma_backtrack=comma_backtrack)
+
+
+def lengths(text, **options):
+    return [len(chunk.tokens) for chunk in chunks(text, **options)]
+
+
+# chunks
+
+@pytest.mark.parametrize("count, expected", [
+    (0, [0]), (1, [1]), (75, [75]), (76, [75, 1]), (150, [75, 75]), (151, [75, 75, 1]),
+])
+def test_a_chunk_holds_75_tokens(count, expected):
+    assert lengths(words(count)) == expected
+
+
+@pytest.mark.parametrize("position, expected", [
+    (74, [75, 1]),  # the comma ends the chunk
+    (73, [74, 2]),
+    (55, [56, 20]),  # 20 tokens from the end
+    (54, [75, 1]),  # 21
+    (0, [75, 1]),
+])
+def test_a_chunk_is_cut_behind_a_comma_among_its_last_20_tokens(position, expected):
+    assert lengths(words(position) + " ," + words(75 - position)) == expected
+
+
+@pytest.mark.parametrize("backtrack, expected", [(0, [75, 1]), (4, [75, 1]), (5, [71, 5]), (74, [71, 5])])
+def test_the_backtrack_is_an_option(backtrack, expected):
+    assert lengths(words(70) + " ," + words(5), comma_backtrack=backtrack) == expected
+
+
+def test_the_last_of_several_commas_counts():
+    assert lengths(words(60) + " ," + words(5) + " ," + words(9)) == [67, 9]
+
+
+def test_a_comma_as_token_76_does_not_cut():
+    assert lengths(words(70) + " ," + words(4) + " ,") == [75, 1]
+
+
+def test_a_comma_of_an_earlier_chunk_is_forgotten():
+    assert lengths(words(70) + " ," + words(5) + words(71)) == [71, 75, 1]
+
+
+def test_a_short_prompt_is_not_cut_at_its_commas():
+    assert lengths("5 , 5 , 5") == [5]
+
+
+def test_weights_move_with_their_tokens():
+    first, second = chunks(words(69) + " ," + " (6 6 6:1.5)" + words(3))
+    assert set(first.weights) == {1.0}
+    assert second.tokens == [6, 6, 6, 5, 5, 5]
+    assert second.weights == [1.5, 1.5, 1.5, 1.0, 1.0, 1.0]
+
+
+# BREAK and emphasis
+
+def test_break_starts_a_chunk():
+    assert [chunk.tokens for chunk in chunks("5 BREAK 6 7")] == [[5], [6, 7]]
+
+
+def test_break_at_the_start_leaves_an_empty_chunk():
+    assert [chunk.tokens for chunk in chunks("BREAK 5")] == [[], [5]]
+
+
+def test_break_inside_weights_is_a_word():
+    assert [chunk.tokens for chunk in chunks("(5 BREAK 6:1.2)")] == [[5, 9, 6]]
+
+
+def test_brackets_become_weights():
+    (chunk,) = chunks("5 (6:1.5) [7]")
+    assert chunk.tokens == [5, 6, 7]
+    assert chunk.weights == pytest.approx([1.0, 1.5, 1 / 1.1])
+
+
+def test_emphasis_none_reads_no_grammar():
+    class Letters(Words):
+        def encode(self, texts):
+            return [[4 + ord(letter) for letter in text] for text in texts]
+
+    text = "(a:1.2) BREAK b"
+    (chunk,) = build_chunks(Letters(), text, emphasis="None", comma_backtrack=20)
+    assert len(chunk.tokens) == len(text)
+    assert set(chunk.weights) == {1.0}
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("", (0, 75)), ("5", (1, 75)), (words(75), (75, 75)), (words(76), (76, 150)), ("5 BREAK 6", (76, 150)),
+])
+def test_the_counter_shows_what_is_used_and_what_fits(text, expected):
+    assert count_tokens(chunks(text)) == expected
+
+
+# emphasis on features
+
+Z = torch.randn(2, 77, 8, generator=torch.Generator().manual_seed(0)) + 0.5
+WEIGHTS = torch.ones(2, 77)
+WEIGHTS[0, 1], WEIGHTS[1, 2] = 1.5, 0.5
+
+
+@pytest.mark.parametrize("mode", ["None", "Ignore"])
+def test_ignored_emphasis_changes_nothing(mode):
+    assert torch.equal(emphasize(Z, WEIGHTS, mode), Z)
+
+
+def test_no_norm_multiplies_each_token():
+    assert torch.equal(emphasize(Z, WEIGHTS, "No norm")[0, 1], Z[0, 1] * 1.5)
+
+
+def test_original_emphasis_keeps_the_mean_of_all_texts():
+    emphasized = emphasize(Z, WEIGHTS, "Original")
+    assert emphasized.mean().item() == pytest.approx(Z.mean().item(), rel=1e-5)
+    assert emphasized[0].mean().item() != pytest.approx(Z[0].mean().item(), rel=1e-5)
+
+
+def test_original_emphasis_keeps_the_proportions_of_the_weights():
+    factor = emphasize(Z, WEIGHTS, "Original") / Z
+    assert (factor[0, 1] / factor[0, 0]).tolist() == pytest.approx([1.5] * 8, rel=1e-5)
+    assert (factor[1, 2] / factor[0, 0]).tolist() == pytest.approx([0.5] * 8, rel=1e-5)
+
+
+# the text encoder
+
+def text_model(layers, weights=None):
+    config = CLIPTextConfig(vocab_size=16, hidden_size=8, intermediate_size=16, num_hidden_layers=layers,
+                            num_attention_heads=2, bos_token_id=START, eos_token_id=END, pad_token_id=END)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIPTextModel(config).eval().requires_grad_(False)
+        norm = model.final_layer_norm
+        norm.weight.normal_()  # as made it is 1 and its bias 0, and its absence would hardly show
+        norm.bias.normal_()
+    if weights:
+        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return text_model(layers=3)
+
+
+def encode(model, *texts, emphasis="Original", clip_skip=1):
+    return ClipTextEncoder(model, Words()).encode(list(texts), emphasis=emphasis, clip_skip=clip_skip, comma_backtrack=20)
+
+
+def test_a_text_becomes_77_features_a_chunk(model):
+    assert encode(model, "5").shape == (1, 77, 8)
+    assert encode(model, words(76), "5").shape == (2, 154, 8)
+
+
+def test_ids_are_start_text_and_ends(model):
+    seen = []
+    handle = model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True)
+    encode(model, "5 6")
+    handle.remove()
+    assert seen[0].tolist() == [[START, 5, 6] + [END] * 74]
+
+
+def test_a_full_chunk_still_ends_with_the_end_token(model):
+    seen = []
+    handle = model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True)
+    encode(model, words(75))
+    handle.remove()
+    assert seen[0].tolist() == [[START] + [5] * 75 + [END]]
+
+
+def test_clip_skip_1_is_the_model_s_own_output(model):
+    ids = torch.tensor([[START, 5, 6] + [END] * 74])
+    assert torch.equal(encode(model, "5 6", emphasis="Ignore"), model(input_ids=ids).last_hidden_state)
+
+
+@pytest.mark.parametrize("clip_skip", [2, 3])
+def test_clip_skip_is_the_output_of_a_model_without_its_last_layers(model, clip_skip):
+    shorter = text_model(layers=4 - clip_skip, weights=model.state_dict())
+    assert torch.allclose(encode(model, "5 6", clip_skip=clip_skip), encode(shorter, "5 6"), atol=1e-6)
+
+
+def test_clip_skip_2_is_the_hidden_state_before_the_last_through_the_final_norm(model):
+    hidden = model(input_ids=torch.tensor([[START, 5, 6] + [END] * 74]), output_hidden_states=True).hidden_states[-2]
+    normed = torch.nn.functional.layer_norm(hidden, (8,), model.final_layer_norm.weight, model.final_layer_norm.bias)
+    assert torch.allclose(encode(model, "5 6", emphasis="Ignore", clip_skip=2), normed, atol=1e-6)
+
+
+def test_clip_skip_has_no_more_layers_to_skip_than_there_are(model):
+    assert torch.equal(encode(model, "5", clip_skip=4), encode(model, "5", clip_skip=12))
+
+
+def test_chunks_are_encoded_apart_and_joined(model):
+    together = encode(model, "5 6 BREAK 7", emphasis="Ignore")
+    apart = torch.hstack([encode(model, "5 6", emphasis="Ignore"), encode(model, "7", emphasis="Ignore")])
+    assert torch.allclose(together, apart, atol=1e-6)
+
+
+def test_a_shorter_text_is_padded_with_empty_chunks(model):
+    padded = encode(model, "5", words(76), emphasis="Ignore")[0]
+    assert torch.allclose(padded[:77], encode(model, "5", emphasis="Ignore")[0], atol=1e-6)
+    assert torch.allclose(padded[77:], encode(model, "", emphasis="Ignore")[0], atol=1e-6)
+
+
+def test_a_weight_acts_on_its_own_token(model):
+    factor = encode(model, "5 (6:1.5) 7", emphasis="No norm") / encode(model, "5 6 7", emphasis="No norm")
+    assert factor[0, :5, 0].tolist() == pytest.approx([1, 1, 1.5, 1, 1], rel=1e-5)
+
+
+def test_each_chunk_keeps_its_own_mean(model):
+    weighted, plain = encode(model, "(5:1.5) 6 BREAK 7"), encode(model, "5 6 BREAK 7")
+    assert weighted[:, :77].mean().item() == pytest.approx(plain[:, :77].mean().item(), rel=1e-4)
+    assert torch.allclose(weighted[:, 77:], plain[:, 77:], atol=1e-6)
+
+
+def test_features_are_float32_whatever_the_model_is():
+    half = text_model(layers=2).to(torch.bfloat16)
+    assert encode(half, "5").dtype == encode(half, "5", clip_skip=2).dtype == torch.float32

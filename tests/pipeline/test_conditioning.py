@@ -1,0 +1,214 @@
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from pipeline.conditioning import (
+    CondCache,
+    PromptEncoder,
+    negative_at,
+    pad_with_empty,
+    positive_at,
+    repeat_last,
+    stack,
+)
+from pipeline.families.base import Cond, ModelInfo, Placement
+from pipeline.options import Options
+
+CPU = Placement(torch.device("cpu"), torch.float32, torch.float32)
+
+
+@dataclass
+class Recording:
+    """A family whose texts are numbers: each encodes to itself, in as many chunks as it has words."""
+
+    info: ModelInfo = ModelInfo(name="a", path="a")
+    placement: Placement = CPU
+    calls: list = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
+
+    def encode_prompts(self, texts, **settings):
+        self.calls.append(texts)
+        self.settings = settings
+        words = [[float(word) for word in text.split()] or [0.0] for text in texts]
+        longest = max(map(len, words))
+        return Cond(torch.tensor([row + [0.0] * (longest - len(row)) for row in words])
+                    .repeat_interleave(77, dim=1)[..., None])
+
+
+def encoder(family=None, *, calls=10, cache=None, **options):
+    return PromptEncoder(family or Recording(), Options(**options), calls, cache or CondCache())
+
+
+def first_tokens(cond):
+    return cond.crossattn[:, 0, 0].tolist()
+
+
+def tokens(*values, width=1):
+    return torch.tensor(values)[None, :, None].expand(1, len(values), width)
+
+
+# AND
+
+def test_and_makes_parts_with_their_weights():
+    cond, members = positive_at(encoder().positive(["1 :1.5 AND 2 AND 3 :-0.5"]), call=0)
+    assert first_tokens(cond) == [1, 2, 3]
+    assert members == [[(0, 1.5), (1, 1.0), (2, -0.5)]]
+
+
+def test_each_picture_knows_its_rows():
+    cond, members = positive_at(encoder().positive(["1", "2 AND 3", "4"]), call=0)
+    assert first_tokens(cond) == [1, 2, 3, 4]
+    assert members == [[(0, 1.0)], [(1, 1.0), (2, 1.0)], [(3, 1.0)]]
+
+
+def test_a_single_prompt_can_have_a_weight():
+    _, members = positive_at(encoder().positive(["1 :2"]), call=0)
+    assert members == [[(0, 2.0)]]
+
+
+def test_and_is_a_word_in_the_negative_prompt():
+    class Anything(Recording):
+        def encode_prompts(self, texts, **settings):
+            self.calls.append(texts)
+            return Cond(torch.zeros(len(texts), 77, 1))
+
+    family = Anything()
+    assert len(encoder(family).negative(["1 AND 2"])) == 1
+    assert family.calls == [["1 AND 2"]]
+
+
+# schedules
+
+def test_a_prompt_switches_after_its_step():
+    parts = encoder(calls=10).positive(["[1:2:0.5]"])
+    assert [first_tokens(positive_at(parts, call)[0]) for call in range(8)] == [[1]] * 6 + [[2]] * 2
+
+
+def test_a_negative_prompt_switches_too():
+    schedules = encoder(calls=10).negative(["[1:2:3]", "5"])
+    assert [first_tokens(negative_at(schedules, call)) for call in (3, 4)] == [[1, 5], [2, 5]]
+
+
+def test_parts_switch_each_at_its_own_step():
+    parts = encoder(calls=10).positive(["[1:2:3] AND [3:4:6]"])
+    assert [first_tokens(positive_at(parts, call)[0]) for call in (3, 4, 7)] == [[1, 3], [2, 3], [2, 4]]
+
+
+def test_the_variants_of_a_schedule_are_encoded_in_one_call():
+    family = Recording()
+    encoder(family).positive(["[1:2:0.5]"])
+    assert family.calls == [["1", "2"]]
+
+
+def test_the_old_scheduling_is_an_option():
+    new, old = (encoder(calls=10, use_old_scheduling=old).positive(["[1:2:2.0]"]) for old in (False, True))
+    assert [first_tokens(positive_at(parts, 3)[0]) for parts in (new, old)] == [[1], [2]]
+
+
+# lengths
+
+def test_shorter_prompts_repeat_their_last_token():
+    stacked = stack([Cond(tokens(1, 2)), Cond(tokens(3, 4, 5, 6))])
+    assert stacked.crossattn[..., 0].tolist() == [[1, 2, 2, 2], [3, 4, 5, 6]]
+
+
+def test_prompts_of_one_length_stay():
+    assert stack([Cond(tokens(1, 2)), Cond(tokens(3, 4))]).crossattn[..., 0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_stacking_keeps_the_pooled_features_in_order():
+    conds = [Cond(tokens(1), torch.tensor([[7.0]])), Cond(tokens(2, 3), torch.tensor([[8.0]]))]
+    assert stack(conds).vector.tolist() == [[7], [8]]
+
+
+def test_a_long_and_a_short_picture_fit_in_one_batch():
+    cond, _ = positive_at(encoder().positive(["1", "2 3"]), call=0)
+    assert cond.crossattn.shape == (2, 154, 1)
+    assert cond.crossattn[:, 100, 0].tolist() == [1, 3]
+
+
+def test_repeating_to_the_same_length_is_the_same():
+    assert torch.equal(repeat_last(tokens(1, 2), 2), tokens(1, 2))
+
+
+def test_empty_prompts_fill_up():
+    padded = pad_with_empty(Cond(tokens(1, 2), torch.tensor([[7.0]])), 6, Cond(tokens(8, 9)))
+    assert padded.crossattn[..., 0].tolist() == [[1, 2, 8, 9, 8, 9]]
+    assert padded.vector.tolist() == [[7]]
+
+
+def test_empty_prompts_fill_up_every_row():
+    padded = pad_with_empty(Cond(torch.cat([tokens(1), tokens(2)])), 2, Cond(tokens(9)))
+    assert padded.crossattn[..., 0].tolist() == [[1, 9], [2, 9]]
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_prompt_that_is_long_enough_needs_no_filling(length):
+    cond = Cond(tokens(1, 2))
+    assert pad_with_empty(cond, length, Cond(tokens(9))) is cond
+
+
+def test_the_empty_prompt_is_one_row():
+    assert encoder().empty().crossattn.shape == (1, 77, 1)
+
+
+# what the family is told
+
+def test_the_options_reach_the_text_encoder():
+    family = Recording()
+    encoder(family, emphasis="No norm", CLIP_stop_at_last_layers=2, comma_padding_backtrack=5).positive(["1"])
+    assert family.settings == {"emphasis": "No norm", "clip_skip": 2, "comma_backtrack": 5}
+
+
+# the cache
+
+def test_a_prompt_is_encoded_once():
+    family, cache = Recording(), CondCache()
+    for _ in range(2):
+        encoder(family, cache=cache).positive(["1", "1 :0.5", "2"])
+        encoder(family, cache=cache).negative(["1", "2"])
+    assert family.calls == [["1"], ["2"]]
+
+
+@pytest.mark.parametrize("options", [
+    {"CLIP_stop_at_last_layers": 2}, {"emphasis": "Ignore"}, {"comma_padding_backtrack": 0},
+])
+def test_another_way_of_encoding_is_encoded_anew(options):
+    family, cache = Recording(), CondCache()
+    encoder(family, cache=cache).positive(["1"])
+    encoder(family, cache=cache, **options).positive(["1"])
+    assert family.calls == [["1"], ["1"]]
+
+
+@pytest.mark.parametrize("other", [
+    Recording(info=ModelInfo(name="a", path="a", hash="0123456789")),
+    Recording(placement=Placement(CPU.device, torch.bfloat16, torch.float32)),
+])
+def test_another_model_is_encoded_anew(other):
+    cache = CondCache()
+    encoder(cache=cache).positive(["1"])
+    encoder(other, cache=cache).positive(["1"])
+    assert other.calls == [["1"]]
+
+
+def test_the_same_switch_at_another_step_is_right():
+    cache = CondCache()
+    encoder(cache=cache, calls=10).positive(["[1:2:0.5]"])
+    later = encoder(cache=cache, calls=20).positive(["[1:2:0.5]"])
+    assert [first_tokens(positive_at(later, call)[0]) for call in (10, 11)] == [[1], [2]]
+
+
+def test_the_least_recently_used_prompt_is_forgotten():
+    cache = CondCache(size=2)
+    made = []
+    for key in "abacabc":
+        cache.get((key,), lambda: made.append(key) or [])
+    assert "".join(made) == "abcbc"
+
+
+def test_a_failed_encoding_is_not_kept():
+    cache = CondCache()
+    with pytest.raises(ZeroDivisionError):
+        cache.get(("a",), lambda: 1 / 0)
+    assert cache.get(("a",), lambda: [(1, "made")]) == [(1, "made")]

@@ -1,0 +1,69 @@
+"""The modes: what each needs, and what it makes of what it is given."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.engine import Finished
+from pipeline.errors import InvalidRequest
+from pipeline.img2img import Mode, check_source, img2img
+
+SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 1, "sampler_name": "Euler"}
+
+
+def run(engine, mode, source, **settings):
+    """The one picture that a mode gives."""
+    events = list(img2img(engine, mode, source, **SMALL | settings))
+    assert isinstance(events[-1], Finished)
+    return events[-1].results[0].images[0]
+
+
+def test_img2img_ignores_a_mask(engine, picture, mask):
+    assert run(engine, Mode.IMG2IMG, (picture, mask)).tobytes() == run(engine, Mode.IMG2IMG, (picture, None)).tobytes()
+
+
+@pytest.mark.parametrize("mode", [Mode.INPAINT, Mode.INPAINT_UPLOAD])
+def test_the_mask_modes_leave_the_rest_alone(engine, picture, mask, mode):
+    result = np.asarray(run(engine, mode, (picture, mask), mask_blur=0, denoising_strength=1.0))
+    changed = (result != np.asarray(picture)).any(axis=-1)
+    assert changed[24:40, 24:40].any() and not changed[:16].any()
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_every_mode_needs_a_picture(engine, mask, mode):
+    with pytest.raises(InvalidRequest, match="init_images: no picture is given") as error:
+        next(img2img(engine, mode, (None, mask)))
+    assert error.value.field == "init_images"
+
+
+@pytest.mark.parametrize("mode, mask, sentence", [
+    (Mode.INPAINT, None, "mask: it is blank; paint over what should change"),
+    (Mode.INPAINT, Image.new("L", (64, 64)), "mask: it is blank; paint over what should change"),
+    (Mode.INPAINT_UPLOAD, None, "mask: none is given; add a picture that is white where the first one should change"),
+    (Mode.INPAINT_UPLOAD, Image.new("RGB", (64, 64)), "mask: it is all black; it must be white where the picture should change"),
+])
+def test_a_mask_that_masks_nothing_is_refused(picture, mode, mask, sentence):
+    with pytest.raises(InvalidRequest) as error:
+        check_source(mode, (picture, mask), inverted=False)
+    assert str(error.value) == sentence
+
+
+def test_a_blank_mask_is_everything_when_it_is_inverted(engine, picture):
+    result = run(engine, Mode.INPAINT_UPLOAD, (picture, Image.new("L", (64, 64))), inpainting_mask_invert=1)
+    assert result.size == (64, 64)
+
+
+def test_an_uploaded_mask_of_another_size_is_stretched_over_the_picture(picture, mask):
+    _, stretched = check_source(Mode.INPAINT_UPLOAD, (picture, mask.resize((200, 100))), inverted=False)
+    assert stretched.size == (64, 64) and stretched.getpixel((32, 32)) == 255 and stretched.getpixel((4, 4)) == 0
+
+
+def test_a_wrong_value_is_refused_before_anything_is_queued(engine, picture):
+    with pytest.raises(InvalidRequest, match="steps must be"):
+        next(img2img(engine, Mode.IMG2IMG, (picture, None), steps=0))
+    assert engine.find() is None
+
+
+def test_an_unknown_setting_is_a_type_error(engine, picture):
+    with pytest.raises(TypeError, match="no_such_setting"):
+        next(img2img(engine, Mode.IMG2IMG, (picture, None), no_such_setting=1))

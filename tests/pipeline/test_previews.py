@@ -1,0 +1,90 @@
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.families.base import LatentFormat
+from pipeline.geometry import Size
+from pipeline.previews import latent_to_rgb, preview, to_jpeg
+
+FACTORS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+
+
+@dataclass
+class Model:
+    """A family that decodes to its latent's first three channels, eight times enlarged."""
+
+    latent_format: LatentFormat = LatentFormat(rgb_factors=FACTORS)
+
+    def decode(self, latent):
+        return latent[:, :3].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+
+
+def latents(*values, height=2, width=3):
+    return torch.stack([torch.tensor(row, dtype=torch.float32)[:, None, None].expand(4, height, width) for row in values])
+
+
+RED, BLUE = (1, -1, -1, 0), (-1, -1, 1, 0)
+
+
+def opened(jpeg):
+    return Image.open(io.BytesIO(jpeg), formats=["JPEG"])
+
+
+def test_a_thumbnail_has_a_pixel_a_latent_cell():
+    thumbnail = latent_to_rgb(latents(RED)[0], LatentFormat(rgb_factors=FACTORS))
+    assert (thumbnail.mode, thumbnail.size) == ("RGB", (3, 2))
+
+
+def test_a_thumbnail_is_the_family_s_linear_map():
+    factors = ((0.1, 0.2, 0.3), (0.0, 0.5, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, -0.25))
+    thumbnail = latent_to_rgb(latents((2, 1, 9, 4))[0], LatentFormat(rgb_factors=factors, rgb_bias=(0.1, 0.0, 0.0)))
+    expected = (np.array([0.3, 0.9, -0.4]) + 1) / 2 * 255
+    assert thumbnail.getpixel((1, 1)) == pytest.approx(expected, abs=1)
+
+
+def test_wild_latents_stay_in_range():
+    thumbnail = latent_to_rgb(latents((100, -100, 0, 0))[0], LatentFormat(rgb_factors=FACTORS))
+    assert thumbnail.getpixel((0, 0)) == (255, 0, 127)
+
+
+def test_other_channel_counts_have_thumbnails_too():
+    latent_format = LatentFormat(channels=16, rgb_factors=((0.0, 0.0, 0.0),) * 16)
+    assert latent_to_rgb(torch.zeros(16, 2, 3), latent_format).getpixel((0, 0)) == (127, 127, 127)
+
+
+@pytest.mark.parametrize("method, cell", [("Approx cheap", 1), ("Full", 8)])
+def test_a_batch_is_one_grid(method, cell):
+    sheet = preview(Model(), latents(RED, BLUE), method)
+    assert sheet.size == (2 * 3 * cell, 2 * cell)
+    assert sheet.getpixel((0, 0)) == (255, 0, 0)
+    assert sheet.getpixel((3 * cell, 0)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("method, size", [("Approx cheap", (3, 2)), ("Full", (24, 16))])
+def test_a_single_picture_fills_its_preview(method, size):
+    assert preview(Model(), latents(RED), method).size == size
+
+
+@pytest.mark.parametrize("source, box, shown", [
+    ((8, 8), (64, 64), (64, 64)),
+    ((8, 4), (64, 64), (64, 32)),
+    ((4, 8), (64, 64), (32, 64)),
+    ((3, 7), (100, 50), (21, 50)),
+    ((80, 40), (64, 64), (80, 40)),
+])
+def test_a_jpeg_is_enlarged_to_fit_its_box_and_never_shrunk(source, box, shown):
+    assert opened(to_jpeg(Image.new("RGB", source), Size(*box))).size == shown
+
+
+def test_a_jpeg_looks_like_its_picture():
+    assert opened(to_jpeg(Image.new("RGB", (8, 8), (200, 100, 50)), Size(16, 16))).getpixel((8, 8)) == pytest.approx(
+        (200, 100, 50), abs=6)
+
+
+def test_a_preview_is_light_enough_for_every_step():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert len(to_jpeg(noise, Size(512, 512))) < 100_000

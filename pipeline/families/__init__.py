@@ -52,7 +52,8 @@ def find_row(folder: Path) -> FamilyRow:
     for row in FAMILIES.values():
         if row.matches(index):
             return row
-    raise ModelError(f'model "{folder}" is a {index.get("_class_name")}; valid: {", ".join(FAMILIES)}')
+    kind = index.get("_class_name") or "model without a _class_name"
+    raise ModelError(f'model "{folder}" is a {kind}; valid: {", ".join(FAMILIES)}')
 
 
 def read_extra(folder: Path) -> dict:

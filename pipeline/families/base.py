@@ -155,9 +155,6 @@ class Family(Protocol):
     def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int) -> Cond:
         """Texts in A1111's attention grammar → one Cond with len(texts) rows, all with the same number of chunks."""
 
-    def count_tokens(self, text: str, *, comma_backtrack: int) -> tuple[int, int]:
-        """(tokens used, tokens that fit in the chunks they need)."""
-
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, C, H/8, W/8): the mean of the posterior, at model scale."""
 

@@ -1,6 +1,5 @@
 """Prompt to token features the way A1111 does it: 75-token chunks, BREAK, weights, clip skip."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,12 +79,6 @@ def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: i
     if chunk.tokens or not chunks:
         close()
     return chunks
-
-
-def count_tokens(chunks: list[Chunk]) -> tuple[int, int]:
-    """(tokens used, tokens that fit in the chunks needed), as A1111's counter shows them."""
-    used = CHUNK_LENGTH * (len(chunks) - 1) + len(chunks[-1].tokens)
-    return used, math.ceil(max(used, 1) / CHUNK_LENGTH) * CHUNK_LENGTH
 
 
 class ClipTextEncoder:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.families.base import Cond, Eps, LatentFormat, ModelInfo, Placement
-from pipeline.families.clip import ClipTextEncoder, ClipTokens, build_chunks, count_tokens
+from pipeline.families.clip import ClipTextEncoder, ClipTokens
 
 SD1_RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
 """A linear fit from SD1 latents to RGB in [-1, 1], public since 2022."""
@@ -31,9 +31,6 @@ class StableDiffusion:
 
     def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int) -> Cond:
         return Cond(self._text.encode(texts, emphasis=emphasis, clip_skip=clip_skip, comma_backtrack=comma_backtrack))
-
-    def count_tokens(self, text: str, *, comma_backtrack: int) -> tuple[int, int]:
-        return count_tokens(build_chunks(self._text.tokens, text, emphasis="Original", comma_backtrack=comma_backtrack))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         pixels = pixels.to(self.placement.device, self.placement.vae_dtype)
@@ -72,13 +69,15 @@ def load_folder(folder: Path, info: ModelInfo, placement: Placement, rgb: dict) 
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=placement.dtype, low_cpu_mem_usage=False)
-    vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=placement.vae_dtype, low_cpu_mem_usage=False)
-    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=placement.dtype)
+    here = {"local_files_only": True}
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=placement.dtype, low_cpu_mem_usage=False, **here)
+    vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=placement.vae_dtype, low_cpu_mem_usage=False, **here)
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=placement.dtype, **here)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", **here)
     for module in (unet, vae, text_encoder):
         module.requires_grad_(False).eval().to(placement.device)
     return StableDiffusion(
-        unet=unet, vae=vae, text_encoder=text_encoder, tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=unet, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer,
         info=info, placement=placement, alphas_cumprod=scaled_linear_alphas(),
         latent_format=LatentFormat(
             channels=vae.config.latent_channels, scale=vae.config.scaling_factor,

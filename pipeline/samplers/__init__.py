@@ -64,10 +64,10 @@ def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str,
     if schedule is None:
         raise UnknownName("scheduler", "schedule type", scheduler, [s.label for s in SCHEDULES.values()])
     name = sampler_name or "DPM++ 2M"
-    for candidate in SCHEDULES.values():
-        for ending in (candidate.label, candidate.name, *candidate.aliases):
-            if name.endswith(" " + ending):
-                return checked(name.removesuffix(" " + ending)), candidate.label
+    endings = {ending: s.label for s in SCHEDULES.values() for ending in (s.label, s.name, *s.aliases)}
+    for ending in sorted(endings, key=len, reverse=True):
+        if name.endswith(" " + ending):
+            return checked(name.removesuffix(" " + ending)), endings[ending]
     return checked(name), schedule.label
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipeline.families.clip import Chunk, ClipTextEncoder, build_chunks, count_tokens, emphasize
+from pipeline.families.clip import Chunk, ClipTextEncoder, build_chunks, emphasize
 
 COMMA, START, END = 1, 2, 3
 
@@ -105,13 +105,6 @@ def test_emphasis_none_reads_no_grammar():
     (chunk,) = build_chunks(Letters(), text, emphasis="None", comma_backtrack=20)
     assert len(chunk.tokens) == len(text)
     assert set(chunk.weights) == {1.0}
-
-
-@pytest.mark.parametrize("text, expected", [
-    ("", (0, 75)), ("5", (1, 75)), (words(75), (75, 75)), (words(76), (76, 150)), ("5 BREAK 6", (76, 150)),
-])
-def test_the_counter_shows_what_is_used_and_what_fits(text, expected):
-    assert count_tokens(chunks(text)) == expected
 
 
 # emphasis on features

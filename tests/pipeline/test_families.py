@@ -81,9 +81,9 @@ def test_a_corrupt_note_of_our_own_is_refused_by_its_path(folder):
 @pytest.mark.parametrize("index, name", [
     ({"_class_name": "FluxPipeline"}, "FluxPipeline"),
     ({"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": []}, "StableDiffusionXLPipeline"),
-    ({"_class_name": None}, "None"),
+    ({"_class_name": None}, "model without a _class_name"),
     ({"_class_name": ["x"]}, "['x']"),
-    ({}, "None"),
+    ({}, "model without a _class_name"),
 ])
 def test_a_model_of_another_class_is_refused_by_its_name(index, name, folder):
     assert refusal(families.describe, folder(index)) == f'model "{folder(index)}" is a {name}; valid: sd1'

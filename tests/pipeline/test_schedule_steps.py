@@ -46,6 +46,7 @@ def test_a_schedule_goes_by_its_name_and_its_label(name, schedule):
     (("Euler", None), ("Euler", "Automatic")),
     (("DPM++ 2M Karras", None), ("DPM++ 2M", "Karras")),
     (("DPM++ 2M karras", None), ("DPM++ 2M", "Karras")),
+    (("DPM++ 2M SGM Uniform", None), ("DPM++ 2M", "SGM Uniform")),
     (("DPM++ 2M SDE Exponential", None), ("DPM++ 2M SDE", "Exponential")),
     (("DPM++ 2M SGMUniform", None), ("DPM++ 2M", "SGM Uniform")),
     (("DPM++ 2M Karras", "Exponential"), ("DPM++ 2M", "Karras")),

@@ -10,6 +10,7 @@ from pipeline.engine import Engine, Event
 from pipeline.errors import InvalidRequest
 from pipeline.images import resize_image
 from pipeline.masking import create_binary_mask
+from pipeline.options import number
 from pipeline.processing import NO_PICTURE, StableDiffusionProcessingImg2Img
 
 
@@ -26,14 +27,17 @@ Source = tuple[Image.Image | None, Image.Image | None]
 """A picture and its mask, as far as the person has given them."""
 
 
-def img2img(engine: Engine, mode: Mode, source: Source, *, job_id: str | None = None,
-            heartbeat: float | None = None, **settings: Any) -> Iterator[Event]:
+def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
+            job_id: str | None = None, heartbeat: float | None = None, **settings: Any) -> Iterator[Event]:
     """Dispatch on the mode, build the processing object, and stream its events.
 
-    `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one is a TypeError. Raises InvalidRequest,
-    before anything is queued.
+    selected_scale_tab 1 takes width and height from the picture times scale_by ("Resize by"). `settings` are fields of
+    StableDiffusionProcessingImg2Img; an unknown one is a TypeError. Raises InvalidRequest, before anything is queued.
     """
     image, mask = check_source(mode, source, inverted=bool(settings.get("inpainting_mask_invert")))
+    if selected_scale_tab == 1:
+        scale_by = number("scale_by", scale_by, float, 0.05, 4)
+        settings |= {"width": int(image.width * scale_by), "height": int(image.height * scale_by)}
     p = StableDiffusionProcessingImg2Img(init_images=[image], mask=mask, force_task_id=job_id,
                                          **{"options": engine.options} | settings)
     return engine.submit([p], job_id).events(heartbeat)

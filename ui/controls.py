@@ -1,4 +1,4 @@
-"""The widgets that all modes share, each named after the request's field that it fills."""
+"""The widgets that all modes share, each named after the keyword of img2img() that it fills."""
 
 from dataclasses import dataclass, fields
 
@@ -11,12 +11,16 @@ RESIZE_MODES = ["Just resize", "Crop and resize", "Resize and fill", "Just resiz
 MASK_MODES = ["Inpaint masked", "Inpaint not masked"]
 MASKED_CONTENT = ["fill", "original", "latent noise", "latent nothing"]
 INPAINT_AREAS = ["Whole picture", "Only masked"]
+SIZES = ["Resize to", "Resize by"]
 PREVIEW_METHODS = next(f.metadata["choices"] for f in fields(Options) if f.name == "show_progress_type")
+
+QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""For events that only change the page: at once, without a spinner, not offered as an endpoint."""
 
 
 @dataclass
 class Controls:
-    """Labels, ranges and defaults are A1111's; field names are those of StableDiffusionProcessingImg2Img."""
+    """Labels, ranges and defaults are A1111's; names are img2img()'s keywords, most of them the request's fields."""
 
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
@@ -29,8 +33,10 @@ class Controls:
     sampler_name: gr.Dropdown
     scheduler: gr.Dropdown
     steps: gr.Slider
+    selected_scale_tab: gr.Radio
     width: gr.Slider
     height: gr.Slider
+    scale_by: gr.Slider
     n_iter: gr.Slider
     batch_size: gr.Slider
     cfg_scale: gr.Slider
@@ -78,9 +84,13 @@ def build_generation_controls(native_size: int) -> dict[str, gr.components.Compo
     steps = gr.Slider(1, 150, value=20, step=1, label="Sampling steps")
     denoising_strength = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength", elem_id="denoising-strength")
     resize_mode = gr.Radio(RESIZE_MODES, value=RESIZE_MODES[0], type="index", label="Resize mode")
-    with gr.Row():
+    scale_tab = gr.Radio(SIZES, value=SIZES[0], type="index", label="Size")
+    with gr.Row() as resize_to:
         width = gr.Slider(64, 2048, value=native_size, step=8, label="Width")
         height = gr.Slider(64, 2048, value=native_size, step=8, label="Height")
+    scale_by = gr.Slider(0.05, 4, value=1, step=0.05, label="Scale", visible=False)
+    scale_tab.change(lambda by: (gr.Row(visible=not by), gr.Slider(visible=bool(by))), scale_tab, [resize_to, scale_by],
+                     **QUIET)
     with gr.Row():
         n_iter = gr.Slider(1, 100, value=1, step=1, label="Batch count")
         batch_size = gr.Slider(1, 8, value=1, step=1, label="Batch size")
@@ -95,12 +105,11 @@ def build_generation_controls(native_size: int) -> dict[str, gr.components.Compo
         with gr.Row():
             from_width = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from width")
             from_height = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from height")
-    extra.change(lambda shown: gr.Group(visible=shown), extra, variations, queue=False, show_progress="hidden",
-                 api_visibility="private")
+    extra.change(lambda shown: gr.Group(visible=shown), extra, variations, **QUIET)
     preview = gr.Radio(list(PREVIEW_METHODS), value=PREVIEW_METHODS[0], label="Live preview",
                        info="Full decodes each step: sharper, but it takes time")
     return {"sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode,
-            "width": width, "height": height, "n_iter": n_iter, "batch_size": batch_size, "cfg_scale": cfg_scale,
+            "selected_scale_tab": scale_tab, "width": width, "height": height, "scale_by": scale_by, "n_iter": n_iter, "batch_size": batch_size, "cfg_scale": cfg_scale,
             "denoising_strength": denoising_strength, "seed": seed, "seed_enable_extras": extra, "subseed": subseed,
             "subseed_strength": subseed_strength, "seed_resize_from_w": from_width, "seed_resize_from_h": from_height,
             "override_settings": preview}

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import singledispatchmethod
+from html import escape
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,9 @@ from ui.editor import Pair, Reader
 
 HEARTBEAT = 1.0
 """Seconds after which a silent job is shown again, with its time gone on."""
+
+PREVIEW_SIZE = Size(512, 512)
+"""Previews are enlarged to fit this."""
 
 Update = dict[gr.blocks.Block, Any]
 
@@ -63,26 +67,26 @@ class Panel:
                 self.interrupt: gr.Button(interactive=False), self.skip: gr.Button(interactive=False)}
 
     @singledispatchmethod
-    def render(self, event: Event, size: Size) -> Update:
-        """What an event changes on the page. `size` is the picture's, which previews are enlarged to."""
+    def render(self, event: Event) -> Update:
+        """What an event changes on the page."""
         raise TypeError(f"no such event: {event!r}")
 
     @render.register
-    def _(self, event: Queued, size: Size) -> Update:
+    def _(self, event: Queued) -> Update:
         if event.place == 0:
             return {self.stage: gr.HTML(stage_html("Loading the model", 0.0))}
         return {self.stage: gr.HTML(stage_html(f"In queue, place {event.place}", 0.0))}
 
     @render.register
-    def _(self, event: Step, size: Size) -> Update:
+    def _(self, event: Step) -> Update:
         batch = f"picture {event.batch} of {event.batches} · " if event.batches > 1 else ""
         line = (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {event.elapsed:.1f} s"
                 + (f" · about {event.eta:.1f} s left" if event.step else ""))
-        jpeg = None if event.preview is None else to_jpeg(event.preview, size)
+        jpeg = None if event.preview is None else to_jpeg(event.preview, PREVIEW_SIZE)
         return {self.stage: gr.HTML(stage_html(line, event.fraction, jpeg))}
 
     @render.register
-    def _(self, event: Finished, size: Size) -> Update:
+    def _(self, event: Finished) -> Update:
         processed = event.results[0]
         files = [(hand_out(path, self.gallery), text) for path, text in zip(processed.paths, processed.infotexts)]
         return self.idle() | {
@@ -109,18 +113,23 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
         for event in events:
             if isinstance(event, Failed):
                 yield panel.idle()
-                raise gr.Error(event.message, print_exception=False)
-            yield panel.render(event, Size(settings["width"], settings["height"]))
+                raise error_toast(event.message)
+            yield panel.render(event)
             if isinstance(event, Finished):
                 tell(event.results[0])
     except PalimpsestError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise error_toast(str(error)) from error
+
+
+def error_toast(sentence: str) -> gr.Error:
+    """The sentence as the page shows it: toasts are HTML, and a sentence may hold what somebody typed."""
+    return gr.Error(escape(sentence, quote=False), print_exception=False)
 
 
 def tell(processed: Processed) -> None:
     """What the person should know about a result."""
     for comment in processed.comments:
-        gr.Info(comment)
+        gr.Info(escape(comment, quote=False))
     if processed.interrupted:
         gr.Info("Interrupted: this is the picture so far.")
 
@@ -134,5 +143,5 @@ def stage_html(line: str, fraction: float, jpeg: bytes | None = None) -> str:
     """Live preview, progress bar and one line of text. Only numbers and our own words go in."""
     picture = "" if jpeg is None else f'<img alt="Live preview" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
     return (f'<div class="preview">{picture}</div>'
-            f'<div class="bar" role="progressbar" aria-valuenow="{fraction:.0%}"><div style="width:{fraction:.1%}"></div></div>'
+            f'<div class="bar" role="progressbar" aria-valuenow="{fraction * 100:.0f}"><div style="width:{fraction:.1%}"></div></div>'
             f'<div class="line">{line}</div>')

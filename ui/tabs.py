@@ -12,14 +12,12 @@ import gradio as gr
 from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
-from ui.controls import Controls, build_generation_controls, build_mask_controls, build_prompts
+from ui.controls import QUIET, Controls, build_generation_controls, build_mask_controls, build_prompts
 from ui.editor import MaskEditor, PictureInput, read_painted, read_picture, read_uploaded
 from ui.stream import Folders, Panel, run
 
 TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.INPAINT: "Inpaint", Mode.INPAINT_UPLOAD: "Inpaint upload"}
 BRUSH = "#f43f5e"
-QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""For small changes of the page: at once, without a spinner, not offered as an endpoint."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipeline.families.clip import Chunk, ClipTextEncoder, build_chunks, emphasize
+from pipeline.families.clip import ClipTextEncoder, build_chunks, emphasize
 
 COMMA, START, END = 1, 2, 3
 

@@ -58,6 +58,11 @@ def test_an_uploaded_mask_of_another_size_is_stretched_over_the_picture(picture,
     assert stretched.size == (64, 64) and stretched.getpixel((32, 32)) == 255 and stretched.getpixel((4, 4)) == 0
 
 
+def test_resize_by_takes_the_size_from_the_picture(engine, picture):
+    settings = {"selected_scale_tab": 1, "scale_by": 1.5, "width": 640, "height": 640}
+    assert run(engine, Mode.IMG2IMG, (picture.crop((0, 0, 64, 48)), None), **settings).size == (96, 72)
+
+
 def test_a_wrong_value_is_refused_before_anything_is_queued(engine, picture):
     with pytest.raises(InvalidRequest, match="steps must be"):
         next(img2img(engine, Mode.IMG2IMG, (picture, None), steps=0))

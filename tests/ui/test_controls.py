@@ -1,10 +1,12 @@
 """The widgets' names, labels, ranges and defaults."""
 
+import inspect
 from dataclasses import fields
 
 import gradio as gr
 import pytest
 
+from pipeline.img2img import img2img
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from tests.conftest import ROOT
 from ui.controls import Controls, build_generation_controls, build_mask_controls, build_prompts
@@ -17,9 +19,9 @@ def controls():
         return Controls(**build_prompts(), **build_mask_controls(), **build_generation_controls(512))
 
 
-def test_every_widget_fills_a_field_of_the_request():
+def test_every_widget_fills_a_keyword_of_img2img_or_a_field_of_the_request():
     request = {f.name for f in fields(StableDiffusionProcessingImg2Img)} | {"mask_blur"}
-    assert {f.name for f in fields(Controls)} <= request
+    assert {f.name for f in fields(Controls)} <= request | set(inspect.signature(img2img).parameters)
 
 
 @pytest.mark.parametrize("name, label, low, high, step, default", [
@@ -28,6 +30,7 @@ def test_every_widget_fills_a_field_of_the_request():
     ("steps", "Sampling steps", 1, 150, 1, 20),
     ("width", "Width", 64, 2048, 8, 512),
     ("height", "Height", 64, 2048, 8, 512),
+    ("scale_by", "Scale", 0.05, 4, 0.05, 1),
     ("n_iter", "Batch count", 1, 100, 1, 1),
     ("batch_size", "Batch size", 1, 8, 1, 1),
     ("cfg_scale", "CFG Scale", 1, 30, 0.5, 7),
@@ -43,6 +46,7 @@ def test_sliders_are_a1111s(controls, name, label, low, high, step, default):
 
 @pytest.mark.parametrize("name, choices, default", [
     ("resize_mode", ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"], 0),
+    ("selected_scale_tab", ["Resize to", "Resize by"], 0),
     ("inpainting_mask_invert", ["Inpaint masked", "Inpaint not masked"], 0),
     ("inpainting_fill", ["fill", "original", "latent noise", "latent nothing"], 1),
     ("inpaint_full_res", ["Whole picture", "Only masked"], 0),

@@ -45,7 +45,7 @@ class MaskEditor(gr.ImageEditor):
     def accept_blobs(self, data: AcceptBlobs):
         """Gradio's own, which takes any index and forgets nothing, within bounds."""
         index = data.data["index"]
-        if index is not None and not 0 <= index < MAX_LAYERS:
+        if index not in (None, "", "null") and not 0 <= int(index) < MAX_LAYERS:
             raise gr.Error(f"index must be between 0 and {MAX_LAYERS - 1}, got {index}", print_exception=False)
         while len(self.blob_storage) >= MAX_EDITORS and data.data["id"] not in self.blob_storage:
             self.blob_storage.pop(next(iter(self.blob_storage)))

@@ -4,8 +4,8 @@ import io
 
 import gradio as gr
 import pytest
-from gradio.components.image_editor import AcceptBlobs, BlobData, EditorData
-from gradio.data_classes import FileData, ImageData
+from gradio.components.image_editor import EditorData
+from gradio.data_classes import DataWithFiles, FileData, ImageData
 from PIL import Image
 
 from pipeline.errors import InvalidRequest
@@ -28,8 +28,9 @@ def strokes(size=(8, 8), box=(2, 2, 6, 6), alpha=255):
 PICTURE = png(Image.new("RGB", (8, 8), (10, 20, 30)))
 
 
-def send(editor, visitor, kind="layer", index=0, data=b"x"):
-    editor.accept_blobs(AcceptBlobs(data=BlobData(type=kind, index=index, file=data, id=visitor), files=[("file", data)]))
+def send(editor, visitor, kind="layer", index="0", data=b"x"):
+    """What the browser posts, as Gradio's route hands it on: form fields are text."""
+    editor.accept_blobs(DataWithFiles(data={"type": kind, "index": index, "id": visitor}, files=[("file", data)]))
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def test_a_picture_comes_as_the_file_that_was_uploaded():
 
 
 def test_painted_blobs_are_handed_over_once(editor):
-    send(editor, "me", "background", None, PICTURE)
-    send(editor, "me", "layer", 0, strokes())
+    send(editor, "me", "background", "null", PICTURE)
+    send(editor, "me", "layer", "0", strokes())
     payload = EditorData(background=None, layers=[], composite=None, id="me")
     assert editor.preprocess(payload) == (PICTURE, strokes())
     assert editor.preprocess(payload) == (None, None)
@@ -59,7 +60,7 @@ def test_an_untouched_picture_comes_as_its_file(editor):
     assert editor.preprocess(None) == (None, None)
 
 
-@pytest.mark.parametrize("index", [999999, -1, MAX_LAYERS])
+@pytest.mark.parametrize("index", ["999999", "-1", str(MAX_LAYERS)])
 def test_a_layer_number_out_of_range_is_refused_and_stores_nothing(editor, index):
     with pytest.raises(gr.Error, match="index must be between 0 and 7"):
         send(editor, "me", index=index)

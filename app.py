@@ -60,7 +60,8 @@ def free_port(host: str, wanted: int | None) -> int:
     """A port that can be listened on: the wanted one, or the first free one of PORTS."""
     for port in PORTS if wanted is None else [wanted]:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name != "nt":  # Windows would let two programs have the port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OverflowError:
@@ -77,17 +78,18 @@ def announce(flags: argparse.Namespace, port: int) -> None:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     say(f"Palimpsest is ready at {address}")
     if not flags.no_browser:
-        webbrowser.open(address)
+        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     if flags.share:
-        threading.Thread(target=share, args=[port], daemon=True).start()
+        threading.Thread(target=share, args=[host, port], daemon=True).start()
 
 
-def share(port: int) -> None:
+def share(host: str, port: int) -> None:
     """Open a public link, or say why there is none."""
     from gradio.networking import setup_tunnel
 
     try:
-        say(f"Public link: {setup_tunnel('127.0.0.1', port, secrets.token_urlsafe(32), None, None)}")
+        link = setup_tunnel(host, port, secrets.token_urlsafe(32), None, None)
+        say(f"Public link: {link.replace('http://', 'https://')}")
     except Exception as error:  # the tunnel is somebody else's service and program: whatever it is, the page goes on
         say(f"The public link could not be made ({error}); the page goes on at its local address.")
 
@@ -111,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         info = families.describe(folder)
     except PalimpsestError as error:
         sys.exit(f"{error}.")
-    engine = Engine(lambda: families.load(folder, place))
+    engine = Engine(lambda: families.load(folder, place, info))
 
     import uvicorn
 
@@ -120,16 +122,22 @@ def main(argv: list[str] | None = None) -> None:
 
     login = credentials(flags)
     port = free_port(flags.host, flags.port)
-    page = build_ui(engine, info, outputs=Path(flags.outputs_dir), samples=ROOT / "assets" / "samples")
-    config = uvicorn.Config(build_app(page, login, **look()), host=flags.host, port=port, log_level="warning")
+    samples = ROOT / "assets" / "samples"
+    page = build_ui(engine, info, outputs=Path(flags.outputs_dir), samples=samples)
+    config = uvicorn.Config(build_app(page, login, allowed_paths=[str(samples)], **look()), host=flags.host, port=port,
+                            log_level="warning", timeout_graceful_shutdown=1)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             announce(flags, port)
 
-    Server(config).run()
-    engine.close()
+    try:
+        Server(config).run()
+    except KeyboardInterrupt:  # the usual way to end it
+        pass
+    finally:
+        engine.close(timeout=5)
 
 
 if __name__ == "__main__":

@@ -77,10 +77,10 @@ def ensure_installed(root: Path, stamp_name: str, packages: dict) -> str:
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = venv / stamp_name
     wanted = stamp_text(root, packages)
-    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+    unfinished = venv / "unfinished"
+    if python.exists() and stamp.exists() and stamp.read_text() == wanted and not unfinished.exists():
         return str(python)
 
-    unfinished = venv / "unfinished"
     clear = unfinished.exists() or is_of_another_python(venv)
     venv.mkdir(exist_ok=True)
     unfinished.touch()

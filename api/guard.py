@@ -10,16 +10,19 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+LOCAL_NAMES = {"127.0.0.1", "localhost", "::1"}
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-          "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:")
+          "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
+          "frame-ancestors 'self'; base-uri 'self'; form-action 'self'")
 """Gradio needs inline and evaluated scripts; what matters is that only this server is asked for anything."""
 
 
 class Guard:
     """ASGI middleware over the whole application, so that no route can be forgotten.
 
-    login: (user, password) asked for by HTTP Basic, or None. State-changing requests that a browser sends on behalf
-    of another site are refused whoever is logged in.
+    login: (user, password) asked for by HTTP Basic, or None; then only requests to a name of this machine are
+    answered, so that no other site can point its own name here (DNS rebinding). Requests that a browser sends on
+    behalf of another site's page are refused whoever is logged in.
     """
 
     def __init__(self, app: ASGIApp, login: tuple[str, str] | None):
@@ -32,6 +35,8 @@ class Guard:
         headers = Headers(scope=scope)
         if not self._logged_in(headers):
             refusal = PlainTextResponse("A login is needed.", 401, {"WWW-Authenticate": 'Basic realm="Palimpsest"'})
+        elif self.login is None and host_name("//" + headers.get("host", "")) not in LOCAL_NAMES:
+            refusal = PlainTextResponse("Without a login this page answers at 127.0.0.1 and localhost only.", 403)
         elif self._from_elsewhere(scope, headers):
             refusal = PlainTextResponse("Requests from other sites are refused.", 403)
         else:
@@ -59,10 +64,18 @@ class Guard:
 
     @staticmethod
     def _from_elsewhere(scope: Scope, headers: Headers) -> bool:
-        """Whether a browser says that another site's page makes this state-changing request."""
+        """Whether a browser says that another site's page makes this request; following a link to here is no such."""
+        site = headers.get("sec-fetch-site", "none")
         if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
-            return False
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return True
+            return site == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
         origin = headers.get("origin")
-        return origin is not None and urlsplit(origin).netloc != headers.get("host")
+        return site not in ("same-origin", "none") or (
+            origin is not None and origin.partition("://")[2] != headers.get("host"))
+
+
+def host_name(address: str) -> str | None:
+    """The host in an address, None where it is malformed."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None

@@ -15,7 +15,8 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int) -> str:
     """The infotext of picture `index` of the running batch."""
     options, info = p.options, p.sd_model.info
     varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
-    ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and p.eta != 0 else 0
+    eta = options.eta_ancestral if p.eta is None else p.eta
+    ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and eta != 0 else 0
     core = {
         "Steps": p.steps,
         "Sampler": p.sampler_name,

@@ -1,12 +1,14 @@
 """The one thread that owns the device, the queue before it, and jobs as streams of events."""
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -19,13 +21,17 @@ from pipeline.previews import preview
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Queued:
     """The job waits."""
 
     place: int
-    """1: it is next; 0: the model is still being loaded."""
+    """How many jobs are done before it, the running one included."""
+    loading: bool
+    """The model is still being loaded."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Step:
     eta: float
     """Seconds to go, as far as one can tell."""
     preview: Image.Image | None
-    """The picture so far, on the CPU; its size is the latent's or the picture's."""
+    """The newest picture so far, on the CPU; its size is the latent's or the picture's."""
 
     @property
     def fraction(self) -> float:
@@ -70,6 +76,8 @@ class Failed:
         """One sentence for the person who asked."""
         if isinstance(self.error, (PalimpsestError, Cancelled)):
             return str(self.error)
+        if isinstance(self.error, (MemoryError, torch.OutOfMemoryError)):
+            return "The memory was not enough; a smaller width, height or batch_size needs less."
         return f"Something went wrong inside: {type(self.error).__name__}: {self.error}"
 
 
@@ -92,6 +100,7 @@ class Job(Progress):
         self._started = 0.0
         self._model: Family | None = None
         self._options = Options()
+        self._preview: Image.Image | None = None
         self._batch, self._batches, self._step, self._steps = 0, 1, 0, 1
 
     # --- for whoever submitted it
@@ -141,9 +150,11 @@ class Job(Progress):
         self._batches, self._batch = batches, 0
 
     def begin_sampling(self, steps: int) -> None:
+        if self.cancelled:
+            raise Cancelled("The job was cancelled.")
         self._step, self._steps = 0, steps
         self._skip = self.partial = False
-        self._publish(self._snapshot(None))
+        self._publish(self._snapshot())
 
     def checkpoint(self) -> None:
         if self.cancelled:
@@ -155,7 +166,9 @@ class Job(Progress):
     def report(self, step: int, denoised: Tensor) -> None:
         self._step = step
         shown = self._options.live_previews_enable and step % self._options.show_progress_every_n_steps == 0
-        self._publish(self._snapshot(preview(self._model, denoised, self._options.show_progress_type) if shown else None))
+        if shown:
+            self._preview = preview(self._model, denoised, self._options.show_progress_type)
+        self._publish(self._snapshot())
 
     def batch_done(self) -> None:
         self._batch += 1
@@ -165,6 +178,7 @@ class Job(Progress):
     def run(self, model: Family, hooks: Hooks, cond_cache: CondCache) -> None:
         """Do the work and publish its end."""
         self._started, self.state = time.monotonic(), "running"
+        self._publish(self._snapshot())
         results = []
         try:
             for p in self.work:
@@ -176,15 +190,17 @@ class Job(Progress):
                 results.append(process_images(p))
             self.finish(Finished(results, time.monotonic() - self._started))
         except Exception as error:  # the job's owner is told, and the engine lives on for the others
-            self.finish(Failed(error))
+            if not isinstance(error, (PalimpsestError, Cancelled)):
+                logger.exception("job %s failed", self.id)
+            self.finish(Failed(error.with_traceback(None)))  # whose frames would keep the job's tensors alive
 
     def finish(self, event: Finished | Failed) -> None:
-        self.state, self._model = "done", None
+        self.state, self.work, self._model, self._preview = "done", (), None, None
         self._publish(event)
 
-    def wait_in_line(self, place: int) -> None:
-        if self._event != Queued(place):
-            self._publish(Queued(place))
+    def wait_in_line(self, place: int, *, loading: bool) -> None:
+        if self._event != Queued(place, loading):
+            self._publish(Queued(place, loading))
 
     def _publish(self, event: Event) -> None:
         with self._changed:
@@ -192,11 +208,10 @@ class Job(Progress):
             self._version += 1
             self._changed.notify_all()
 
-    def _snapshot(self, image: Image.Image | None) -> Step:
+    def _snapshot(self) -> Step:
         elapsed = time.monotonic() - self._started
-        step = Step(self._step, self._steps, self._batch + 1, self._batches, elapsed, 0.0, image)
-        eta = elapsed / step.fraction - elapsed if step.fraction > 0 else 0.0
-        return Step(step.step, step.steps, step.batch, step.batches, elapsed, eta, image)
+        step = Step(self._step, self._steps, self._batch + 1, self._batches, elapsed, 0.0, self._preview)
+        return replace(step, eta=elapsed / step.fraction - elapsed) if step.fraction > 0 else step
 
 
 class Engine:
@@ -214,7 +229,7 @@ class Engine:
         self._closed = False
         self._model: Family | None = None
         self._load_error: Exception | None = None
-        self._loaded = threading.Event()
+        self._loaded = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -254,38 +269,39 @@ class Engine:
         if job is not None:
             job.skip()
 
-    def model(self, timeout: float | None = None) -> Family:
-        """The loaded model, waited for. Raises what loading raised, or TimeoutError."""
-        if not self._loaded.wait(timeout):
-            raise TimeoutError("the model is still being loaded")
-        if self._load_error is not None:
-            raise self._load_error
-        return self._model
-
-    def close(self) -> None:
-        """Interrupt what runs, drop what waits, and wait for the thread to end."""
+    def close(self, timeout: float | None = None) -> None:
+        """Cancel what runs and waits, and give the thread so many seconds to end; None: as long as it takes."""
         with self._changed:
             self._closed = True
             for job in (*self._jobs, *filter(None, [self._running])):
                 job.cancel()
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout)
 
     def _work(self) -> None:
         try:
             self._model = self._load()
-        except Exception as error:  # kept for whoever asks for the model or submits a job
+        except Exception as error:  # each job that is submitted fails with it
+            logger.error("the model could not be loaded: %s", error)
             self._load_error = error
-        self._loaded.set()
-        while (job := self._next()) is not None:
-            if job.cancelled:
-                job.finish(Failed(Cancelled("The job was cancelled before it started.")))
-            elif self._load_error is not None:
-                job.finish(Failed(self._load_error))
-            else:
-                job.run(self._model, self._hooks, self._cond_cache)
-            with self._changed:
-                self._running = None
+        self._loaded = True
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Wait for a job and run it; False when the engine is closed and none is left."""
+        job = self._next()
+        if job is None:
+            return False
+        if job.cancelled:
+            job.finish(Failed(Cancelled("The job was cancelled before it started.")))
+        elif self._load_error is not None:
+            job.finish(Failed(self._load_error))
+        else:
+            job.run(self._model, self._hooks, self._cond_cache)
+        with self._changed:
+            self._running = None
+        return True
 
     def _next(self) -> Job | None:
         """Wait for a job; None when the engine is closed and none is left."""
@@ -300,4 +316,4 @@ class Engine:
     def _tell_places(self) -> None:
         ahead = 0 if self._running is None else 1
         for index, job in enumerate(self._jobs):
-            job.wait_in_line(index + ahead)
+            job.wait_in_line(index + ahead, loading=not self._loaded)

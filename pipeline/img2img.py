@@ -35,6 +35,8 @@ def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: i
     StableDiffusionProcessingImg2Img; an unknown one is a TypeError. Raises InvalidRequest, before anything is queued.
     """
     image, mask = check_source(mode, source, inverted=bool(settings.get("inpainting_mask_invert")))
+    if mask is not None and settings.get("inpaint_full_res", True):
+        mask = fitted(mask, image)
     if selected_scale_tab == 1:
         scale_by = number("scale_by", scale_by, float, 0.05, 4)
         settings |= {"width": int(image.width * scale_by), "height": int(image.height * scale_by)}
@@ -55,7 +57,9 @@ def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:
     if mask is None or (not inverted and create_binary_mask(mask).getbbox() is None):
         raise InvalidRequest("mask", "mask: it is blank; paint over what should change" if mode is Mode.INPAINT else
                              "mask: it is all black; it must be white where the picture should change")
-    if mode is Mode.INPAINT_UPLOAD and mask.size != image.size:
-        # a mask of another size says where on the picture, not where on the pixels
-        mask = resize_image(0, mask, *image.size)
     return image, mask
+
+
+def fitted(mask: Image.Image, image: Image.Image) -> Image.Image:
+    """An uploaded mask at the picture's size: where on the picture it is white, whatever the numbers of pixels."""
+    return mask if mask.size == image.size else resize_image(0, mask, *image.size)

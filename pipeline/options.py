@@ -110,9 +110,9 @@ def number(name: str, value: Any, kind: type, low: float | None, high: float | N
     """`value` as an int or a float in [low, high] (None is no bound). Raises InvalidRequest naming the field."""
     noun = "a whole number" if kind is int else "a number"
     if low is not None and high is not None:
-        wanted = f"{noun} between {low:g} and {high:g}"
+        wanted = f"{noun} between {low} and {high}"
     else:
-        wanted = noun if low is None else f"{noun} of at least {low:g}"
+        wanted = noun if low is None else f"{noun} of at least {low}"
     try:
         result = kind(value)
         fits = math.isfinite(result) and (isinstance(value, str) or result == value) and not isinstance(value, bool)

@@ -22,7 +22,7 @@ from pipeline.images import apply_color_correction, apply_overlay, image_grid, r
 from pipeline.masking import MaskPlan, create_binary_mask, latent_masks, plan_mask
 from pipeline.options import Options, number
 from pipeline.progress import Progress
-from pipeline.prompt_parser import extract_networks, strip_comments
+from pipeline.prompt_parser import extract_networks, parse_schedule, strip_comments
 from pipeline.rng import ImageRNG, fixed_seed
 from pipeline.samplers import SAMPLERS, create_sampler, resolve_names
 from pipeline.samplers.sampler import Sampler
@@ -48,6 +48,10 @@ NUMBERS = {
     "s_churn": (0, 1000), "s_tmin": (0, 1000), "s_tmax": (0, None), "s_noise": (0, 10), "s_min_uncond": (0, 1000),
     "initial_noise_multiplier": (0, 10),
 }
+
+
+REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
+"""The NUMBERS that have no other place to come from when they are None."""
 
 
 @dataclass
@@ -201,19 +205,22 @@ class StableDiffusionProcessingImg2Img:
         self.options = self.options.override(self.override_settings)
         for name in ("prompt", "negative_prompt"):
             check_text(name, getattr(self, name))
+        for name in ("seed", "subseed"):
+            if getattr(self, name) in (None, ""):
+                setattr(self, name, -1)
         if not self.seed_enable_extras:
             self.subseed, self.subseed_strength, self.seed_resize_from_h, self.seed_resize_from_w = -1, 0.0, 0, 0
         for name, (low, high) in WHOLE_NUMBERS.items():
             setattr(self, name, number(name, getattr(self, name), int, low, high))
         for name, (low, high) in NUMBERS.items():
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name in REQUIRED_NUMBERS:
                 as_float = number(name, value, float, low, high)
                 setattr(self, name, value if isinstance(value, (int, float)) else as_float)
         if self.initial_noise_multiplier is None:
             self.initial_noise_multiplier = self.options.initial_noise_multiplier
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
-        if not self.init_images:
+        if not self.init_images or any(not isinstance(image, Image.Image) for image in self.init_images):
             raise InvalidRequest("init_images", NO_PICTURE)
         if len(self.init_images) > self.batch_size:
             raise InvalidRequest("init_images", f"init_images: {len(self.init_images)} pictures given for a batch_size "
@@ -346,7 +353,7 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
     p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cond_cache)
     outputs: list[Output] = []
-    interrupted = False
+    partial = False
     p.progress.begin(p.n_iter)
     for iteration in range(p.n_iter):
         start_batch(p, iteration)
@@ -354,7 +361,7 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
             break
         samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
                            p.subseed_strength, p.prompts)
-        interrupted |= p.progress.partial
+        partial |= p.progress.partial
         decoded = p.sd_model.decode(samples)
         if not torch.isfinite(decoded).all():
             raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
@@ -362,7 +369,7 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
         for index, pixels in enumerate(decoded):
             outputs += finish_image(p, pixels, index)
         p.progress.batch_done()
-    return gather(p, outputs, interrupted)
+    return gather(p, outputs, interrupted=partial or p.progress.stopped)
 
 
 def expand(p: StableDiffusionProcessingImg2Img) -> None:
@@ -387,10 +394,21 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
     for network in networks[0] if networks and iteration == 0 else ():
         p.comments.append(f'"<{network.kind}:{network.args[0] if network.args else ""}>" in the prompt was left out: '
                           "there is no such network.")
+    record_prompt_options(p)
     p.rng = ImageRNG(tuple(p.init_latent.shape[1:]), p.seeds, source=p.options.randn_source,
                      device=p.init_latent.device, subseeds=p.subseeds, subseed_strength=p.subseed_strength,
                      seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
                      eta_noise_seed_delta=p.options.eta_noise_seed_delta)
+
+
+def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
+    """Note the options that changed how these prompts are read."""
+    texts = (*p.prompts, *p.negative_prompts)
+    if p.options.use_old_scheduling and any(
+            parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
+        p.extra_generation_params["Old prompt editing timelines"] = True
+    if p.options.emphasis != "Original" and any("(" in text or "[" in text for text in texts):
+        p.extra_generation_params["Emphasis"] = p.options.emphasis
 
 
 @dataclass(frozen=True)
@@ -422,17 +440,27 @@ def finish_image(p: StableDiffusionProcessingImg2Img, pixels: Tensor, index: int
 
 def keep(p: StableDiffusionProcessingImg2Img, image: Image.Image, text: str, seed: int, suffix: str) -> Output:
     image.info["parameters"] = text
-    wanted = p.outpath_samples is not None and not p.do_not_save_samples
-    return Output(image, text, save_image(image, p.outpath_samples, name=f"{seed}{suffix}") if wanted else None)
+    folder = None if p.do_not_save_samples else p.outpath_samples
+    return Output(image, text, try_to_save(p, image, folder, f"{seed}{suffix}"))
 
 
-def gather(p: StableDiffusionProcessingImg2Img, outputs: list["Output"], interrupted: bool) -> Processed:
+def try_to_save(p: StableDiffusionProcessingImg2Img, image: Image.Image, folder: str | None, name: str) -> str | None:
+    """The path of the saved picture. A full disk must not cost the picture: it is told and the job goes on."""
+    if folder is None:
+        return None
+    try:
+        return save_image(image, folder, name=name)
+    except OSError as error:
+        p.comments.append(f"A picture could not be saved in {folder}: {error.strerror or error}.")
+        return None
+
+
+def gather(p: StableDiffusionProcessingImg2Img, outputs: list[Output], *, interrupted: bool) -> Processed:
     """The result, with a grid of all pictures in front where there are several."""
     if len(outputs) > 1 and p.options.return_grid and not p.do_not_save_grid:
         grid = image_grid([output.image for output in outputs])
         grid.info["parameters"] = outputs[0].infotext
-        path = None if p.outpath_grids is None else save_image(grid, p.outpath_grids, name="grid")
-        outputs = [Output(grid, outputs[0].infotext, path), *outputs]
+        outputs = [Output(grid, outputs[0].infotext, try_to_save(p, grid, p.outpath_grids, "grid")), *outputs]
         first = 1
     else:
         first = 0

@@ -15,7 +15,7 @@ class Progress:
         """The job will run so many samplings."""
 
     def begin_sampling(self, steps: int) -> None:
-        """A sampling of so many steps starts."""
+        """A sampling of so many steps starts. Raises Cancelled."""
 
     def checkpoint(self) -> None:
         """Called before each model call. Raises Interrupted to end this sampling with what there is, or Cancelled."""

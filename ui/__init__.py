@@ -1,4 +1,4 @@
-"""The page. The only package that imports gradio."""
+"""The page, built with gradio."""
 
 from pathlib import Path
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import singledispatchmethod
 from html import escape
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
+from PIL import Image
 
 from pipeline.engine import Engine, Event, Failed, Finished, Queued, Step
 from pipeline.errors import PalimpsestError
@@ -17,10 +19,11 @@ from pipeline.geometry import Size
 from pipeline.img2img import Mode, img2img
 from pipeline.previews import to_jpeg
 from pipeline.processing import Processed
+from pipeline.saving import save_image
 from ui.editor import Pair, Reader
 
 HEARTBEAT = 1.0
-"""Seconds after which a silent job is shown again, with its time gone on."""
+"""Seconds after which a silent job is shown again, so that a page that is gone is noticed."""
 
 PREVIEW_SIZE = Size(512, 512)
 """Previews are enlarged to fit this."""
@@ -52,19 +55,25 @@ class Panel:
     """list of (file, infotext) as the gallery shows them."""
     selected: gr.State
     """Index into results."""
+    generates: list[gr.Button]
+    """One a tab; they rest while a job of this page runs, so that Interrupt always means that one."""
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.stage, self.gallery, self.infotext, self.interrupt, self.skip, self.job_id, self.results, self.selected]
+        return [self.stage, self.gallery, self.infotext, self.interrupt, self.skip, self.job_id, self.results, self.selected,
+                *self.generates]
 
     def start(self, job_id: str) -> Update:
         return {self.job_id: job_id, self.stage: gr.HTML(stage_html("Starting", 0.0), visible=True),
-                self.gallery: gr.Gallery(visible=False), self.interrupt: gr.Button(interactive=True),
-                self.skip: gr.Button(interactive=True)}
+                self.gallery: gr.Gallery(visible=False)} | self._buttons(running=True)
 
     def idle(self) -> Update:
-        return {self.job_id: None, self.stage: gr.HTML("", visible=False), self.gallery: gr.Gallery(visible=True),
-                self.interrupt: gr.Button(interactive=False), self.skip: gr.Button(interactive=False)}
+        return {self.job_id: None, self.stage: gr.HTML("", visible=False),
+                self.gallery: gr.Gallery(visible=True)} | self._buttons(running=False)
+
+    def _buttons(self, *, running: bool) -> Update:
+        return {button: gr.Button(interactive=running) for button in (self.interrupt, self.skip)} | {
+            button: gr.Button(interactive=not running) for button in self.generates}
 
     @singledispatchmethod
     def render(self, event: Event) -> Update:
@@ -73,22 +82,22 @@ class Panel:
 
     @render.register
     def _(self, event: Queued) -> Update:
-        if event.place == 0:
-            return {self.stage: gr.HTML(stage_html("Loading the model", 0.0))}
-        return {self.stage: gr.HTML(stage_html(f"In queue, place {event.place}", 0.0))}
+        waiting = f"In queue, place {event.place}" if event.place else "Starting"
+        return {self.stage: gr.HTML(stage_html("Loading the model" if event.loading else waiting, 0.0))}
 
     @render.register
     def _(self, event: Step) -> Update:
         batch = f"picture {event.batch} of {event.batches} · " if event.batches > 1 else ""
-        line = (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {event.elapsed:.1f} s"
-                + (f" · about {event.eta:.1f} s left" if event.step else ""))
+        line = (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {event.elapsed:.1f} s · "
+                f"about {event.eta:.1f} s left" if event.fraction else "Reading picture and prompt")
         jpeg = None if event.preview is None else to_jpeg(event.preview, PREVIEW_SIZE)
         return {self.stage: gr.HTML(stage_html(line, event.fraction, jpeg))}
 
     @render.register
     def _(self, event: Finished) -> Update:
         processed = event.results[0]
-        files = [(hand_out(path, self.gallery), text) for path, text in zip(processed.paths, processed.infotexts)]
+        files = [(hand_out(path, image, self.gallery), text)
+                 for path, image, text in zip(processed.paths, processed.images, processed.infotexts)]
         return self.idle() | {
             self.gallery: gr.Gallery([file for file, _ in files], visible=True, selected_index=0 if files else None),
             self.infotext: processed.info, self.results: files, self.selected: 0}
@@ -107,18 +116,19 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
         source = read(reader, *files)
         events = img2img(engine, mode, source, job_id=job_id, heartbeat=HEARTBEAT, outpath_samples=folders.samples,
                          outpath_grids=folders.grids, **settings)
-        yield panel.start(job_id)
-        for note in reader.notes:
-            gr.Info(note)
-        for event in events:
-            if isinstance(event, Failed):
-                yield panel.idle()
-                raise error_toast(event.message)
-            yield panel.render(event)
-            if isinstance(event, Finished):
-                tell(event.results[0])
     except PalimpsestError as error:
         raise error_toast(str(error)) from error
+    first = next(events)  # from here on closing the page closes the events, which cancels the job
+    yield panel.start(job_id)
+    for note in reader.notes:
+        gr.Info(note)
+    for event in chain([first], events):
+        if isinstance(event, Failed):
+            yield panel.idle()
+            raise error_toast(event.message)
+        yield panel.render(event)
+        if isinstance(event, Finished):
+            tell(event.results[0])
 
 
 def error_toast(sentence: str) -> gr.Error:
@@ -131,11 +141,16 @@ def tell(processed: Processed) -> None:
     for comment in processed.comments:
         gr.Info(escape(comment, quote=False))
     if processed.interrupted:
-        gr.Info("Interrupted: this is the picture so far.")
+        gr.Info("Interrupted: this is the picture so far." if processed.images else "Interrupted before there was a picture.")
 
 
-def hand_out(path: str, gallery: gr.Gallery) -> str:
-    """A copy of a saved picture, byte for byte, where Gradio may serve it from: folders of results are never opened."""
+def hand_out(path: str | None, image: Image.Image, gallery: gr.Gallery) -> str:
+    """A copy of the saved picture, byte for byte, where Gradio may serve it from: folders of results are never opened.
+
+    A picture that could not be saved is written there anew, with its infotext.
+    """
+    if path is None:
+        return save_image(image, gallery.GRADIO_CACHE, name="unsaved")
     return save_file_to_cache(path, gallery.GRADIO_CACHE)
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
@@ -32,11 +34,19 @@ class ModeTab:
     sample_gallery: gr.Gallery
     samples: list["Sample"]
 
-    def loaded(self, picture: str | None, mask: str | None = None) -> list:
+    def loaded(self, picture: str, mask: str | None = None) -> list:
         """Values for `files` that show a picture, and a mask where the tab takes one."""
         if self.mode is Mode.INPAINT:
-            return [None if picture is None else {"background": picture, "layers": [], "composite": None}]
+            layers = [] if mask is None else [as_strokes(Image.open(mask))]
+            return [{"background": picture, "layers": layers, "composite": None}]
         return [picture, mask][:len(self.files)]
+
+
+def as_strokes(mask: Image.Image) -> Image.Image:
+    """A mask as if it had been painted: the brush's colour where it is white, clear elsewhere."""
+    strokes = Image.new("RGBA", mask.size, BRUSH)
+    strokes.putalpha(mask.convert("L").point(lambda v: 255 if v > 128 else 0))
+    return strokes
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def build_page(engine: Engine, info: ModelInfo, folders: Folders, samples: list[
             with gr.Accordion("Settings"):
                 widgets |= build_generation_controls(info.native_size)
         with gr.Column(scale=5, min_width=340, elem_id="results"):
-            panel, sends = build_panel()
+            panel, sends = build_panel([tab.generate for tab in built])
     controls = Controls(**widgets)
     for tab in built:
         tab.generate.click(partial(run, engine, tab.mode, panel, folders, tab.read), inputs=tab.files,
@@ -109,7 +119,7 @@ def picture_input(label: str, elem_id: str) -> PictureInput:
                         sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id=elem_id)
 
 
-def build_panel() -> tuple[Panel, dict[Mode, gr.Button]]:
+def build_panel(generates: list[gr.Button]) -> tuple[Panel, dict[Mode, gr.Button]]:
     """The panel, and the buttons that send its selected picture to each mode."""
     stage = gr.HTML("", visible=False, elem_id="stage")
     gallery = gr.Gallery(label="Result", format="png", columns=3, height=460, object_fit="contain", preview=True,
@@ -122,7 +132,8 @@ def build_panel() -> tuple[Panel, dict[Mode, gr.Button]]:
                  for mode, label in TAB_LABELS.items()}
     infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
                           elem_id="infotext")
-    return Panel(stage, gallery, infotext, interrupt, skip, gr.State(), gr.State([]), gr.State(0)), sends
+    return Panel(stage, gallery, infotext, interrupt, skip, gr.State(), gr.State([]), gr.State(0),
+                 generates), sends
 
 
 def wire_samples(tab: ModeTab, controls: Controls) -> None:
@@ -133,9 +144,15 @@ def wire_samples(tab: ModeTab, controls: Controls) -> None:
     def choose(event: gr.SelectData) -> list:
         sample = tab.samples[event.index]
         shown = tab.loaded(str(sample.picture), None if sample.mask is None else str(sample.mask))
-        return [*shown, *(sample.settings.get(name, gr.skip()) for name in names)]
+        return [*shown, *(choice(widget, sample.settings[name]) if name in sample.settings else gr.skip()
+                          for name, widget in zip(names, widgets))]
 
     tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUIET)
+
+
+def choice(widget: gr.components.Component, value: Any) -> Any:
+    """A request's value as the widget takes it: radios that give an index are set by their label."""
+    return widget.choices[int(value)][1] if isinstance(widget, gr.Radio) else value
 
 
 def wire_panel(panel: Panel, engine: Engine) -> None:

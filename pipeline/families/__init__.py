@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from safetensors import SafetensorError
+
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd
 from pipeline.families.base import Family, ModelInfo, Placement
@@ -34,13 +36,16 @@ def describe(path: Path | str) -> ModelInfo:
                      native_size=read_extra(folder).get("native_size", 512))
 
 
-def load(path: Path | str, place: Placement) -> Family:
-    """The checkpoint in a diffusers folder. Raises ModelError with one sentence when it cannot be loaded."""
+def load(path: Path | str, place: Placement, info: ModelInfo | None = None) -> Family:
+    """The checkpoint in a diffusers folder. Raises ModelError with one sentence when it cannot be loaded.
+
+    info: what describe() has said of it, where somebody has asked already.
+    """
     folder = Path(path)
-    row, info = find_row(folder), describe(folder)
+    row, info = find_row(folder), info or describe(folder)
     try:
         return row.load(folder, info, place, read_extra(folder))
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(f'model "{path}" cannot be loaded: {reason}') from error
 
@@ -74,10 +79,13 @@ def read_json(path: Path) -> dict | None:
     return value
 
 
-def weights_hash(folder: Path) -> str:
-    """10 hex digits over the safetensors files of a folder, in name order."""
+def weights_hash(folder: Path) -> str | None:
+    """10 hex digits over the safetensors files of a folder, in name order; None where there are none."""
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        return None
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
+    for file in files:
         with file.open("rb") as stream:
             for block in iter(lambda: stream.read(1 << 20), b""):
                 digest.update(block)

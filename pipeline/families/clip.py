@@ -6,10 +6,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pipeline.errors import InvalidRequest
 from pipeline.prompt_parser import parse_attention
 
 CHUNK_LENGTH = 75
 """Prompt tokens per chunk; a start and an end token make it 77."""
+MAX_CHUNKS = 64
+"""More is nobody's prompt, and one request would hold up all others."""
 
 
 @dataclass
@@ -78,6 +81,8 @@ def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: i
             chunk.weights.append(weight)
     if chunk.tokens or not chunks:
         close()
+    if len(chunks) > MAX_CHUNKS:
+        raise InvalidRequest("prompt", f"prompt: it needs {len(chunks)} chunks of {CHUNK_LENGTH} tokens; at most {MAX_CHUNKS}")
     return chunks
 
 

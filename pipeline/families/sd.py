@@ -1,17 +1,20 @@
 """Stable Diffusion 1.x: one CLIP text encoder, a UNet that predicts eps, latents of 4 channels."""
 
+import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.base import Cond, Eps, LatentFormat, ModelInfo, Placement
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 
 SD1_RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
 """A linear fit from SD1 latents to RGB in [-1, 1], public since 2022."""
 
+PLAIN_CHANNELS = 4
 INPAINTING_CHANNELS = 9
 """Latent, mask and masked latent: what the UNet of an inpainting checkpoint takes."""
 
@@ -47,9 +50,14 @@ class StableDiffusion:
             return latent.new_zeros(len(latent), 5, 1, 1)
         pixels = pixels.to(latent)
         mask = pixels.new_ones(1, 1, *pixels.shape[-2:]) if mask is None else mask.to(latent)
-        masked = torch.lerp(pixels, pixels * (1.0 - mask), mask_weight)
-        small_mask = F.interpolate(mask, size=latent.shape[-2:])
-        return torch.cat([small_mask.expand(len(latent), -1, -1, -1), self.encode_image(masked)], dim=1)
+        downscale = self.latent_format.downscale
+        if tuple(pixels.shape[-2:]) != tuple(mask.shape[-2:]) or pixels.shape[-1] // downscale != latent.shape[-1] \
+                or pixels.shape[-2] // downscale != latent.shape[-2]:
+            raise InvalidRequest("resize_mode", "resize_mode: with an inpainting checkpoint a latent upscale needs a source "
+                                                f"of the size asked for, got {pixels.shape[-1]}x{pixels.shape[-2]}")
+        masked = self.encode_image(torch.lerp(pixels, pixels * (1.0 - mask), mask_weight))
+        small_mask = F.interpolate(mask, size=masked.shape[-2:])
+        return torch.cat([small_mask.expand(len(latent), -1, -1, -1), masked], dim=1)
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         dtype = self.placement.dtype
@@ -74,6 +82,7 @@ def load_folder(folder: Path, info: ModelInfo, placement: Placement, rgb: dict) 
     vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=placement.vae_dtype, low_cpu_mem_usage=False, **here)
     text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=placement.dtype, **here)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", **here)
+    check_supported(folder, unet.config.in_channels)
     for module in (unet, vae, text_encoder):
         module.requires_grad_(False).eval().to(placement.device)
     return StableDiffusion(
@@ -83,3 +92,14 @@ def load_folder(folder: Path, info: ModelInfo, placement: Placement, rgb: dict) 
             channels=vae.config.latent_channels, scale=vae.config.scaling_factor,
             rgb_factors=tuple(map(tuple, rgb.get("latent_rgb_factors", SD1_RGB_FACTORS))),
             rgb_bias=tuple(rgb.get("latent_rgb_bias", (0.0, 0.0, 0.0)))))
+
+
+def check_supported(folder: Path, in_channels: int) -> None:
+    """Raise ModelError for what looks like SD1 in a folder but is not computed like it."""
+    if in_channels not in (PLAIN_CHANNELS, INPAINTING_CHANNELS):
+        raise ModelError(f'model "{folder}" has a UNet of {in_channels} input channels; '
+                         f"valid: {PLAIN_CHANNELS}, {INPAINTING_CHANNELS}")
+    schedule = folder / "scheduler" / "scheduler_config.json"
+    prediction = json.loads(schedule.read_text("utf-8")).get("prediction_type", "epsilon") if schedule.exists() else "epsilon"
+    if prediction != "epsilon":
+        raise ModelError(f'model "{folder}" predicts {prediction}; valid: epsilon')

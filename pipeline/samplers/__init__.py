@@ -49,9 +49,7 @@ SAMPLERS = {row.name: row for row in (
 
 def create_sampler(name: str, sd_model: Family) -> Sampler:
     """The sampler of that name for a model. Raises UnknownName."""
-    if name not in SAMPLERS:
-        raise UnknownName("sampler_name", "sampler", name, SAMPLERS)
-    row = SAMPLERS[name]
+    row = SAMPLERS[checked(name)]
     return row.kind(row, sd_model)
 
 
@@ -60,10 +58,10 @@ def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str,
 
     No sampler is "DPM++ 2M", no schedule is "Automatic"; "DPM++ 2M Karras" is the sampler with the schedule.
     """
-    schedule = find_schedule(scheduler) if scheduler else SCHEDULES["automatic"]
+    schedule = find_schedule(str(scheduler)) if scheduler else SCHEDULES["automatic"]
     if schedule is None:
         raise UnknownName("scheduler", "schedule type", scheduler, [s.label for s in SCHEDULES.values()])
-    name = sampler_name or "DPM++ 2M"
+    name = str(sampler_name or "DPM++ 2M")
     endings = {ending: s.label for s in SCHEDULES.values() for ending in (s.label, s.name, *s.aliases)}
     for ending in sorted(endings, key=len, reverse=True):
         if name.endswith(" " + ending):

@@ -36,11 +36,11 @@ class CFGDenoiser:
         uncond = negative_at(self.uncond, self.call)
         if self.blend_before:
             x = self._blend(x, sigma)
+        cond, uncond = self._padded(cond, uncond)
         if self._skips_uncond(sigma):
             output, estimate = self._run(x, sigma, cond, members)
             guided = combine(output, members, None, self.p.cfg_scale)
         else:
-            cond, uncond = self._padded(cond, uncond)
             output, estimate = self._run(x, sigma, cond, members, uncond)
             guided = combine(output, members, output[-len(x):], self.p.cfg_scale)
         if not self.blend_before:

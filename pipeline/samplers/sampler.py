@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.conditioning import PromptEncoder
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, InvalidRequest
 from pipeline.families.base import Family
 from pipeline.hooks import Hooks
 from pipeline.options import Options
@@ -48,16 +48,25 @@ class SamplingJob(Protocol):
     extra_generation_params: dict[str, Any]
 
 
+MAX_TIMESTEPS = 1000
+MAX_STEPS = 100_000
+"""Steps of a whole schedule, of which img2img_fix_steps runs the end."""
+
+
 def img2img_steps(steps: int, denoising_strength: float, *, fix_steps: bool) -> tuple[int, int]:
     """(steps of the whole schedule, t_enc): the last t_enc + 1 of the steps are run.
 
-    With `fix_steps` the schedule is made longer, so that `steps` of it are run.
+    With `fix_steps` the schedule is made longer, so that `steps` of it are run. Raises InvalidRequest where that would
+    be more than MAX_STEPS.
     """
     # A1111: capped, so t_enc stays below steps; and even strength 0 runs one step
     strength = min(denoising_strength, 0.999)
-    if fix_steps:
-        return (int(steps / strength) if denoising_strength > 0 else 0), steps - 1
-    return steps, int(strength * steps)
+    if not fix_steps:
+        return steps, int(strength * steps)
+    if steps > MAX_STEPS * strength:
+        raise InvalidRequest("denoising_strength", f"denoising_strength must be at least {steps / MAX_STEPS:g} for {steps} "
+                                                   f"steps with img2img_fix_steps, got {denoising_strength}")
+    return int(steps / strength), steps - 1
 
 
 class Sampler(ABC):
@@ -82,6 +91,12 @@ class Sampler(ABC):
             return self.row.solver(denoiser, start, schedule, callback=report, **settings)
         except Interrupted:
             return denoiser.last_latent
+
+    def _discards(self, p: SamplingJob) -> bool:
+        """Whether the last noise level but one is left out; recorded where an option asks for it."""
+        if p.options.always_discard_next_to_last_sigma and not self.row.discard_next_to_last_sigma:
+            p.extra_generation_params["Discard penultimate sigma"] = True
+        return p.options.always_discard_next_to_last_sigma or self.row.discard_next_to_last_sigma
 
     def _eta(self, p: SamplingJob, name: str, option: str, usual: float) -> dict[str, float]:
         """The solver's eta, recorded under `name` where it is not the usual one."""
@@ -117,17 +132,16 @@ class KDiffusionSampler(Sampler):
     def sigmas(self, p: SamplingJob, steps: int) -> Tensor:
         """The whole schedule for `steps` steps: float32, on the CPU, descending to 0. Records what is unusual in it."""
         options, record, prediction = p.options, p.extra_generation_params, self.family.prediction
-        discard = self.row.discard_next_to_last_sigma
-        if options.always_discard_next_to_last_sigma and not discard:
-            discard = record["Discard penultimate sigma"] = True
+        discard = self._discards(p)
         n = steps + 1 if discard else steps
         schedule = find_schedule(p.scheduler)
+        named = schedule.sigmas is not None or self.row.scheduler is not None
         if schedule.sigmas is None:
             schedule = SCHEDULES[self.row.scheduler or "uniform"]
         low, high = (0.1, 10.0) if options.use_old_karras_scheduler_sigmas else \
             (prediction.sigmas[0].item(), prediction.sigmas[-1].item())
         settings = {}
-        if schedule.name != "uniform":
+        if named:
             if options.sigma_min not in (0, low):
                 low = record["Schedule min sigma"] = options.sigma_min
             if options.sigma_max not in (0, high):
@@ -173,7 +187,11 @@ class TimestepSampler(Sampler):
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
-        timesteps = ddim_timesteps(max(steps, 1)).to(x.device)
+        schedule_steps = steps + 1 if self._discards(p) else steps
+        if schedule_steps > MAX_TIMESTEPS:
+            raise InvalidRequest("steps", f"steps: {self.row.name} has at most {MAX_TIMESTEPS} in its whole schedule, "
+                                          f"got {schedule_steps}")
+        timesteps = ddim_timesteps(schedule_steps).to(x.device)
         alphas = self.family.prediction.alphas_cumprod.to(x.device)
         alpha = alphas[timesteps[t_enc]]
         start = x * alpha**0.5 + noise * (1 - alpha) ** 0.5

@@ -15,7 +15,7 @@ def client(login):
     with gr.Blocks(analytics_enabled=False) as page:
         box = gr.Textbox()
         box.change(lambda text: text, box, box)
-    return TestClient(build_app(page, login), base_url="http://127.0.0.1:7860")
+    return TestClient(build_app(page, login, allowed_paths=[]), base_url="http://127.0.0.1:7860")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,16 @@ def test_without_a_login_no_other_name_than_this_machines_is_answered(open_clien
                                      {"Sec-Fetch-Site": "same-site"}])
 def test_a_post_that_another_sites_page_makes_is_refused(open_client, headers):
     assert open_client.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
+
+
+def test_what_another_sites_page_reads_is_refused_but_a_link_to_here_works(open_client):
+    assert open_client.get("/config", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}).status_code == 403
+    assert open_client.get("/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"Host": "[evil"}, {"Host": ""}])
+def test_a_malformed_host_is_refused(open_client, headers):
+    assert open_client.get("/", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("headers", [{}, {"Origin": "http://127.0.0.1:7860"}, {"Sec-Fetch-Site": "same-origin"}])

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pipeline.engine import Finished
 from pipeline.errors import InvalidRequest
-from pipeline.img2img import Mode, check_source, img2img
+from pipeline.img2img import Mode, check_source, fitted, img2img
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 1, "sampler_name": "Euler"}
 
@@ -54,7 +54,7 @@ def test_a_blank_mask_is_everything_when_it_is_inverted(engine, picture):
 
 
 def test_an_uploaded_mask_of_another_size_is_stretched_over_the_picture(picture, mask):
-    _, stretched = check_source(Mode.INPAINT_UPLOAD, (picture, mask.resize((200, 100))), inverted=False)
+    stretched = fitted(mask.resize((200, 100)), picture)
     assert stretched.size == (64, 64) and stretched.getpixel((32, 32)) == 255 and stretched.getpixel((4, 4)) == 0
 
 

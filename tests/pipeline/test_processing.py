@@ -78,6 +78,7 @@ def test_an_unbound_request_can_be_pickled_and_keeps_its_mask(picture, mask):
 @pytest.mark.parametrize("field, value, sentence", [
     ("denoising_strength", 1.3, "denoising_strength must be a number between 0 and 1, got 1.3"),
     ("denoising_strength", float("nan"), "denoising_strength must be a number between 0 and 1, got nan"),
+    ("denoising_strength", None, "denoising_strength must be a number between 0 and 1, got None"),
     ("steps", 0, "steps must be a whole number between 1 and 1000, got 0"),
     ("steps", 2.5, "steps must be a whole number between 1 and 1000, got 2.5"),
     ("steps", True, "steps must be a whole number between 1 and 1000, got True"),
@@ -85,7 +86,7 @@ def test_an_unbound_request_can_be_pickled_and_keeps_its_mask(picture, mask):
     ("height", "tall", "height must be a whole number between 8 and 8192, got 'tall'"),
     ("batch_size", 10**6, "batch_size must be a whole number between 1 and 64, got 1000000"),
     ("cfg_scale", float("inf"), "cfg_scale must be a number between -100 and 1000, got inf"),
-    ("seed", 2**70, f"seed must be a whole number between {-2**63:g} and {2**64 - 1:g}, got {2**70}"),
+    ("seed", 2**70, f"seed must be a whole number between {-2**63} and {2**64 - 1}, got {2**70}"),
     ("inpainting_fill", 9, "inpainting_fill must be a whole number between 0 and 3, got 9"),
     ("mask_blur_x", -1, "mask_blur_x must be a whole number between 0 and 256, got -1"),
     ("prompt", None, "prompt must be text, got None"),
@@ -102,9 +103,15 @@ def test_an_unknown_sampler_is_answered_with_the_nearest_name(picture):
         StableDiffusionProcessingImg2Img(init_images=[picture], sampler_name="Euler b")
 
 
-def test_no_picture_is_refused():
+@pytest.mark.parametrize("images", [[], [None], ["picture.png"]])
+def test_no_picture_is_refused(images):
     with pytest.raises(InvalidRequest, match="init_images: no picture is given"):
-        StableDiffusionProcessingImg2Img()
+        StableDiffusionProcessingImg2Img(init_images=images)
+
+
+@pytest.mark.parametrize("seed", [None, ""])
+def test_an_empty_seed_is_a_random_one(picture, seed):
+    assert StableDiffusionProcessingImg2Img(init_images=[picture], seed=seed).seed == -1
 
 
 def test_create_binary_mask_is_found_where_the_seed_imports_it_from():
@@ -351,6 +358,18 @@ def test_the_saved_file_carries_the_infotext_and_the_very_pixels(demo, picture, 
     with Image.open(result.paths[0]) as saved:
         assert saved.info["parameters"] == result.infotexts[0] and saved.tobytes() == result.images[0].tobytes()
     assert parse(result.infotexts[0])["Seed"] == "1"
+
+
+def test_a_picture_that_cannot_be_saved_is_given_all_the_same(demo, picture, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    result = process_images(request(demo, picture, outpath_samples=str(tmp_path / "file")))
+    assert result.paths == [None] and result.images[0].size == (64, 64) and "could not be saved" in result.comments[0]
+
+
+def test_the_infotext_names_the_options_that_changed_the_prompt(demo, picture):
+    plain = process_images(request(demo, picture, prompt="a (red) house")).infotexts[0]
+    changed = process_images(request(demo, picture, prompt="a (red) house", override_settings={"emphasis": "No norm"}))
+    assert "Emphasis" not in plain and "Emphasis: No norm" in changed.infotexts[0]
 
 
 def test_several_pictures_come_behind_their_grid(demo, picture):

@@ -3,10 +3,13 @@
 import argparse
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent
@@ -128,16 +131,20 @@ def main(argv: list[str] | None = None) -> None:
                             log_level="warning", timeout_graceful_shutdown=1)
 
     class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Ctrl+C or a polite kill ends the server in good order, and is not raised again afterwards."""
+            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+            yield
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             announce(flags, port)
 
-    try:
-        Server(config).run()
-    except KeyboardInterrupt:  # the usual way to end it
-        pass
-    finally:
-        engine.close(timeout=5)
+    Server(config).run()
+    engine.close(timeout=5)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ NUMBERED = re.compile(r"(\d+)-")
 def save_image(image: Image.Image, folder: str | Path, *, name: str) -> str:
     """Save a PNG with its infotext under the next free number in today's subfolder, and give its path.
 
-    The file appears whole or not at all: it is written beside its place and then moved there.
+    The picture is written beside its place, which an empty file holds meanwhile, and then moved there whole.
     """
     day = Path(folder) / date.today().isoformat()
     day.mkdir(parents=True, exist_ok=True)

@@ -55,6 +55,12 @@ def test_a_model_is_found_by_its_name_in_the_models_folder(tmp_path):
     assert find_model("mine", str(tmp_path)) == tmp_path / "mine"
 
 
+def test_a_polite_kill_ends_the_app_in_good_order(tmp_path):
+    for server in start(outputs=tmp_path / "outputs"):
+        pass
+    assert server.status == 0 and not any("Traceback" in line for line in server.output), server.output
+
+
 def test_a_share_link_that_cannot_be_made_is_explained_and_the_page_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there
     for server in start("--share", outputs=tmp_path / "outputs"):

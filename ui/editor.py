@@ -4,18 +4,14 @@ import gradio as gr
 import numpy as np
 from gradio.components.base import server
 from gradio.components.image_editor import AcceptBlobs, EditorData
-from gradio.data_classes import FileData, ImageData
+from gradio.data_classes import ImageData
 from PIL import Image
 
 from pipeline.errors import InvalidRequest
 from pipeline.uploads import open_picture
 
-File = str | bytes | None
-"""A path, or the bytes that the browser sent, or nothing."""
-
-MAX_LAYERS = 8
-MAX_EDITORS = 64
-"""Canvases whose strokes are held in memory between painting and generating; the oldest is dropped."""
+File = str | None
+"""The path of an uploaded file, or nothing."""
 
 
 class PictureInput(gr.Image):
@@ -28,32 +24,20 @@ class PictureInput(gr.Image):
 
 
 class MaskEditor(gr.ImageEditor):
-    """gr.ImageEditor that hands over (picture file, mask file) undecoded, and bounds what a visitor can store."""
+    """gr.ImageEditor that hands over (picture file, mask file) undecoded."""
 
     is_template = True
 
     def preprocess(self, payload: EditorData | None) -> tuple[File, File]:
         if payload is None:
             return None, None
-        stored = self.blob_storage.pop(payload.id, None) if payload.id is not None else payload
-        if stored is None:
-            return None, None
-        layers = [layer for layer in stored.layers or [] if layer is not None]
-        return as_file(stored.background), as_file(layers[0]) if layers else None
+        layers = [layer.path for layer in payload.layers or [] if layer is not None]
+        return payload.background and payload.background.path, layers[0] if layers else None
 
     @server
     def accept_blobs(self, data: AcceptBlobs):
-        """Gradio's own, which takes any index and forgets nothing, within bounds."""
-        index = data.data["index"]
-        if index not in (None, "", "null") and not 0 <= int(index) < MAX_LAYERS:
-            raise gr.Error(f"index must be between 0 and {MAX_LAYERS - 1}, got {index}", print_exception=False)
-        while len(self.blob_storage) >= MAX_EDITORS and data.data["id"] not in self.blob_storage:
-            self.blob_storage.pop(next(iter(self.blob_storage)))
-        return super().accept_blobs(data)
-
-
-def as_file(value: FileData | bytes | None) -> File:
-    return value.path if isinstance(value, FileData) else value
+        """Refused: our page uploads strokes as files, and Gradio would keep whatever is sent here for ever."""
+        raise gr.Error("Strokes are uploaded as files here.", print_exception=False)
 
 
 class Reader:

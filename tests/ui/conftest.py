@@ -24,6 +24,8 @@ class Server:
     outputs: Path
     output: list[str]
     """What it has printed, line by line."""
+    status: int | None = None
+    """Its exit status, once it has ended."""
 
 
 def start(*flags: str, outputs: Path):
@@ -43,14 +45,16 @@ def start(*flags: str, outputs: Path):
         ready.set()
 
     threading.Thread(target=read, daemon=True).start()
+    server = Server("", outputs, lines)
     try:
         assert ready.wait(START_SECONDS), lines
         address = re.search(r"is ready at (\S+)", "\n".join(lines))
         assert address, lines
-        yield Server(address[1], outputs, lines)
+        server.url = address[1]
+        yield server
     finally:
         process.terminate()
-        process.wait(30)
+        server.status = process.wait(30)
 
 
 @pytest.fixture(scope="session")

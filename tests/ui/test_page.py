@@ -161,8 +161,7 @@ def test_interrupt_keeps_the_partial_picture(page, picture_file, server):
 
 def test_a_second_person_is_queued_and_sees_their_place(page, browser, picture_file, server):
     put(page, "img2img-picture", picture_file)
-    set_slider(page, "Sampling steps", 150)
-    set_slider(page, "Denoising strength", 1)
+    set_slider(page, "Batch count", 100)
     generate(page, "img2img")
     page.locator("#stage img").wait_for()
     other = browser.new_context().new_page()
@@ -189,6 +188,19 @@ def test_a_result_can_be_used_as_the_next_picture(page):
     page.wait_for_function("document.querySelector('#infotext textarea').value.includes('Mask blur: 4')")
     second = pixels(result(page))
     assert (second[:32] == pixels(first)[:32]).all() and (second != pixels(first)).any()
+
+
+@pytest.mark.parametrize("tab, mode", [("Inpaint", "inpaint"), ("Inpaint upload", "inpaint_upload")])
+def test_the_samples_of_the_mask_tabs_bring_their_mask(page, tab, mode):
+    open_tab(page, tab)
+    if mode == "inpaint":
+        page.locator("#inpaint-editor canvas").first.wait_for()
+        page.wait_for_timeout(1000)
+    page.locator(f"#samples-{mode} .thumbnail-item").first.click()
+    expect(page.locator("#prompt textarea")).not_to_have_value("")
+    page.wait_for_timeout(3000)
+    generate(page, mode)
+    assert "Mask blur" in result(page).info["parameters"]
 
 
 @pytest.mark.parametrize("tab, mode", [("img2img", "img2img"), ("Inpaint", "inpaint"), ("Inpaint upload", "inpaint_upload")])

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from random import Random
 
-from tools.demo_model.scenes import (COLOURS, PLACES, SEASONS, SIZES, SKY_BODIES, SPOTS, STYLES, THINGS, TIMES, WEATHERS,
-                                     Scenes)
+from tools.demo_model.scenes import (
+    COLOURS, PLACES, SEASONS, SIZES, SKY_BODIES, SPOTS, STYLES, THINGS, TIMES, WEATHERS, Scenes)
 
 PLACE_WORDS = {
     "forest": ("forest", "woods", "pine forest", "forest", "woodland"),
@@ -50,8 +50,8 @@ THING_WORDS = {
     "person": ("person", "figure", "man", "woman", "person standing", "person"),
     "fence": ("fence", "wooden fence", "picket fence", "fence"),
 }
-CLOTHED = ("person in a {} coat", "person in {}", "person wearing a {} coat", "figure in a {} dress", "man in a {} coat",
-           "woman in a {} dress")
+CLOTHED = ("person in a {} coat", "person in {}", "person wearing a {} coat", "figure in a {} dress",
+           "man in a {} coat", "woman in a {} dress")
 SPOT_WORDS = {
     "left": ("on the left", "at the left", "on the left side"),
     "middle": ("in the middle", "in the center", "centered"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tools.demo_model.scenes import PLACES, SEASONS, SKY_BODIES, Scenes, TIMES, WEATHERS
-from tools.demo_model.shapes import Frame, box, circle, colour, dots, lay, noise, randoms, ridge, spread
+from tools.demo_model.shapes import Frame, box, circle, colour, dots, lay, noise, randoms, ridge, spread, union
 
 SKY_TOP = [(0.20, 0.48, 0.90), (0.30, 0.18, 0.47), (0.02, 0.03, 0.13), (0.47, 0.58, 0.88)]
 SKY_MID = [(0.45, 0.70, 0.96), (0.88, 0.38, 0.38), (0.07, 0.11, 0.30), (0.86, 0.72, 0.85)]
@@ -94,9 +94,9 @@ def paint_sky(scenes: Scenes, light: Light, frame: Frame) -> Tensor:
     canvas = lay(canvas, warm, glow * 0.75 * sun)
     canvas = lay(canvas, colour(0.55, 0.62, 0.85, like=canvas), glow * 0.55 * moon)
     canvas = lay(canvas, torch.lerp(warm, torch.ones_like(warm), 0.35), frame.cover(away - 0.075) * sun)
-    crater = frame.cover(circle(frame.x - x - 0.035, frame.y - y + 0.02, 0.062)) * (scenes.seed % 2)[:, None, None, None]
-    return paint_clouds(lay(canvas, colour(0.98, 0.96, 0.86, like=canvas), frame.cover(away - 0.07) * moon * (1 - crater)),
-                        scenes, light, frame)
+    bite = frame.cover(circle(frame.x - x - 0.035, frame.y - y + 0.02, 0.062)) * (scenes.seed % 2)[:, None, None, None]
+    canvas = lay(canvas, colour(0.98, 0.96, 0.86, like=canvas), frame.cover(away - 0.07) * moon * (1 - bite))
+    return paint_clouds(canvas, scenes, light, frame)
 
 
 def paint_clouds(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> Tensor:
@@ -108,8 +108,8 @@ def paint_clouds(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> 
         shown = many | ((randoms(scenes.seed, 60 + n, 1) < 0.55)[:, :, None] & ~starry if n < 2 else False)
         scale = spread(scenes.seed, 70 + n, 0.55, 1.0) * torch.where(many, 1.25, 0.9)
         u, v = (frame.x - x) / scale, (frame.y - y) / scale
-        puff = torch.minimum(torch.minimum(circle(u, v, 0.085), circle(u - 0.10, v - 0.025, 0.06)),
-                             torch.minimum(circle(u + 0.10, v - 0.02, 0.065), circle(u - 0.045, v + 0.03, 0.06)))
+        puff = union(circle(u, v, 0.085), circle(u - 0.10, v - 0.025, 0.06), circle(u + 0.10, v - 0.02, 0.065),
+                     circle(u - 0.045, v + 0.03, 0.06))
         puff = torch.maximum(puff, v - 0.05) * scale
         shade = (1.04 - ((v + 0.05) * 2.2).clamp(0, 0.25)).unsqueeze(1)
         canvas = lay(canvas, light.cloud * shade, (frame.cover(puff) * 0.9) * shown.unsqueeze(1))
@@ -159,7 +159,8 @@ def paint_forest(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> 
 
 def paint_mountains(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> Tensor:
     line = horizon(scenes)
-    for salt, peaks, height, haze, rock in ((200, 6, 0.36, 0.35, (0.42, 0.46, 0.62)), (210, 8, 0.17, 0.15, (0.34, 0.37, 0.46))):
+    ranges = ((200, 6, 0.36, 0.35, (0.42, 0.46, 0.62)), (210, 8, 0.17, 0.15, (0.34, 0.37, 0.46)))
+    for salt, peaks, height, haze, rock in ranges:
         profile = ridge(scenes.seed, salt, peaks, frame, jagged=True)
         slope = torch.gradient(profile, dim=2)[0] * frame.size / 8
         top = line + 0.02 - height * profile
@@ -169,7 +170,8 @@ def paint_mountains(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) 
         jag = 0.025 * torch.sin(frame.x * 55 + spread(scenes.seed, salt + 1, 0, 6)) * torch.sin(frame.x * 23)
         cap = frame.cover(frame.y - (line - height * 0.52 + jag))
         if salt == 200:
-            canvas = lay(canvas, light.far(colour(0.97, 0.98, 1.0, like=canvas) * shade.clamp(max=1), haze * 0.5), body * cap)
+            snow = colour(0.97, 0.98, 1.0, like=canvas) * shade.clamp(max=1)
+            canvas = lay(canvas, light.far(snow, haze * 0.5), body * cap)
     hills = line + 0.03 * ridge(scenes.seed, 220, 4, frame, jagged=False)
     canvas = conifers(canvas, scenes, light.far(pick(LEAVES, scenes.season), 0.2), frame, salt=230, count=16,
                       foot=line + 0.04, height=0.10)
@@ -182,7 +184,8 @@ def paint_sea(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> Ten
     deep = torch.lerp(light.top, colour(0.05, 0.38, 0.58, like=canvas) * light.tint, 0.65)
     canvas = ground(canvas, line.expand(-1, -1, frame.size), torch.lerp(light.low, deep, 0.55), deep, frame, foot=0.85)
     depth = (frame.y - line).clamp(min=0)
-    waves = torch.sin(36 * (depth + 0.02).log() + 7 * torch.sin(frame.x * 9 + spread(scenes.seed, 300, 0, 6)) * depth * 4)
+    swell = torch.sin(frame.x * 9 + spread(scenes.seed, 300, 0, 6))
+    waves = torch.sin(36 * (depth + 0.02).log() + 28 * swell * depth)
     crest = ((waves - 0.55) * 2).clamp(0, 1) * (depth > 0.02)
     canvas = lay(canvas, light.low, crest.unsqueeze(1) * 0.28)
     shining = (scenes.sky_body == 1) | (scenes.sky_body == 2)
@@ -190,7 +193,8 @@ def paint_sea(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> Ten
     canvas = lay(canvas, torch.lerp(light.low, colour(1, 0.95, 0.8, like=canvas), 0.6),
                  column.unsqueeze(1) * 0.75 * shining[:, None, None, None])
     shore = 0.86 + 0.035 * ridge(scenes.seed, 310, 3, frame, jagged=False)
-    canvas = lay(canvas, light.far(colour(0.95, 0.97, 0.98, like=canvas), 0.1), frame.cover((frame.y - shore + 0.004).abs() - 0.012))
+    foam = frame.cover((frame.y - shore + 0.004).abs() - 0.012)
+    canvas = lay(canvas, light.far(colour(0.95, 0.97, 0.98, like=canvas), 0.1), foam)
     return ground(canvas, shore, light.far(colour(0.90, 0.78, 0.54, like=canvas), 0.0),
                   light.far(colour(0.80, 0.66, 0.42, like=canvas), 0.0), frame)
 
@@ -208,9 +212,9 @@ def paint_desert(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> 
     for n, (low, high) in enumerate(((0.04, 0.30), (0.70, 0.96))):  # two cacti, clear of the middle
         tall = spread(scenes.seed, 430 + n, 0.10, 0.17)
         u, v = (frame.x - spread(scenes.seed, 440 + n, low, high)) / tall, (line + 0.12 - frame.y) / tall
-        cactus = torch.minimum(box(u, v - 0.5, 0.11, 0.55, 0.11),
-                               torch.minimum(torch.minimum(box(u + 0.26, v - 0.5, 0.07, 0.20, 0.07), box(u + 0.14, v - 0.36, 0.14, 0.07, 0.06)),
-                                             torch.minimum(box(u - 0.26, v - 0.6, 0.07, 0.20, 0.07), box(u - 0.14, v - 0.46, 0.14, 0.07, 0.06))))
+        cactus = union(box(u, v - 0.5, 0.11, 0.55, 0.11),
+                       box(u + 0.26, v - 0.5, 0.07, 0.20, 0.07), box(u + 0.14, v - 0.36, 0.14, 0.07, 0.06),
+                       box(u - 0.26, v - 0.6, 0.07, 0.20, 0.07), box(u - 0.14, v - 0.46, 0.14, 0.07, 0.06))
         canvas = lay(canvas, light.far(colour(0.22, 0.46, 0.26, like=canvas), 0.08), frame.cover(cactus * tall))
     return canvas
 
@@ -221,11 +225,13 @@ def paint_meadow(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> 
         hill = line + drop + height * (0.4 - ridge(scenes.seed, salt, 3, frame, jagged=False))
         canvas = ground(canvas, hill, light.far(far, haze), light.far(far * k, haze), frame)
         bushes = circle((frame.x * 4 + spread(scenes.seed, salt + 1, 0, 1)) % 1 - 0.5, (frame.y - hill) * 4, 0.13) / 4
-        canvas = lay(canvas, light.far(pick(LEAVES, scenes.season), haze), frame.cover(bushes) if salt == 510 else frame.cover(bushes + 0.01))
+        bushes = bushes if salt == 510 else bushes + 0.01
+        canvas = lay(canvas, light.far(pick(LEAVES, scenes.season), haze), frame.cover(bushes))
     meadow = line + 0.10 + 0.03 * ridge(scenes.seed, 520, 3, frame, jagged=False)
     canvas = ground(canvas, meadow, light.far(far, 0.0), light.far(near, 0.0), frame)
     petals = pick([(0.98, 0.90, 0.35), (0.70, 0.25, 0.10), (1.0, 1.0, 1.0), (0.98, 0.55, 0.72)], scenes.season)
-    flowers = frame.cover(torch.maximum(dots(scenes.seed, 530, 12, 0.013, 0.7, frame.x, frame.y), meadow + 0.03 - frame.y))
+    flowers = dots(scenes.seed, 530, 12, 0.013, 0.7, frame.x, frame.y)
+    flowers = frame.cover(torch.maximum(flowers, meadow + 0.03 - frame.y))
     blooming = is_one_of(scenes.season, SEASONS, "summer", "spring", "autumn")[:, None, None, None]
     return lay(canvas, light.far(petals, 0.0), flowers * blooming)
 
@@ -239,23 +245,28 @@ def paint_city(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> Te
         tall = randoms(scenes.seed, salt + 1, count + 2).gather(1, cell)[:, None]
         roof = 0.76 - (low + (high - low) * tall)
         hue = randoms(scenes.seed, salt + 2, count + 2).gather(1, cell)[:, None, None]  # (B, 1, 1, W)
-        wall = torch.lerp(colour(0.74, 0.50, 0.40, like=canvas), colour(0.58, 0.62, 0.72, like=canvas), (hue * 3).floor() / 2)
+        brick, plaster = colour(0.74, 0.50, 0.40, like=canvas), colour(0.58, 0.62, 0.72, like=canvas)
+        wall = torch.lerp(brick, plaster, (hue * 3).floor() / 2)
         body = frame.cover(torch.maximum(roof - frame.y, frame.y - 0.80))
         edge = 1 - 0.18 * ((along - along.floor()) > 0.86).float().unsqueeze(1)
         canvas = lay(canvas, light.far(wall * edge, haze), body)
-        canvas = lay(canvas, light.far(colour(0.95, 0.97, 1, like=canvas), haze), body * winter * frame.cover(frame.y - roof - 0.02))
+        snow = body * winter * frame.cover(frame.y - roof - 0.02)
+        canvas = lay(canvas, light.far(colour(0.95, 0.97, 1, like=canvas), haze), snow)
         if salt == 610:
             pane_x, pane_y = (along - along.floor()) * 3, (frame.y - roof - 0.03) / 0.085
-            pane = torch.maximum((pane_x % 1 - 0.5).abs() / (3 * count) - 0.3 / (3 * count), (pane_y % 1 - 0.5).abs() * 0.085 - 0.026)
+            beside = (pane_x % 1 - 0.5).abs() / (3 * count) - 0.3 / (3 * count)
+            pane = torch.maximum(beside, (pane_y % 1 - 0.5).abs() * 0.085 - 0.026)
             pane = torch.maximum(pane, torch.maximum(roof + 0.03 - frame.y, frame.y - 0.74))
             index = (pane_y.floor().long().clamp(0, 9) * 3 + pane_x.floor().long() + along.floor().long() * 30) % 128
             awake = randoms(scenes.seed, 620, 128).gather(1, index.flatten(1)).view(index.shape).unsqueeze(1) < 0.65
             dark = light.far(colour(0.33, 0.42, 0.52, like=canvas), 0.1)
-            canvas = lay(canvas, torch.where(awake, torch.lerp(dark, colour(1.0, 0.83, 0.42, like=canvas), light.lamps), dark), frame.cover(pane))
+            lit = torch.lerp(dark, colour(1.0, 0.83, 0.42, like=canvas), light.lamps)
+            canvas = lay(canvas, torch.where(awake, lit, dark), frame.cover(pane))
     kerb, snow = torch.full_like(horizon(scenes), 0.77).expand(-1, -1, frame.size), colour(0.92, 0.95, 1, like=canvas)
-    pavement = torch.lerp(colour(0.70, 0.68, 0.66, like=canvas).expand_as(winter.float().expand(-1, 3, -1, -1)), snow, winter * 0.9)
+    pavement = torch.lerp(colour(0.70, 0.68, 0.66, like=canvas).expand(len(scenes), -1, -1, -1), snow, winter * 0.9)
     canvas = ground(canvas, kerb, light.far(pavement, 0.0), light.far(pavement * 0.95, 0.0), frame)
-    canvas = ground(canvas, kerb + 0.05, light.far(colour(0.36, 0.37, 0.41, like=canvas), 0.05), light.far(colour(0.24, 0.25, 0.29, like=canvas), 0.0), frame)
+    canvas = ground(canvas, kerb + 0.05, light.far(colour(0.36, 0.37, 0.41, like=canvas), 0.05),
+                    light.far(colour(0.24, 0.25, 0.29, like=canvas), 0.0), frame)
     dash = box((frame.x * 4 + spread(scenes.seed, 630, 0, 1)) % 1 - 0.5, (frame.y - 0.94) * 4, 0.28, 0.035) / 4
     return lay(canvas, light.far(colour(0.95, 0.92, 0.80, like=canvas), 0.0), frame.cover(dash))
 
@@ -266,14 +277,15 @@ PAINT_PLACE = dict(zip(PLACES, (paint_forest, paint_mountains, paint_sea, paint_
 def paint_weather(canvas: Tensor, scenes: Scenes, light: Light, frame: Frame) -> Tensor:
     """Fog, rain or snow in front of everything."""
     fog = is_one_of(scenes.weather, WEATHERS, "fog")[:, None, None]
-    thick = 0.80 * torch.exp(-(((frame.y - horizon(scenes) + 0.02) / 0.26) ** 2)) + 0.16 * noise(scenes.seed, 700, 3, 6, frame)
+    thick = 0.80 * torch.exp(-(((frame.y - horizon(scenes) + 0.02) / 0.26) ** 2))
+    thick = thick + 0.16 * noise(scenes.seed, 700, 3, 6, frame)
     canvas = lay(canvas, torch.lerp(light.low, light.cloud, 0.3), (thick.clamp(0, 0.9) * fog).unsqueeze(1))
     rain = is_one_of(scenes.weather, WEATHERS, "rain")
     if rain.any():
         seed = scenes.seed[rain]
         streaks = dots(seed, 710, 11, 0.030, 0.6, (frame.x + 0.25 * frame.y) * 1.6 + 1, frame.y * 0.32)
         slant = frame.cover(streaks * 2.2 + 0.016)
-        canvas[rain] = lay(canvas[rain], torch.lerp(light.low[rain], torch.ones_like(light.low[rain]), 0.35), slant * 0.55)
+        canvas[rain] = lay(canvas[rain], light.low[rain] * 0.65 + 0.35, slant * 0.55)
     snow = is_one_of(scenes.weather, WEATHERS, "snow")
     if snow.any():
         flakes = torch.minimum(dots(scenes.seed[snow], 720, 8, 0.012, 0.8, frame.x, frame.y),

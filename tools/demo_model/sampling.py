@@ -22,8 +22,9 @@ def embed(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: list[str
 
 
 @torch.no_grad()
-def ddim(unet: UNet2DConditionModel, cond: Tensor, uncond: Tensor, noise: Tensor, *, steps: int = 20, cfg_scale: float = 5.0,
-         init_latent: Tensor | None = None, strength: float = 1.0, nmask: Tensor | None = None) -> Tensor:
+def ddim(unet: UNet2DConditionModel, cond: Tensor, uncond: Tensor, noise: Tensor, *, steps: int = 20,
+         cfg_scale: float = 5.0, init_latent: Tensor | None = None, strength: float = 1.0,
+         nmask: Tensor | None = None) -> Tensor:
     """Latents (B, 4, h, w) at model scale. With `init_latent`, an edit; `nmask` 1 marks what is made anew."""
     alphas = sd1_scheduler().alphas_cumprod.to(noise.device)
     times = torch.linspace(0, 1000, steps + 1)[1:].round().long().flip(0) - 1

@@ -26,6 +26,8 @@ THING_ODDS = {
     "meadow": (2, 4, 4, 0, 3, 4, 2, 3, 3),
     "city": (3, 2, 2, 0, 6, 2, 1, 4, 1),
 }
+# How often each style is drawn. Ink is all edges: a network this small spends itself on it and shows little.
+STYLE_ODDS = (6, 1.5, 0, 1, 1.3)
 
 
 @dataclass
@@ -62,6 +64,11 @@ class Scenes:
         return Scenes(*table.long().unbind(1))
 
 
+def worth_learning(scenes: Scenes) -> Tensor:
+    """The rows of a bank whose style is still drawn: a bank may be older than the odds."""
+    return torch.tensor(STYLE_ODDS)[scenes.style].nonzero()[:, 0]
+
+
 def lots(odds: Tensor, random: torch.Generator) -> Tensor:
     """One index for each row of odds (B, N): (B,)."""
     return torch.multinomial(odds.float(), 1, replacement=True, generator=random)[:, 0]
@@ -92,7 +99,7 @@ def sample_scenes(count: int, seed: int) -> Scenes:
     body = torch.where(night, 2 + among(3, 2), among(1, 3))
     body[weather >= WEATHERS.index("cloudy")] = 0
     return Scenes(place, time, season, weather, body, thing, colour, among(1, 1, 1), among(1, 1.4),
-                  among(6, 1.5, 1, 1, 1.3), torch.randint(1 << 30, (count,), generator=random))
+                  among(*STYLE_ODDS), torch.randint(1 << 30, (count,), generator=random))
 
 
 def scene(seed: int = 0, **names: str) -> Scenes:

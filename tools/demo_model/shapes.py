@@ -5,6 +5,7 @@ Picture coordinates run from 0 to 1, right and down. A distance is negative insi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,11 @@ def dots(seed: Tensor, salt: int, cells: int, radius: float, share: float, x: Te
     size = own(randoms(seed, salt + 2, cells * cells))
     reach = radius * (0.6 + 0.8 * size / share)
     return torch.where(size < share, (dx * dx + dy * dy).sqrt() / cells - reach, torch.ones_like(dx))
+
+
+def union(*distances: Tensor) -> Tensor:
+    """Distance to several shapes together."""
+    return reduce(torch.minimum, distances)
 
 
 def box(u: Tensor, v: Tensor, half_width: float, half_height: float, corner: float = 0.0) -> Tensor:

@@ -61,7 +61,8 @@ def train_tokenizer(folder: Path, *, captions: int = 20000, limit: int = 1400, s
     merges = learn_merges(words, limit)
     vocabulary = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(dict.fromkeys(vocabulary))}, ensure_ascii=False))
+    numbers = {token: n for n, token in enumerate(dict.fromkeys(vocabulary))}
+    (folder / "vocab.json").write_text(json.dumps(numbers, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     settings = dict(tokenizer_class="CLIPTokenizer", bos_token=START, eos_token=END, unk_token=END, pad_token=END,
                     do_lower_case=True, errors="replace", model_max_length=LENGTH, add_prefix_space=False)

@@ -79,6 +79,7 @@ def main() -> None:
             page.goto(address)
             page.locator("#samples-img2img .thumbnail-item").first.click()
             page.wait_for_function("document.querySelector('#prompt textarea').value")
+            page.locator("#seed input").fill("-1")  # each edit is another picture
             first_preview, first_picture = edit(page)
             warm = [edit(page) for _ in range(flags.runs)]
             memory = peak_memory(process.pid)

@@ -34,12 +34,12 @@ class ModeTab:
     sample_gallery: gr.Gallery
     samples: list["Sample"]
 
-    def loaded(self, picture: str, mask: str | None = None) -> list:
-        """Values for `files` that show a picture, and a mask where the tab takes one."""
+    def loaded(self, picture: str, mask: str | None = None) -> dict[gr.components.Component, Any]:
+        """What shows a picture in `files`, and a mask where the tab takes one."""
         if self.mode is Mode.INPAINT:
             layers = [] if mask is None else [as_strokes(Image.open(mask))]
-            return [{"background": picture, "layers": layers, "composite": None}]
-        return [picture, mask][:len(self.files)]
+            return {self.files[0]: {"background": picture, "layers": layers, "composite": None}}
+        return dict(zip(self.files, [picture, mask]))
 
 
 def as_strokes(mask: Image.Image) -> Image.Image:
@@ -88,15 +88,19 @@ def build_page(engine: Engine, info: ModelInfo, folders: Folders, samples: list[
         tab.tab.select(lambda shown: gr.Accordion(visible=shown), gr.State(tab.mode is not Mode.IMG2IMG), mask_settings,
                        **QUIET)
         wire_samples(tab, controls)
-        sends[tab.mode].click(partial(use_result, tab), [panel.results, panel.selected], [tabs, *tab.files], **QUIET)
+        # The tab first: an editor that is not on show yet would lose the picture or misplace it.
+        sends[tab.mode].click(partial(show_tab, tab), panel.results, tabs, **QUIET).success(
+            partial(use_result, tab), [panel.results, panel.selected], tab.files, **QUIET)
     wire_panel(panel, engine)
 
 
 def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
-    with gr.Tab(TAB_LABELS[mode], id=mode.value) as tab:
+    with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True) as tab:
         if mode is Mode.INPAINT:
+            # An empty canvas as small as can be: the editor centres a mask in it when it is larger than the picture.
             files = [MaskEditor(label="Picture: paint over what should change", height=430, format="png", layers=False,
-                                transforms=(), sources=("upload", "clipboard"), elem_id="inpaint-editor",
+                                transforms=(), sources=("upload", "clipboard"), elem_id="inpaint-editor", canvas_size=(1, 1),
+                                placeholder="Drop a picture here, or click to choose one",
                                 brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"))]
             read = read_painted
         elif mode is Mode.INPAINT_UPLOAD:
@@ -138,16 +142,14 @@ def build_panel(generates: list[gr.Button]) -> tuple[Panel, dict[Mode, gr.Button
 
 def wire_samples(tab: ModeTab, controls: Controls) -> None:
     """A click on a sample shows it in its tab and sets what its settings name."""
-    names = sorted({name for sample in tab.samples for name in sample.settings})
-    widgets = [controls.named()[name] for name in names]
+    widgets = {name: controls.named()[name] for sample in tab.samples for name in sample.settings}
 
-    def choose(event: gr.SelectData) -> list:
+    def choose(event: gr.SelectData) -> dict:
         sample = tab.samples[event.index]
         shown = tab.loaded(str(sample.picture), None if sample.mask is None else str(sample.mask))
-        return [*shown, *(choice(widget, sample.settings[name]) if name in sample.settings else gr.skip()
-                          for name, widget in zip(names, widgets))]
+        return shown | {widgets[name]: choice(widgets[name], value) for name, value in sample.settings.items()}
 
-    tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUIET)
+    tab.sample_gallery.select(choose, None, [*tab.files, *widgets.values()], **QUIET)
 
 
 def choice(widget: gr.components.Component, value: Any) -> Any:
@@ -165,8 +167,12 @@ def wire_panel(panel: Panel, engine: Engine) -> None:
     panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUIET)
 
 
-def use_result(tab: ModeTab, results: list, selected: int) -> list:
-    """Show the selected result as the picture of a tab, and that tab."""
+def show_tab(tab: ModeTab, results: list) -> gr.Tabs:
     if not results:
         raise gr.Error("There is no result yet to use.", print_exception=False)
-    return [gr.Tabs(selected=tab.mode.value), *tab.loaded(results[selected][0])]
+    return gr.Tabs(selected=tab.mode.value)
+
+
+def use_result(tab: ModeTab, results: list, selected: int) -> dict:
+    """Show the selected result as the picture of a tab."""
+    return tab.loaded(results[selected][0])

@@ -75,14 +75,15 @@ def is_debian() -> bool:
 
 def runs(path: str) -> bool:
     # On Windows Chrome answers --version with a window.
-    return os.path.exists(path) if os.name == "nt" else succeeds([path, "--version"], seconds=60)
+    return os.path.exists(path) if os.name == "nt" else succeeds([path, "--version"], seconds=60, output=subprocess.DEVNULL)
 
 
-def succeeds(command: list[str], seconds: float) -> bool:
+def succeeds(command: list[str], seconds: float, output: int = 2) -> bool:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         # Output goes to standard error: launch.py shows its latest line, and standard output is for the path.
-        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=2, check=True, timeout=seconds)
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                       stderr=subprocess.DEVNULL if output == subprocess.DEVNULL else None, check=True, timeout=seconds)
     except (OSError, subprocess.SubprocessError):
         return False
     return True

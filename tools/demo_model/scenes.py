@@ -26,8 +26,8 @@ THING_ODDS = {
     "meadow": (2, 4, 4, 0, 3, 4, 2, 3, 3),
     "city": (3, 2, 2, 0, 6, 2, 1, 4, 1),
 }
-# How often each style is drawn. Ink is all edges: a network this small spends itself on it and shows little.
-STYLE_ODDS = (6, 1.5, 0, 1, 1.3)
+# How often each style is drawn.
+STYLE_ODDS = (6, 1.5, 0.5, 1, 1.3)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -75,95 +76,133 @@ def spread_times(count: int, random: torch.Generator) -> Tensor:
     return ((torch.arange(count) + torch.rand(count, generator=random)) * (1000 / count)).long().clamp(max=999)
 
 
-def train(model: DemoModel, tokenizer: CLIPTokenizer, args: argparse.Namespace, device: torch.device) -> None:
-    bank = torch.load(args.work / "latents.pt")
-    latents, scaling_factor = bank["latents"], bank["scaling_factor"]
-    captions = caption_bank(args.work, tokenizer, len(latents), args.captions, args.seed)
-    table = torch.load(args.work / "scenes.pt")[:len(latents)].long()
-    kept, choices = worth_learning(Scenes.from_table(table)), table[:, :-1]
-    empty = torch.tensor(token_rows(tokenizer, [""]), dtype=torch.int16)[0]
-    alphas = sd1_scheduler().alphas_cumprod.to(device)
-    namer = Namer(HIDDEN).to(device)
-    parameters = [*model.parameters(), *namer.parameters()]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    namer_optimizer = torch.optim.AdamW(namer.parameters(), lr=args.rate)
-    ema, budget, step = Ema(model, args.ema), Budget(args.minutes, args.rate, warm_up=200, hold=args.hold), 0
-    path, state = args.work / "unet.pt", {}
-    if path.exists():
-        state = torch.load(path, map_location=device)
-        model.load_state_dict(state["model"]), optimizer.load_state_dict(state["optimizer"])
-        ema.weights, ema.steps = state["ema"], state["step"]
-        step, budget.spent = state["step"], state["spent"]
-        if "namer" in state:
-            namer.load_state_dict(state["namer"])
-        log(f"resumed at step {step} after {budget.spent / 60:.1f} min")
-    random = torch.Generator().manual_seed(args.seed + step)
+class Bank:
+    """Encoded scenes and their captions, from which batches are drawn by lot."""
 
-    def some_captions() -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of the bank by lot, a caption for each, and which captions are not dropped."""
-        rows = kept[torch.randint(len(kept), (args.batch,), generator=random)]
-        tokens = captions[rows, torch.randint(captions.shape[1], (args.batch,), generator=random)]
-        said = torch.rand(args.batch, generator=random) >= args.drop
-        tokens[~said] = empty
-        return rows, tokens.to(device).long(), said.to(device)
+    def __init__(self, work: Path, tokenizer: CLIPTokenizer, *, captions: int, drop: float, seed: int) -> None:
+        stored = torch.load(work / "latents.pt")
+        self.scaling_factor, self.drop = stored["scaling_factor"], drop
+        self.latents = stored["latents"].float() * self.scaling_factor
+        self.captions = caption_bank(work, tokenizer, len(self.latents), captions, seed)
+        table = torch.load(work / "scenes.pt")[:len(self.latents)].long()
+        self.kept, self.choices = worth_learning(Scenes.from_table(table)), table[:, :-1]
+        self.empty = torch.tensor(token_rows(tokenizer, [""]), dtype=torch.int16)[0]
+        self.random = torch.Generator()
+        log(f"{len(self.kept)} scenes, {captions} captions each")
 
-    def naming_loss(tokens: Tensor, named: Tensor, said: Tensor) -> Tensor:
-        return namer.loss(model.text_encoder(tokens).last_hidden_state, named, said)
+    def draw(self, count: int, device: torch.device) -> "Batch":
+        rows = self.kept[torch.randint(len(self.kept), (count,), generator=self.random)]
+        tokens = self.captions[rows, torch.randint(self.captions.shape[1], (count,), generator=self.random)]
+        said = torch.rand(count, generator=self.random) >= self.drop
+        tokens[~said] = self.empty
+        clean = self.latents[rows]
+        eps = torch.randn(clean.shape, generator=self.random)
+        times = spread_times(count, self.random)
+        return Batch(*(part.to(device) for part in (clean, eps, times, tokens.long(), self.choices[rows], said)))
 
-    def loss_of(clean: Tensor, eps: Tensor, times: Tensor, tokens: Tensor, named: Tensor, said: Tensor) -> Tensor:
-        a = alphas[times][:, None, None, None]
-        noisy = (a.sqrt() * clean + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
-        with half_precision(device):
-            vectors = model.text_encoder(tokens).last_hidden_state
-            made = model.unet(noisy, times, vectors).sample
-        return eps_loss(made, eps, (a / (1 - a)).flatten()) + args.naming * namer.loss(vectors, named, said)
 
-    def teach_words() -> None:
+class Batch(NamedTuple):
+    clean: Tensor
+    """(B, 4, 16, 16), model scale."""
+    eps: Tensor
+    times: Tensor
+    """(B,), 0..999."""
+    tokens: Tensor
+    """(B, 77)."""
+    choices: Tensor
+    """(B, 10): what each scene is, for the side task."""
+    said: Tensor
+    """(B,) bool: False where the caption was replaced by ''."""
+
+
+class Trainer:
+    """Model, optimizers, averaged weights and time budget; all of it goes to unet.pt and comes back from there."""
+
+    def __init__(self, model: DemoModel, tokenizer: CLIPTokenizer, args: argparse.Namespace, device: torch.device) -> None:
+        self.model, self.tokenizer, self.args, self.device = model, tokenizer, args, device
+        self.bank = Bank(args.work, tokenizer, captions=args.captions, drop=args.drop, seed=args.seed)
+        self.alphas = sd1_scheduler().alphas_cumprod.to(device)
+        self.namer = Namer(HIDDEN).to(device)
+        self.parameters = [*model.parameters(), *self.namer.parameters()]
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        self.namer_optimizer = torch.optim.AdamW(self.namer.parameters(), lr=args.rate)
+        self.ema, self.workers = Ema(model, args.ema), Workers(args.workers)
+        self.budget, self.step = Budget(args.minutes, args.rate, warm_up=200, hold=args.hold), 0
+        self.path = args.work / "unet.pt"
+
+    def run(self) -> None:
+        """Train until the minutes are spent, keeping a checkpoint every few."""
+        resumed = self.path.exists()
+        if resumed:
+            self.resume()
+        self.bank.random.manual_seed(self.args.seed + self.step)
+        if not resumed:
+            self.teach_words()
+        total, saved = 0.0, self.budget.spent
+        self.budget.start()
+        while self.budget.tick() < 1:
+            total += self.learn()
+            if self.step % 25 == 0:
+                log(f"step {self.step} images {self.step * self.args.batch} loss {total / 25:.4f} "
+                    f"lr {self.optimizer.param_groups[0]['lr']:.2e} {self.budget.spent / 60:.1f} min")
+                total = 0.0
+            if self.budget.spent - saved > 60 * self.args.save_every:
+                saved = self.budget.spent
+                self.keep()
+        self.keep()
+        log(f"finished: {self.step} steps, {self.budget.spent / 60:.1f} min")
+
+    def teach_words(self) -> None:
         """The side task alone, so that the UNet meets vectors that mean something."""
-        learned = [*model.text_encoder.parameters(), *namer.parameters()]
-        own, sum_ = torch.optim.AdamW(learned, lr=args.rate), 0.0
-        for n in range(args.word_steps):
-            rows, tokens, said = some_captions()
-            sum_ += workers.backward(naming_loss, learned, tokens, choices[rows].to(device), said)
-            own.step()
+        learned, total = [*self.model.text_encoder.parameters(), *self.namer.parameters()], 0.0
+        optimizer = torch.optim.AdamW(learned, lr=self.args.rate)
+        for n in range(self.args.word_steps):
+            batch = self.bank.draw(self.args.batch, self.device)
+            total += self.workers.backward(self.naming_loss, learned, batch.tokens, batch.choices, batch.said)
+            optimizer.step()
             if n % 50 == 49:
-                log(f"words: step {n + 1} loss {sum_ / 50:.3f}")
-                sum_ = 0.0
-        ema.take(model)
+                log(f"words: step {n + 1} loss {total / 50:.3f}")
+                total = 0.0
+        self.ema.take(self.model)
 
-    def keep() -> None:
-        save(path, model=model.state_dict(), optimizer=optimizer.state_dict(), ema=ema.weights, step=step,
-             spent=budget.spent, batch=args.batch, namer=namer.state_dict())
-        preview(tokenizer, ema, args.work, scaling_factor, device)
+    def learn(self) -> float:
+        """One step; gives the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.budget.learning_rate(self.step)
+        loss = self.workers.backward(self.loss, self.parameters, *self.bank.draw(self.args.batch, self.device))
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.namer_optimizer.step()
+        self.ema.update(self.model)
+        self.step += 1
+        return loss
 
-    log(f"{len(kept)} scenes, {captions.shape[1]} captions each")
-    total, saved, workers = 0.0, budget.spent, Workers(args.workers)
-    if "namer" not in state:
-        teach_words()
-    budget.start()
-    while budget.tick() < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = budget.learning_rate(step)
-        rows, tokens, said = some_captions()
-        clean = latents[rows].to(device).float() * scaling_factor
-        eps = torch.randn(clean.shape, generator=random).to(device)
-        times = spread_times(args.batch, random).to(device)
-        named = choices[rows].to(device)
-        total += workers.backward(loss_of, parameters, clean, eps, times, tokens, named, said)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        namer_optimizer.step()
-        ema.update(model)
-        step += 1
-        if step % 25 == 0:
-            log(f"step {step} images {step * args.batch} loss {total / 25:.4f} "
-                f"lr {group['lr']:.2e} {budget.spent / 60:.1f} min")
-            total = 0.0
-        if budget.spent - saved > 60 * args.save_every:
-            saved = budget.spent
-            keep()
-    keep()
-    log(f"finished: {step} steps, {budget.spent / 60:.1f} min")
+    def naming_loss(self, tokens: Tensor, choices: Tensor, said: Tensor) -> Tensor:
+        return self.namer.loss(self.model.text_encoder(tokens).last_hidden_state, choices, said)
+
+    def loss(self, *parts: Tensor) -> Tensor:
+        batch = Batch(*parts)
+        a = self.alphas[batch.times][:, None, None, None]
+        noisy = (a.sqrt() * batch.clean + (1 - a).sqrt() * batch.eps).contiguous(memory_format=torch.channels_last)
+        with half_precision(self.device):
+            vectors = self.model.text_encoder(batch.tokens).last_hidden_state
+            made = self.model.unet(noisy, batch.times, vectors).sample
+        named = self.namer.loss(vectors, batch.choices, batch.said)
+        return eps_loss(made, batch.eps, (a / (1 - a)).flatten()) + self.args.naming * named
+
+    def resume(self) -> None:
+        state = torch.load(self.path, map_location=self.device)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.namer.load_state_dict(state["namer"])
+        self.ema.weights, self.ema.steps = state["ema"], state["step"]
+        self.step, self.budget.spent = state["step"], state["spent"]
+        log(f"resumed at step {self.step} after {self.budget.spent / 60:.1f} min")
+
+    def keep(self) -> None:
+        save(self.path, model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), ema=self.ema.weights,
+             step=self.step, spent=self.budget.spent, batch=self.args.batch, namer=self.namer.state_dict())
+        preview(self.tokenizer, self.ema, self.args.work, self.bank.scaling_factor, self.device)
 
 
 def preview(tokenizer: CLIPTokenizer, ema: Ema, work: Path, scaling_factor: float, device: torch.device) -> None:
@@ -210,7 +249,7 @@ def main() -> None:
     model = DemoModel(tokenizer).to(device).to(memory_format=torch.channels_last)
     for name, part in model.named_children():
         log(f"{name}: {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
-    train(model, tokenizer, args, device)
+    Trainer(model, tokenizer, args, device).run()
 
 
 if __name__ == "__main__":

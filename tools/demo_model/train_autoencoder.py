@@ -117,7 +117,7 @@ def train(model: AutoencoderKL, work: Path, args: argparse.Namespace, device: to
     def loss_of(wanted: Tensor) -> Tensor:
         with half_precision(device):
             posterior = model.encode(wanted).latent_dist
-            made = model.decode(posterior.sample()).sample
+            made = model.decode(posterior.mode() if args.decoder_only else posterior.sample()).sample
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
         return distance(made.float(), wanted) + args.kl * kl
 

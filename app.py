@@ -11,8 +11,13 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.models import Catalog, ModelFile
 
 ROOT = Path(__file__).parent
+DEMO_MODEL = ROOT / "assets" / "demo-model"
 PORTS = range(7860, 7880)
 """Tried in turn where no port is asked for."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -20,30 +25,43 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Palimpsest, the diffusion image editor you run yourself.")
-    parser.add_argument("--model", default=str(ROOT / "assets" / "demo-model"), help="a diffusers folder, or the name of one in --models-dir; default: the demo model")
-    parser.add_argument("--models-dir", default="models", help="where models are looked for by name; default: %(default)s")
+    parser.add_argument("--model", default=str(DEMO_MODEL), help="a file or folder, the name, title or hash of one in --models-dir, or owner/name on the Hugging Face Hub; default: the demo model")
+    parser.add_argument("--models-dir", default="models", help="a folder with Stable-diffusion, VAE, Lora and embeddings in it, or one of A1111; default: %(default)s")
     parser.add_argument("--outputs-dir", default="outputs", help="where results are saved; default: %(default)s")
+    parser.add_argument("--styles-file", default="styles.csv", help="named pieces of prompts, as A1111 keeps them; a * in its name takes several files; default: %(default)s")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: %(default)s, this machine only")
     parser.add_argument("--listen", action="store_true", help="listen on all addresses of this machine: --host 0.0.0.0")
     parser.add_argument("--port", type=int, help=f"default: the first free one from {PORTS[0]}")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this; without it, --share and --listen make a password up")
+    parser.add_argument("--no-api", action="store_true", help="serve the page only, without A1111's HTTP API")
+    parser.add_argument("--api-auth", metavar="USER:PASSWORD[,…]", help="logins that the API accepts besides that of --auth")
+    parser.add_argument("--api-urls", action="store_true", help="let requests name pictures by http and https addresses of the internet")
+    parser.add_argument("--api-max-body", type=int, default=256, metavar="MIB", help="largest request to the API; default: %(default)s")
+    parser.add_argument("--cors-allow-origins", metavar="ORIGIN[,…]", help="other sites, as https://example.org, whose pages may send requests")
+    parser.add_argument("--settings-file", default="config.json", help="where options that are set are remembered; default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16; default: %(default)s")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     flags = parser.parse_args(argv)
     if flags.listen:
         flags.host = "0.0.0.0"
-    if flags.auth is not None and not all(flags.auth.partition(":")):
-        parser.error(f"--auth must be USER:PASSWORD, got {flags.auth!r}")
+    for name, logins in (("--auth", [flags.auth]), ("--api-auth", split(flags.api_auth))):
+        for login in logins:
+            if login is not None and not all(login.partition(":")):
+                parser.error(f"{name} must be USER:PASSWORD, got {login!r}")
     return flags
+
+
+def split(listed: str | None) -> list[str]:
+    """The parts of a flag that takes several, separated by commas."""
+    return [] if listed is None else [part.strip() for part in listed.split(",")]
 
 
 def credentials(flags: argparse.Namespace) -> tuple[str, str] | None:
     """(user, password) that visitors need: as asked, or made up where others than this machine can come in."""
     if flags.auth:
-        user, _, password = flags.auth.partition(":")
-        return user, password
+        return login_of(flags.auth)
     if flags.share or flags.host not in LOOPBACK:
         password = secrets.token_urlsafe(12)
         say(f"Others can reach this page, so it asks for a login: user palimpsest, password {password}")
@@ -51,12 +69,30 @@ def credentials(flags: argparse.Namespace) -> tuple[str, str] | None:
     return None
 
 
-def find_model(name: str, models_dir: str) -> Path:
-    """The folder of a model given as a path or as a name in the models folder."""
-    for path in (Path(name), Path(models_dir) / name):
-        if path.is_dir():
-            return path
-    sys.exit(f'--model: there is no folder "{name}", here or in "{models_dir}".')
+def login_of(text: str) -> tuple[str, str]:
+    """(user, password) of "user:password"."""
+    user, _, password = text.partition(":")
+    return user, password
+
+
+def find_model(wanted: str, catalog: "Catalog") -> "ModelFile":
+    """The checkpoint that --model means: a path, a name in the models folder, or one of the Hub, which is downloaded.
+
+    Raises UnknownName or ModelError.
+    """
+    from pipeline import hub
+    from pipeline.errors import UnknownName
+
+    path = Path(wanted)
+    if path.is_file() or (path / "model_index.json").is_file():
+        return catalog.add(path)
+    try:
+        return catalog.find_checkpoint(wanted)
+    except UnknownName:
+        if not hub.HUB_ID.fullmatch(wanted):
+            raise
+    say(f"Looking for {wanted} on the Hugging Face Hub.")
+    return catalog.add(hub.download(wanted), wanted)
 
 
 def free_port(host: str, wanted: int | None) -> int:
@@ -106,29 +142,43 @@ def main(argv: list[str] | None = None) -> None:
     # nothing leaves the machine unasked: read by these packages when they are imported
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     say("Palimpsest is starting.")
-    from pipeline import families
+    from pipeline.embeddings import EmbeddingShelf
     from pipeline.engine import Engine
     from pipeline.errors import PalimpsestError
+    from pipeline.families import placement
+    from pipeline.loading import ModelStore
+    from pipeline.models import Catalog
+    from pipeline.networks import LoraNames, Networks
+    from pipeline.settings import Settings
+    from pipeline.styles import StyleDatabase
 
-    folder = find_model(flags.model, flags.models_dir)
     try:
-        place = families.placement.choose(flags.device, flags.precision)
-        info = families.describe(folder)
+        place = placement.choose(flags.device, flags.precision)
+        catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL])
+        models = ModelStore(catalog, place, find_model(flags.model, catalog))
+        info = models.describe()
+        styles = StyleDatabase(flags.styles_file)
     except PalimpsestError as error:
         sys.exit(f"{error}.")
-    engine = Engine(lambda: families.load(folder, place, info))
+    settings = Settings(Path(flags.settings_file))
+    engine = Engine(models.load, settings.options, make_room=models.make_room, networks=Networks(LoraNames(catalog).find),
+                    embeddings=EmbeddingShelf(catalog.embedding_paths), styles=styles)
+    models.tell = engine.tell_loading
 
     import uvicorn
 
-    from api import build_app
+    from api import Backend, Fetcher, build_app
     from ui import build_ui, look
 
     login = credentials(flags)
     port = free_port(flags.host, flags.port)
     samples = ROOT / "assets" / "samples"
-    page = build_ui(engine, info, outputs=Path(flags.outputs_dir), samples=samples)
-    config = uvicorn.Config(build_app(page, login, allowed_paths=[str(samples)], **look()), host=flags.host, port=port,
-                            log_level="warning", timeout_graceful_shutdown=1)
+    page = build_ui(engine, models, info, outputs=Path(flags.outputs_dir), samples=samples)
+    told = {name: value for name, value in vars(flags).items() if name not in ("auth", "api_auth")}
+    backend = Backend(engine, models, settings, Path(flags.outputs_dir), told, Fetcher() if flags.api_urls else None)
+    app = build_app(page, login, backend=None if flags.no_api else backend, api_logins=map(login_of, split(flags.api_auth)),
+                    origins=split(flags.cors_allow_origins), max_body=flags.api_max_body, allowed_paths=[str(samples)], **look())
+    config = uvicorn.Config(app, host=flags.host, port=port, log_level="warning", timeout_graceful_shutdown=1)
 
     class Server(uvicorn.Server):
         @contextmanager

@@ -1,22 +1,69 @@
-"""The web application: the page behind the guard. The only package that imports fastapi."""
+"""The web application: the page and the API behind the guard. The only package that imports fastapi."""
+
+from collections.abc import Iterable
+from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.routing import Match
 
-from api.guard import Guard
+from api import extras, generation, listing, options, progress, reference
+from api.backend import Backend
+from api.errors import COMMON, Json, handle_errors
+from api.fetch import Fetcher
+from api.guard import BodyLimit, Guard, Login
 
 MAX_UPLOAD = 64 * 2**20
-"""Bytes of one uploaded file."""
+"""Bytes of one file uploaded to the page."""
+MAX_BODY = 256
+"""MiB of one request to the API, where nothing else is asked for."""
+ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it concerns img2img, with additions."
 
 
-def build_app(page: gr.Blocks, login: tuple[str, str] | None, *, allowed_paths: list[str], **look) -> FastAPI:
-    """The page on "/". login: (user, password) that every route asks for, or None; allowed_paths: folders that the page
-    itself shows files from; look: theme and style of the page.
+def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend | None = None, api_logins: Iterable[Login] = (),
+              origins: Iterable[str] = (), max_body: int = MAX_BODY, allowed_paths: Iterable[str] = (), **look: Any) -> FastAPI:
+    """The page on "/" and the API before it.
+
+    login: what every route asks for, or None; api_logins: what the API accepts besides. backend: what the API works with;
+    None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API.
+    allowed_paths: folders that the page itself shows files from; look: theme and style of the page.
     """
-    # Gradio checks which files a visitor may name only on pages that it has launched itself
-    page.has_launched = page.is_running = True
-    app = FastAPI(title="Palimpsest", docs_url=None, redoc_url=None, openapi_url=None)
-    app = gr.mount_gradio_app(app, page, path="/", run_history=False, footer_links=[], max_file_size=MAX_UPLOAD,
-                              ssr_mode=False, enable_monitoring=False, allowed_paths=allowed_paths, **look)
-    app.add_middleware(Guard, login=login)
+    app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, default_response_class=Json,
+                  openapi_url=None if backend is None else "/openapi.json")
+    if backend is not None:
+        mount_api(app, backend)
+    if page is not None:
+        # Gradio checks which files a visitor may name only on pages that it has launched itself
+        page.has_launched = page.is_running = True
+        app = gr.mount_gradio_app(app, page, path="/", run_history=False, footer_links=[], max_file_size=MAX_UPLOAD,
+                                  ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), **look)
+    app.add_middleware(BodyLimit, limit=max_body << 20)
+    app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins))
+    if origins:
+        app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],
+                           allow_credentials=True)
     return app
+
+
+def mount_api(app: FastAPI, backend: Backend) -> None:
+    """Add every route of the API, and an answer for what is not one."""
+    app.state.backend = backend
+    handle_errors(app)
+    api = APIRouter(strict_content_type=False, responses=COMMON)
+    for topic in (generation, progress, options, listing, extras, reference):
+        api.include_router(topic.router)
+    app.include_router(api)
+    for prefix in ("/sdapi", "/internal"):
+        app.add_route(prefix + "/{path:path}", nothing_here, include_in_schema=False,
+                      methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+
+
+async def nothing_here(request: Request) -> Json:
+    """404, or 405 where there is such a path, but not for this method: Gradio's page would answer anything else."""
+    there = any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.routes)
+    return Json({"detail": "Method Not Allowed"}, 405) if there else Json({"detail": "Not Found"}, 404)
+
+
+__all__ = ["Backend", "Fetcher", "build_app"]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.families.base import Cond, Family
+from pipeline.embeddings import ti_hashes
+from pipeline.families.base import Cond, Family, SdxlConditions
+from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_schedule, split_and
 
@@ -50,6 +52,10 @@ class PromptEncoder:
     options: Options
     calls: int
     cache: CondCache
+    networks: tuple = ()
+    """What is merged into the family's weights."""
+    size: Size = Size(512, 512)
+    """Of the picture that is asked for; SDXL is told it."""
 
     def positive(self, prompts: list[str]) -> list[Parts]:
         """One list of parts per prompt."""
@@ -57,22 +63,43 @@ class PromptEncoder:
 
     def negative(self, prompts: list[str]) -> list[Schedule]:
         """One schedule per prompt; AND is an ordinary word here."""
-        return [self._schedule(prompt) for prompt in prompts]
+        return [self._schedule(prompt, negative=True) for prompt in prompts]
 
     def empty(self) -> Cond:
         """The empty prompt, one row."""
         return self._schedule("")[0][1]
 
-    def _schedule(self, text: str) -> Schedule:
+    def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[str | None, list[str]]:
+        """Infotext's "TI hashes", and a sentence for each embedding that is named but cannot be used."""
+        parts = [text for prompt in dict.fromkeys(prompts) for text, _ in split_and(prompt)]
+        found, missed = [], {}
+        for text in (*dict.fromkeys(negative_prompts), *dict.fromkeys(parts)):
+            variants = [variant for _, variant in parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)]
+            for encoder in self.family.text_encoders[:1]:  # the names' tokens are the same in all of them
+                used, not_used = encoder.find_embeddings(variants, emphasis=self.options.emphasis)
+                found.append(used)
+                missed |= dict.fromkeys(not_used)
+        return ti_hashes(found), list(missed)
+
+    def _schedule(self, text: str, *, negative: bool = False) -> Schedule:
         settings = {"emphasis": self.options.emphasis, "clip_skip": self.options.CLIP_stop_at_last_layers,
-                    "comma_backtrack": self.options.comma_padding_backtrack}
+                    "comma_backtrack": self.options.comma_padding_backtrack, "sdxl": self._sdxl(negative)}
         steps = parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)
 
         def encode() -> Schedule:
             conds = self.family.encode_prompts([variant for _, variant in steps], **settings)
             return [(end, conds[row:row + 1]) for row, (end, _) in enumerate(steps)]
 
-        return self.cache.get((self.family.info, self.family.placement, tuple(steps), *settings.values()), encode)
+        embeddings = tuple(encoder.embeddings.key for encoder in self.family.text_encoders[:1])
+        return self.cache.get((self.family.info, self.family.placement, self.networks, embeddings, tuple(steps),
+                               *settings.values()), encode)
+
+    def _sdxl(self, negative: bool) -> SdxlConditions:
+        options = self.options
+        return SdxlConditions(
+            width=self.size.width, height=self.size.height, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
+            aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score,
+            clip_l_skip=options.sdxl_clip_l_skip, negative=negative)
 
 
 def positive_at(parts: list[Parts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:

@@ -6,6 +6,7 @@ from pipeline import __version__
 from pipeline.families.base import Family
 from pipeline.infotext import infotext, ordered
 from pipeline.samplers import SAMPLERS, schedule_label
+from pipeline.samplers.sampler import token_merging_ratio
 
 if TYPE_CHECKING:
     from pipeline.processing import StableDiffusionProcessingImg2Img
@@ -17,22 +18,27 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int) -> str:
     varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
     eta = options.eta_ancestral if p.eta is None else p.eta
     ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and eta != 0 else 0
+    inpainting = p.sd_model.takes_image_conditioning and not p.sd_model.edit_model
     core = {
         "Steps": p.steps,
         "Sampler": p.sampler_name,
         "Schedule type": schedule_label(p.sampler_name, p.scheduler),
         "CFG scale": p.cfg_scale,
+        "Image CFG scale": p.image_cfg_scale if p.sd_model.edit_model else None,
         "Seed": p.seeds[index],
         "Size": f"{p.width}x{p.height}",
         "Model hash": info.hash,
         "Model": info.name,
+        "VAE hash": info.vae_hash,
+        "VAE": info.vae,
         "Variation seed": p.subseeds[index] if varied else None,
         "Variation seed strength": p.subseed_strength if varied else None,
         "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,
         "Denoising strength": p.denoising_strength,
-        "Conditional mask weight": options.inpainting_mask_weight if p.sd_model.takes_image_conditioning else None,
+        "Conditional mask weight": options.inpainting_mask_weight if inpainting else None,
         "Clip skip": options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
         "ENSD": ensd or None,
+        "Token merging ratio": token_merging_ratio(p) or None,
         "RNG": options.randn_source if options.randn_source != "GPU" else None,
     }
     tail = {"Precision": precision(p.sd_model), "Version": f"Palimpsest {__version__}"}

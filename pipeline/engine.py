@@ -3,25 +3,35 @@
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import uuid4
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from pipeline.conditioning import CondCache
+from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, Interrupted, PalimpsestError
 from pipeline.families.base import Family
 from pipeline.hooks import HookList, Hooks
+from pipeline.memory import frugal, is_out_of_memory
+from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.previews import preview
-from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
+from pipeline.scripts import run
+from pipeline.styles import StyleDatabase
 
 logger = logging.getLogger(__name__)
+
+
+FINISHED = 16
+"""How many ended jobs the engine knows the ids of."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,9 @@ class Queued:
     place: int
     """How many jobs are done before it, the running one included."""
     loading: bool
-    """The model is still being loaded."""
+    """A model is still being loaded."""
+    fraction: float = 0.0
+    """Share of that model that is there, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class Step:
     """Counted from 1."""
     batches: int
     elapsed: float
-    """Seconds since the job started."""
+    """Seconds since the job had its model."""
     eta: float
     """Seconds to go, as far as one can tell."""
     preview: Image.Image | None
@@ -76,7 +88,7 @@ class Failed:
         """One sentence for the person who asked."""
         if isinstance(self.error, (PalimpsestError, Cancelled)):
             return str(self.error)
-        if isinstance(self.error, (MemoryError, torch.OutOfMemoryError)):
+        if is_out_of_memory(self.error):
             return "The memory was not enough; a smaller width, height or batch_size needs less."
         return f"Something went wrong inside: {type(self.error).__name__}: {self.error}"
 
@@ -87,17 +99,21 @@ Event = Queued | Step | Finished | Failed
 class Job(Progress):
     """One submission: to its reader an iterator of events, to the pipeline the progress it reports to."""
 
-    def __init__(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None):
+    def __init__(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = ""):
         self.id = job_id or uuid4().hex
         self.work = work
+        self.client = client
+        """Who asked for it; jobs of different clients take turns."""
+        self.arrived = time.monotonic()
         self.state = "queued"
         """queued, running or done."""
         self.cancelled = False
         self._changed = threading.Condition()
         self._event: Event | None = None
         self._version = 0
+        self._listeners: list[Callable[[], None]] = []
         self._skip = False
-        self._started = 0.0
+        self._started: float | None = None
         self._model: Family | None = None
         self._options = Options()
         self._preview: Image.Image | None = None
@@ -131,6 +147,21 @@ class Job(Progress):
             if isinstance(event, Failed):
                 raise event.error
         return event.results
+
+    def newest(self) -> tuple[int, Event | None]:
+        """(how many events there were, the newest), for whoever does not want to wait."""
+        with self._changed:
+            return self._version, self._event
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called after each event to come, on the thread that it happens on. It must not raise."""
+        with self._changed:
+            self._listeners.append(callback)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the batch that runs is to end now."""
+        return self._skip
 
     def interrupt(self) -> None:
         """End now and keep the picture so far."""
@@ -175,41 +206,51 @@ class Job(Progress):
 
     # --- the engine's side
 
-    def run(self, model: Family, hooks: Hooks, cond_cache: CondCache) -> None:
+    def run(self, process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> None:
         """Do the work and publish its end."""
-        self._started, self.state = time.monotonic(), "running"
+        self.state = "running"
         self._publish(self._snapshot())
         results = []
         try:
             for p in self.work:
                 if self.stopped and results:
                     break
-                p.sd_model = p.sd_model or model
-                p.scripts, p.progress, p.cond_cache = hooks, self, cond_cache
-                self._model, self._options = p.sd_model, p.options
-                results.append(process_images(p))
-            self.finish(Finished(results, time.monotonic() - self._started))
+                results.append(process(p))
+                self._model = None  # it may have to make room for the next one's
+            self.finish(Finished(results, self._elapsed()))
         except Exception as error:  # the job's owner is told, and the engine lives on for the others
             if not isinstance(error, (PalimpsestError, Cancelled)):
                 logger.exception("job %s failed", self.id)
             self.finish(Failed(error.with_traceback(None)))  # whose frames would keep the job's tensors alive
 
+    def bind(self, p: StableDiffusionProcessingImg2Img) -> None:
+        """Report on this one, which has its model, from now on."""
+        self._model, self._options = p.sd_model, p.options
+        self._started = self._started or time.monotonic()
+        self._publish(self._snapshot())
+
     def finish(self, event: Finished | Failed) -> None:
         self.state, self.work, self._model, self._preview = "done", (), None, None
         self._publish(event)
 
-    def wait_in_line(self, place: int, *, loading: bool) -> None:
-        if self._event != Queued(place, loading):
-            self._publish(Queued(place, loading))
+    def wait_in_line(self, event: Queued) -> None:
+        if self._event != event:
+            self._publish(event)
 
     def _publish(self, event: Event) -> None:
         with self._changed:
             self._event = event
             self._version += 1
             self._changed.notify_all()
+            listeners = list(self._listeners)
+        for callback in listeners:
+            callback()
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._started is None else time.monotonic() - self._started
 
     def _snapshot(self) -> Step:
-        elapsed = time.monotonic() - self._started
+        elapsed = self._elapsed()
         step = Step(self._step, self._steps, self._batch + 1, self._batches, elapsed, 0.0, self._preview)
         return replace(step, eta=elapsed / step.fraction - elapsed) if step.fraction > 0 else step
 
@@ -217,32 +258,71 @@ class Job(Progress):
 class Engine:
     """Runs jobs one after the other on the single thread that owns the device.
 
-    load: makes the model; it is called on that thread, at once, so that whoever makes an engine does not wait for it.
+    load: gives the model that options name; it is called on that thread for every request that brings none, and at once
+    with `options`, so that whoever makes an engine does not wait for it.
+    options: those of requests that bring none. They may be replaced at any time: a request takes them when it is built.
+    make_room: lets go of all models but the one used last, when memory has run out.
+    embeddings, styles, networks: what prompts may name.
     """
 
-    def __init__(self, load: Callable[[], Family], options: Options = Options(), hooks: Iterable[Hooks] = ()):
+    def __init__(self, load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
+                 make_room: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
+                 styles: StyleDatabase | None = None, networks: Networks | None = None):
         self.options = options
-        self._load, self._hooks, self._cond_cache = load, HookList(hooks), CondCache()
+        self.embeddings, self.styles = embeddings or EmbeddingShelf(), styles or StyleDatabase()
+        self._load, self._hooks, self._make_room = load, HookList(hooks), make_room
+        self._cond_cache, self._networks = CondCache(), networks or Networks()
         self._jobs: deque[Job] = deque()
         self._running: Job | None = None
+        self.finished: deque[str] = deque(maxlen=FINISHED)
+        """Ids of the jobs that ended last."""
+        self._preload: tuple[Job, Options] | None = None
+        self._loading: float | None = 0.0
+        """Share of a model that is there while one is being loaded."""
+        self._loads_for: Job | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._model: Family | None = None
-        self._load_error: Exception | None = None
-        self._loaded = False
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=[options], name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None) -> Job:
-        """Queue the processing objects as one job; an iterable that makes them is read as it runs."""
-        job = Job(work, job_id)
+    def submit(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = "") -> Job:
+        """Queue the processing objects as one job; an iterable that makes them is read as it runs.
+
+        Clients take turns: nobody's second job comes before everybody's first.
+        """
+        job = Job(work, job_id, client)
         with self._changed:
-            if self._closed:
-                raise PalimpsestError("The engine is shut down.")
-            self._jobs.append(job)
+            self._refuse_if_closed()
+            self._jobs = deque(in_turn([*self._jobs, job], self._running))
             self._tell_places()
             self._changed.notify()
         return job
+
+    def preload(self, options: Options | None = None) -> Job:
+        """Load the model that options name, or the engine's options, once no job waits. The events tell when it is there.
+
+        Only the newest wish counts: one that has not begun ends as cancelled.
+        """
+        job = Job(())
+        with self._changed:
+            self._refuse_if_closed()
+            dropped, self._preload = self._preload, (job, options or self.options)
+            self._changed.notify()
+        if dropped is not None:
+            dropped[0].finish(Failed(Cancelled("Another model was asked for before this one was loaded.")))
+        return job
+
+    def tell_loading(self, fraction: float) -> None:
+        """To be told by what `load` calls, on the engine's thread: the share of a model that is there."""
+        with self._changed:
+            if self._loads_for is not None:
+                self._loading = round(fraction, 2)
+                self._tell_places()
+
+    def jobs(self) -> list[Job]:
+        """The running job, if there is one, and those that wait, in their order."""
+        with self._changed:
+            return [job for job in (self._running, *self._jobs) if job is not None]
 
     def find(self, job_id: str | None = None) -> Job | None:
         """The waiting or running job of that id; None: the running one."""
@@ -253,15 +333,25 @@ class Engine:
 
     def interrupt(self, job_id: str | None = None) -> None:
         """Interrupt the running job, or the one of that id; one that still waits is dropped."""
-        with self._changed:
-            waiting = next((job for job in self._jobs if job.id == job_id), None)
-            if waiting is not None:
-                self._jobs.remove(waiting)
-                self._tell_places()
-        if waiting is not None:
-            waiting.finish(Failed(Cancelled("The job was cancelled before it started.")))
-        elif (job := self.find(job_id)) is not None:
+        job = self.find(job_id)
+        if job is not None and not self._drop(job):
             job.interrupt()
+
+    def cancel(self, job: Job) -> None:
+        """End a job now and keep nothing; one that still waits is dropped."""
+        if not self._drop(job):
+            job.cancel()
+
+    def _drop(self, job: Job) -> bool:
+        """Take a job out of the queue; False where it does not wait in it."""
+        with self._changed:
+            if job not in self._jobs:
+                return False
+            self._jobs.remove(job)
+            self.finished.append(job.id)
+            self._tell_places()
+        job.finish(Failed(Cancelled("The job was cancelled before it started.")))
+        return True
 
     def skip(self, job_id: str | None = None) -> None:
         """Skip the current batch of the running job, or of the one of that id."""
@@ -275,45 +365,110 @@ class Engine:
             self._closed = True
             for job in (*self._jobs, *filter(None, [self._running])):
                 job.cancel()
+            dropped, self._preload = self._preload, None
             self._changed.notify()
+        if dropped is not None:
+            dropped[0].finish(Failed(Cancelled("The engine is shut down.")))
         self._thread.join(timeout)
 
-    def _work(self) -> None:
-        try:
-            self._model = self._load()
-        except Exception as error:  # each job that is submitted fails with it
-            logger.error("the model could not be loaded: %s", error)
-            self._load_error = error
-        self._loaded = True
-        while self._run_next():
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise PalimpsestError("The engine is shut down.")
+
+    # --- on the engine's thread
+
+    def _work(self, options: Options) -> None:
+        self._load_ahead(Job(()), options)
+        while self._serve_next():
             pass
 
-    def _run_next(self) -> bool:
-        """Wait for a job and run it; False when the engine is closed and none is left."""
-        job = self._next()
-        if job is None:
-            return False
-        if job.cancelled:
-            job.finish(Failed(Cancelled("The job was cancelled before it started.")))
-        elif self._load_error is not None:
-            job.finish(Failed(self._load_error))
-        else:
-            job.run(self._model, self._hooks, self._cond_cache)
+    def _serve_next(self) -> bool:
+        """Wait for a job and run it, or load a model ahead where none waits; False when the engine is closed."""
         with self._changed:
-            self._running = None
+            self._changed.wait_for(lambda: self._jobs or self._preload or self._closed)
+            if self._jobs:
+                self._running = self._jobs.popleft()
+                self._tell_places()
+            preload, self._preload = (self._preload, None) if self._running is None else (None, self._preload)
+        if self._running is not None:
+            self._run(self._running)
+            with self._changed:
+                self.finished.append(self._running.id)
+                self._running = None
+        elif preload is not None:
+            self._load_ahead(*preload)
+        else:
+            return False
         return True
 
-    def _next(self) -> Job | None:
-        """Wait for a job; None when the engine is closed and none is left."""
+    def _run(self, job: Job) -> None:
+        if job.cancelled:
+            job.finish(Failed(Cancelled("The job was cancelled before it started.")))
+        else:
+            job.run(lambda p: self._process(job, p))
+
+    def _load_ahead(self, job: Job, options: Options) -> None:
+        """Load a model for whoever asks for it next. Who wants to know is told by the job's events."""
+        if job.cancelled:
+            return
+        try:
+            self._model_for(job, options)
+            job.finish(Finished([], 0.0))
+        except Exception as error:  # whoever asked is told, and each job that needs the model fails with it
+            logger.error("the model could not be loaded: %s", error)
+            job.finish(Failed(error.with_traceback(None)))
+
+    def _process(self, job: Job, p: StableDiffusionProcessingImg2Img) -> Processed:
+        """Run one request, and once more with less memory where the first try has run out of it."""
+        request = {name: copy(value) if isinstance(value, (list, dict)) else value for name, value in vars(p).items()}
+        try:
+            return self._process_with(p.sd_model or self._model_for(job, p.options), job, p)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("job %s ran out of memory and is tried once more with less", job.id)
+        # here what the first try has made is gone with its exception, but for what p holds
+        vars(p).clear()
+        vars(p).update(request)
+        self._cond_cache = CondCache()
+        self._make_room()
+        with frugal(p.sd_model or self._model_for(job, p.options)) as model:
+            p.comments.append(f"Memory ran out, so it was done once more with less: {model.changes}.")
+            p.extra_generation_params["Low memory"] = model.changes
+            return self._process_with(model, job, p)
+
+    def _process_with(self, model: Family, job: Job, p: StableDiffusionProcessingImg2Img) -> Processed:
+        p.sd_model, p.scripts, p.progress, p.cond_cache = model, self._hooks, job, self._cond_cache
+        p.embeddings, p.style_database, p.networks = self.embeddings, self.styles, self._networks
+        p.load_model = partial(self._model_for, job)
+        job.bind(p)
+        return run(p)
+
+    def _model_for(self, job: Job, options: Options) -> Family:
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
-            if not self._jobs:
-                return None
-            self._running = self._jobs.popleft()
-            self._tell_places()
-            return self._running
+            self._loading, self._loads_for = 0.0, job
+        try:
+            return self._load(options)
+        finally:
+            with self._changed:
+                self._loading = self._loads_for = None
+                self._tell_places()
 
     def _tell_places(self) -> None:
+        """Tell every job that waits, for its turn or for its model, how that stands."""
+        loading = {"loading": self._loading is not None, "fraction": self._loading or 0.0}
+        if self._loads_for is not None:
+            self._loads_for.wait_in_line(Queued(0, **loading))
         ahead = 0 if self._running is None else 1
         for index, job in enumerate(self._jobs):
-            job.wait_in_line(index + ahead, loading=not self._loaded)
+            job.wait_in_line(Queued(index + ahead, **loading))
+
+
+def in_turn(waiting: Iterable[Job], running: Job | None) -> list[Job]:
+    """The jobs in the order that they run in: each client's first in the order they came, then each one's second."""
+    turns = Counter(() if running is None else [running.client])
+    order = []
+    for job in sorted(waiting, key=lambda job: job.arrived):
+        order.append((turns[job.client], job))
+        turns[job.client] += 1
+    return [job for _, job in sorted(order, key=lambda pair: pair[0])]

@@ -2,6 +2,9 @@
 
 from difflib import get_close_matches
 
+SHOWN_NAMES = 30
+"""Valid names that a sentence lists."""
+
 
 class PalimpsestError(Exception):
     """A failure with a sentence fit for the person who caused or sees it."""
@@ -25,7 +28,8 @@ class UnknownName(InvalidRequest):
         names = [str(v) for v in valid]
         lower = {v.lower(): v for v in names}
         near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
-        hint = f'did you mean "{lower[near[0]]}"?' if near else f"valid: {', '.join(names)}"
+        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        hint = f'did you mean "{lower[near[0]]}"?' if near else f"valid: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}"
         super().__init__(field, f'{field}: no {kind} called "{name}"; {hint}')
         self._args = (field, kind, name, names)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Iterable
 
+from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import Cancelled, HookError, Interrupted
@@ -33,12 +34,27 @@ class MaskBlendArgs:
         return self.denoiser is None
 
 
+@dataclass
+class OverlayArgs:
+    """What is put back over one finished picture. Replace either to change it; None is nothing."""
+
+    index: int
+    """Of the picture in its batch."""
+    mask_for_overlay: Image.Image | None
+    """255 = what the model drew is shown."""
+    overlay_image: Image.Image | None
+    """The source as RGBA, clear where what the model drew is shown."""
+
+
 class Hooks:
     """Subclass and override. Every method is called on the engine's thread. All are optional.
 
     An exception stops the job with HookError naming the hook and the plug-in: a hook that failed quietly would
     change the picture without telling anyone.
     """
+
+    def process(self, p: Job) -> None:
+        """Once per run, when prompts and seeds are known and before init(): infotext and rounds_mask may be changed."""
 
     def process_before_every_sampling(self, p: Job, *, x: Tensor, noise: Tensor,
                                       c: Any, uc: Any) -> None:
@@ -47,6 +63,12 @@ class Hooks:
     def on_mask_blend(self, p: Job, mba: MaskBlendArgs) -> None:
         """At each model call of an inpainting job, and once after sampling (mba.is_final_blend)."""
 
+    def post_sample(self, p: Job, samples: Tensor) -> None:
+        """After each sampling pass, before decoding. samples: (B, C, h, w), may be changed in place."""
+
+    def postprocess_maskoverlay(self, p: Job, oa: OverlayArgs) -> None:
+        """For each decoded picture, before the source is put back over it."""
+
 
 class HookList(Hooks):
     """Several hooks as one: each is called in order."""
@@ -54,12 +76,21 @@ class HookList(Hooks):
     def __init__(self, hooks: Iterable[Hooks] = ()):
         self.hooks = tuple(hooks)
 
+    def process(self, p: Job) -> None:
+        self._each("process", p)
+
     def process_before_every_sampling(self, p: Job, *, x: Tensor, noise: Tensor,
                                       c: Any, uc: Any) -> None:
         self._each("process_before_every_sampling", p, x=x, noise=noise, c=c, uc=uc)
 
     def on_mask_blend(self, p: Job, mba: MaskBlendArgs) -> None:
         self._each("on_mask_blend", p, mba)
+
+    def post_sample(self, p: Job, samples: Tensor) -> None:
+        self._each("post_sample", p, samples)
+
+    def postprocess_maskoverlay(self, p: Job, oa: OverlayArgs) -> None:
+        self._each("postprocess_maskoverlay", p, oa)
 
     def _each(self, name: str, *args: Any, **kwargs: Any) -> None:
         for hook in self.hooks:

@@ -12,28 +12,39 @@ from pipeline.images import resize_image
 from pipeline.masking import create_binary_mask
 from pipeline.options import number
 from pipeline.processing import NO_PICTURE, StableDiffusionProcessingImg2Img
+from pipeline.scripts import check
+from pipeline.sketch import inpaint_sketch
 
 
 class Mode(Enum):
     IMG2IMG = "img2img"
     """The whole picture."""
+    SKETCH = "sketch"
+    """The whole picture, with what was painted on it."""
     INPAINT = "inpaint"
     """Where a mask was painted in the browser."""
+    INPAINT_SKETCH = "inpaint_sketch"
+    """Where a picture was painted on, starting from the paint."""
     INPAINT_UPLOAD = "inpaint_upload"
     """Where an uploaded mask is white."""
 
 
 Source = tuple[Image.Image | None, Image.Image | None]
-"""A picture and its mask, as far as the person has given them."""
+"""A picture and its mask, as far as the person has given them. For INPAINT_SKETCH, the picture and its painted copy."""
 
 
 def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
-            job_id: str | None = None, heartbeat: float | None = None, **settings: Any) -> Iterator[Event]:
+            mask_alpha: float = 0.0, job_id: str | None = None, heartbeat: float | None = None,
+            **settings: Any) -> Iterator[Event]:
     """Dispatch on the mode, build the processing object, and stream its events.
 
-    selected_scale_tab 1 takes width and height from the picture times scale_by ("Resize by"). `settings` are fields of
-    StableDiffusionProcessingImg2Img; an unknown one is a TypeError. Raises InvalidRequest, before anything is queued.
+    selected_scale_tab 1 takes width and height from the picture times scale_by ("Resize by"). mask_alpha, 0 to 100, is how
+    transparent the paint of INPAINT_SKETCH is. `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one
+    is a TypeError. Raises InvalidRequest, before anything is queued.
     """
+    if mode is Mode.INPAINT_SKETCH and None not in source:
+        source = inpaint_sketch(*source, transparency=number("mask_alpha", mask_alpha, float, 0, 100),
+                                blur=number("mask_blur", settings.get("mask_blur", 4), int, 0, 256))
     image, mask = check_source(mode, source, inverted=bool(settings.get("inpainting_mask_invert")))
     if mask is not None and settings.get("inpaint_full_res", True):
         mask = fitted(mask, image)
@@ -42,6 +53,7 @@ def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: i
         settings |= {"width": int(image.width * scale_by), "height": int(image.height * scale_by)}
     p = StableDiffusionProcessingImg2Img(init_images=[image], mask=mask, force_task_id=job_id,
                                          **{"options": engine.options} | settings)
+    check(p)
     return engine.submit([p], job_id).events(heartbeat)
 
 
@@ -50,13 +62,13 @@ def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:
     image, mask = source
     if image is None:
         raise InvalidRequest("init_images", NO_PICTURE)
-    if mode is Mode.IMG2IMG:
+    if mode in (Mode.IMG2IMG, Mode.SKETCH):
         return image, None
     if mask is None and mode is Mode.INPAINT_UPLOAD:
         raise InvalidRequest("mask", "mask: none is given; add a picture that is white where the first one should change")
     if mask is None or (not inverted and create_binary_mask(mask).getbbox() is None):
-        raise InvalidRequest("mask", "mask: it is blank; paint over what should change" if mode is Mode.INPAINT else
-                             "mask: it is all black; it must be white where the picture should change")
+        raise InvalidRequest("mask", "mask: it is all black; it must be white where the picture should change"
+                             if mode is Mode.INPAINT_UPLOAD else "mask: it is blank; paint over what should change")
     return image, mask
 
 

@@ -5,6 +5,7 @@ a new value.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Mapping
 
@@ -14,14 +15,37 @@ from pipeline.errors import InvalidRequest, UnknownName
 
 
 def option(default: Any, sentence: str, *, low: float | None = None, high: float | None = None,
-           choices: tuple[str, ...] | None = None) -> Any:
-    """A field of `Options` with its range and the sentence that explains it."""
-    return field(default=default, metadata={"sentence": sentence, "low": low, "high": high, "choices": choices})
+           choices: tuple[str, ...] | None = None, check: Callable[[str, Any], Any] | None = None) -> Any:
+    """A field of `Options` with its range and the sentence that explains it.
+
+    check: gives the value as it should be, or raises InvalidRequest with the field's name, where the type says too little.
+    """
+    return field(default=default, metadata={"sentence": sentence, "low": low, "high": high, "choices": choices, "check": check})
+
+
+def color(name: str, value: Any) -> str:
+    """`value` as a colour that Pillow knows. Raises InvalidRequest naming the field."""
+    try:
+        ImageColor.getrgb(value)
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidRequest(name, f'{name} must be a colour such as "#ffffff", got {value!r}') from None
+    return value
+
+
+def file_name(name: str, value: Any) -> str:
+    """`value` as the name of a model file; which there are is known where it is looked up."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(name, f"{name} must be a name, got {value!r}")
+    return value or ""
 
 
 @dataclass(frozen=True)
 class Options:
     """Settings of one request; the engine holds the default ones. Ranges are inclusive."""
+
+    # model
+    sd_model_checkpoint: str = option("", "The checkpoint, by its title, name, file name or hash; empty: the one from the start.", check=file_name)
+    sd_vae: str = option("Automatic", "The VAE: Automatic takes the file that goes by the checkpoint's name, None the checkpoint's own.", check=file_name)
 
     # prompt
     CLIP_stop_at_last_layers: int = option(1, "Clip skip: use the text encoder's output this many layers from its end.", low=1, high=12)
@@ -29,6 +53,13 @@ class Options:
     comma_padding_backtrack: int = option(20, "Tokens to look back for a comma where a 75-token chunk is cut.", low=0, high=74)
     use_old_scheduling: bool = option(False, "Read [a:b:0.5] as A1111 did before 1.6.")
     enable_prompt_comments: bool = option(True, "Drop everything after # in a prompt line.")
+
+    # SDXL
+    sdxl_crop_top: int = option(0, "Tell SDXL that its picture was cropped by so many pixels at the top.", low=0, high=1024)
+    sdxl_crop_left: int = option(0, "Tell SDXL that its picture was cropped by so many pixels at the left.", low=0, high=1024)
+    sdxl_refiner_low_aesthetic_score: float = option(2.5, "What the SDXL refiner is told of how the negative prompt's picture looks.", low=0, high=10)
+    sdxl_refiner_high_aesthetic_score: float = option(6.0, "What the SDXL refiner is told of how the prompt's picture looks.", low=0, high=10)
+    sdxl_clip_l_skip: bool = option(False, "Let clip skip act on SDXL's first text encoder.")
 
     # noise
     randn_source: str = option("GPU", "Where noise is drawn: GPU follows the device, CPU and NV are the same on all machines.", choices=("GPU", "CPU", "NV"))
@@ -39,7 +70,7 @@ class Options:
     # img2img
     img2img_fix_steps: bool = option(False, "Do exactly the number of steps asked for, whatever the denoising strength.")
     img2img_color_correction: bool = option(False, "Match the result's colours to the source's.")
-    img2img_background_color: str = option("#ffffff", "Shown through transparent parts of a source.")
+    img2img_background_color: str = option("#ffffff", "Shown through transparent parts of a source.", check=color)
     inpainting_mask_weight: float = option(1.0, "Conditioning mask strength of inpainting checkpoints.", low=0, high=1)
     overlay_inpaint: bool = option(True, "Put the source's unmasked pixels back over the result.")
     return_mask: bool = option(False, "Give the mask beside each inpainted picture.")
@@ -48,26 +79,46 @@ class Options:
 
     # sampling
     eta_ancestral: float = option(1.0, "Noise multiplier of the stochastic samplers.", low=0, high=1)
-    eta_ddim: float = option(0.0, "Noise multiplier of DDIM.", low=0, high=1)
+    eta_ddim: float = option(0.0, "Noise multiplier of DDIM and DDIM CFG++.", low=0, high=1)
     s_churn: float = option(0.0, "Sigma churn of Euler, Heun and DPM2.", low=0, high=100)
     s_tmin: float = option(0.0, "Lowest sigma at which churn acts.", low=0, high=10)
     s_tmax: float = option(0.0, "Highest sigma at which churn acts; 0 is no limit.", low=0, high=999)
     s_noise: float = option(1.0, "Scale of the noise that churn and the SDE samplers add.", low=0, high=1.1)
     sigma_min: float = option(0.0, "Last sigma of the schedule; 0 is the model's own.", low=0, high=2)
     sigma_max: float = option(0.0, "First sigma of the schedule; 0 is the model's own.", low=0, high=60)
-    rho: float = option(0.0, "Rho of the Karras schedule; 0 is 7.", low=0, high=30)
+    rho: float = option(0.0, "Rho of the Karras and Polyexponential schedules; 0 is their own.", low=0, high=30)
+    beta_dist_alpha: float = option(0.6, "Alpha of the Beta schedule.", low=0.01, high=1)
+    beta_dist_beta: float = option(0.6, "Beta of the Beta schedule.", low=0.01, high=1)
     use_old_karras_scheduler_sigmas: bool = option(False, "Run schedules from sigma 10 to 0.1.")
     always_discard_next_to_last_sigma: bool = option(False, "Drop the schedule's last sigma but one.")
+    sd_noise_schedule: str = option("Default", "The noise levels of the network: its own, or stretched to end in pure noise.", choices=("Default", "Zero Terminal SNR"))
+    use_downcasted_alpha_bar: bool = option(False, "Compute the network's noise levels in half precision, as A1111 did before 1.8.")
+    enable_quantization: bool = option(False, "Round each sigma to the nearest training timestep for the network.")
+    sgm_noise_multiplier: bool = option(False, "Start noise as in Stability's code; acts in txt2img only.")
+    no_dpmpp_sde_batch_determinism: bool = option(False, "DPM++ SDE samplers draw one noise for a whole batch, so a picture depends on its batch.")
+    uni_pc_variant: str = option("bh1", "Variant of UniPC.", choices=("bh1", "bh2", "vary_coeff"))
+    uni_pc_skip_type: str = option("time_uniform", "How UniPC spaces its steps.", choices=("time_uniform", "time_quadratic", "logSNR"))
+    uni_pc_order: int = option(3, "Order of UniPC; it needs as many steps.", low=1, high=50)
+    uni_pc_lower_order_final: bool = option(True, "Lower UniPC's order in the last steps.")
+    refiner_switch_by_sample_steps: bool = option(False, "Switch to the refiner by the share of steps done, not by the noise level.")
     s_min_uncond: float = option(0.0, "NGMS: on every other step skip the negative prompt below this sigma.", low=0, high=15)
     s_min_uncond_all: bool = option(False, "NGMS on all steps.")
     skip_early_cond: float = option(0.0, "Skip the negative prompt in this share of the first steps.", low=0, high=1)
     pad_cond_uncond: bool = option(False, "Pad the shorter of prompt and negative prompt with the empty prompt.")
     pad_cond_uncond_v0: bool = option(False, "Pad or cut the negative prompt to the prompt's length, as A1111 did before 1.6.")
     batch_cond_uncond: bool = option(True, "Compute prompt and negative prompt in one batch.")
+    token_merging_ratio: float = option(0.0, "Token merging: share of the tokens that attention treats as others; faster, less detail.", low=0, high=0.9)
+    token_merging_ratio_img2img: float = option(0.0, "Token merging in img2img; 0 is the ratio above.", low=0, high=0.9)
+
+    # picture files, as the API gives them
+    samples_format: str = option("png", "The format of the pictures in an answer.", choices=("png", "jpg", "jpeg", "webp"))
+    jpeg_quality: int = option(80, "Quality of JPEG and WebP.", low=1, high=100)
+    enable_pnginfo: bool = option(True, "Write infotext into the pictures of an answer.")
 
     # watching
     live_previews_enable: bool = option(True, "Show the picture while it forms.")
     show_progress_type: str = option("Approx cheap", "How previews are made: a quick approximation, or the full decoder.", choices=("Approx cheap", "Full"))
+    live_previews_image_format: str = option("png", "The format of the previews that the API gives.", choices=("jpeg", "png", "webp"))
     show_progress_every_n_steps: int = option(1, "Steps between two previews.", low=1, high=32)
 
     def override(self, settings: Mapping[str, Any] | None) -> "Options":
@@ -83,27 +134,18 @@ class Options:
 
 def checked(spec: Any, value: Any) -> Any:
     """`value` as the option's type, in its range. Raises InvalidRequest."""
-    low, high, choices = (spec.metadata[key] for key in ("low", "high", "choices"))
+    low, high, choices, check = (spec.metadata[key] for key in ("low", "high", "choices", "check"))
+    if check is not None:
+        return check(spec.name, value)
     if choices is not None:
         if value not in choices:
             raise UnknownName(spec.name, "value", value, choices)
         return value
-    if isinstance(spec.default, str):
-        return color(spec.name, value)
     if isinstance(spec.default, bool):
         if value not in (True, False):
             raise InvalidRequest(spec.name, f"{spec.name} must be true or false, got {value!r}")
         return bool(value)
     return number(spec.name, value, type(spec.default), low, high)
-
-
-def color(name: str, value: Any) -> str:
-    """`value` as a colour that Pillow knows. Raises InvalidRequest naming the field."""
-    try:
-        ImageColor.getrgb(value)
-    except (TypeError, ValueError, AttributeError):
-        raise InvalidRequest(name, f'{name} must be a colour such as "#ffffff", got {value!r}') from None
-    return value
 
 
 def number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> Any:

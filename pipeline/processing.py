@@ -4,8 +4,9 @@ The class holds the request and its working state under A1111's names; its metho
 the work are in sources, masking, images, conditioning, samplers and the families.
 """
 
-from dataclasses import KW_ONLY, InitVar, dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import KW_ONLY, InitVar, dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,20 +15,24 @@ from torch import Tensor
 
 from pipeline.conditioning import CondCache, PromptEncoder
 from pipeline.describe import create_infotext
+from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.base import Family
 from pipeline.geometry import Size
-from pipeline.hooks import HookList, Hooks, MaskBlendArgs
+from pipeline.hooks import HookList, Hooks, MaskBlendArgs, OverlayArgs
 from pipeline.images import apply_color_correction, apply_overlay, image_grid, resize_image, to_image
 from pipeline.masking import MaskPlan, create_binary_mask, latent_masks, plan_mask
+from pipeline.networks import KINDS as NETWORK_KINDS
+from pipeline.networks import Networks, hashes_text, read_tags
 from pipeline.options import Options, number
 from pipeline.progress import Progress
-from pipeline.prompt_parser import extract_networks, parse_schedule, strip_comments
+from pipeline.prompt_parser import Network, extract_networks, parse_schedule, strip_comments
 from pipeline.rng import ImageRNG, fixed_seed
 from pipeline.samplers import SAMPLERS, create_sampler, resolve_names
 from pipeline.samplers.sampler import Sampler
-from pipeline.saving import save_image
+from pipeline.saving import save_image, save_under
 from pipeline.sources import Source, encode, mask_tensor, prepare_source
+from pipeline.styles import StyleDatabase
 
 FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
 """What infotext calls the masked content; 1, the original, is not mentioned."""
@@ -46,10 +51,13 @@ WHOLE_NUMBERS = {  # field: lowest, highest
 NUMBERS = {
     "denoising_strength": (0, 1), "cfg_scale": (-100, 1000), "subseed_strength": (0, 1), "eta": (0, 1),
     "s_churn": (0, 1000), "s_tmin": (0, 1000), "s_tmax": (0, None), "s_noise": (0, 10), "s_min_uncond": (0, 1000),
+    "image_cfg_scale": (-100, 1000), "refiner_switch_at": (0, 1),
     "initial_noise_multiplier": (0, 10),
 }
 
 
+BOUND = ("scripts", "progress", "cond_cache", "networks", "embeddings", "style_database", "load_model", "comments")
+"""What a variant of a request shares with it."""
 REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
 """The NUMBERS that have no other place to come from when they are None."""
 
@@ -97,11 +105,16 @@ class StableDiffusionProcessingImg2Img:
     _: KW_ONLY
     outpath_samples: str | None = None
     """Folder that pictures are saved in, one subfolder a day; None: nothing is saved."""
+    samples_filename: str | None = None
+    """Pictures are saved as outpath_samples/this.png, without a subfolder for the day; None: numbered, by their seed."""
     outpath_grids: str | None = None
-    prompt: str = ""
-    negative_prompt: str = ""
-    seed: int = -1
-    """-1: a random one."""
+    prompt: str | list[str] = ""
+    """A list: one for each picture."""
+    negative_prompt: str | list[str] = ""
+    styles: list[str] = field(default_factory=list)
+    """Names in the engine's styles, whose texts are added to both prompts in this order."""
+    seed: int | list[int] = -1
+    """-1: a random one. A list: one for each picture."""
     subseed: int = -1
     subseed_strength: float = 0.0
     """From the seed's noise (0) to the subseed's (1)."""
@@ -154,17 +167,36 @@ class StableDiffusionProcessingImg2Img:
     initial_noise_multiplier: float | None = None
     latent_mask: Image.Image | None = None
     """Another mask for latent space; None: the same."""
+    refiner_checkpoint: str | None = None
+    """A checkpoint that takes over the last part of the sampling and decodes the picture; None or "": none."""
+    refiner_switch_at: float | None = None
+    """From which share of the schedule on, 0 to 1; None: from the first model call."""
+    script_name: str | None = None
+    """A title in pipeline.scripts, whose script runs the request; None: it is run once, as it is."""
+    script_args: list[Any] = field(default_factory=list)
+    """All arguments of that script, in order."""
+    alwayson_scripts: dict[str, Any] = field(default_factory=dict)
+    """Title of a script that acts inside every run → {"args": [...]}."""
     force_task_id: str | None = None
 
     # --- set by the engine, or by process_images() where nobody did
     scripts: Hooks = field(default_factory=HookList, init=False)
     progress: Progress = field(default_factory=Progress, init=False)
     cond_cache: CondCache = field(default_factory=CondCache, init=False)
+    refiner: Family | None = field(default=None, init=False)
+    """The model that refiner_checkpoint names."""
+    load_model: Callable[[Options], Family] | None = field(default=None, init=False)
+    """Gives the model that options name, for scripts that change it; None: it cannot be changed."""
+    networks: Networks = field(default_factory=Networks, init=False)
+    embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
+    style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
 
     # --- set by the constructor
     image_mask: Image.Image | None = field(default=None, init=False)
     extra_generation_params: dict[str, Any] = field(default_factory=dict, init=False)
     """What infotext says besides the request; stages and hooks add to it."""
+    rounds_mask: bool = field(default=True, init=False)
+    """mask_round, unless a hook says otherwise."""
     comments: list[str] = field(default_factory=list, init=False)
 
     # --- set by process_images(), once
@@ -189,6 +221,7 @@ class StableDiffusionProcessingImg2Img:
     """(x, y, w, h): where the result of an only-masked job belongs in the source."""
     overlay_images: list[Image.Image] = field(default_factory=list, init=False)
     color_corrections: list[np.ndarray] = field(default_factory=list, init=False)
+    """LAB targets, one a picture; those that a script has set stay."""
 
     # --- set by process_images() for each batch
     iteration: int = field(default=0, init=False)
@@ -203,15 +236,25 @@ class StableDiffusionProcessingImg2Img:
         if mask_blur is not None:
             self.mask_blur_x = self.mask_blur_y = mask_blur
         self.options = self.options.override(self.override_settings)
+        self.rounds_mask = bool(self.mask_round)
         for name in ("prompt", "negative_prompt"):
-            check_text(name, getattr(self, name))
+            value = getattr(self, name)
+            for text in value if isinstance(value, list) else [value]:
+                check_text(name, text)
+        self.styles = [] if self.styles is None else self.styles
+        if not isinstance(self.styles, list) or not all(isinstance(name, str) for name in self.styles):
+            raise InvalidRequest("styles", f"styles must be a list of names, got {self.styles!r}")
         for name in ("seed", "subseed"):
             if getattr(self, name) in (None, ""):
                 setattr(self, name, -1)
         if not self.seed_enable_extras:
             self.subseed, self.subseed_strength, self.seed_resize_from_h, self.seed_resize_from_w = -1, 0.0, 0, 0
         for name, (low, high) in WHOLE_NUMBERS.items():
-            setattr(self, name, number(name, getattr(self, name), int, low, high))
+            value = getattr(self, name)
+            if name == "seed" and isinstance(value, list):
+                self.seed = [number(name, seed, int, low, high) for seed in value]
+            else:
+                setattr(self, name, number(name, value, int, low, high))
         for name, (low, high) in NUMBERS.items():
             value = getattr(self, name)
             if value is not None or name in REQUIRED_NUMBERS:
@@ -220,11 +263,30 @@ class StableDiffusionProcessingImg2Img:
         if self.initial_noise_multiplier is None:
             self.initial_noise_multiplier = self.options.initial_noise_multiplier
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
+        self.check_sources()
+
+    def check_sources(self) -> None:
+        """Raise InvalidRequest where there is no picture to start from, or one too many."""
         if not self.init_images or any(not isinstance(image, Image.Image) for image in self.init_images):
             raise InvalidRequest("init_images", NO_PICTURE)
         if len(self.init_images) > self.batch_size:
             raise InvalidRequest("init_images", f"init_images: {len(self.init_images)} pictures given for a batch_size "
                                                 f"of {self.batch_size}; give one, or at most batch_size")
+
+    def variant(self, **changes: Any) -> Self:
+        """The same request with some fields changed, bound as this one is and with none of its working state.
+
+        `override_settings` are added to those there are. Raises InvalidRequest as the constructor does.
+        """
+        request = {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.init} | {"mask": self.image_mask}
+        changes["override_settings"] = self.override_settings | changes.get("override_settings", {})
+        other = type(self)(**request | changes)
+        for name in BOUND:
+            setattr(other, name, getattr(self, name))
+        other.extra_generation_params = dict(self.extra_generation_params)
+        if (other.options.sd_model_checkpoint, other.options.sd_vae) != (self.options.sd_model_checkpoint, self.options.sd_vae):
+            other.sd_model = None
+        return other
 
     @property
     def size(self) -> Size:
@@ -232,7 +294,7 @@ class StableDiffusionProcessingImg2Img:
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Turn source pictures and mask into the latents that the sampler starts from."""
-        self.sampler = create_sampler(self.sampler_name, self.sd_model)
+        self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options)
         self.batch = self.batch_size if len(self.init_images) == 1 else len(self.init_images)
         plan = self._plan_mask()
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
@@ -243,10 +305,10 @@ class StableDiffusionProcessingImg2Img:
         pixels = torch.stack([source.pixels for source in sources])
         self.init_latent = self._to_batch(encode(self.sd_model, pixels, self.size, latent_upscale=self.resize_mode == 3))
         if plan is not None:
-            self.mask, self.nmask = latent_masks(latent_mask, self.init_latent, round=self.mask_round)
+            self.mask, self.nmask = latent_masks(latent_mask, self.init_latent, round=self.rounds_mask)
             self.init_latent = self._fill_latent(all_seeds)
         self.image_conditioning = self._to_batch(self.sd_model.image_conditioning(
-            pixels, self.init_latent[:len(pixels)], mask_tensor(plan, round=self.mask_round),
+            pixels, self.init_latent[:len(pixels)], mask_tensor(plan, round=self.rounds_mask),
             mask_weight=self.options.inpainting_mask_weight))
 
     def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list[int], subseeds: list[int],
@@ -256,10 +318,11 @@ class StableDiffusionProcessingImg2Img:
         if self.initial_noise_multiplier != 1.0:
             self.extra_generation_params["Noise multiplier"] = self.initial_noise_multiplier
             noise = noise * self.initial_noise_multiplier
-        self.scripts.process_before_every_sampling(self, x=self.init_latent, noise=noise, c=conditioning,
+        init_latent = self.init_latent[:len(noise)]  # a list of prompts may end within a batch
+        self.scripts.process_before_every_sampling(self, x=init_latent, noise=noise, c=conditioning,
                                                    uc=unconditional_conditioning)
-        samples = self.sampler.sample_img2img(self, self.init_latent, noise, conditioning, unconditional_conditioning,
-                                              image_conditioning=self.image_conditioning)
+        samples = self.sampler.sample_img2img(self, init_latent, noise, conditioning, unconditional_conditioning,
+                                              image_conditioning=self.image_conditioning[:len(noise)])
         if self.mask is None:
             return samples
         return blend(self, samples)
@@ -268,7 +331,7 @@ class StableDiffusionProcessingImg2Img:
         if self.image_mask is None:
             return None
         record, only_masked = self.extra_generation_params, bool(self.inpaint_full_res)
-        plan = plan_mask(self.image_mask, size=self.size, round=self.mask_round, invert=bool(self.inpainting_mask_invert),
+        plan = plan_mask(self.image_mask, size=self.size, round=self.rounds_mask, invert=bool(self.inpainting_mask_invert),
                          blur=(self.mask_blur_x, self.mask_blur_y), resize_mode=self.resize_mode,
                          only_masked=only_masked, padding=self.inpaint_full_res_padding)
         if self.inpainting_mask_invert:
@@ -289,8 +352,8 @@ class StableDiffusionProcessingImg2Img:
         self.mask_for_overlay = sources[-1].mask_for_overlay
         repeats = self.batch if len(sources) == 1 else 1
         self.overlay_images = [source.overlay for source in sources if source.overlay is not None] * repeats
-        self.color_corrections = [source.color_target for source in sources
-                                  if source.color_target is not None] * repeats
+        self.color_corrections = self.color_corrections or [source.color_target for source in sources
+                                                            if source.color_target is not None] * repeats
 
     def _to_batch(self, tensor: Tensor) -> Tensor:
         return tensor.repeat(self.batch, 1, 1, 1) if len(tensor) == 1 else tensor
@@ -333,8 +396,9 @@ StableDiffusionProcessingImg2Img.mask_blur = property(shared_mask_blur, set_mask
 
 def blend(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
     """The blend after sampling: samples where the mask regenerates, the init latent where it preserves."""
-    args = MaskBlendArgs(current_latent=samples, nmask=p.nmask, init_latent=p.init_latent, mask=p.mask,
-                         blended_latent=samples * p.nmask + p.init_latent * p.mask)
+    init_latent = p.init_latent[:len(samples)]
+    args = MaskBlendArgs(current_latent=samples, nmask=p.nmask, init_latent=init_latent, mask=p.mask,
+                         blended_latent=samples * p.nmask + init_latent * p.mask)
     p.scripts.on_mask_blend(p, args)
     return args.blended_latent
 
@@ -348,13 +412,19 @@ def process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
 
 
 def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
+    if p.sd_model is None:
+        p.sd_model = load_model(p, p.options)
+    if p.refiner_checkpoint not in (None, "", "None", "none"):
+        p.refiner = load_model(p, p.options.override({"sd_model_checkpoint": p.refiner_checkpoint}))
     expand(p)
+    p.scripts.process(p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
-    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cond_cache)
+    for family in filter(None, (p.sd_model, p.refiner)):
+        p.embeddings.offer(family.text_encoders)
+    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cond_cache, size=p.size)
     outputs: list[Output] = []
     partial = False
-    p.progress.begin(p.n_iter)
     for iteration in range(p.n_iter):
         start_batch(p, iteration)
         if p.progress.stopped or not p.prompts:
@@ -362,26 +432,54 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
         samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
                            p.subseed_strength, p.prompts)
         partial |= p.progress.partial
-        decoded = p.sd_model.decode(samples)
+        p.scripts.post_sample(p, samples)
+        decoded = p.sampler.final_family.decode(samples)
         if not torch.isfinite(decoded).all():
             raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
                              "a higher precision or a lower cfg_scale may help")
         for index, pixels in enumerate(decoded):
             outputs += finish_image(p, pixels, index)
         p.progress.batch_done()
+    p.comments += p.sd_model.notes
+    p.sd_model.notes.clear()
     return gather(p, outputs, interrupted=partial or p.progress.stopped)
+
+
+def load_model(p: StableDiffusionProcessingImg2Img, options: Options) -> Family:
+    """The model that options name."""
+    if p.load_model is None:
+        raise InvalidRequest("sd_model_checkpoint", "sd_model_checkpoint: only the engine can load another checkpoint or VAE, "
+                                                    "and this request runs without it")
+    return p.load_model(options)
 
 
 def expand(p: StableDiffusionProcessingImg2Img) -> None:
     """One prompt, seed and subseed for every picture of the job."""
     count = p.batch_size * p.n_iter
+    lists = [value for value in (p.prompt, p.negative_prompt) if isinstance(value, list)]
+    if lists:
+        count = len(lists[0])
     clean = strip_comments if p.options.enable_prompt_comments else str
-    p.all_prompts = [clean(p.prompt)] * count
-    p.all_negative_prompts = [clean(p.negative_prompt)] * count
-    seed, subseed = fixed_seed(p.seed), fixed_seed(p.subseed)
-    # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
-    p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
+    p.all_prompts = [clean(p.style_database.apply_styles(text, p.styles)) for text in each(p.prompt, count, "prompt")]
+    p.all_negative_prompts = [clean(p.style_database.apply_negative_styles(text, p.styles))
+                              for text in each(p.negative_prompt, count, "negative_prompt")]
+    subseed = fixed_seed(p.subseed)
+    if isinstance(p.seed, list):
+        p.all_seeds = each(p.seed, count, "seed")
+    else:
+        seed = fixed_seed(p.seed)
+        # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
+        p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
     p.all_subseeds = [subseed + i for i in range(count)]
+
+
+def each(value: Any, count: int, name: str) -> list[Any]:
+    """`count` times the value, or the list that it is. Raises InvalidRequest for a list of another length."""
+    if not isinstance(value, list):
+        return [value] * count
+    if len(value) != count:
+        raise InvalidRequest(name, f"{name}: {len(value)} are given for {count} pictures")
+    return value
 
 
 def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
@@ -390,25 +488,49 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
     share = slice(iteration * p.batch, (iteration + 1) * p.batch)
     p.prompts, p.negative_prompts = p.all_prompts[share], p.all_negative_prompts[share]
     p.seeds, p.subseeds = p.all_seeds[share], p.all_subseeds[share]
-    p.prompts, networks = zip(*map(extract_networks, p.prompts)) if p.prompts else ((), ())
-    for network in networks[0] if networks and iteration == 0 else ():
-        p.comments.append(f'"<{network.kind}:{network.args[0] if network.args else ""}>" in the prompt was left out: '
-                          "there is no such network.")
+    p.prompts, tags = zip(*map(extract_networks, p.prompts)) if p.prompts else ((), ())
+    if tags:
+        # A1111: the first prompt of a batch speaks for all of it
+        apply_networks(p, tags[0])
     record_prompt_options(p)
+    record_noise_schedule(p)
     p.rng = ImageRNG(tuple(p.init_latent.shape[1:]), p.seeds, source=p.options.randn_source,
                      device=p.init_latent.device, subseeds=p.subseeds, subseed_strength=p.subseed_strength,
                      seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
                      eta_noise_seed_delta=p.options.eta_noise_seed_delta)
 
 
+def apply_networks(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> None:
+    """Bring the model's weights to what the tags of a prompt ask for, and say what became of each."""
+    applied = p.networks.apply(p.sd_model, read_tags(tags))
+    p.encoder = replace(p.encoder, networks=applied.key)
+    if applied.hashes:
+        p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)
+    unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: there is no such network.'
+               for tag in tags if tag.kind not in NETWORK_KINDS]
+    p.comments += [comment for comment in (*unknown, *applied.comments) if comment not in p.comments]
+
+
 def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
-    """Note the options that changed how these prompts are read."""
+    """Note the options and embeddings that changed how these prompts are read."""
     texts = (*p.prompts, *p.negative_prompts)
     if p.options.use_old_scheduling and any(
             parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
         p.extra_generation_params["Old prompt editing timelines"] = True
+    hashes, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
+    if hashes:
+        p.extra_generation_params["TI hashes"] = hashes
+    p.comments += [comment for comment in not_used if comment not in p.comments]
     if p.options.emphasis != "Original" and any("(" in text or "[" in text for text in texts):
         p.extra_generation_params["Emphasis"] = p.options.emphasis
+
+
+def record_noise_schedule(p: StableDiffusionProcessingImg2Img) -> None:
+    """Note the options that changed the network's noise levels."""
+    if p.options.use_downcasted_alpha_bar:
+        p.extra_generation_params["Downcast alphas_cumprod"] = True
+    if p.options.sd_noise_schedule != "Default":
+        p.extra_generation_params["Noise Schedule"] = p.options.sd_noise_schedule
 
 
 @dataclass(frozen=True)
@@ -426,13 +548,15 @@ def finish_image(p: StableDiffusionProcessingImg2Img, pixels: Tensor, index: int
     if index < len(p.color_corrections):
         image = apply_color_correction(p.color_corrections[index], image)
     overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None
-    image, before_overlay = apply_overlay(image, p.paste_to, overlay)
+    shown = OverlayArgs(index, p.mask_for_overlay, overlay)
+    p.scripts.postprocess_maskoverlay(p, shown)
+    image, before_overlay = apply_overlay(image, p.paste_to, shown.overlay_image)
     text = create_infotext(p, index)
     outputs = [keep(p, image, text, p.seeds[index], "-interrupted" if p.progress.partial else "")]
-    if p.mask_for_overlay is not None and p.options.return_mask:
-        outputs.append(keep(p, p.mask_for_overlay.convert("RGB"), text, p.seeds[index], "-mask"))
-    if p.mask_for_overlay is not None and p.options.return_mask_composite:
-        mask = resize_image(2, p.mask_for_overlay, *before_overlay.size).convert("L")
+    if shown.mask_for_overlay is not None and p.options.return_mask:
+        outputs.append(keep(p, shown.mask_for_overlay.convert("RGB"), text, p.seeds[index], "-mask"))
+    if shown.mask_for_overlay is not None and p.options.return_mask_composite:
+        mask = resize_image(2, shown.mask_for_overlay, *before_overlay.size).convert("L")
         masked = Image.composite(before_overlay.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
         outputs.append(keep(p, masked.convert("RGBA"), text, p.seeds[index], "-mask-composite"))
     return outputs
@@ -441,31 +565,44 @@ def finish_image(p: StableDiffusionProcessingImg2Img, pixels: Tensor, index: int
 def keep(p: StableDiffusionProcessingImg2Img, image: Image.Image, text: str, seed: int, suffix: str) -> Output:
     image.info["parameters"] = text
     folder = None if p.do_not_save_samples else p.outpath_samples
-    return Output(image, text, try_to_save(p, image, folder, f"{seed}{suffix}"))
+
+    def save() -> str:
+        if p.samples_filename is None:
+            return save_image(image, folder, name=f"{seed}{suffix}")
+        return save_under(image, folder, stem=f"{p.samples_filename}{suffix}")
+
+    return Output(image, text, try_to_save(p, folder, save))
 
 
-def try_to_save(p: StableDiffusionProcessingImg2Img, image: Image.Image, folder: str | None, name: str) -> str | None:
+def try_to_save(p: StableDiffusionProcessingImg2Img, folder: str | None, save: Callable[[], str]) -> str | None:
     """The path of the saved picture. A full disk must not cost the picture: it is told and the job goes on."""
     if folder is None:
         return None
     try:
-        return save_image(image, folder, name=name)
+        return save()
     except OSError as error:
         p.comments.append(f"A picture could not be saved in {folder}: {error.strerror or error}.")
         return None
 
 
+def with_grid(p: StableDiffusionProcessingImg2Img, outputs: list[Output], rows: int | None = None) -> list[Output]:
+    """The pictures, with a grid of all of them in front where there are several and it is wanted."""
+    if len(outputs) < 2 or not p.options.return_grid or p.do_not_save_grid:
+        return outputs
+    grid = image_grid([output.image for output in outputs], rows)
+    return [keep_grid(p, grid, outputs[0].infotext, "grid"), *outputs]
+
+
+def keep_grid(p: StableDiffusionProcessingImg2Img, grid: Image.Image, text: str, name: str) -> Output:
+    grid.info["parameters"] = text
+    return Output(grid, text, try_to_save(p, p.outpath_grids, lambda: save_image(grid, p.outpath_grids, name=name)))
+
+
 def gather(p: StableDiffusionProcessingImg2Img, outputs: list[Output], *, interrupted: bool) -> Processed:
     """The result, with a grid of all pictures in front where there are several."""
-    if len(outputs) > 1 and p.options.return_grid and not p.do_not_save_grid:
-        grid = image_grid([output.image for output in outputs])
-        grid.info["parameters"] = outputs[0].infotext
-        outputs = [Output(grid, outputs[0].infotext, try_to_save(p, grid, p.outpath_grids, "grid")), *outputs]
-        first = 1
-    else:
-        first = 0
-    return Processed(images=[o.image for o in outputs], infotexts=[o.infotext for o in outputs] or [create_infotext(p, 0)],
-                     paths=[o.path for o in outputs], index_of_first_image=first, all_prompts=p.all_prompts,
+    shown = with_grid(p, outputs)
+    return Processed(images=[o.image for o in shown], infotexts=[o.infotext for o in shown] or [create_infotext(p, 0)],
+                     paths=[o.path for o in shown], index_of_first_image=len(shown) - len(outputs), all_prompts=p.all_prompts,
                      all_negative_prompts=p.all_negative_prompts, all_seeds=p.all_seeds, all_subseeds=p.all_subseeds,
                      comments=p.comments, interrupted=interrupted)
 

@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import date
+from itertools import chain, count
 from pathlib import Path
 
 from PIL import Image
@@ -15,11 +16,23 @@ NUMBERED = re.compile(r"(\d+)-")
 def save_image(image: Image.Image, folder: str | Path, *, name: str) -> str:
     """Save a PNG with its infotext under the next free number in today's subfolder, and give its path.
 
-    The picture is written beside its place, which an empty file holds meanwhile, and then moved there whole.
+    Nobody sees half a picture, and no other picture takes its place meanwhile.
     """
     day = Path(folder) / date.today().isoformat()
     day.mkdir(parents=True, exist_ok=True)
-    path = claim(day, name)
+    return write(image, claim(day, name))
+
+
+def save_under(image: Image.Image, folder: str | Path, *, stem: str) -> str:
+    """Save a PNG with its infotext as FOLDER/stem.png, or stem-1.png and so on where that is taken, and give its path."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = chain([stem], (f"{stem}-{number}" for number in count(1)))
+    return write(image, next(path for name in names if reserve(path := folder / f"{name}.png")))
+
+
+def write(image: Image.Image, path: Path) -> str:
+    """Write the picture beside an empty file that holds its place, and then move it there whole."""
     draft = path.with_suffix(".tmp")
     try:
         image.save(draft, format="PNG", pnginfo=png_info(image.info["parameters"]))
@@ -37,8 +50,15 @@ def claim(day: Path, name: str) -> Path:
     number = max(numbers, default=-1) + 1
     while True:
         path = day / f"{number:05d}-{name}.png"
-        try:
-            path.open("xb").close()
+        if reserve(path):
             return path
-        except FileExistsError:
-            number += 1
+        number += 1
+
+
+def reserve(path: Path) -> bool:
+    """Make an empty file, unless there is one."""
+    try:
+        path.open("xb").close()
+        return True
+    except FileExistsError:
+        return False

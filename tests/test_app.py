@@ -8,7 +8,11 @@ import urllib.request
 
 import pytest
 
-from app import credentials, find_model, free_port, parse_flags
+from app import credentials, find_model, free_port, main, parse_flags
+from pipeline import hub
+from pipeline.errors import ModelError, UnknownName
+from pipeline.models import Catalog
+from tests.conftest import DEMO_MODEL
 from tests.ui.conftest import start
 
 
@@ -45,14 +49,62 @@ def test_a_taken_port_is_passed_over_unless_it_was_asked_for():
         assert free_port("127.0.0.1", None) != port
 
 
-def test_a_missing_model_is_named():
-    with pytest.raises(SystemExit, match='no folder "no-such-model"'):
-        find_model("no-such-model", "models")
+@pytest.fixture
+def catalog(tmp_path):
+    """A models folder with one file, and the demo model."""
+    (tmp_path / "models" / "Stable-diffusion" / "old").mkdir(parents=True)
+    (tmp_path / "models" / "Stable-diffusion" / "old" / "mine.safetensors").write_bytes(b"weights")
+    return Catalog(tmp_path / "models", extra=[DEMO_MODEL])
 
 
-def test_a_model_is_found_by_its_name_in_the_models_folder(tmp_path):
-    (tmp_path / "mine").mkdir()
-    assert find_model("mine", str(tmp_path)) == tmp_path / "mine"
+def test_without_a_model_the_demo_model_is_taken(catalog):
+    assert find_model(parse_flags([]).model, catalog).path == DEMO_MODEL
+
+
+@pytest.mark.parametrize("wanted", ["mine", "old/mine.safetensors", "old_mine", "{path}", "{hash}"])
+def test_a_model_is_found_by_name_or_hash_in_the_models_folder_or_by_its_path(catalog, wanted):
+    mine = catalog.find_checkpoint("mine")
+    catalog.sha256(mine)
+    assert find_model(wanted.format(path=mine.path, hash=catalog.find_checkpoint("mine").hash), catalog).path == mine.path
+
+
+def test_a_model_that_lies_elsewhere_is_listed_from_then_on(catalog, tmp_path):
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    elsewhere.write_bytes(b"weights")
+    assert find_model(str(elsewhere), catalog) in catalog.checkpoints()
+
+
+@pytest.mark.parametrize("wanted", ["no-such-model", "../models", "a/b/c", str(DEMO_MODEL / "unet")])
+def test_a_missing_model_is_named(catalog, wanted):
+    with pytest.raises(UnknownName, match="mine.safetensors|demo-model"):
+        find_model(wanted, catalog)
+
+
+def test_a_model_of_the_hub_is_downloaded_and_goes_by_its_id(catalog, tmp_path, monkeypatch, capsys):
+    snapshot = tmp_path / "0123abcd"
+    (snapshot / "unet").mkdir(parents=True)
+    monkeypatch.setattr(hub, "download", lambda hub_id: snapshot)
+    model = find_model("owner/name", catalog)
+    assert (model.rel, model.stem, model.path) == ("owner/name", "name", snapshot)
+    assert model in catalog.checkpoints() and "owner/name" in capsys.readouterr().out
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(catalog, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def download(hub_id):
+        raise ModelError(f'"{hub_id}" has not been downloaded yet')
+
+    monkeypatch.setattr(hub, "download", download)
+    with pytest.raises(ModelError, match='"owner/name" has not been downloaded yet'):
+        find_model("owner/name", catalog)
+
+
+def test_a_model_that_cannot_be_used_ends_the_start_with_its_sentence(tmp_path):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"\xff" * 64)
+    with pytest.raises(SystemExit, match='"damaged.safetensors" cannot be read as safetensors'):
+        main(["--model", str(damaged), "--device", "cpu", "--no-browser"])
 
 
 def test_a_polite_kill_ends_the_app_in_good_order(tmp_path):

@@ -10,13 +10,17 @@ ROOMS = ("api", "app", "launch", "pipeline", "tools", "ui")
 
 LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks",
-    "progress", "uploads", "saving"))
+    "progress", "uploads", "saving", "tiles", "grids", "weights", "styles", "embeddings", "models", "hub"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.samplers")
-FAMILIES_SEE = ("pipeline.errors", "pipeline.prompt_parser", "pipeline.families")
+SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.processing", "pipeline.samplers", "pipeline.families.base",
+               "pipeline.upscaling", "pipeline.scripts")
+FAMILIES_SEE = ("pipeline.errors", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {
     **dict.fromkeys(LEAVES, LEAVES),
     "pipeline.samplers": SAMPLERS_SEE,
+    "pipeline.scripts": SCRIPTS_SEE,
     "pipeline.families": FAMILIES_SEE,
+    "pipeline.networks": ("pipeline.errors", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
     "pipeline": ("pipeline",),
     "ui": ("ui", "pipeline"),
     "api": ("api", "pipeline"),
@@ -31,6 +35,7 @@ HOSTS = {
     "starlette": ("api",),
     "diffusers": ("pipeline.families", "tools"),
     "transformers": ("pipeline.families", "tools"),
+    "huggingface_hub": ("pipeline.hub",),
     "torch": ("pipeline", "tools", "app"),
 }
 """The only rooms that a guest package is let into."""
@@ -120,6 +125,7 @@ def violations_of(name: str, source: str) -> list[str]:
     ("pipeline.samplers.bad", "from pipeline import processing", "imports pipeline.processing"),
     ("pipeline.samplers", "from ..processing import Processed", "imports pipeline.processing"),
     ("pipeline.families.bad", "import pipeline.options", "imports pipeline.options"),
+    ("pipeline.scripts.bad", "from pipeline.engine import Engine", "imports pipeline.engine"),
     ("pipeline.rng", "from pipeline.conditioning import Part", "imports pipeline.conditioning"),
     ("pipeline.bad", "import ui", "imports ui"),
     ("pipeline.bad", "def late():\n    from api.guard import Guard", "imports api.guard"),

@@ -1,9 +1,10 @@
-"""The widgets that all modes share, each named after the keyword of img2img() that it fills."""
+"""The widgets that all modes share, each named after the keyword of img2img() or the option that it fills."""
 
 from dataclasses import dataclass, fields
 
 import gradio as gr
 
+from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 
@@ -20,8 +21,10 @@ QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 @dataclass
 class Controls:
-    """Labels, ranges and defaults are A1111's; names are img2img()'s keywords, most of them the request's fields."""
+    """Labels, ranges and defaults are A1111's; names are options, or img2img()'s keywords, most of them the request's fields."""
 
+    sd_model_checkpoint: gr.Dropdown
+    sd_vae: gr.Dropdown
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
     resize_mode: gr.Radio
@@ -47,12 +50,28 @@ class Controls:
     subseed_strength: gr.Slider
     seed_resize_from_w: gr.Slider
     seed_resize_from_h: gr.Slider
-    override_settings: gr.Radio
-    """The preview method, which is an option."""
+    show_progress_type: gr.Radio
 
     def named(self) -> dict[str, gr.components.Component]:
         """The widgets by field name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
+    return {
+        "sd_model_checkpoint": gr.Dropdown(checkpoint_choices(models), value=models.default.rel, scale=4, min_width=220,
+                                           label="Stable Diffusion checkpoint", elem_id="checkpoint"),
+        "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", scale=2, min_width=140, label="SD VAE", elem_id="vae"),
+    }
+
+
+def checkpoint_choices(models: ModelStore) -> list[tuple[str, str]]:
+    """(title, what a request sends): a title changes once its hash is known."""
+    return [(file.title, file.rel) for file in models.catalog.checkpoints()]
+
+
+def vae_choices(models: ModelStore) -> list[str]:
+    return ["Automatic", "None", *(file.path.name for file in models.catalog.vaes())]
 
 
 def build_prompts() -> dict[str, gr.components.Component]:
@@ -112,4 +131,4 @@ def build_generation_controls(native_size: int) -> dict[str, gr.components.Compo
             "selected_scale_tab": scale_tab, "width": width, "height": height, "scale_by": scale_by, "n_iter": n_iter, "batch_size": batch_size, "cfg_scale": cfg_scale,
             "denoising_strength": denoising_strength, "seed": seed, "seed_enable_extras": extra, "subseed": subseed,
             "subseed_strength": subseed_strength, "seed_resize_from_w": from_width, "seed_resize_from_h": from_height,
-            "override_settings": preview}
+            "show_progress_type": preview}

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import singledispatchmethod
 from html import escape
 from itertools import chain
@@ -14,11 +14,13 @@ from gradio.processing_utils import save_file_to_cache
 from PIL import Image
 
 from pipeline.engine import Engine, Event, Failed, Finished, Queued, Step
-from pipeline.errors import PalimpsestError
+from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.geometry import Size
 from pipeline.img2img import Mode, img2img
+from pipeline.loading import ModelStore
+from pipeline.options import Options
 from pipeline.previews import to_jpeg
-from pipeline.processing import Processed
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
 from ui.editor import Pair, Reader
 
@@ -27,6 +29,9 @@ HEARTBEAT = 1.0
 
 PREVIEW_SIZE = Size(512, 512)
 """Previews are enlarged to fit this."""
+
+ONLY_OPTIONS = {f.name for f in fields(Options)} - {f.name for f in fields(StableDiffusionProcessingImg2Img)}
+"""Options that are no fields of a request: what the page sets of them goes with the request as override_settings."""
 
 Update = dict[gr.blocks.Block, Any]
 
@@ -83,7 +88,8 @@ class Panel:
     @render.register
     def _(self, event: Queued) -> Update:
         waiting = f"In queue, place {event.place}" if event.place else "Starting"
-        return {self.stage: gr.HTML(stage_html("Loading the model" if event.loading else waiting, 0.0))}
+        line = f"Loading the model · {event.fraction:.0%}" if event.loading else waiting
+        return {self.stage: gr.HTML(stage_html(line, event.fraction))}
 
     @render.register
     def _(self, event: Step) -> Update:
@@ -111,11 +117,11 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     """
     job_id = uuid4().hex
     reader = Reader()
-    settings["override_settings"] = {"show_progress_type": settings["override_settings"]}
+    overrides = {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
     try:
         source = read(reader, *files)
         events = img2img(engine, mode, source, job_id=job_id, heartbeat=HEARTBEAT, outpath_samples=folders.samples,
-                         outpath_grids=folders.grids, **settings)
+                         outpath_grids=folders.grids, override_settings=overrides, **settings)
     except PalimpsestError as error:
         raise error_toast(str(error)) from error
     first = next(events)  # from here on closing the page closes the events, which cancels the job
@@ -129,6 +135,32 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
         yield panel.render(event)
         if isinstance(event, Finished):
             tell(event.results[0])
+
+
+def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[str]:
+    """Load what a page has chosen, as soon as nobody waits for a picture; the title line tells how that stands."""
+    try:
+        options = engine.options.override(chosen)
+        title = models.find(options)[0].title
+    except PalimpsestError as error:
+        raise error_toast(str(error)) from error
+    yield title_html(f"{title} · waiting to be loaded")
+    for event in engine.preload(options).events(HEARTBEAT):
+        match event:
+            case Queued():
+                yield title_html(f"{title} · loading, {event.fraction:.0%}")
+            case Finished():
+                yield title_html(models.find(options)[0].title)  # by now with its hash
+            case Failed(error=Cancelled()):
+                yield title_html(f"{title} · loaded when it is needed")
+            case Failed():
+                yield title_html(f"{title} · not loaded")
+                raise error_toast(event.message)
+
+
+def title_html(model: str) -> str:
+    """The page's title line."""
+    return f'<h1>Palimpsest</h1><span class="model">{escape(model)}</span>'
 
 
 def error_toast(sentence: str) -> gr.Error:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,14 @@ import gradio as gr
 from PIL import Image
 
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
-from ui.controls import QUIET, Controls, build_generation_controls, build_mask_controls, build_prompts
+from pipeline.loading import ModelStore
+from ui.controls import (QUIET, Controls, build_generation_controls, build_mask_controls, build_model_menus, build_prompts,
+                         checkpoint_choices, vae_choices)
 from ui.editor import MaskEditor, PictureInput, read_painted, read_picture, read_uploaded
-from ui.stream import Folders, Panel, run
+from ui.stream import Folders, Panel, load_model, run, title_html
 
 TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.INPAINT: "Inpaint", Mode.INPAINT_UPLOAD: "Inpaint upload"}
 BRUSH = "#f43f5e"
@@ -66,14 +68,18 @@ def read_samples(folder: Path) -> list[Sample]:
                    Mode(row.pop("tab")), row) for row in rows]
 
 
-def build_page(engine: Engine, info: ModelInfo, folders: Folders, samples: list[Sample]) -> None:
-    """Lay the page out inside an open gr.Blocks, and wire it."""
-    gr.HTML(f'<h1>Palimpsest</h1><span class="model">{escape(info.title)}</span>', elem_id="title")
+def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample]) -> None:
+    """Lay the page out inside an open gr.Blocks, and wire it. info: of the model that is loaded at the start."""
+    title = gr.HTML(title_html(models.find(engine.options)[0].title), elem_id="title")
+    with gr.Row(elem_id="models"):
+        menus = build_model_menus(models)
+        refresh = gr.Button("Refresh", scale=0, min_width=90, elem_id="refresh-models")
+    wire_models(engine, models, menus, refresh, title)
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=340):
-            widgets = build_prompts()
+            widgets = menus | build_prompts()
             with gr.Tabs(selected=Mode.IMG2IMG.value) as tabs:
-                built = [build_tab(mode, [s for s in samples if s.mode is mode]) for mode in Mode]
+                built = [build_tab(mode, [s for s in samples if s.mode is mode]) for mode in TAB_LABELS]
             with gr.Accordion("Mask", visible=False) as mask_settings:
                 widgets |= build_mask_controls()
             with gr.Accordion("Settings"):
@@ -92,6 +98,33 @@ def build_page(engine: Engine, info: ModelInfo, folders: Folders, samples: list[
         sends[tab.mode].click(partial(show_tab, tab), panel.results, tabs, **QUIET).success(
             partial(use_result, tab), [panel.results, panel.selected], tab.files, **QUIET)
     wire_panel(panel, engine)
+
+
+def wire_models(engine: Engine, models: ModelStore, menus: dict, refresh: gr.Button, title: gr.HTML) -> None:
+    """Menus that list what is there, and load what is chosen. The choice is the page's own: it goes with its requests."""
+    checkpoint, vae = menus.values()
+
+    def listed() -> list[gr.Dropdown]:
+        return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models))]
+
+    def listed_anew() -> list[gr.Dropdown]:
+        models.catalog.refresh()
+        return listed()
+
+    def opened() -> list:
+        """The menus and the title as the engine's options are when a page is opened."""
+        try:
+            chosen = models.find(engine.options)[0]
+        except PalimpsestError:
+            chosen = models.default
+        menu, vaes = listed()
+        return [gr.Dropdown(menu.choices, value=chosen.rel), gr.Dropdown(vaes.choices, value=engine.options.sd_vae),
+                title_html(models.catalog.hashed(chosen).title)]
+
+    refresh.click(listed_anew, None, [checkpoint, vae], **QUIET)
+    gr.on([checkpoint.input, vae.input], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus,
+          concurrency_limit=None, show_progress="hidden", api_visibility="private")
+    gr.on(None, opened, None, [checkpoint, vae, title], **QUIET)
 
 
 def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:

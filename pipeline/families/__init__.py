@@ -1,95 +1,90 @@
 """Checkpoint in, `Family` out. A new family is one file beside this one and one row in FAMILIES."""
 
-import hashlib
-import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable
 
 from safetensors import SafetensorError
 
 from pipeline.errors import ModelError
-from pipeline.families import placement, sd
+from pipeline.families import placement, sd, sdxl
 from pipeline.families.base import Family, ModelInfo, Placement
+from pipeline.families.checkpoint import Checkpoint, Progress, read_folder
+from pipeline.families.original import read_file, read_vae
 
 
 @dataclass(frozen=True)
 class FamilyRow:
     """How a family is recognised and loaded."""
 
-    matches: Callable[[dict], bool]
-    """Does this model_index.json describe one?"""
-    load: Callable[[Path, ModelInfo, Placement, dict], Family]
+    facts: sd.Facts
+    matches: Callable[[Checkpoint], bool]
+    load: Callable[[sd.Facts, Checkpoint, ModelInfo, Placement, Progress], Family]
 
 
-FAMILIES = {
-    "sd1": FamilyRow(lambda index: str(index.get("_class_name")).startswith("StableDiffusion")
-                     and "text_encoder_2" not in index, sd.load_folder),
-}
+FAMILIES = {row.facts.name: row for row in (
+    FamilyRow(sd.SD1, sd.is_sd1, sd.load),
+    FamilyRow(sd.SD2, sd.is_sd2, sd.load),
+    FamilyRow(sdxl.BASE, sdxl.is_base, sdxl.load),
+    FamilyRow(sdxl.REFINER, sdxl.is_refiner, sdxl.load),
+)}
 
 
 def describe(path: Path | str) -> ModelInfo:
-    """What is known of the checkpoint in a diffusers folder without loading it. Raises ModelError."""
-    folder = Path(path)
-    find_row(folder)
-    return ModelInfo(name=folder.resolve().name, path=str(folder), hash=weights_hash(folder),
-                     native_size=read_extra(folder).get("native_size", 512))
+    """What is known of a checkpoint from its headers, without loading it or computing its hash. Raises ModelError.
 
-
-def load(path: Path | str, place: Placement, info: ModelInfo | None = None) -> Family:
-    """The checkpoint in a diffusers folder. Raises ModelError with one sentence when it cannot be loaded.
-
-    info: what describe() has said of it, where somebody has asked already.
+    path: a diffusers folder, or a .safetensors file in the original layout.
     """
-    folder = Path(path)
-    row, info = find_row(folder), info or describe(folder)
+    with one_sentence(path):
+        checkpoint = read_checkpoint(Path(path))
+        facts = find_row(checkpoint).facts
+    return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=facts.name,
+                     native_size=checkpoint.extra.get("native_size", facts.native_size))
+
+
+def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, vae: Path | None = None,
+         progress: Progress = lambda share: None) -> Family:
+    """The checkpoint in a diffusers folder or a .safetensors file. Raises ModelError with one sentence where it cannot be.
+
+    info: what describe() has said of it, where somebody has asked already. vae: a VAE to use in place of its own.
+    """
+    info = info or describe(path)
+    with one_sentence(path):
+        checkpoint = read_checkpoint(Path(path))
+        if vae is not None:
+            checkpoint = replace(checkpoint, parts=checkpoint.parts | {"vae": read_vae(vae)})
+        row = find_row(checkpoint)
+        return row.load(row.facts, checkpoint, info, place, progress)
+
+
+@contextmanager
+def one_sentence(path: Path | str) -> Iterator[None]:
+    """Whatever a file's content makes the readers of tensors and configs raise, as a ModelError."""
     try:
-        return row.load(folder, info, place, read_extra(folder))
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        yield
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError,
+            SafetensorError) as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ModelError(f'model "{path}" cannot be loaded: {reason}') from error
 
 
-def find_row(folder: Path) -> FamilyRow:
-    index = read_json(folder / "model_index.json")
-    if index is None:
-        raise ModelError(f'model "{folder}" is not a diffusers folder: it holds no model_index.json')
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a file or folder holds, its weights unread. Raises ModelError."""
+    return read_file(path) if path.is_file() else read_folder(path)
+
+
+def find_row(checkpoint: Checkpoint) -> FamilyRow:
+    """The family that a checkpoint belongs to. Raises ModelError."""
     for row in FAMILIES.values():
-        if row.matches(index):
+        if row.matches(checkpoint):
             return row
-    kind = index.get("_class_name") or "model without a _class_name"
-    raise ModelError(f'model "{folder}" is a {kind}; valid: {", ".join(FAMILIES)}')
+    raise ModelError(f'"{checkpoint.path.name}" is of no family that is known; valid: {", ".join(FAMILIES)}')
 
 
-def read_extra(folder: Path) -> dict:
-    """What our own models say besides: native_size, latent_rgb_factors, latent_rgb_bias."""
-    return read_json(folder / "palimpsest.json") or {}
-
-
-def read_json(path: Path) -> dict | None:
-    """The object in a JSON file, or None where there is no such file."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} cannot be read: it must hold an object, as {{...}}")
-    return value
-
-
-def weights_hash(folder: Path) -> str | None:
-    """10 hex digits over the safetensors files of a folder, in name order; None where there are none."""
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
-        return None
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()[:10]
+def display_name(path: Path) -> str:
+    """The folder's name, or the file's without its extension."""
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 __all__ = ["FAMILIES", "FamilyRow", "describe", "load", "placement"]

@@ -1,10 +1,15 @@
 """What a model family is: small records and one protocol. No network library is imported here but torch."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from pipeline.families.autoencoder import Autoencoder
+    from pipeline.families.clip import ClipTextEncoder
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,23 @@ class Cond:
                     None if vectors[0] is None else torch.cat(vectors))
 
 
+@dataclass(frozen=True)
+class SdxlConditions:
+    """What SDXL is told besides the text; the other families do not look at it."""
+
+    width: int = 1024
+    """Pixels that are asked for."""
+    height: int = 1024
+    crop_top: int = 0
+    crop_left: int = 0
+    aesthetic_score: float = 6.0
+    """For the refiner."""
+    clip_l_skip: bool = False
+    """Whether clip skip acts on the first text encoder."""
+    negative: bool = False
+    """A negative prompt: where all its texts are empty, its features are zeros."""
+
+
 class Prediction(Protocol):
     """What the network's output means. `sigmas` ascend, float32, one per training timestep."""
 
@@ -65,11 +87,11 @@ class DiscreteSchedule:
     """The noise levels of a network trained on discrete timesteps, and the way between sigma and t.
 
     alphas_cumprod: (1000,) float32 on the CPU. Between two timesteps log sigma is linear, so sigma_to_t gives a
-    fractional t, as in k-diffusion's DiscreteSchedule.
+    fractional t, as in k-diffusion's DiscreteSchedule; with `quantize` the nearest whole one.
     """
 
-    def __init__(self, alphas_cumprod: Tensor):
-        self.alphas_cumprod = alphas_cumprod
+    def __init__(self, alphas_cumprod: Tensor, *, quantize: bool = False):
+        self.alphas_cumprod, self.quantize = alphas_cumprod, quantize
         self.sigmas = ((1 - alphas_cumprod) / alphas_cumprod) ** 0.5
         self.log_sigmas = self.sigmas.log()
 
@@ -77,6 +99,8 @@ class DiscreteSchedule:
         log_sigma = sigma.log()
         log_sigmas = self.log_sigmas.to(log_sigma)
         distance = log_sigma - log_sigmas[:, None]
+        if self.quantize:
+            return distance.abs().argmin(dim=0).view(sigma.shape)
         low = distance.ge(0).cumsum(dim=0).argmax(dim=0).clamp(max=len(log_sigmas) - 2)
         below, above = log_sigmas[low], log_sigmas[low + 1]
         w = ((below - log_sigma) / (below - above)).clamp(0, 1)
@@ -110,8 +134,17 @@ class V(DiscreteSchedule):
         return output * (-sigma / (sigma**2 + 1) ** 0.5) + x * (1 / (sigma**2 + 1))
 
     def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        alpha = append_dims(self.alphas_cumprod.to(x.device)[t.long()].to(x.dtype), x)
+        alpha = append_dims(self.alphas_cumprod.to(x.device)[t.long()], x)
         return alpha**0.5 * output + (1 - alpha) ** 0.5 * x
+
+
+def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """The schedule stretched so that the last timestep is all but pure noise (Lin et al., 2023)."""
+    root = alphas_cumprod**0.5
+    stretched = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+    # A1111: not 0, which has no sigma
+    stretched[-1] = 4.8973451890853435e-08
+    return stretched
 
 
 @dataclass(frozen=True)
@@ -135,6 +168,12 @@ class ModelInfo:
     """The first 10 hex digits of the weights' SHA-256."""
     native_size: int = 512
     """Width and height, in pixels, that the network was trained on."""
+    family: str = ""
+    """A name in families.FAMILIES."""
+    vae: str | None = None
+    """The file of the VAE; None: it came with the checkpoint."""
+    vae_hash: str | None = None
+    """As `hash`, of that file."""
 
     @property
     def title(self) -> str:
@@ -149,17 +188,26 @@ class Family(Protocol):
     placement: Placement
     latent_format: LatentFormat
     prediction: Prediction
+    modules: dict[str, torch.nn.Module]
+    """diffusers and transformers modules by their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2."""
+    text_encoders: "list[ClipTextEncoder]"
+    autoencoder: "Autoencoder"
     takes_image_conditioning: bool
     """Whether image_conditioning() is more than zeros."""
+    edit_model: bool
+    """Whether it is an InstructPix2Pix network: it sees the source, and image_cfg_scale says how much."""
+    notes: list[str]
+    """Sentences for the person whose picture is made; who reads them takes them out."""
 
-    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int) -> Cond:
+    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
+                       sdxl: SdxlConditions = SdxlConditions()) -> Cond:
         """Texts in A1111's attention grammar → one Cond with len(texts) rows, all with the same number of chunks."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, C, H/8, W/8): the mean of the posterior, at model scale."""
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
-        """What an inpainting network sees besides the latent.
+        """What an inpainting network (B, 5, h, w) or an edit model (B, 4, h, w) sees besides the latent.
 
         pixels (B, 3, H, W) in [-1, 1]; mask (1, 1, H, W), 1 = regenerate, or None for all of it.
         Returns (B, 5, 1, 1) zeros unless the network takes image conditioning.
@@ -167,6 +215,9 @@ class Family(Protocol):
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         """The network's raw output for scaled input x (B, C, h, w) at timesteps t (B,), fractional allowed."""
+
+    def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
+        """Within it, denoise() takes this share of the tokens of its self-attentions for others: faster, less detail."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """(B, C, h, w) → (B, 3, H, W) in [-1, 1], float32."""

@@ -6,7 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pipeline.embeddings import Embedding, EmbeddingTable
 from pipeline.errors import InvalidRequest
+from pipeline.families.base import Cond
 from pipeline.prompt_parser import parse_attention
 
 CHUNK_LENGTH = 75
@@ -21,6 +23,8 @@ class Chunk:
 
     tokens: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    embeddings: list[tuple[int, Embedding]] = field(default_factory=list)
+    """Whose vectors replace the tokens from a position on."""
 
 
 class Tokens(Protocol):
@@ -43,82 +47,160 @@ class ClipTokens:
         self.comma = tokenizer.get_vocab().get(",</w>")
 
     def encode(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
         return self._tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
 
 
-def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: int) -> list[Chunk]:
+class ChunkBuilder:
+    """Fills chunks one word at a time."""
+
+    def __init__(self, comma: int | None, comma_backtrack: int):
+        self.chunks: list[Chunk] = []
+        self._comma, self._backtrack = comma, comma_backtrack
+        self._chunk, self._last_comma = Chunk(), -1
+
+    def close(self) -> None:
+        """End the chunk, even an empty one."""
+        self.chunks.append(self._chunk)
+        self._chunk, self._last_comma = Chunk(), -1
+
+    def add(self, token: int, weight: float, embedding: Embedding | None) -> None:
+        """Append a token, or what an embedding has in its place; to a chunk of its own where this one is too full."""
+        since_comma = len(self._chunk.tokens) - self._last_comma
+        if token == self._comma:
+            self._last_comma = len(self._chunk.tokens)
+        elif len(self._chunk.tokens) == CHUNK_LENGTH and self._last_comma != -1 and since_comma <= self._backtrack:
+            self._cut_behind_comma()
+        count = 1 if embedding is None else embedding.count
+        if len(self._chunk.tokens) + count > CHUNK_LENGTH:
+            self.close()
+        if embedding is not None:
+            self._chunk.embeddings.append((len(self._chunk.tokens), embedding))
+        self._chunk.tokens += [token] if embedding is None else [0] * count
+        self._chunk.weights += [weight] * count
+
+    def finish(self) -> list[Chunk]:
+        if self._chunk.tokens or not self.chunks:
+            self.close()
+        return self.chunks
+
+    def _cut_behind_comma(self) -> None:
+        # A1111: embeddings behind the comma do not move along, and act on the padding of the chunk that is left
+        cut, whole = self._last_comma + 1, self._chunk
+        self._chunk = Chunk(whole.tokens[:cut], whole.weights[:cut], whole.embeddings)
+        self.close()
+        self._chunk = Chunk(whole.tokens[cut:], whole.weights[cut:])
+
+
+def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: int,
+                 embeddings: EmbeddingTable = EmbeddingTable()) -> list[Chunk]:
     """The prompt as chunks; always at least one, the last may be short.
 
     A chunk is cut behind its last comma if that is at most `comma_backtrack` tokens from its end. Emphasis "None"
-    takes brackets and BREAK literally.
+    takes brackets and BREAK literally. An embedding's name is found within a piece of one weight only.
     """
-    pieces = [(text, 1.0)] if emphasis == "None" else parse_attention(text)
-    ids = tokens.encode([piece for piece, _ in pieces])
-    chunks, chunk, last_comma = [], Chunk(), -1
-
-    def close() -> None:
-        nonlocal chunk, last_comma
-        chunks.append(chunk)
-        chunk, last_comma = Chunk(), -1
-
-    for (piece, weight), piece_ids in zip(pieces, ids):
+    builder = ChunkBuilder(tokens.comma, comma_backtrack)
+    for (piece, weight), ids in encode_pieces(tokens, text, emphasis):
         if piece == "BREAK" and weight == -1:
-            close()
+            builder.close()
             continue
-        for token in piece_ids:
-            full = len(chunk.tokens) == CHUNK_LENGTH
-            if token == tokens.comma:
-                last_comma = len(chunk.tokens)
-            elif full and comma_backtrack and last_comma != -1 and CHUNK_LENGTH - last_comma <= comma_backtrack:
-                cut = last_comma + 1
-                tail = Chunk(chunk.tokens[cut:], chunk.weights[cut:])
-                chunk = Chunk(chunk.tokens[:cut], chunk.weights[:cut])
-                close()
-                chunk = tail
-            if len(chunk.tokens) == CHUNK_LENGTH:
-                close()
-            chunk.tokens.append(token)
-            chunk.weights.append(weight)
-    if chunk.tokens or not chunks:
-        close()
+        for token, embedding in embeddings.split(ids):
+            builder.add(token, weight, embedding)
+    chunks = builder.finish()
     if len(chunks) > MAX_CHUNKS:
         raise InvalidRequest("prompt", f"prompt: it needs {len(chunks)} chunks of {CHUNK_LENGTH} tokens; at most {MAX_CHUNKS}")
     return chunks
 
 
-class ClipTextEncoder:
-    """A transformers CLIPTextModel that encodes weighted prompts of any length."""
+def encode_pieces(tokens: Tokens, text: str, emphasis: str) -> list[tuple[tuple[str, float], list[int]]]:
+    """((piece, weight), token ids) for each piece of one weight."""
+    pieces = [(text, 1.0)] if emphasis == "None" else parse_attention(text)
+    return list(zip(pieces, tokens.encode([piece for piece, _ in pieces])))
 
-    def __init__(self, model, tokens: Tokens):
+
+class ClipTextEncoder:
+    """A transformers CLIP text model that encodes weighted prompts of any length.
+
+    model: a CLIPTextModel; a CLIPTextModelWithProjection where `pooled` asks for its projection.
+    name: "clip_l" or "clip_g": which vectors of an embedding for several encoders are this one's.
+    padding: the id behind the end token; None: the end token again. OpenCLIP's towers, in SD2 and SDXL, have 0.
+    layer: the hidden layer to take, counted from the end: 1 the last, 2 the one before. A request's clip_skip replaces it.
+    final_norm: whether the model's final layer norm is applied to that layer: in SD1 and SD2, but not in SDXL.
+    pooled: whether the projected features of the first chunk's end token are given too.
+
+        SD1     (as it is)            SDXL's first   layer=2, final_norm=False
+        SD2     padding=0, layer=2    its second     name="clip_g", padding=0, layer=2, final_norm=False, pooled=True
+    """
+
+    def __init__(self, model, tokens: Tokens, *, name: str = "clip_l", padding: int | None = None, layer: int = 1,
+                 final_norm: bool = True, pooled: bool = False):
         self.model = model
         self.tokens = tokens
+        self.name, self.width = name, model.config.hidden_size
+        self.embeddings = EmbeddingTable()
+        """What may stand for words of a prompt; set by EmbeddingShelf.offer()."""
+        self._padding, self._layer, self._final_norm, self._pooled = padding, layer, final_norm, pooled
 
-    def encode(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int) -> Tensor:
-        """(len(texts), 77 chunks, width) float32; shorter texts are padded with empty chunks.
+    def encode(self, texts: list[str], *, emphasis: str, comma_backtrack: int, clip_skip: int | None = None) -> Cond:
+        """crossattn (len(texts), 77 chunks, width) float32; shorter texts are padded with empty chunks.
 
-        clip_skip 1 is the last layer. Emphasis "Original" keeps the mean of each chunk over all texts, so the
-        variants of one prompt editing schedule belong in one call.
+        vector: (len(texts), projection width) float32 where the encoder is `pooled`; no weight acts on it.
+        clip_skip: 1 is the last layer; None: the encoder's own layer. Emphasis "Original" keeps the mean of each
+        chunk over all texts, so the variants of one prompt editing schedule belong in one call.
         """
-        chunked = [build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack) for text in texts]
+        chunked = [build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack,
+                                embeddings=self.embeddings) for text in texts]
         count = max(len(chunks) for chunks in chunked)
-        features = []
+        layer = max(clip_skip or self._layer, 1)
+        features, pooled = [], None
         for index in range(count):
             chunks = [chunks[index] if index < len(chunks) else Chunk() for chunks in chunked]
-            ids = torch.tensor([self._padded(chunk) for chunk in chunks], device=self.model.device)
-            weights = torch.tensor([[1.0, *chunk.weights, *[1.0] * (CHUNK_LENGTH + 1 - len(chunk.weights))]
-                                    for chunk in chunks], device=self.model.device)
-            features.append(emphasize(self._layer(ids, clip_skip), weights, emphasis))
-        return torch.hstack(features)
+            z, vector = self._run(chunks, layer)
+            weights = [[1.0, *chunk.weights, *[1.0] * (CHUNK_LENGTH + 1 - len(chunk.weights))] for chunk in chunks]
+            features.append(emphasize(z, z.new_tensor(weights), emphasis))
+            pooled = vector if pooled is None else pooled
+        return Cond(torch.hstack(features), pooled)
+
+    def find_embeddings(self, texts: list[str], *, emphasis: str) -> tuple[list[Embedding], list[str]]:
+        """The embeddings that texts name, and a sentence for each that they name but that cannot be used."""
+        found, missed = {}, {}
+        for text in texts:
+            for _, ids in encode_pieces(self.tokens, text, emphasis):
+                missed |= dict.fromkeys(self.embeddings.missed(ids))
+                found |= dict.fromkeys(embedding for _, embedding in self.embeddings.split(ids) if embedding)
+        return list(found), list(missed)
+
+    def _run(self, chunks: list[Chunk], layer: int) -> tuple[Tensor, Tensor | None]:
+        """The features (n, 77, width) of a layer counted from the end, and the pooled ones; both float32."""
+        def insert(_module, _args, features: Tensor) -> Tensor:
+            return self._insert_embeddings(features, chunks)
+
+        ids = torch.tensor([self._padded(chunk) for chunk in chunks], device=self.model.device)
+        with self.model.get_input_embeddings().register_forward_hook(insert):
+            output = self.model(input_ids=ids, output_hidden_states=True)
+        z = output.hidden_states[-min(layer, len(output.hidden_states))]
+        if self._final_norm:
+            z = self.model.base_model.final_layer_norm(z)
+        return z.float(), output.text_embeds.float() if self._pooled else None
+
+    def _insert_embeddings(self, features: Tensor, chunks: list[Chunk]) -> Tensor:
+        """Token features (n, 77, width) before the first layer, with the vectors of embeddings in their places."""
+        features = features.clone()
+        for row, chunk in zip(features, chunks):
+            for offset, embedding in chunk.embeddings:
+                start = offset + 1  # behind the start token
+                row[start:start + embedding.count] = embedding.vectors_for(self.name).to(row)
+        return features
 
     def _padded(self, chunk: Chunk) -> list[int]:
-        """77 ids: start, the chunk's, end; SD1 pads with the end token."""
-        return [self.tokens.start, *chunk.tokens, *[self.tokens.end] * (CHUNK_LENGTH + 1 - len(chunk.tokens))]
-
-    def _layer(self, ids: Tensor, clip_skip: int) -> Tensor:
-        if clip_skip <= 1:
-            return self.model(input_ids=ids).last_hidden_state.float()
-        hidden = self.model(input_ids=ids, output_hidden_states=True).hidden_states
-        return self.model.final_layer_norm(hidden[-min(clip_skip, len(hidden))]).float()
+        """77 ids: start, the chunk's, end, padding."""
+        ids = [self.tokens.start, *chunk.tokens, *[self.tokens.end] * (CHUNK_LENGTH + 1 - len(chunk.tokens))]
+        if self._padding is None:
+            return ids
+        # A1111: behind the first end token all is padding, also where the prompt itself spells that token
+        text = ids.index(self.tokens.end) + 1
+        return [*ids[:text], *[self._padding] * (len(ids) - text)]
 
 
 def emphasize(z: Tensor, weights: Tensor, emphasis: str) -> Tensor:

@@ -1,60 +1,88 @@
-"""Stable Diffusion 1.x: one CLIP text encoder, a UNet that predicts eps, latents of 4 channels."""
+"""Stable Diffusion 1.x and 2.x: one text encoder, a UNet, latents of 4 channels; their inpainting and edit variants."""
 
-import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import InvalidRequest, ModelError
-from pipeline.families.base import Cond, Eps, LatentFormat, ModelInfo, Placement
+from pipeline.families.autoencoder import Autoencoder
+from pipeline.families.base import (
+    Cond, Eps, LatentFormat, ModelInfo, Placement, Prediction, SdxlConditions, V, zero_terminal_snr)
+from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
+from pipeline.families.token_merging import merging_tokens
 
-SD1_RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
+RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
 """A linear fit from SD1 latents to RGB in [-1, 1], public since 2022."""
 
-PLAIN_CHANNELS = 4
-INPAINTING_CHANNELS = 9
-"""Latent, mask and masked latent: what the UNet of an inpainting checkpoint takes."""
+PLAIN, EDIT, INPAINTING = 4, 8, 9
+"""Channels that a UNet takes: the latent; the source's latent too; or a mask and the masked source's latent too."""
+
+TOKENIZER = Path(__file__).parents[2] / "assets" / "tokenizers" / "clip"
+PREDICTIONS = {"epsilon": Eps, "v_prediction": V}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What all checkpoints of a family have in common."""
+
+    name: str
+    native_size: int
+    """Pixels."""
+    latent_format: LatentFormat
+    text_encoders: dict[str, dict[str, Any]]
+    """Part → the settings of its ClipTextEncoder."""
+    clip_skip: bool = False
+    """Whether a request chooses the text encoder's layer."""
+
+
+SD1 = Facts("sd1", 512, LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS), {"text_encoder": {}}, clip_skip=True)
+SD2 = Facts("sd2", 768, LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS), {"text_encoder": {"padding": 0}})
 
 
 class StableDiffusion:
-    """An SD1 checkpoint: `unet`, `vae` and `text_encoder` are diffusers and transformers modules."""
+    """A loaded checkpoint of SD1 or SD2."""
 
-    name = "sd1"
+    def __init__(self, facts: Facts, checkpoint: Checkpoint, modules: dict[str, torch.nn.Module], info: ModelInfo,
+                 placement: Placement, tokens: ClipTokens):
+        self.name, self.info, self.placement = facts.name, info, placement
+        self.modules, self.notes = modules, []
+        self.latent_format = latent_format(facts, checkpoint)
+        self.text_encoders = [ClipTextEncoder(modules[part], tokens, **settings)
+                              for part, settings in facts.text_encoders.items()]
+        self._clip_skip = facts.clip_skip
+        self._unet = modules["unet"]
+        for block in self._unet.up_blocks:
+            block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
+        self.autoencoder = Autoencoder(modules["vae"], placement, self.notes)
+        self.edit_model = self._unet.config.in_channels == EDIT
+        self.takes_image_conditioning = self._unet.config.in_channels != PLAIN
+        self.prediction = self._find_prediction(checkpoint)
 
-    def __init__(self, *, unet, vae, text_encoder, tokenizer, info: ModelInfo, placement: Placement,
-                 alphas_cumprod: Tensor, latent_format: LatentFormat):
-        self.info, self.placement, self.latent_format = info, placement, latent_format
-        self.prediction = Eps(alphas_cumprod)
-        self._unet, self._vae = unet, vae
-        self._text = ClipTextEncoder(text_encoder, ClipTokens(tokenizer))
-        self.takes_image_conditioning = unet.config.in_channels == INPAINTING_CHANNELS
-
-    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int) -> Cond:
-        return Cond(self._text.encode(texts, emphasis=emphasis, clip_skip=clip_skip, comma_backtrack=comma_backtrack))
+    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
+                       sdxl: SdxlConditions = SdxlConditions()) -> Cond:
+        return self.text_encoders[0].encode(texts, emphasis=emphasis, comma_backtrack=comma_backtrack,
+                                            clip_skip=clip_skip if self._clip_skip else None)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        pixels = pixels.to(self.placement.device, self.placement.vae_dtype)
-        # A1111: one picture at a time. It draws from the posterior with an unseeded generator; we take its mean
-        means = [self._vae.encode(image[None]).latent_dist.mean for image in pixels]
-        return torch.cat(means).float() * self.latent_format.scale
+        return self.autoencoder.encode(pixels) * self.latent_format.scale
 
     def decode(self, latent: Tensor) -> Tensor:
-        latent = latent.to(self.placement.device, self.placement.vae_dtype) / self.latent_format.scale
-        return torch.cat([self._vae.decode(image[None]).sample for image in latent]).float()
+        return self.autoencoder.decode(latent / self.latent_format.scale)
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         if not self.takes_image_conditioning:
             return latent.new_zeros(len(latent), 5, 1, 1)
+        self._check_sizes(pixels, latent, mask)
         pixels = pixels.to(latent)
+        if self.edit_model:
+            return self.autoencoder.encode(pixels).to(latent)
         mask = pixels.new_ones(1, 1, *pixels.shape[-2:]) if mask is None else mask.to(latent)
-        downscale = self.latent_format.downscale
-        if tuple(pixels.shape[-2:]) != tuple(mask.shape[-2:]) or pixels.shape[-1] // downscale != latent.shape[-1] \
-                or pixels.shape[-2] // downscale != latent.shape[-2]:
-            raise InvalidRequest("resize_mode", "resize_mode: with an inpainting checkpoint a latent upscale needs a source "
-                                                f"of the size asked for, got {pixels.shape[-1]}x{pixels.shape[-2]}")
         masked = self.encode_image(torch.lerp(pixels, pixels * (1.0 - mask), mask_weight))
         small_mask = F.interpolate(mask, size=masked.shape[-2:])
         return torch.cat([small_mask.expand(len(latent), -1, -1, -1), masked], dim=1)
@@ -63,7 +91,57 @@ class StableDiffusion:
         dtype = self.placement.dtype
         if self.takes_image_conditioning:
             x = torch.cat([x, image_cond], dim=1)
-        return self._unet(x.to(dtype), t, encoder_hidden_states=cond.crossattn.to(dtype), return_dict=False)[0].float()
+        return self._unet(x.to(dtype), t, encoder_hidden_states=cond.crossattn.to(dtype), return_dict=False,
+                          **self._extra_conditions(cond))[0].float()
+
+    def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
+        return merging_tokens(self._unet, ratio)
+
+    def _extra_conditions(self, cond: Cond) -> dict[str, Any]:
+        """What the UNet takes besides."""
+        return {}
+
+    def _find_prediction(self, checkpoint: Checkpoint) -> Prediction:
+        alphas = scaled_linear_alphas(*checkpoint.betas)
+        name = checkpoint.prediction or ("v_prediction" if self.name == "sd2" and self._looks_like_v() else "epsilon")
+        return PREDICTIONS[name](zero_terminal_snr(alphas) if checkpoint.zero_snr else alphas)
+
+    def _looks_like_v(self) -> bool:
+        """Whether an SD2 network that does not say so predicts v."""
+        if self.takes_image_conditioning:
+            return False
+        # A1111: near pure noise, v is about the negative picture, while the noise is about the input itself
+        x = torch.full((1, PLAIN, 8, 8), 0.5, device=self.placement.device)
+        cond = Cond(x.new_full((1, 2, self._unet.config.cross_attention_dim), 0.5))
+        with torch.inference_mode():
+            output = self.denoise(x, x.new_tensor([999.0]), cond, x)
+        return (output - x).mean().item() < -1
+
+    def _check_sizes(self, pixels: Tensor, latent: Tensor, mask: Tensor | None) -> None:
+        height, width = pixels.shape[-2:]
+        downscale = self.latent_format.downscale
+        if (height // downscale, width // downscale) != tuple(latent.shape[-2:]) \
+                or (mask is not None and not self.edit_model and tuple(mask.shape[-2:]) != (height, width)):
+            raise InvalidRequest("resize_mode", "resize_mode: with an inpainting or edit checkpoint a latent upscale needs a "
+                                                f"source of the size asked for, got {width}x{height}")
+
+
+def fit_to_skip(block: torch.nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """What a block on the UNet's way up gets, as large as what it is joined with from the way down."""
+    # A1111: always doubled on the way up and then cut; diffusers resizes to the right size at once, before a convolution
+    skip = inputs["res_hidden_states_tuple"][-1]
+    if inputs["hidden_states"].shape[-2:] != skip.shape[-2:]:
+        inputs["hidden_states"] = F.interpolate(inputs["hidden_states"], size=skip.shape[-2:], mode="nearest")
+    return args, inputs | {"upsample_size": None}
+
+
+def latent_format(facts: Facts, checkpoint: Checkpoint) -> LatentFormat:
+    """The family's, with what the checkpoint itself says of its latents."""
+    usual, extra = facts.latent_format, checkpoint.extra
+    return LatentFormat(
+        channels=usual.channels, scale=checkpoint.latent_scale or usual.scale,
+        rgb_factors=tuple(map(tuple, extra.get("latent_rgb_factors", usual.rgb_factors))),
+        rgb_bias=tuple(extra.get("latent_rgb_bias", usual.rgb_bias)))
 
 
 def scaled_linear_alphas(start: float = 0.00085, end: float = 0.012, steps: int = 1000) -> Tensor:
@@ -72,34 +150,49 @@ def scaled_linear_alphas(start: float = 0.00085, end: float = 0.012, steps: int 
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
-def load_folder(folder: Path, info: ModelInfo, placement: Placement, rgb: dict) -> StableDiffusion:
-    """The SD1 checkpoint in a diffusers folder. `rgb` may hold the model's own latent_rgb_factors and _bias."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+# --- recognising and loading ---------------------------------------------------------------------------------------
 
-    here = {"local_files_only": True}
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=placement.dtype, low_cpu_mem_usage=False, **here)
-    vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=placement.vae_dtype, low_cpu_mem_usage=False, **here)
-    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=placement.dtype, **here)
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", **here)
-    check_supported(folder, unet.config.in_channels)
-    for module in (unet, vae, text_encoder):
-        module.requires_grad_(False).eval().to(placement.device)
-    return StableDiffusion(
-        unet=unet, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer,
-        info=info, placement=placement, alphas_cumprod=scaled_linear_alphas(),
-        latent_format=LatentFormat(
-            channels=vae.config.latent_channels, scale=vae.config.scaling_factor,
-            rgb_factors=tuple(map(tuple, rgb.get("latent_rgb_factors", SD1_RGB_FACTORS))),
-            rgb_bias=tuple(rgb.get("latent_rgb_bias", (0.0, 0.0, 0.0)))))
+def is_sd1(checkpoint: Checkpoint) -> bool:
+    return not is_sdxl(checkpoint) and not checkpoint.config("unet").get("use_linear_projection")
 
 
-def check_supported(folder: Path, in_channels: int) -> None:
-    """Raise ModelError for what looks like SD1 in a folder but is not computed like it."""
-    if in_channels not in (PLAIN_CHANNELS, INPAINTING_CHANNELS):
-        raise ModelError(f'model "{folder}" has a UNet of {in_channels} input channels; '
-                         f"valid: {PLAIN_CHANNELS}, {INPAINTING_CHANNELS}")
-    schedule = folder / "scheduler" / "scheduler_config.json"
-    prediction = json.loads(schedule.read_text("utf-8")).get("prediction_type", "epsilon") if schedule.exists() else "epsilon"
-    if prediction != "epsilon":
-        raise ModelError(f'model "{folder}" predicts {prediction}; valid: epsilon')
+def is_sd2(checkpoint: Checkpoint) -> bool:
+    return not is_sdxl(checkpoint) and bool(checkpoint.config("unet").get("use_linear_projection"))
+
+
+def is_sdxl(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config("unet").get("addition_embed_type") == "text_time"
+
+
+def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress,
+         family: type[StableDiffusion] = StableDiffusion) -> StableDiffusion:
+    """The checkpoint with its weights. Raises ModelError."""
+    check_supported(facts, checkpoint)
+    modules = build_modules(checkpoint, placement, progress)
+    return family(facts, checkpoint, modules, info, placement, read_tokenizer(checkpoint.path))
+
+
+def check_supported(facts: Facts, checkpoint: Checkpoint) -> None:
+    """Raise ModelError for a checkpoint that is not whole, or not computed like its family."""
+    name = checkpoint.path.name
+    missing = [part for part in ("unet", "vae", *facts.text_encoders) if part not in checkpoint.parts]
+    if missing:
+        raise ModelError(f'"{name}" is not a whole checkpoint: it lacks the {" and the ".join(missing)}'
+                         + ("; a VAE can be chosen separately" if missing == ["vae"] else ""))
+    channels = checkpoint.config("unet").get("in_channels")
+    if channels not in (PLAIN, EDIT, INPAINTING):
+        raise ModelError(f'"{name}" has a UNet of {channels} input channels; valid: {PLAIN}, {EDIT}, {INPAINTING}')
+    latent = checkpoint.config("vae").get("latent_channels", PLAIN)
+    if latent != facts.latent_format.channels:
+        raise ModelError(f'"{name}" cannot be used with a VAE of {latent} latent channels; '
+                         f"valid: {facts.latent_format.channels}")
+    if checkpoint.prediction not in (None, *PREDICTIONS):
+        raise ModelError(f'"{name}" predicts {checkpoint.prediction}; valid: {", ".join(PREDICTIONS)}')
+
+
+def read_tokenizer(path: Path) -> ClipTokens:
+    """The tokenizer in a diffusers folder, or else CLIP's own."""
+    from transformers import CLIPTokenizer
+
+    folder = next((folder for folder in (path / "tokenizer", path / "tokenizer_2") if folder.is_dir()), TOKENIZER)
+    return ClipTokens(CLIPTokenizer.from_pretrained(folder, local_files_only=True))

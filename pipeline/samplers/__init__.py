@@ -1,4 +1,4 @@
-"""Which samplers there are. A new one is a function in solvers.py or timesteps.py and a row in SAMPLERS."""
+"""Which samplers there are. A new one is a function in solvers.py, or a file of its own, and a row in SAMPLERS."""
 
 from dataclasses import dataclass
 from typing import Callable
@@ -7,8 +7,9 @@ from torch import Tensor
 
 from pipeline.errors import UnknownName
 from pipeline.families.base import Family
-from pipeline.samplers import solvers, timesteps
-from pipeline.samplers.sampler import KDiffusionSampler, Sampler, TimestepSampler
+from pipeline.options import Options
+from pipeline.samplers import dpm_solver, lcm, restart, solvers, timesteps, unipc
+from pipeline.samplers.sampler import KDiffusionSampler, LCMSampler, Sampler, TimestepSampler, UniPCSampler
 from pipeline.samplers.schedules import SCHEDULES, Schedule, find_schedule
 
 CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
@@ -22,35 +23,60 @@ class SamplerRow:
     solver: Callable[..., Tensor]
     aliases: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
-    """The request's settings that the solver has a use for; none: it draws no noise."""
+    """The request's settings that the solver has a use for."""
     kind: type[Sampler] = KDiffusionSampler
     scheduler: str | None = None
     """Name of the schedule that "Automatic" means; None: every n-th training timestep."""
     second_order: bool = False
     """Calls the model twice a step."""
+    draws_noise: bool = True
+    """Takes a noise_sampler."""
     brownian: bool = False
     """Noise comes from a Brownian motion over the schedule instead of step by step."""
     discard_next_to_last_sigma: bool = False
     uses_ensd: bool = False
+    solver_type: str | None = None
+    """The solver's keyword of that name; None: it has none, or its usual one."""
+    cfgpp: bool = False
+    """Guides as CFG++ does: cfg_scale counts less, and the negative prompt's noise leads on."""
 
 
 SAMPLERS = {row.name: row for row in (
-    SamplerRow("DPM++ 2M", solvers.sample_dpmpp_2m, ("k_dpmpp_2m",), scheduler="karras"),
+    SamplerRow("DPM++ 2M", solvers.sample_dpmpp_2m, ("k_dpmpp_2m",), scheduler="karras", draws_noise=False),
     SamplerRow("DPM++ SDE", solvers.sample_dpmpp_sde, ("k_dpmpp_sde",), ("eta", "s_noise"), scheduler="karras",
                second_order=True, brownian=True),
     SamplerRow("DPM++ 2M SDE", solvers.sample_dpmpp_2m_sde, ("k_dpmpp_2m_sde",), ("eta", "s_noise"),
                scheduler="exponential", brownian=True),
+    SamplerRow("DPM++ 2M SDE Heun", solvers.sample_dpmpp_2m_sde, ("k_dpmpp_2m_sde_heun",), ("eta", "s_noise"),
+               scheduler="exponential", brownian=True, solver_type="heun"),
+    SamplerRow("DPM++ 2S a", solvers.sample_dpmpp_2s_ancestral, ("k_dpmpp_2s_a",), ("eta", "s_noise"), scheduler="karras",
+               second_order=True, uses_ensd=True),
+    SamplerRow("DPM++ 3M SDE", solvers.sample_dpmpp_3m_sde, ("k_dpmpp_3m_sde",), ("eta", "s_noise"),
+               scheduler="exponential", brownian=True, discard_next_to_last_sigma=True),
     SamplerRow("Euler a", solvers.sample_euler_ancestral, ("k_euler_a", "k_euler_ancestral"), ("eta",), uses_ensd=True),
     SamplerRow("Euler", solvers.sample_euler, ("k_euler",), CHURN),
+    SamplerRow("LMS", solvers.sample_lms, ("k_lms",), draws_noise=False),
     SamplerRow("Heun", solvers.sample_heun, ("k_heun",), CHURN, second_order=True),
+    SamplerRow("DPM2", solvers.sample_dpm_2, ("k_dpm_2",), CHURN, scheduler="karras", second_order=True,
+               discard_next_to_last_sigma=True),
+    SamplerRow("DPM2 a", solvers.sample_dpm_2_ancestral, ("k_dpm_2_a",), ("eta", "s_noise"), scheduler="karras",
+               second_order=True, discard_next_to_last_sigma=True, uses_ensd=True),
+    SamplerRow("DPM fast", dpm_solver.sample_dpm_fast, ("k_dpm_fast",), ("eta", "s_noise"), uses_ensd=True),
+    SamplerRow("DPM adaptive", dpm_solver.sample_dpm_adaptive, ("k_dpm_ad",), ("eta",), uses_ensd=True),
+    SamplerRow("Restart", restart.sample_restart, ("restart",), scheduler="karras", second_order=True),
     SamplerRow("DDIM", timesteps.sample_ddim, ("ddim",), ("eta",), kind=TimestepSampler),
+    SamplerRow("DDIM CFG++", timesteps.sample_ddim, ("ddim_cfgpp",), ("eta",), kind=TimestepSampler, cfgpp=True),
+    SamplerRow("PLMS", timesteps.sample_plms, ("plms",), kind=TimestepSampler, draws_noise=False),
+    SamplerRow("UniPC", unipc.sample_unipc, ("unipc",), kind=UniPCSampler, draws_noise=False),
+    SamplerRow("LCM", lcm.sample_lcm, ("k_lcm",), kind=LCMSampler),
 )}
+"""In A1111's order."""
 
 
-def create_sampler(name: str, sd_model: Family) -> Sampler:
-    """The sampler of that name for a model. Raises UnknownName."""
+def create_sampler(name: str, sd_model: Family, options: Options = Options()) -> Sampler:
+    """The sampler of that name for a model, whose noise schedule is as options want it. Raises UnknownName."""
     row = SAMPLERS[checked(name)]
-    return row.kind(row, sd_model)
+    return row.kind(row, sd_model, options)
 
 
 def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str, str]:

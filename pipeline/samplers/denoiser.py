@@ -1,11 +1,13 @@
 """One look at the model with classifier-free guidance, as the solvers see it: denoised = denoiser(x, sigma)."""
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable
 
 import torch
 from torch import Tensor
 
 from pipeline.conditioning import Parts, Schedule, negative_at, pad_with_empty, positive_at, repeat_last
+from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Family
 from pipeline.hooks import MaskBlendArgs
 
@@ -14,53 +16,110 @@ if TYPE_CHECKING:
 
 Model = Callable[[Tensor, Tensor, Cond, Tensor], tuple[Tensor, Tensor]]
 """(x, sigma or t, cond, image_cond) → (what the solver asks for, the x0 estimate)."""
+Members = list[list[tuple[int, float]]]
+"""Per picture the (row, weight) of the parts that AND joins."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the model is asked about some of the pictures of the batch, once per row."""
+
+    pictures: list[int]
+    cond: Cond
+    image_cond: Tensor
 
 
 class CFGDenoiser:
     """Guides the model from the negative prompt to the prompt, and holds the unmasked part where it was.
 
     `last_latent`: the latest x0 estimate of the prompt alone, (B, C, h, w); the init latent before the first call.
+    `last_uncond`: the latest output for the negative prompt, or what stood in for it.
+    `family`: the one that is asked: the job's, and from where it switches its refiner.
     """
 
     def __init__(self, p: "SamplingJob", family: Family, init_latent: Tensor, cond: list[Parts], uncond: list[Schedule],
-                 image_cond: Tensor, *, model: Model, blend_before: bool, calls: int):
-        self.p, self.family, self.model = p, family, model
+                 image_cond: Tensor, *, model_of: Callable[[Family], Model], completed: Callable[[Tensor], float],
+                 cfg_scale: float, blend_before: bool, calls: int):
+        """model_of: how a family is asked; completed: which share of the way down a sigma (or t) is."""
+        self.p, self.family, self.model = p, family, model_of(family)
         self.init_latent = self.last_latent = init_latent
+        self.last_uncond: Tensor | None = None
         self.cond, self.uncond, self.image_cond = cond, uncond, image_cond
+        self.encoder = p.encoder
+        self.model_of, self.completed = model_of, completed
+        self.cfg_scale, self.image_cfg_scale = cfg_scale, active_image_cfg_scale(p, family, cond)
         self.blend_before = blend_before
         self.calls, self.call = calls, 0
+        self.padding: str | None = None
+        """What infotext calls the way in which prompts were brought to one length, where that was needed."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         self.p.progress.checkpoint()
+        if self._reaches_refiner(sigma):
+            self._switch(self.p.refiner)
         cond, members = positive_at(self.cond, self.call)
         uncond = negative_at(self.uncond, self.call)
         if self.blend_before:
             x = self._blend(x, sigma)
         cond, uncond = self._padded(cond, uncond)
-        if self._skips_uncond(sigma):
-            output, estimate = self._run(x, sigma, cond, members)
-            guided = combine(output, members, None, self.p.cfg_scale)
-        else:
-            output, estimate = self._run(x, sigma, cond, members, uncond)
-            guided = combine(output, members, output[-len(x):], self.p.cfg_scale)
+        guided, estimate = self._guided(x, sigma, cond, members, uncond)
         if not self.blend_before:
             guided = self._blend(guided, sigma)
         self.last_latent = torch.stack([estimate[rows[0][0]] for rows in members])
         self.call += 1
         return guided
 
-    def _run(self, x: Tensor, sigma: Tensor, cond: Cond, members: list[list[tuple[int, float]]],
-             uncond: Cond | None = None) -> tuple[Tensor, Tensor]:
-        """The model for every part of every picture, and then for every negative prompt."""
-        picture = [index for index, rows in enumerate(members) for _ in rows]
-        together = uncond is None or cond.crossattn.shape[1] == uncond.crossattn.shape[1]
-        if uncond is not None and together and self.p.options.batch_cond_uncond:
-            batches = [(picture + list(range(len(x))), Cond.cat([cond, uncond]))]
-        else:
-            batches = [(picture, cond)] + ([] if uncond is None else [(list(range(len(x))), uncond)])
-        results = [self.model(x[rows], sigma[rows], part, self.image_cond[rows]) for rows, part in batches]
-        outputs, estimates = zip(*results)
-        return torch.cat(outputs), torch.cat(estimates)
+    def _guided(self, x: Tensor, sigma: Tensor, cond: Cond, members: Members, uncond: Cond) -> tuple[Tensor, Tensor]:
+        """What the solver asks for, with guidance; and the x0 estimates of the positive prompts' parts."""
+        everyone = list(range(len(x)))
+        pictures = [picture for picture, rows in enumerate(members) for _ in rows]
+        positive = Look(pictures, cond, self.image_cond[pictures])
+        if self._skips_uncond(sigma):
+            output, estimate = self._run(x, sigma, [positive])[0]
+            self.last_uncond = torch.stack([output[rows[0][0]] for rows in members])
+            return combine(output, members, self.last_uncond, 1.0), estimate
+        looks = [positive, Look(everyone, uncond, self.image_cond)]
+        if self.image_cfg_scale is not None:
+            looks.append(Look(everyone, uncond, torch.zeros_like(self.image_cond)))
+        (output, estimate), *others = self._run(x, sigma, looks)
+        self.last_uncond = others[-1][0]
+        if self.image_cfg_scale is None:
+            return combine(output, members, self.last_uncond, self.cfg_scale), estimate
+        with_image = others[0][0]
+        return self.last_uncond + self.cfg_scale * (output - with_image) \
+            + self.image_cfg_scale * (with_image - self.last_uncond), estimate
+
+    def _run(self, x: Tensor, sigma: Tensor, looks: list[Look]) -> list[tuple[Tensor, Tensor]]:
+        """The model's two answers to each look; in one call where it may and their prompts have the same length."""
+        lengths = {look.cond.crossattn.shape[1] for look in looks}
+        if len(lengths) > 1 or not self.p.options.batch_cond_uncond:
+            return [self.model(x[look.pictures], sigma[look.pictures], look.cond, look.image_cond) for look in looks]
+        pictures = [picture for look in looks for picture in look.pictures]
+        outputs, estimates = self.model(x[pictures], sigma[pictures], Cond.cat([look.cond for look in looks]),
+                                        torch.cat([look.image_cond for look in looks]))
+        sizes = [len(look.pictures) for look in looks]
+        return list(zip(outputs.split(sizes), estimates.split(sizes)))
+
+    def _reaches_refiner(self, sigma: Tensor) -> bool:
+        """Whether this call is the refiner's first."""
+        p = self.p
+        if p.options.refiner_switch_by_sample_steps:
+            # A1111: recorded also where there is no refiner
+            p.extra_generation_params["Refiner switch by sampling steps"] = True
+        if p.refiner is None or self.family is p.refiner:
+            return False
+        by_calls = p.options.refiner_switch_by_sample_steps
+        completed = self.call / self.calls if by_calls else self.completed(sigma)
+        return p.refiner_switch_at is None or completed >= p.refiner_switch_at
+
+    def _switch(self, refiner: Family) -> None:
+        """Ask another family from now on, about the same prompts."""
+        p = self.p
+        p.extra_generation_params["Refiner"] = refiner.info.title
+        p.extra_generation_params["Refiner switch at"] = p.refiner_switch_at
+        self.family, self.model = refiner, self.model_of(refiner)
+        self.encoder = replace(p.encoder, family=refiner)
+        self.cond, self.uncond = self.encoder.positive(p.prompts), self.encoder.negative(p.negative_prompts)
 
     def _skips_uncond(self, sigma: Tensor) -> bool:
         """Whether this call does without the negative prompt; recorded when it does."""
@@ -69,7 +128,8 @@ class CFGDenoiser:
             record["Skip Early CFG"] = options.skip_early_cond
             return True
         threshold = options.s_min_uncond if self.p.s_min_uncond is None else self.p.s_min_uncond
-        if (self.call % 2 or options.s_min_uncond_all) and threshold > 0 and sigma[0] < threshold:
+        due = self.call % 2 or options.s_min_uncond_all
+        if due and threshold > 0 and sigma[0] < threshold and self.image_cfg_scale is None:
             record["NGMS"] = threshold
             if options.s_min_uncond_all:
                 record["NGMS all steps"] = True
@@ -78,16 +138,16 @@ class CFGDenoiser:
 
     def _padded(self, cond: Cond, uncond: Cond) -> tuple[Cond, Cond]:
         """Both with the same number of tokens, where the options ask for it."""
-        options, record = self.p.options, self.p.extra_generation_params
+        options = self.p.options
         length, other = cond.crossattn.shape[1], uncond.crossattn.shape[1]
         if length == other:
             return cond, uncond
         if options.pad_cond_uncond_v0:
-            record["Pad conds v0"] = True
+            self.padding = "Pad conds v0"
             return cond, Cond(repeat_last(uncond.crossattn, max(length, other))[:, :length], uncond.vector)
         if options.pad_cond_uncond:
-            record["Pad conds"] = True
-            empty = self.p.encoder.empty()
+            self.padding = "Pad conds"
+            empty = self.encoder.empty()
             return pad_with_empty(cond, other, empty), pad_with_empty(uncond, length, empty)
         return cond, uncond
 
@@ -102,15 +162,23 @@ class CFGDenoiser:
         return args.blended_latent
 
 
-def combine(output: Tensor, members: list[list[tuple[int, float]]], uncond: Tensor | None, cfg_scale: float) -> Tensor:
-    """uncond + sum of weight * cfg_scale * (cond - uncond) per picture.
-
-    Without uncond the first part stands in for it, and the scale is 1.
-    """
-    if uncond is None:
-        uncond, cfg_scale = torch.stack([output[rows[0][0]] for rows in members]), 1.0
+def combine(output: Tensor, members: Members, uncond: Tensor, cfg_scale: float) -> Tensor:
+    """uncond + sum of weight * cfg_scale * (part - uncond) per picture."""
     guided = uncond.clone()
     for picture, rows in enumerate(members):
         for row, weight in rows:
             guided[picture] += (output[row] - uncond[picture]) * (weight * cfg_scale)
     return guided
+
+
+def active_image_cfg_scale(p: "SamplingJob", family: Family, cond: list[Parts]) -> float | None:
+    """How much an edit model is to keep to its source, or None where that is not guided. Raises InvalidRequest.
+
+    A1111: at exactly 1 the negative prompt goes without its call that does not see the source.
+    """
+    if not family.edit_model or p.image_cfg_scale in (None, 1.0):
+        return None
+    if any(len(parts) != 1 for parts in cond):
+        raise InvalidRequest("prompt", "prompt: AND cannot be used with an InstructPix2Pix checkpoint, "
+                                       "unless image_cfg_scale is 1")
+    return p.image_cfg_scale

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from pipeline.conditioning import PromptEncoder
 from pipeline.errors import Interrupted, InvalidRequest
-from pipeline.families.base import Family
+from pipeline.families.base import Cond, Family, Prediction, zero_terminal_snr
 from pipeline.hooks import Hooks
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG, randn_local
 from pipeline.samplers.brownian import BrownianNoise
-from pipeline.samplers.denoiser import CFGDenoiser
-from pipeline.samplers.schedules import SCHEDULES, find_schedule
+from pipeline.samplers.denoiser import CFGDenoiser, Model
+from pipeline.samplers.lcm import LCMSchedule
+from pipeline.samplers.schedules import SCHEDULES, Schedule, find_schedule
 from pipeline.samplers.timesteps import ddim_timesteps
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class SamplingJob(Protocol):
     steps: int
     denoising_strength: float
     cfg_scale: float
+    image_cfg_scale: float | None
     scheduler: str
     eta: float | None
     s_churn: float | None
@@ -37,17 +39,24 @@ class SamplingJob(Protocol):
     s_tmax: float | None
     s_noise: float | None
     s_min_uncond: float | None
+    refiner: Family | None
+    refiner_switch_at: float | None
+    prompts: list[str]
+    negative_prompts: list[str]
     seeds: list[int]
     rng: ImageRNG
     mask: Tensor | None
     nmask: Tensor | None
     options: Options
+    override_settings: dict[str, Any]
     scripts: Hooks
     progress: Progress
     encoder: PromptEncoder
     extra_generation_params: dict[str, Any]
 
 
+CFGPP_SCALE = 12.5
+"""The cfg_scale that CFG++ counts as 1."""
 MAX_TIMESTEPS = 1000
 MAX_STEPS = 100_000
 """Steps of a whole schedule, of which img2img_fix_steps runs the end."""
@@ -69,11 +78,35 @@ def img2img_steps(steps: int, denoising_strength: float, *, fix_steps: bool) -> 
     return int(steps / strength), steps - 1
 
 
+def altered(prediction: Prediction, options: Options) -> Prediction:
+    """The noise schedule of a network as options want it."""
+    alphas = prediction.alphas_cumprod
+    if options.use_downcasted_alpha_bar:
+        # A1111: everything that is made of them is computed in this precision too
+        alphas = alphas.half()
+    if options.sd_noise_schedule == "Zero Terminal SNR":
+        alphas = zero_terminal_snr(alphas)
+    return type(prediction)(alphas, quantize=options.enable_quantization)
+
+
+def token_merging_ratio(p: SamplingJob) -> float:
+    """Which share of the tokens is merged.
+
+    A1111: the ratio for img2img comes before the general one, unless the request itself overrides the latter.
+    """
+    options = p.options
+    overridden = options.token_merging_ratio if "token_merging_ratio" in p.override_settings else 0.0
+    return overridden or options.token_merging_ratio_img2img or options.token_merging_ratio
+
+
 class Sampler(ABC):
     """One way through the noise levels, for one model."""
 
-    def __init__(self, row: "SamplerRow", family: Family):
+    def __init__(self, row: "SamplerRow", family: Family, options: Options):
         self.row, self.family = row, family
+        self.final_family = family
+        """The one that the latest sampling ended with: the refiner where it was reached."""
+        self.prediction = self._prediction(family, options)
 
     @abstractmethod
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
@@ -83,14 +116,47 @@ class Sampler(ABC):
         When the job is interrupted, that is the last x0 estimate, or x itself before the first one.
         """
 
+    @abstractmethod
+    def sample_txt2img(self, p: SamplingJob, noise: Tensor, conditioning: Any, unconditional_conditioning: Any, *,
+                       image_conditioning: Tensor) -> Tensor:
+        """The same from noise (B, C, h, w) alone, by the whole schedule of p.steps; what stands for x is zeros."""
+
+    @abstractmethod
+    def _model(self, family: Family, prediction: Prediction) -> Model:
+        """How the solver's question is put to a family."""
+
+    @abstractmethod
+    def _completed(self, sigma: Tensor) -> float:
+        """Which share of the training timesteps lies behind, at a call's sigma (B,)."""
+
+    def _prediction(self, family: Family, options: Options) -> Prediction:
+        return altered(family.prediction, options)
+
+    def _denoiser(self, p: SamplingJob, init_latent: Tensor, cond: Any, uncond: Any, image_cond: Tensor, *,
+                  blend_before: bool, calls: int) -> CFGDenoiser:
+        def model_of(family: Family) -> Model:
+            own = family is self.family
+            return self._model(family, self.prediction if own else self._prediction(family, p.options))
+
+        cfg_scale = p.cfg_scale / CFGPP_SCALE if self.row.cfgpp else p.cfg_scale
+        return CFGDenoiser(p, self.family, init_latent, cond, uncond, image_cond, model_of=model_of,
+                           completed=self._completed, cfg_scale=cfg_scale, blend_before=blend_before, calls=calls)
+
     def _launch(self, denoiser: CFGDenoiser, start: Tensor, schedule: Tensor, **settings: Any) -> Tensor:
+        p = denoiser.p
+
         def report(step: int, denoised: Tensor) -> None:
-            denoiser.p.progress.report(step + 1, denoiser.last_latent)
+            p.progress.report(step + 1, denoiser.last_latent)
 
         try:
-            return self.row.solver(denoiser, start, schedule, callback=report, **settings)
+            with self.family.merging_tokens(token_merging_ratio(p)):
+                return self.row.solver(denoiser, start, schedule, callback=report, **settings)
         except Interrupted:
             return denoiser.last_latent
+        finally:
+            self.final_family = denoiser.family
+            if denoiser.padding is not None:
+                p.extra_generation_params[denoiser.padding] = True
 
     def _discards(self, p: SamplingJob) -> bool:
         """Whether the last noise level but one is left out; recorded where an option asks for it."""
@@ -116,53 +182,102 @@ class KDiffusionSampler(Sampler):
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
         sigmas = self.sigmas(p, steps)
         schedule = sigmas[steps - t_enc - 1:].to(x.device)
+        if len(schedule) < 2:
+            raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of the {steps} steps that "
+                                          "this denoising_strength takes the end of; fewer steps or another schedule have it")
         start = x + noise * schedule[0]
         if p.options.img2img_extra_noise > 0:
             p.extra_generation_params["Extra noise"] = p.options.img2img_extra_noise
             start = start + noise * p.options.img2img_extra_noise
+        return self._run(p, x, start, sigmas, schedule, conditioning, unconditional_conditioning, image_conditioning,
+                         steps=t_enc + 1)
+
+    def sample_txt2img(self, p: SamplingJob, noise: Tensor, conditioning: Any, unconditional_conditioning: Any, *,
+                       image_conditioning: Tensor) -> Tensor:
+        sigmas = self.sigmas(p, p.steps)
+        schedule = sigmas.to(noise.device)
+        scale = schedule[0]
+        if p.options.sgm_noise_multiplier:
+            p.extra_generation_params["SGM noise multiplier"] = True
+            scale = (1 + scale**2) ** 0.5
+        return self._run(p, torch.zeros_like(noise), noise * scale, sigmas, schedule, conditioning, unconditional_conditioning,
+                         image_conditioning, steps=p.steps)
+
+    def _run(self, p: SamplingJob, x: Tensor, start: Tensor, sigmas: Tensor, schedule: Tensor, conditioning: Any,
+             unconditional_conditioning: Any, image_conditioning: Tensor, *, steps: int) -> Tensor:
+        """Solve from `start` by `schedule`, the end of `sigmas` that takes so many steps; x: the clean init latent."""
         settings = self._eta(p, "Eta", "eta_ancestral", 1.0) | self._churn(p)
-        if self.row.takes:
-            settings["noise_sampler"] = self._noise_sampler(p, x, sigmas)
-        denoiser = CFGDenoiser(p, self.family, x, conditioning, unconditional_conditioning, image_conditioning,
-                               model=self._denoise, blend_before=False,
-                               calls=(t_enc + 1) * (2 if self.row.second_order else 1))
-        p.progress.begin_sampling(t_enc + 1)
+        if self.row.draws_noise:
+            settings["noise_sampler"] = self._noise_sampler(p, x, sigmas, schedule)
+        if self.row.solver_type is not None:
+            settings["solver_type"] = self.row.solver_type
+        denoiser = self._denoiser(p, x, conditioning, unconditional_conditioning, image_conditioning, blend_before=False,
+                                  calls=steps * (2 if self.row.second_order else 1))
+        p.progress.begin_sampling(steps)
         return self._launch(denoiser, start, schedule, **settings)
 
     def sigmas(self, p: SamplingJob, steps: int) -> Tensor:
         """The whole schedule for `steps` steps: float32, on the CPU, descending to 0. Records what is unusual in it."""
-        options, record, prediction = p.options, p.extra_generation_params, self.family.prediction
         discard = self._discards(p)
         n = steps + 1 if discard else steps
         schedule = find_schedule(p.scheduler)
-        named = schedule.sigmas is not None or self.row.scheduler is not None
-        if schedule.sigmas is None:
-            schedule = SCHEDULES[self.row.scheduler or "uniform"]
-        low, high = (0.1, 10.0) if options.use_old_karras_scheduler_sigmas else \
-            (prediction.sigmas[0].item(), prediction.sigmas[-1].item())
-        settings = {}
-        if named:
-            if options.sigma_min not in (0, low):
-                low = record["Schedule min sigma"] = options.sigma_min
-            if options.sigma_max not in (0, high):
-                high = record["Schedule max sigma"] = options.sigma_max
-            if schedule.default_rho > 0 and options.rho not in (0, schedule.default_rho):
-                settings["rho"] = record["Schedule rho"] = options.rho
-        sigmas = schedule.sigmas(n, low, high, prediction=prediction, **settings)
+        if schedule.sigmas is None and self.row.scheduler is None:
+            low, high, settings = *self._range(p.options), {}
+            schedule = SCHEDULES["uniform"]
+        else:
+            schedule = SCHEDULES[self.row.scheduler] if schedule.sigmas is None else schedule
+            low, high, settings = self._adjusted(p, schedule)
+        sigmas = schedule.sigmas(n, low, high, prediction=self.prediction, **settings)
         return torch.cat([sigmas[:-2], sigmas[-1:]]) if discard else sigmas
 
-    def _denoise(self, x: Tensor, sigma: Tensor, cond: Any, image_cond: Tensor) -> tuple[Tensor, Tensor]:
-        """The x0 estimate, twice: as what the solver asks for and as what a watcher sees."""
-        prediction = self.family.prediction
-        output = self.family.denoise(prediction.scale_input(x, sigma), prediction.sigma_to_t(sigma), cond, image_cond)
-        denoised = prediction.to_denoised(output, x, sigma)
-        return denoised, denoised
+    def _range(self, options: Options) -> tuple[float, float]:
+        """The lowest and the highest sigma of a schedule."""
+        sigmas = self.prediction.sigmas
+        return (0.1, 10.0) if options.use_old_karras_scheduler_sigmas else (sigmas[0].item(), sigmas[-1].item())
 
-    def _noise_sampler(self, p: SamplingJob, x: Tensor, sigmas: Tensor) -> Any:
+    def _adjusted(self, p: SamplingJob, schedule: Schedule) -> tuple[float, float, dict[str, Any]]:
+        """The range and the keywords of a schedule as options want them, recorded where they are not the usual ones."""
+        options, record = p.options, p.extra_generation_params
+        usual = self.prediction.sigmas[0].item(), self.prediction.sigmas[-1].item()
+        (low, high), settings = self._range(options), {}
+        if options.sigma_min not in (0, usual[0]):
+            low = record["Schedule min sigma"] = options.sigma_min
+        if options.sigma_max not in (0, usual[1]):
+            high = record["Schedule max sigma"] = options.sigma_max
+        if schedule.default_rho > 0 and options.rho not in (0, schedule.default_rho):
+            settings["rho"] = record["Schedule rho"] = options.rho
+        if "alpha" in schedule.takes:
+            settings["alpha"] = record["Beta schedule alpha"] = options.beta_dist_alpha
+            settings["beta"] = record["Beta schedule beta"] = options.beta_dist_beta
+        if "xl" in schedule.takes:
+            settings["xl"] = self.family.name.startswith("sdxl")
+        return low, high, settings
+
+    def _model(self, family: Family, prediction: Prediction) -> Model:
+        def denoise(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
+            """The x0 estimate, twice: as what the solver asks for and as what a watcher sees."""
+            output = family.denoise(prediction.scale_input(x, sigma), prediction.sigma_to_t(sigma), cond, image_cond)
+            denoised = prediction.to_denoised(output, x, sigma)
+            return denoised, denoised
+
+        return denoise
+
+    def _completed(self, sigma: Tensor) -> float:
+        # A1111: counted in the sampler's own table, of which LCM's has 50 entries
+        return (999 - (self.prediction.sigmas.to(sigma.device) - sigma.max()).abs().argmin().item()) / 1000
+
+    def _noise_sampler(self, p: SamplingJob, x: Tensor, sigmas: Tensor, schedule: Tensor) -> Any:
+        """sigmas: the whole schedule; schedule: the end of it that is run."""
         if not self.row.brownian:
             return lambda sigma, sigma_next: p.rng.next()
-        # A1111: over the whole schedule, also where only its end is run
         randn = partial(randn_local, source=p.options.randn_source, device=x.device)
+        if p.options.no_dpmpp_sde_batch_determinism:
+            # A1111: one motion for the whole batch, of the number that follows the last picture's seed
+            seed = torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(p.seeds[-1] % 2**64)).item()
+            low, high = schedule[schedule > 0].min().item(), schedule.max().item()
+            noise = BrownianNoise(tuple(x.shape), [seed], low, high, randn=randn, device=x.device)
+            return lambda sigma, sigma_next: noise(sigma, sigma_next)[0]
+        # A1111: over the whole schedule, also where only its end is run
         return BrownianNoise(tuple(x.shape[1:]), p.seeds, sigmas[sigmas > 0].min().item(), sigmas.max().item(),
                              randn=randn, device=x.device)
 
@@ -181,32 +296,82 @@ class KDiffusionSampler(Sampler):
         return settings
 
 
+class LCMSampler(KDiffusionSampler):
+    """For latent consistency models, which know 50 timesteps."""
+
+    def _prediction(self, family: Family, options: Options) -> Prediction:
+        return LCMSchedule(altered(family.prediction, options).alphas_cumprod)
+
+
 class TimestepSampler(Sampler):
     """Solvers that count training timesteps: the latent keeps unit variance and the model gives eps."""
 
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
-        schedule_steps = steps + 1 if self._discards(p) else steps
-        if schedule_steps > MAX_TIMESTEPS:
-            raise InvalidRequest("steps", f"steps: {self.row.name} has at most {MAX_TIMESTEPS} in its whole schedule, "
-                                          f"got {schedule_steps}")
-        timesteps = ddim_timesteps(schedule_steps).to(x.device)
-        alphas = self.family.prediction.alphas_cumprod.to(x.device)
+        timesteps = self._timesteps(p, steps).to(x.device)
+        alphas = self.prediction.alphas_cumprod.to(x.device)
         alpha = alphas[timesteps[t_enc]]
         start = x * alpha**0.5 + noise * (1 - alpha) ** 0.5
         if p.options.img2img_extra_noise > 0:
             p.extra_generation_params["Extra noise"] = p.options.img2img_extra_noise
             start = start + noise * p.options.img2img_extra_noise * alpha**0.5
-        denoiser = CFGDenoiser(p, self.family, x, conditioning, unconditional_conditioning, image_conditioning,
-                               model=self._eps, blend_before=True, calls=t_enc + 1)
-        p.progress.begin_sampling(max(t_enc - 1, 0))
-        return self._launch(denoiser, start, timesteps[:t_enc], alphas_cumprod=alphas,
-                            noise_sampler=lambda t, t_next: p.rng.next(), **self._eta(p, "Eta DDIM", "eta_ddim", 0.0))
+        return self._run(p, x, start, timesteps[:t_enc], conditioning, unconditional_conditioning, image_conditioning,
+                         calls=t_enc + 1)
 
-    def _eps(self, x: Tensor, t: Tensor, cond: Any, image_cond: Tensor) -> tuple[Tensor, Tensor]:
-        """The noise estimate, and the x0 estimate that follows from it."""
-        prediction = self.family.prediction
-        eps = prediction.to_eps(self.family.denoise(x, t, cond, image_cond), x, t)
-        alpha = prediction.alphas_cumprod.to(x.device)[t.long()].reshape(-1, 1, 1, 1)
-        return eps, (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+    def sample_txt2img(self, p: SamplingJob, noise: Tensor, conditioning: Any, unconditional_conditioning: Any, *,
+                       image_conditioning: Tensor) -> Tensor:
+        timesteps = self._timesteps(p, p.steps).to(noise.device)
+        return self._run(p, torch.zeros_like(noise), noise, timesteps, conditioning, unconditional_conditioning,
+                         image_conditioning, calls=p.steps)
+
+    def _timesteps(self, p: SamplingJob, steps: int) -> Tensor:
+        """The whole schedule for so many steps, ascending. Raises InvalidRequest where there are not as many timesteps."""
+        steps = steps + 1 if self._discards(p) else steps
+        if steps > MAX_TIMESTEPS:
+            raise InvalidRequest("steps", f"steps: {self.row.name} has at most {MAX_TIMESTEPS} in its whole schedule, "
+                                          f"got {steps}")
+        return ddim_timesteps(steps)
+
+    def _run(self, p: SamplingJob, x: Tensor, start: Tensor, timesteps: Tensor, conditioning: Any,
+             unconditional_conditioning: Any, image_conditioning: Tensor, *, calls: int) -> Tensor:
+        """Solve from `start` by the timesteps, which ascend; x: the clean init latent."""
+        denoiser = self._denoiser(p, x, conditioning, unconditional_conditioning, image_conditioning, blend_before=True,
+                                  calls=calls)
+        p.progress.begin_sampling(self._shown_steps(len(timesteps)))
+        return self._launch(denoiser, start, timesteps, alphas_cumprod=self.prediction.alphas_cumprod.to(x.device),
+                            **self._settings(p, denoiser))
+
+    def _shown_steps(self, t_enc: int) -> int:
+        return max(t_enc - 1, 0)
+
+    def _settings(self, p: SamplingJob, denoiser: CFGDenoiser) -> dict[str, Any]:
+        """The solver's keywords."""
+        settings = self._eta(p, "Eta DDIM", "eta_ddim", 0.0)
+        if self.row.draws_noise:
+            settings["noise_sampler"] = lambda t, t_next: p.rng.next()
+        if self.row.cfgpp:
+            settings["uncond_eps"] = lambda: denoiser.last_uncond
+        return settings
+
+    def _model(self, family: Family, prediction: Prediction) -> Model:
+        def noise(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
+            """The noise estimate, and the x0 estimate that follows from it."""
+            eps = prediction.to_eps(family.denoise(x, t, cond, image_cond), x, t)
+            alpha = prediction.alphas_cumprod.to(x.device)[t.long()].reshape(-1, 1, 1, 1)
+            return eps, (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+
+        return noise
+
+    def _completed(self, sigma: Tensor) -> float:
+        return (999 - int(sigma.max())) / 1000
+
+
+class UniPCSampler(TimestepSampler):
+    """UniPC, which has options of its own."""
+
+    def _shown_steps(self, t_enc: int) -> int:
+        return t_enc
+
+    def _settings(self, p: SamplingJob, denoiser: CFGDenoiser) -> dict[str, Any]:
+        return {name: getattr(p.options, f"uni_pc_{name}") for name in ("variant", "skip_type", "order", "lower_order_final")}

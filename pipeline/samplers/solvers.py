@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,6 +107,77 @@ def sample_heun(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback =
     return x
 
 
+def midpoint_step(model: Model, x: Tensor, sigma: Tensor, sigma_next: Tensor, d: Tensor) -> Tensor:
+    """DPM-Solver-2: x moved by the derivative halfway between the two levels in log sigma; d is the one at sigma."""
+    sigma_mid = sigma.log().lerp(sigma_next.log(), 0.5).exp()
+    x_2 = x + d * (sigma_mid - sigma)
+    d_2 = to_d(x_2, sigma_mid, model(x_2, sigma_mid * x.new_ones([len(x)])))
+    return x + d_2 * (sigma_next - sigma)
+
+
+def sample_dpm_2(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
+                 noise_sampler: NoiseSampler | None = None, s_churn: float = 0.0, s_tmin: float = 0.0,
+                 s_tmax: float = math.inf, s_noise: float = 1.0) -> Tensor:
+    """DPM-Solver-2 of Lu et al. (2022), with the churn of Karras et al. (2022), which needs the noise_sampler."""
+    s_in = x.new_ones([len(x)])
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        gamma = churn_gamma(sigma, len(sigmas) - 1, s_churn, s_tmin, s_tmax)
+        # A1111: one draw a step even where churn is 0
+        noise = noise_sampler(sigma, sigma_next) * s_noise if noise_sampler else None
+        x, sigma_hat = raise_noise(x, sigma, gamma, noise)
+        denoised = model(x, sigma_hat * s_in)
+        callback(i, denoised)
+        d = to_d(x, sigma_hat, denoised)
+        if sigma_next == 0:
+            # Euler method
+            x = x + d * (sigma_next - sigma_hat)
+        else:
+            x = midpoint_step(model, x, sigma_hat, sigma_next, d)
+    return x
+
+
+def sample_dpm_2_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
+                           noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
+    """Ancestral sampling with DPM-Solver-2 steps."""
+    s_in = x.new_ones([len(x)])
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = model(x, sigma * s_in)
+        callback(i, denoised)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+        d = to_d(x, sigma, denoised)
+        if sigma_down == 0:
+            # Euler method
+            x = x + d * (sigma_down - sigma)
+        else:
+            x = midpoint_step(model, x, sigma, sigma_down, d)
+            x = x + noise_sampler(sigma, sigma_next) * s_noise * sigma_up
+    return x
+
+
+def sample_lms(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op, order: int = 4) -> Tensor:
+    """Linear multistep: the derivatives of the last `order` steps as a polynomial of sigma (Adams-Bashforth)."""
+    s_in = x.new_ones([len(x)])
+    levels = sigmas.tolist()
+    ds: list[Tensor] = []  # the newest first
+    for i, sigma in enumerate(sigmas[:-1]):
+        denoised = model(x, sigma * s_in)
+        callback(i, denoised)
+        ds = [to_d(x, sigma, denoised), *ds[:order - 1]]
+        nodes = levels[i::-1][:len(ds)]
+        x = x + sum(weight * d for weight, d in zip(lagrange_integrals(nodes, levels[i], levels[i + 1]), ds))
+    return x
+
+
+def lagrange_integrals(nodes: list[float], start: float, end: float) -> list[float]:
+    """For each node the integral over start..end of the polynomial that is 1 there and 0 at the other nodes."""
+    integrals = []
+    for k, node in enumerate(nodes):
+        others = nodes[:k] + nodes[k + 1:]
+        antiderivative = np.polyint(np.atleast_1d(np.poly(others)) / np.prod([node - other for other in others]))
+        integrals.append(float(np.polyval(antiderivative, end) - np.polyval(antiderivative, start)))
+    return integrals
+
+
 # DPM-Solver++ steps in t = -log(sigma)
 
 def t_fn(sigma: Tensor) -> Tensor:
@@ -114,6 +186,30 @@ def t_fn(sigma: Tensor) -> Tensor:
 
 def sigma_fn(t: Tensor) -> Tensor:
     return t.neg().exp()
+
+
+def sample_dpmpp_2s_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
+                              noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
+    """Ancestral sampling with DPM-Solver++(2S) steps, of Lu et al. (2022)."""
+    s_in = x.new_ones([len(x)])
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = model(x, sigma * s_in)
+        callback(i, denoised)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+        if sigma_down == 0:
+            # Euler method
+            x = x + to_d(x, sigma, denoised) * (sigma_down - sigma)
+        else:
+            t, t_next = t_fn(sigma), t_fn(sigma_down)
+            r = 1 / 2
+            h = t_next - t
+            s = t + r * h
+            x_2 = sigma_fn(s) / sigma_fn(t) * x - (-h * r).expm1() * denoised
+            denoised_2 = model(x_2, sigma_fn(s) * s_in)
+            x = sigma_fn(t_next) / sigma_fn(t) * x - (-h).expm1() * denoised_2
+        if sigma_next > 0:
+            x = x + noise_sampler(sigma, sigma_next) * s_noise * sigma_up
+    return x
 
 
 def sample_dpmpp_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
@@ -187,4 +283,35 @@ def sample_dpmpp_2m_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Ca
         if eta:
             x = x + noise_sampler(sigma, sigma_next) * sigma_next * (-2 * eta_h).expm1().neg().sqrt() * s_noise
         old_denoised, h_last = denoised, h
+    return x
+
+
+def sample_dpmpp_3m_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
+                        noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
+    """DPM-Solver++(3M) SDE."""
+    s_in = x.new_ones([len(x)])
+    denoised_1 = denoised_2 = h_1 = h_2 = None  # of the last step and of the one before
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = model(x, sigma * s_in)
+        callback(i, denoised)
+        if sigma_next == 0:
+            return denoised
+        h = t_fn(sigma_next) - t_fn(sigma)
+        h_eta = h * (eta + 1)
+        x = (-h_eta).exp() * x + (-h_eta).expm1().neg() * denoised
+        phi_2 = h_eta.neg().expm1() / h_eta + 1
+        if h_2 is not None:
+            r0, r1 = h_1 / h, h_2 / h
+            d1_0 = (denoised - denoised_1) / r0
+            d1_1 = (denoised_1 - denoised_2) / r1
+            d1 = d1_0 + (d1_0 - d1_1) * r0 / (r0 + r1)
+            d2 = (d1_0 - d1_1) / (r0 + r1)
+            phi_3 = phi_2 / h_eta - 0.5
+            x = x + phi_2 * d1 - phi_3 * d2
+        elif h_1 is not None:
+            x = x + phi_2 * ((denoised - denoised_1) / (h_1 / h))
+        if eta:
+            x = x + noise_sampler(sigma, sigma_next) * sigma_next * (-2 * h * eta).expm1().neg().sqrt() * s_noise
+        denoised_1, denoised_2 = denoised, denoised_1
+        h_1, h_2 = h, h_1
     return x

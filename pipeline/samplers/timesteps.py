@@ -1,5 +1,8 @@
 """Samplers that step through training timesteps, not noise levels: model(x, t) gives eps; t is (B,)."""
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -16,8 +19,10 @@ def ddim_timesteps(steps: int) -> Tensor:
 
 
 def sample_ddim(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: Tensor, callback: Callback = no_op,
-                noise_sampler: NoiseSampler, eta: float = 0.0) -> Tensor:
+                noise_sampler: NoiseSampler, eta: float = 0.0, uncond_eps: Callable[[], Tensor] | None = None) -> Tensor:
     """Equation 12 of Song et al. (2021). `timesteps` ascend; noise_sampler is asked for (t, t_prev).
+
+    uncond_eps: the negative prompt's share of the latest call; the way on follows it, as in CFG++ of Chung et al. (2024).
 
     A1111: each step goes from one timestep to the one before it, so the first timestep is only arrived at, and
     fewer than two leave x as it is. Noise is drawn even where eta is 0.
@@ -25,13 +30,46 @@ def sample_ddim(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: T
     if not 0 <= eta <= 1:
         raise InvalidRequest("eta", f"eta must be between 0 and 1 for DDIM, got {eta}")
     s_in = x.new_ones([len(x)])
-    descending = timesteps.flip(0)
-    for i, (t, t_prev) in enumerate(zip(descending[:-1], descending[1:])):
+    for i, (t, t_prev) in enumerate(pairwise(timesteps.flip(0))):
         alpha, alpha_prev = alphas_cumprod[t].item(), alphas_cumprod[t_prev].item()
         eps = model(x, t * s_in)
-        denoised = (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+        denoised = predicted_x0(x, eps, alphas_cumprod[t])
         callback(i, denoised)
         sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5
-        direction = (1 - alpha_prev - sigma**2) ** 0.5 * eps
+        direction = (1 - alpha_prev - sigma**2) ** 0.5 * (eps if uncond_eps is None else uncond_eps())
         x = alpha_prev**0.5 * denoised + direction + sigma * noise_sampler(t, t_prev)
     return x
+
+
+def sample_plms(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: Tensor,
+                callback: Callback = no_op) -> Tensor:
+    """Pseudo linear multistep of Liu et al. (2022): DDIM's steps with eps extrapolated from the last four calls.
+
+    A1111: it stops at the first timestep, as DDIM does.
+    """
+    s_in = x.new_ones([len(x)])
+    older: list[Tensor] = []  # the newest first
+    for i, (t, t_prev) in enumerate(pairwise(timesteps.flip(0))):
+        def step(eps: Tensor) -> tuple[Tensor, Tensor]:
+            denoised = predicted_x0(x, eps, alphas_cumprod[t])
+            alpha_prev = alphas_cumprod[t_prev].item()
+            return alpha_prev**0.5 * denoised + (1 - alpha_prev) ** 0.5 * eps, denoised
+
+        eps = model(x, t * s_in)
+        if older:
+            extrapolated = sum(weight * e for weight, e in zip(ADAMS_BASHFORTH[len(older)], [eps, *older]))
+        else:
+            extrapolated = (eps + model(step(eps)[0], t_prev * s_in)) / 2
+        x, denoised = step(extrapolated)
+        callback(i, denoised)
+        older = [eps, *older[:2]]
+    return x
+
+
+ADAMS_BASHFORTH = {1: (3 / 2, -1 / 2), 2: (23 / 12, -16 / 12, 5 / 12), 3: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
+"""Weights of eps, the newest first, by how many older ones there are."""
+
+
+def predicted_x0(x: Tensor, eps: Tensor, alpha: Tensor) -> Tensor:
+    """The picture under the noise; `alpha` is the timestep's alphas_cumprod, whose precision the roots are taken in."""
+    return (x - (1 - alpha).sqrt().item() * eps) / alpha.item() ** 0.5

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pipeline.families.clip import ClipTextEncoder, build_chunks, emphasize
 
@@ -157,7 +157,8 @@ def model():
 
 
 def encode(model, *texts, emphasis="Original", clip_skip=1):
-    return ClipTextEncoder(model, Words()).encode(list(texts), emphasis=emphasis, clip_skip=clip_skip, comma_backtrack=20)
+    encoder = ClipTextEncoder(model, Words())
+    return encoder.encode(list(texts), emphasis=emphasis, clip_skip=clip_skip, comma_backtrack=20).crossattn
 
 
 def test_a_text_becomes_77_features_a_chunk(model):
@@ -228,3 +229,68 @@ def test_each_chunk_keeps_its_own_mean(model):
 def test_features_are_float32_whatever_the_model_is():
     half = text_model(layers=2).to(torch.bfloat16)
     assert encode(half, "5").dtype == encode(half, "5", clip_skip=2).dtype == torch.float32
+
+
+# what differs between the encoders of the families
+
+def ids_of(encoder, model, text):
+    seen = []
+    with model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True):
+        encoder.encode([text], emphasis="Original", comma_backtrack=20)
+    return torch.cat(seen).tolist()
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("5 6", [[START, 5, 6, END] + [0] * 73]),
+    (f"5 {END} 6", [[START, 5, END] + [0] * 74]),  # the first end token counts, also one of the prompt's own
+    ("", [[START, END] + [0] * 75]),
+    (words(75), [[START] + [5] * 75 + [END]]),
+    ("5 BREAK 6", [[START, 5, END] + [0] * 74, [START, 6, END] + [0] * 74]),
+])
+def test_padding_of_its_own_begins_behind_the_first_end_token(model, text, expected):
+    assert ids_of(ClipTextEncoder(model, Words(), padding=0), model, text) == expected
+
+
+def hidden_states(model, *ids):
+    return model(input_ids=torch.tensor([[START, *ids] + [END] * (76 - len(ids))]), output_hidden_states=True).hidden_states
+
+
+@pytest.mark.parametrize("layer, clip_skip, taken", [(1, None, 1), (2, None, 2), (2, 3, 3), (2, 1, 1), (1, 9, 4), (9, None, 4)])
+@pytest.mark.parametrize("final_norm", [True, False])
+def test_an_encoder_has_a_layer_of_its_own_that_clip_skip_replaces(model, layer, clip_skip, taken, final_norm):
+    encoder = ClipTextEncoder(model, Words(), layer=layer, final_norm=final_norm)
+    expected = hidden_states(model, 5, 6)[-taken]
+    encoded = encoder.encode(["5 6"], emphasis="Ignore", comma_backtrack=20, clip_skip=clip_skip).crossattn
+    assert torch.equal(encoded, model.final_layer_norm(expected) if final_norm else expected)
+
+
+@pytest.fixture(scope="module")
+def projecting():
+    config = CLIPTextConfig(vocab_size=16, hidden_size=8, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+                            projection_dim=6, bos_token_id=START, eos_token_id=END, pad_token_id=0, hidden_act="gelu")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CLIPTextModelWithProjection(config).eval().requires_grad_(False)
+
+
+def encode_pooled(model, *texts, emphasis="Ignore"):
+    encoder = ClipTextEncoder(model, Words(), name="clip_g", padding=0, layer=2, final_norm=False, pooled=True)
+    return encoder.encode(list(texts), emphasis=emphasis, comma_backtrack=20)
+
+
+def test_pooled_features_are_the_projection_of_the_first_end_token(projecting):
+    ids = torch.tensor([[START, 5, 6, END] + [0] * 73])
+    last = projecting.text_model(input_ids=ids).last_hidden_state
+    cond = encode_pooled(projecting, "5 6")
+    assert torch.allclose(cond.vector, projecting.text_projection(last[:, 3]), atol=1e-6)
+    assert torch.equal(cond.crossattn, projecting(input_ids=ids, output_hidden_states=True).hidden_states[-2])
+
+
+def test_pooled_features_come_from_the_first_chunk_and_know_no_weights(projecting):
+    plain = encode_pooled(projecting, "5 6").vector
+    assert torch.allclose(encode_pooled(projecting, "5 (6:1.5) BREAK 7", emphasis="Original").vector, plain, atol=1e-6)
+    assert encode_pooled(projecting, "5 6", words(76)).vector.shape == (2, 6)
+
+
+def test_an_encoder_that_is_not_pooled_gives_no_vector(model):
+    assert ClipTextEncoder(model, Words()).encode(["5"], emphasis="Original", comma_backtrack=20).vector is None

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ from pipeline.conditioning import (
     repeat_last,
     stack,
 )
-from pipeline.families.base import Cond, ModelInfo, Placement
+from pipeline.families.base import Cond, ModelInfo, Placement, SdxlConditions
+from pipeline.geometry import Size
 from pipeline.options import Options
 
 CPU = Placement(torch.device("cpu"), torch.float32, torch.float32)
@@ -26,6 +27,7 @@ class Recording:
     placement: Placement = CPU
     calls: list = field(default_factory=list)
     settings: dict = field(default_factory=dict)
+    text_encoders: list = field(default_factory=list)
 
     def encode_prompts(self, texts, **settings):
         self.calls.append(texts)
@@ -158,7 +160,17 @@ def test_the_empty_prompt_is_one_row():
 def test_the_options_reach_the_text_encoder():
     family = Recording()
     encoder(family, emphasis="No norm", CLIP_stop_at_last_layers=2, comma_padding_backtrack=5).positive(["1"])
-    assert family.settings == {"emphasis": "No norm", "clip_skip": 2, "comma_backtrack": 5}
+    assert family.settings == {"emphasis": "No norm", "clip_skip": 2, "comma_backtrack": 5, "sdxl": SdxlConditions(512, 512)}
+
+
+def test_sdxl_is_told_of_the_picture_and_which_prompt_it_is():
+    family = Recording()
+    asked = PromptEncoder(family, Options(sdxl_crop_top=8, sdxl_crop_left=4, sdxl_clip_l_skip=True), 10, CondCache(), size=Size(96, 64))
+    asked.positive(["1"])
+    said = SdxlConditions(width=96, height=64, crop_top=8, crop_left=4, aesthetic_score=6.0, clip_l_skip=True)
+    assert family.settings["sdxl"] == said
+    asked.negative(["1"])
+    assert family.settings["sdxl"] == replace(said, aesthetic_score=2.5, negative=True)
 
 
 # the cache
@@ -168,7 +180,14 @@ def test_a_prompt_is_encoded_once():
     for _ in range(2):
         encoder(family, cache=cache).positive(["1", "1 :0.5", "2"])
         encoder(family, cache=cache).negative(["1", "2"])
-    assert family.calls == [["1"], ["2"]]
+    assert family.calls == [["1"], ["2"], ["1"], ["2"]]
+
+
+def test_a_picture_of_another_size_is_encoded_anew():
+    family, cache = Recording(), CondCache()
+    for size in (Size(64, 64), Size(64, 96), Size(64, 64)):
+        PromptEncoder(family, Options(), 10, cache, size=size).positive(["1"])
+    assert family.calls == [["1"], ["1"]]
 
 
 @pytest.mark.parametrize("options", [

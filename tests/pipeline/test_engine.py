@@ -11,6 +11,7 @@ import torch
 from pipeline.engine import Engine, Failed, Finished, Queued, Step
 from pipeline.errors import Cancelled, HookError, ModelError
 from pipeline.hooks import Hooks
+from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 
 
@@ -39,7 +40,7 @@ def gate():
 @pytest.fixture
 def gated(demo, gate):
     """An engine whose jobs wait at the gate."""
-    engine = Engine(lambda: demo, hooks=[gate])
+    engine = Engine(lambda options: demo, hooks=[gate])
     yield engine
     gate.opened.set()
     engine.close()
@@ -146,7 +147,7 @@ class Careless(Hooks):
 
 
 def test_a_failing_hook_fails_its_job_by_name_and_the_next_job_runs(demo, picture):
-    engine = Engine(lambda: demo, hooks=[Careless()])
+    engine = Engine(lambda options: demo, hooks=[Careless()])
     with pytest.raises(HookError, match="process_before_every_sampling of Careless failed: ValueError: no such thing"):
         engine.submit([request(picture, prompt="fail")]).result()
     assert engine.submit([request(picture)]).result()
@@ -154,7 +155,7 @@ def test_a_failing_hook_fails_its_job_by_name_and_the_next_job_runs(demo, pictur
 
 
 def test_a_model_that_cannot_be_loaded_fails_each_job_with_its_sentence(picture):
-    def load():
+    def load(options):
         raise ModelError("the file is damaged")
 
     engine = Engine(load)
@@ -166,7 +167,7 @@ def test_a_model_that_cannot_be_loaded_fails_each_job_with_its_sentence(picture)
 def test_jobs_submitted_while_the_model_loads_run_when_it_is_there(demo, picture):
     loading = threading.Event()
 
-    def load():
+    def load(options):
         assert loading.wait(30)
         return demo
 
@@ -176,6 +177,152 @@ def test_jobs_submitted_while_the_model_loads_run_when_it_is_there(demo, picture
     assert next(events) == Queued(0, loading=True)
     loading.set()
     assert isinstance(list(events)[-1], Finished)
+    engine.close()
+
+
+# --- which model
+
+class Shelf:
+    """Two names for one model; remembers what was asked for."""
+
+    def __init__(self, model):
+        self.model, self.asked = model, []
+
+    def __call__(self, options):
+        self.asked.append(options.sd_model_checkpoint)
+        if options.sd_model_checkpoint == "damaged":
+            raise ModelError("the file is damaged")
+        return self.model
+
+
+@pytest.fixture
+def shelf(demo):
+    return Shelf(demo)
+
+
+@pytest.fixture
+def librarian(shelf):
+    """An engine that takes its models from the shelf."""
+    engine = Engine(shelf)
+    yield engine
+    engine.close()
+
+
+def test_the_model_is_the_one_that_each_requests_own_options_name(librarian, shelf, picture):
+    librarian.preload().result()
+    shelf.asked.clear()
+    librarian.submit([request(picture, override_settings={"sd_model_checkpoint": name}) for name in ("one", "two")]).result()
+    assert shelf.asked == ["one", "two"]
+
+
+def test_new_options_of_the_engine_leave_a_request_that_is_built_alone(librarian, shelf, picture):
+    p = request(picture, options=librarian.options)
+    librarian.options = Options(sd_model_checkpoint="two")
+    librarian.submit([p]).result()
+    assert "two" not in shelf.asked
+
+
+def test_a_model_that_fails_leaves_the_others_to_the_next_job(librarian, picture):
+    with pytest.raises(ModelError, match="the file is damaged"):
+        librarian.submit([request(picture, override_settings={"sd_model_checkpoint": "damaged"})]).result()
+    assert librarian.submit([request(picture)]).result()
+
+
+def test_a_model_can_be_loaded_ahead_and_whoever_asked_is_told(librarian, shelf):
+    assert librarian.preload(Options(sd_model_checkpoint="two")).result() == []
+    librarian.options = Options(sd_model_checkpoint="three")
+    librarian.preload().result()
+    assert shelf.asked == ["", "two", "three"]
+    with pytest.raises(ModelError, match="the file is damaged"):
+        librarian.preload(Options(sd_model_checkpoint="damaged")).result()
+
+
+def test_pictures_come_before_a_model_that_is_loaded_ahead_and_only_the_newest_wish_counts(demo, gate, picture):
+    shelf = Shelf(demo)
+    engine = Engine(shelf, hooks=[gate])
+    running = engine.submit([request(picture)])
+    assert gate.reached.wait(30)
+    first, second = (engine.preload(Options(sd_model_checkpoint=name)) for name in ("first", "second"))
+    later = engine.submit([request(picture)])
+    with pytest.raises(Cancelled, match="Another model was asked for"):
+        first.result()
+    gate.opened.set()
+    assert running.result() and later.result() and second.result() == []
+    assert shelf.asked[-1] == "second" and "first" not in shelf.asked
+    engine.close()
+
+
+def test_nobody_waits_for_ever_for_a_model_of_a_closed_engine(gated, gate, picture):
+    gated.submit([request(picture)])
+    assert gate.reached.wait(30)
+    ahead = gated.preload()
+    gate.opened.set()
+    gated.close()
+    with pytest.raises(Cancelled, match="shut down"):
+        ahead.result()
+
+
+def test_loading_is_told_to_the_job_it_is_for_and_to_those_behind(demo, picture):
+    told, go_on = threading.Event(), threading.Event()
+
+    def load(options):
+        if options.sd_model_checkpoint:
+            engine.tell_loading(0.253)
+            told.set()
+            assert go_on.wait(30)
+        return demo
+
+    engine = Engine(load)
+    engine.preload().result()
+    mine, next_one = (engine.submit([request(picture, override_settings={"sd_model_checkpoint": "large"})]) for _ in range(2))
+    assert told.wait(30)
+    events, behind = mine.events(), next_one.events()
+    assert next(events) == Queued(0, loading=True, fraction=0.25) and next(behind) == Queued(1, loading=True, fraction=0.25)
+    go_on.set()
+    assert isinstance(list(events)[-1], Finished) and isinstance(list(behind)[-1], Finished)
+    engine.close()
+
+
+# --- too little memory
+
+class Tight:
+    """The demo model on a device that holds one row of a batch, if that."""
+
+    def __init__(self, model, rows=1):
+        self.model, self.rows, self.tried = model, rows, []
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def denoise(self, x, t, cond, image_cond):
+        self.tried.append(len(x))
+        if len(x) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model.denoise(x, t, cond, image_cond)
+
+
+def test_a_job_that_runs_out_of_memory_is_done_once_more_with_less_and_says_so(demo, engine, picture):
+    fields = {"seed": 5, "prompt": "a house", "batch_size": 2, "n_iter": 2}
+    plenty = engine.submit([request(picture, **fields)]).result()[0]
+    tight, room = Tight(demo), []
+    small_engine = Engine(lambda options: tight, make_room=lambda: room.append(len(tight.tried)))
+    small = small_engine.submit([request(picture, **fields)]).result()[0]
+    assert room == [1] and tight.tried[0] == 4 and set(tight.tried[1:]) == {1}
+    assert small.all_seeds == plenty.all_seeds and len(small.images) == len(plenty.images)
+    for ours, theirs in zip(small.images, plenty.images):
+        assert max(abs(a - b) for a, b in zip(ours.tobytes(), theirs.tobytes())) <= 1
+    assert [comment[:15] for comment in small.comments] == ["Memory ran out,"]
+    assert 'Low memory: "one picture at a time' in small.info and "Low memory" not in plenty.info
+    small_engine.close()
+
+
+def test_a_job_that_runs_out_of_memory_twice_fails_and_the_next_one_runs(demo, picture):
+    tight = Tight(demo, rows=0)
+    engine = Engine(lambda options: tight)
+    event = list(engine.submit([request(picture)]).events())[-1]
+    assert isinstance(event, Failed) and event.message.startswith("The memory was not enough") and tight.tried == [2, 1]
+    tight.rows = 2
+    assert engine.submit([request(picture)]).result()[0].comments == []
     engine.close()
 
 
@@ -190,7 +337,7 @@ def test_a_silent_job_is_shown_again_after_the_heartbeat(gated, gate, picture):
 
 
 def test_a_model_given_with_the_request_is_really_used(demo, picture):
-    engine = Engine(lambda: None)
+    engine = Engine(lambda options: None)
     assert engine.submit([request(picture, sd_model=demo)]).result()
     engine.close()
 

@@ -72,3 +72,28 @@ def test_a_wrong_value_is_refused_before_anything_is_queued(engine, picture):
 def test_an_unknown_setting_is_a_type_error(engine, picture):
     with pytest.raises(TypeError, match="no_such_setting"):
         next(img2img(engine, Mode.IMG2IMG, (picture, None), no_such_setting=1))
+
+
+def test_a_sketch_is_an_ordinary_picture(engine, picture):
+    assert run(engine, Mode.SKETCH, (picture, None)).tobytes() == run(engine, Mode.IMG2IMG, (picture, None)).tobytes()
+
+
+def test_an_inpaint_sketch_starts_from_the_paint_and_leaves_the_rest_alone(engine, picture):
+    painted = picture.copy()
+    painted.paste((255, 0, 0), (24, 24, 40, 40))
+    sketched = run(engine, Mode.INPAINT_SKETCH, (picture, painted), mask_blur=0, inpainting_fill=1)
+    assert np.array_equal(np.asarray(sketched)[:16], np.asarray(picture)[:16])
+    mask = Image.new("L", picture.size)
+    mask.paste(255, (24, 24, 40, 40))
+    uploaded = run(engine, Mode.INPAINT_UPLOAD, (painted, mask), mask_blur=0, inpainting_fill=1)
+    assert sketched.tobytes() == uploaded.tobytes()
+
+
+def test_an_inpaint_sketch_without_paint_is_refused(engine, picture):
+    with pytest.raises(InvalidRequest, match="mask: it is blank; paint over what should change"):
+        next(img2img(engine, Mode.INPAINT_SKETCH, (picture, picture.copy())))
+
+
+def test_a_script_that_is_not_there_is_refused_before_it_is_queued(engine, picture):
+    with pytest.raises(InvalidRequest, match='no script called "Loopbak"; did you mean "Loopback"'):
+        img2img(engine, Mode.IMG2IMG, (picture, None), script_name="Loopbak")

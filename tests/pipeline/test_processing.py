@@ -14,7 +14,6 @@ from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img, create_binary_mask, process_images
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG
-from pipeline.samplers import SAMPLERS
 
 
 def request(demo, picture, **fields):
@@ -245,7 +244,7 @@ def test_the_same_request_gives_the_same_pixels(demo, picture):
     assert first.tobytes() == second.tobytes()
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", ["Euler", "DPM++ SDE", "LCM", "DDIM", "UniPC"])  # one of each kind
 def test_every_sampler_makes_a_picture_that_depends_on_seed_and_prompt(demo, picture, sampler):
     one, other_seed, other_prompt = (
         process_images(request(demo, picture, sampler_name=sampler, **change)).images[0].tobytes()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipeline.infotext import png_info
-from pipeline.saving import claim, save_image
+from pipeline.saving import claim, save_image, save_under
 
 
 def picture(parameters="a cat\nSteps: 20, Seed: 7", shade=90):
@@ -85,3 +85,9 @@ def test_png_info_reads_back_what_was_put_in(tmp_path):
     picture().save(tmp_path / "a.png", pnginfo=png_info("text", {"other": "kept"}))
     with Image.open(tmp_path / "a.png") as saved:
         assert saved.info == {"other": "kept", "parameters": "text"}
+
+
+def test_a_picture_can_have_a_name_of_its_own_and_never_takes_another_s(tmp_path):
+    paths = [save_under(picture(shade=shade), tmp_path / "out", stem="cat") for shade in (1, 2, 3)]
+    assert [Path(path).name for path in paths] == ["cat.png", "cat-1.png", "cat-2.png"]
+    assert [Image.open(path).getpixel((0, 0))[0] for path in paths] == [1, 2, 3]

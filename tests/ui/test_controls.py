@@ -6,22 +6,38 @@ from dataclasses import fields
 import gradio as gr
 import pytest
 
+from pipeline.families.placement import choose
 from pipeline.img2img import img2img
+from pipeline.loading import ModelStore
+from pipeline.models import Catalog
+from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from tests.conftest import ROOT
-from ui.controls import Controls, build_generation_controls, build_mask_controls, build_prompts
+from tests.conftest import DEMO_MODEL, ROOT
+from ui.controls import Controls, build_generation_controls, build_mask_controls, build_model_menus, build_prompts
+from ui.stream import ONLY_OPTIONS
 from ui.tabs import read_samples
 
 
 @pytest.fixture(scope="module")
-def controls():
+def controls(tmp_path_factory):
+    catalog = Catalog(tmp_path_factory.mktemp("models"), extra=[DEMO_MODEL])
+    models = ModelStore(catalog, choose("cpu", "float32"), catalog.find_checkpoint("demo-model"))
     with gr.Blocks():
-        return Controls(**build_prompts(), **build_mask_controls(), **build_generation_controls(512))
+        return Controls(**build_model_menus(models), **build_prompts(), **build_mask_controls(), **build_generation_controls(512))
 
 
-def test_every_widget_fills_a_keyword_of_img2img_or_a_field_of_the_request():
+def test_every_widget_fills_a_keyword_of_img2img_a_field_of_the_request_or_an_option():
     request = {f.name for f in fields(StableDiffusionProcessingImg2Img)} | {"mask_blur"}
-    assert {f.name for f in fields(Controls)} <= request | set(inspect.signature(img2img).parameters)
+    assert {f.name for f in fields(Controls)} <= request | set(inspect.signature(img2img).parameters) | ONLY_OPTIONS
+
+
+def test_an_option_that_is_a_field_of_the_request_too_is_the_field():
+    assert ONLY_OPTIONS <= {f.name for f in fields(Options)} and "s_churn" not in ONLY_OPTIONS
+
+
+def test_the_menus_list_the_models_and_send_a_name_that_stays_when_the_title_gets_its_hash(controls):
+    assert controls.sd_model_checkpoint.value == "demo-model" and controls.sd_vae.choices == [("Automatic",) * 2, ("None",) * 2]
+    assert [value for _, value in controls.sd_model_checkpoint.choices] == ["demo-model"]
 
 
 @pytest.mark.parametrize("name, label, low, high, step, default", [

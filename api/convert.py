@@ -1,0 +1,174 @@
+"""A request → a processing object; what came of it → the answer."""
+
+import json
+import random
+import string
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from inspect import signature
+from typing import Any
+
+from PIL import Image
+
+from api.backend import Backend
+from api.models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
+from api.options import acting
+from api.pasting import paste
+from api.pictures import decode_picture, encode_picture
+from api.scripts import script_fields
+from pipeline import __version__, scripts
+from pipeline.errors import InvalidRequest, UnknownName
+from pipeline.options import Options
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
+from pipeline.samplers import resolve_names
+from pipeline.samplers.schedules import find_schedule
+from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+
+NEUTRAL = {  # fields of A1111's that a processing object may lack → what asks for nothing
+    "restore_faces": (None, False), "tiling": (None, False), "refiner_checkpoint": (None, "", "None"),
+    "disable_extra_networks": (None, False), "enable_hr": (None, False),
+}
+OWN = ("init_images", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
+       "do_not_save_grid", "script_name", "script_args", "alwayson_scripts")
+"""Request fields that reach the processing object in another form."""
+
+
+def task_id(request: GenerationRequest) -> str:
+    """The id that progress is asked by."""
+    kind = "img2img" if isinstance(request, Img2ImgRequest) else "txt2img"
+    return request.force_task_id or f"task({kind}-{''.join(random.choices(string.ascii_uppercase + string.digits, k=7))})"
+
+
+def processing(request: GenerationRequest, here: Backend) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img]:
+    """(the request with what its infotext adds, its processing object). Reads pictures: blocks.
+
+    Raises InvalidRequest, and HTTPException for scripts that are not there.
+    """
+    request = paste(request, here.settings.values())
+    kind = StableDiffusionProcessingImg2Img if isinstance(request, Img2ImgRequest) else StableDiffusionProcessingTxt2Img
+    known = set(signature(kind).parameters)
+    values = request.model_dump()
+    refuse_missing(values, known)
+    sampler_name, scheduler, notes = sampler_and_schedule(request)
+    overrides = dict(acting(request.override_settings or {}))
+    notes += drop_unknown_checkpoint(overrides, here)
+    settings = {name: value for name, value in values.items() if name in known and name not in OWN}
+    settings |= script_fields(request)
+    if isinstance(request, Img2ImgRequest):
+        settings |= pictures(request, here)
+        if request.initial_noise_multiplier is None:  # as in A1111, where an override comes too late for it
+            settings["initial_noise_multiplier"] = here.settings.options.initial_noise_multiplier
+    p = kind(**settings, sampler_name=sampler_name, scheduler=scheduler, options=here.settings.options,
+             override_settings=overrides, **places(here, request))
+    p.comments += notes
+    scripts.check(p)
+    return request, p
+
+
+def refuse_missing(values: Mapping[str, Any], known: set[str]) -> None:
+    """Raise InvalidRequest where a request asks for what no processing object can do yet."""
+    for name, neutral in NEUTRAL.items():
+        if name in values and name not in known and values[name] not in neutral:
+            raise InvalidRequest(name, f"{name}: this program has nothing like it yet; leave it out, got {values[name]!r}")
+
+
+def sampler_and_schedule(request: GenerationRequest) -> tuple[str | None, str | None, list[str]]:
+    """(sampler, schedule, what was done otherwise than asked): unknown names stand for the defaults, as in A1111."""
+    sampler_name, scheduler, notes = request.sampler_name or request.sampler_index, request.scheduler, []
+    if scheduler and find_schedule(scheduler) is None:
+        notes.append(f'There is no schedule type called "{scheduler}", so Automatic was used.')
+        scheduler = None
+    try:
+        resolve_names(sampler_name, scheduler)
+    except UnknownName:
+        notes.append(f'There is no sampler called "{sampler_name}", so DPM++ 2M was used.')
+        sampler_name = None
+    return sampler_name, scheduler, notes
+
+
+def drop_unknown_checkpoint(overrides: dict[str, Any], here: Backend) -> list[str]:
+    """Take a checkpoint that is not there out of the overrides, as A1111 does, and say so."""
+    name = overrides.get("sd_model_checkpoint")
+    if not isinstance(name, str) or not name:
+        return []
+    try:
+        here.models.catalog.find_checkpoint(name)
+    except UnknownName as error:
+        del overrides["sd_model_checkpoint"]
+        return [f"{error}; the current one was used."]
+    return []
+
+
+def pictures(request: Img2ImgRequest, here: Backend) -> dict[str, Image.Image | list[Image.Image] | None]:
+    """The request's pictures, decoded. Raises InvalidRequest."""
+    limit = request.batch_size if isinstance(request.batch_size, int) else 1
+    if len(request.init_images) > max(limit, 1):
+        raise InvalidRequest("init_images", f"init_images: {len(request.init_images)} pictures given for a batch_size of "
+                                            f"{limit}; give one, or at most batch_size")
+    masks = {name: getattr(request, name) for name in ("mask", "latent_mask")}
+    return {"init_images": [decode_picture(text, "init_images", here.fetcher) for text in request.init_images],
+            **{name: None if text is None else decode_picture(text, name, here.fetcher) for name, text in masks.items()}}
+
+
+def places(here: Backend, request: GenerationRequest) -> dict[str, Any]:
+    """Where the pictures are saved, if they are."""
+    kind = "img2img" if isinstance(request, Img2ImgRequest) else "txt2img"
+    keep = bool(request.save_images)
+    return {"do_not_save_samples": not keep, "do_not_save_grid": not keep,
+            "outpath_samples": str(here.outputs / f"{kind}-images") if keep else None,
+            "outpath_grids": str(here.outputs / f"{kind}-grids") if keep else None}
+
+
+# --- the answer
+
+def answer(request: GenerationRequest, p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: float,
+           options: Options) -> bytes:
+    """The answer's JSON. Encodes pictures: blocks.
+
+    options: say in which format. Those of the request do not count, as A1111 encodes when they have ended.
+    """
+    images = [encode_picture(image, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo)
+              for image in processed.images] if request.send_images else []
+    body = {"images": images, "parameters": parameters(request), "info": json.dumps(info(p, processed, elapsed))}
+    return json.dumps(body, separators=(",", ":")).encode("ascii")
+
+
+def parameters(request: GenerationRequest) -> dict[str, Any]:
+    """The request as it was understood, without its pictures unless they are asked for."""
+    values = request.model_dump()
+    if isinstance(request, Txt2ImgRequest) or request.include_init_images:
+        return values
+    return values | {"init_images": None, "mask": None}
+
+
+def info(p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: float) -> dict[str, Any]:
+    """What A1111 says of the pictures; "comments" is an addition."""
+    model = p.sd_model.info
+    extra = {name: plain(value) for name, value in p.extra_generation_params.items()}
+    strength = None if isinstance(p, StableDiffusionProcessingTxt2Img) else p.denoising_strength
+    return {
+        "prompt": processed.all_prompts[0], "all_prompts": processed.all_prompts,
+        "negative_prompt": processed.all_negative_prompts[0], "all_negative_prompts": processed.all_negative_prompts,
+        "seed": processed.seed, "all_seeds": processed.all_seeds,
+        "subseed": processed.all_subseeds[0], "all_subseeds": processed.all_subseeds, "subseed_strength": p.subseed_strength,
+        "width": p.width, "height": p.height, "sampler_name": p.sampler_name, "cfg_scale": p.cfg_scale, "steps": p.steps,
+        "batch_size": p.batch_size, "restore_faces": False, "face_restoration_model": None,
+        "sd_model_name": model.name, "sd_model_hash": model.hash, "sd_vae_name": model.vae, "sd_vae_hash": model.vae_hash,
+        "seed_resize_from_w": p.seed_resize_from_w, "seed_resize_from_h": p.seed_resize_from_h, "denoising_strength": strength,
+        "extra_generation_params": {"Denoising strength": strength, **extra} if strength is not None else extra,
+        "index_of_first_image": processed.index_of_first_image, "infotexts": processed.infotexts,
+        "styles": list(p.styles), "job_timestamp": timestamp(elapsed),
+        "clip_skip": p.options.CLIP_stop_at_last_layers,
+        "is_using_inpainting_conditioning": p.sd_model.takes_image_conditioning,
+        "version": f"Palimpsest {__version__}", "comments": processed.comments,
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it; null for what it does not know, as in A1111."""
+    return value if isinstance(value, str | int | float | bool | list | dict) else None
+
+
+def timestamp(elapsed: float) -> str:
+    """When a job that has taken so many seconds began, as 20260131235959."""
+    return f"{datetime.now() - timedelta(seconds=elapsed):%Y%m%d%H%M%S}"

@@ -1,0 +1,76 @@
+"""Errors as A1111 answers them, and with the sentence that the page would show."""
+
+import json
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from api.models import ErrorAnswer, InvalidBody
+from pipeline.engine import Failed
+from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError
+from pipeline.memory import is_out_of_memory
+
+PYDANTIC_1 = {  # how A1111 names what clients most often get wrong
+    "int_parsing": ("value is not a valid integer", "type_error.integer"),
+    "int_type": ("value is not a valid integer", "type_error.integer"),
+    "float_parsing": ("value is not a valid float", "type_error.float"),
+    "float_type": ("value is not a valid float", "type_error.float"),
+    "bool_parsing": ("value could not be parsed to a boolean", "type_error.bool"),
+    "bool_type": ("value could not be parsed to a boolean", "type_error.bool"),
+    "list_type": ("value is not a valid list", "type_error.list"),
+    "dict_type": ("value is not a valid dict", "type_error.dict"),
+    "model_attributes_type": ("value is not a valid dict", "type_error.dict"),
+    "string_type": ("str type expected", "type_error.str"),
+    "missing": ("field required", "value_error.missing"),
+}
+
+
+COMMON: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorAnswer, "description": "A login is needed, or it is not the right one."},
+    413: {"model": ErrorAnswer, "description": "The body is too large."},
+    422: {"model": ErrorAnswer | InvalidBody, "description": "A value is not valid, or the body has not the request's form."},
+    500: {"model": ErrorAnswer, "description": "The model or the machine failed."},
+}
+"""What every route may answer with, for the OpenAPI document."""
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, so that text with half a character cannot break an answer."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
+    """(status, body) for an error that a job or a handler ended with."""
+    if isinstance(error, HTTPException):
+        return error.status_code, {"error": "HTTPException", "detail": str(error.detail), "body": "", "errors": ""}
+    status = 422 if isinstance(error, InvalidRequest) else 409 if isinstance(error, Cancelled) else 500
+    kind = "OutOfMemoryError" if is_out_of_memory(error) else type(error).__name__
+    sentence = Failed(error).message
+    return status, {"error": kind, "detail": sentence, "body": "", "errors": sentence}
+
+
+async def answer_error(request: Request, error: Exception) -> Json:
+    status, body = error_answer(error)
+    return Json(body, status, headers=getattr(error, "headers", None))
+
+
+async def answer_invalid(request: Request, error: RequestValidationError) -> Json:
+    """Where the body or the query has not the request's form. What came is not repeated: it may be long, or no JSON."""
+    return Json({"detail": [invalid_field(found) for found in error.errors()]}, 422)
+
+
+def invalid_field(found: dict[str, Any]) -> dict[str, Any]:
+    message, kind = PYDANTIC_1.get(found["type"], (found["msg"], found["type"]))
+    return {"loc": list(found["loc"]), "msg": message, "type": kind}
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Answer every error of the application's own routes; one that nobody foresaw is also logged, by the server."""
+    for kind in (HTTPException, PalimpsestError, Cancelled, Exception):
+        app.add_exception_handler(kind, answer_error)
+    app.add_exception_handler(RequestValidationError, answer_invalid)

@@ -1,0 +1,110 @@
+"""Pictures made larger, and what is written in picture files."""
+
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException
+from PIL import Image
+
+from api.backend import Backend, Here
+from api.models import (
+    ErrorAnswer, ExtrasBatchAnswer, ExtrasBatchRequest, ExtrasImageAnswer, ExtrasImageRequest, ExtrasRequest,
+    InterrogateRequest,
+    PictureRequest, PngInfoAnswer)
+from api.pictures import decode_picture, encode_picture, picture_bytes, read_metadata
+from api.strict import StrictRoute
+from pipeline.errors import InvalidRequest
+from pipeline.geometry import Size
+from pipeline.infotext import parameters_line, parse
+from pipeline.upscaling import Upscaler, cover, find_upscaler, upscale
+
+router = APIRouter(tags=["extras"], route_class=StrictRoute)
+
+MAX_SIDE = 16384
+"""Pixels of an enlarged picture."""
+MAX_PICTURES = 256
+
+
+@router.post("/sdapi/v1/png-info")
+async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
+    """What a picture file says of how it was made."""
+    def read() -> PngInfoAnswer:
+        text, items = read_metadata(picture_bytes(body.image, "image", here.fetcher))
+        return PngInfoAnswer(info=text, items=items, parameters=parse(text))
+
+    return await to_thread.run_sync(read, limiter=here.pictures)
+
+
+@router.post("/sdapi/v1/extra-single-image")
+async def extra_single_image(body: ExtrasImageRequest, here: Here) -> ExtrasImageAnswer:
+    """Enlarge a picture."""
+    html, images = await enlarge_all(body, [body.image], "image", here)
+    return ExtrasImageAnswer(html_info=html, image=images[0] if images else None)
+
+
+@router.post("/sdapi/v1/extra-batch-images")
+async def extra_batch_images(body: ExtrasBatchRequest, here: Here) -> ExtrasBatchAnswer:
+    """Enlarge several pictures."""
+    html, images = await enlarge_all(body, [item.data for item in body.imageList], "imageList", here)
+    return ExtrasBatchAnswer(html_info=html, images=images)
+
+
+@router.post("/sdapi/v1/interrogate", responses={404: {"model": ErrorAnswer, "description": "There is no such model."}})
+async def interrogate(body: InterrogateRequest) -> None:
+    """Describe a picture, for which there is no model: always 404."""
+    raise HTTPException(404, "Model not found")
+
+
+async def enlarge_all(body: ExtrasRequest, texts: list[str], field: str, here: Backend) -> tuple[str, list[str]]:
+    """(what was done, as HTML; the pictures in base64). Raises InvalidRequest."""
+    if len(texts) > MAX_PICTURES:
+        raise InvalidRequest(field, f"{field}: at most {MAX_PICTURES} pictures, got {len(texts)}")
+    check(body)
+
+    def work(text: str) -> str:
+        enlarged = enlarge(decode_picture(text, field, here.fetcher), body)
+        enlarged.info["parameters"] = said
+        return encode_picture(enlarged, here.settings.options.samples_format, quality=here.settings.options.jpeg_quality)
+
+    said = parameters_line({"Postprocess " + name: value for name, value in done(body).items()})
+    images = [await to_thread.run_sync(work, text, limiter=here.pictures) for text in texts]
+    return f"<p>{said}</p>", images if body.show_extras_results else []
+
+
+def check(body: ExtrasRequest) -> None:
+    """Raise InvalidRequest for what is not there."""
+    for name in ("gfpgan_visibility", "codeformer_visibility"):
+        if getattr(body, name) > 0:
+            raise InvalidRequest(name, f"{name} must be 0, as there is no model that mends faces; got {getattr(body, name)}")
+    for name in ("upscaler_1", "upscaler_2"):
+        find_upscaler(getattr(body, name), name)
+
+
+def enlarge(image: Image.Image, body: ExtrasRequest) -> Image.Image:
+    """The picture as the request asks. Raises InvalidRequest where it would be too large."""
+    first, second = (find_upscaler(getattr(body, name), name) for name in ("upscaler_1", "upscaler_2"))
+    if first is None:
+        return image
+    size = Size(body.upscaling_resize_w, body.upscaling_resize_h)
+    scale = body.upscaling_resize if body.resize_mode == 0 else max(size.width / image.width, size.height / image.height)
+    if max(image.size) * scale > MAX_SIDE:
+        raise InvalidRequest("upscaling_resize",
+                             f"upscaling_resize: the picture would have more than {MAX_SIDE} pixels on a side")
+
+    def by(upscaler: Upscaler) -> Image.Image:
+        if body.resize_mode == 0:
+            return upscale(image, scale, upscaler)
+        return cover(image, size, upscaler, crop=body.upscaling_crop)
+
+    enlarged = by(first)
+    if second is None or not body.extras_upscaler_2_visibility:
+        return enlarged
+    return Image.blend(enlarged, by(second), body.extras_upscaler_2_visibility)
+
+
+def done(body: ExtrasRequest) -> dict[str, object]:
+    """What infotext says of the enlarging, behind "Postprocess "."""
+    if body.upscaler_1 == "None":
+        return {}
+    by = {"upscale by": body.upscaling_resize} if body.resize_mode == 0 else {
+        "upscale to": f"{body.upscaling_resize_w}x{body.upscaling_resize_h}"}
+    second = {"upscaler 2": body.upscaler_2} if body.upscaler_2 != "None" and body.extras_upscaler_2_visibility else {}
+    return by | {"upscaler": body.upscaler_1} | second

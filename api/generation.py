@@ -1,0 +1,136 @@
+"""img2img and txt2img: a request is queued like the page's, and answered when its pictures are there."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from api.backend import Backend, Here
+from api.convert import answer, processing, task_id
+from api.errors import Json, error_answer
+from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, Txt2ImgRequest
+from api.progress import progress_answer
+from api.strict import StrictRoute
+from api.waiting import events
+from pipeline.engine import Failed, Finished, Job
+from pipeline.processing import StableDiffusionProcessingImg2Img
+
+router = APIRouter(tags=["making pictures"], route_class=StrictRoute)
+
+HEARTBEAT = 10
+"""Seconds between two signs of life in a stream."""
+ERRORS: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorAnswer, "description": "There is no init image."},
+    409: {"model": ErrorAnswer, "description": "The job was cancelled before it started."},
+}
+
+
+@router.post("/sdapi/v1/img2img", response_model=ImagesAnswer, responses=ERRORS)
+async def img2img(body: Img2ImgRequest, here: Here, request: Request) -> Response:
+    """Make pictures from a picture, whole or where a mask is white."""
+    return await generate(body, here, request)
+
+
+@router.post("/sdapi/v1/txt2img", response_model=ImagesAnswer, responses=ERRORS)
+async def txt2img(body: Txt2ImgRequest, here: Here, request: Request) -> Response:
+    """Make pictures from noise alone."""
+    return await generate(body, here, request)
+
+
+@router.post("/sdapi/v1/img2img/stream", responses=ERRORS | {200: {
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "description": 'Events "progress", each with what GET progress answers, then one "result" with the ordinary answer, or '
+                   'one "error" with its body and "status".'}}, response_class=StreamingResponse)
+async def img2img_stream(body: Img2ImgRequest, here: Here, request: Request) -> StreamingResponse:
+    """The same as img2img, answered by server-sent events while it runs; hanging up cancels it."""
+    body, p = await prepare(body, here)
+    job = submit(body, p, here, request)
+    return StreamingResponse(narrate(body, p, job, here), media_type="text/event-stream",
+                             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+async def generate(body: GenerationRequest, here: Backend, request: Request) -> Response:
+    """Queue the request and answer with its pictures. Who hangs up gives up what was not to be saved."""
+    body, p = await prepare(body, here)
+    job = submit(body, p, here, request)
+    async with cancelled_by_hanging_up(request, job, here, keep=bool(body.save_images)):
+        event = await end_of(job)
+    if isinstance(event, Failed):
+        status, error = error_answer(event.error)
+        return Json(error, status)
+    data = await encode(body, p, event, here)
+    return Response(data, media_type="application/json")
+
+
+async def encode(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, event: Finished, here: Backend) -> bytes:
+    """The ordinary answer's JSON."""
+    return await to_thread.run_sync(answer, body, p, event.results[0], event.elapsed, here.settings.options,
+                                    limiter=here.pictures)
+
+
+async def prepare(body: GenerationRequest, here: Backend) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img]:
+    """(the request with what its infotext adds, its processing object). Raises InvalidRequest or HTTPException."""
+    if isinstance(body, Img2ImgRequest) and body.init_images is None:
+        raise HTTPException(404, "Init image not found")
+    return await to_thread.run_sync(processing, body, here, limiter=here.pictures)
+
+
+def submit(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, here: Backend, request: Request) -> Job:
+    """Queue it, in turn with the page's jobs and other clients'."""
+    job = here.engine.submit([p], task_id(body), client=f"api {request.client.host if request.client else ''}")
+    if body.override_settings_restore_afterwards is False and p.override_settings:
+        here.settings.change(p.override_settings, remember=False)
+        here.engine.options = here.settings.options
+    return job
+
+
+async def end_of(job: Job) -> Finished | Failed:
+    async for event in events(job):
+        if isinstance(event, Finished | Failed):
+            return event
+    raise AssertionError("a job's last event is its end")
+
+
+@asynccontextmanager
+async def cancelled_by_hanging_up(request: Request, job: Job, here: Backend, *, keep: bool) -> AsyncIterator[None]:
+    """While inside, a client that hangs up cancels its job; with `keep` only one that waits, as its pictures are saved."""
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        if not (keep and job.state == "running"):
+            here.engine.cancel(job)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def narrate(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, job: Job, here: Backend) -> AsyncIterator[str]:
+    """The job's events as server-sent events."""
+    try:
+        async for event in events(job, HEARTBEAT):
+            if event is None:
+                yield ": still here\n\n"
+            elif isinstance(event, Failed):
+                status, error = error_answer(event.error)
+                yield sse("error", json.dumps(error | {"status": status}))
+            elif isinstance(event, Finished):
+                data = await encode(body, p, event, here)
+                yield sse("result", data.decode("ascii"))
+            else:
+                said = await progress_answer(job, here, with_image=True)
+                yield sse("progress", said.model_dump_json())
+    finally:
+        if job.state != "done":
+            here.engine.cancel(job)
+
+
+def sse(name: str, data: str) -> str:
+    return f"event: {name}\ndata: {data}\n\n"

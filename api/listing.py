@@ -1,0 +1,208 @@
+"""What there is: samplers, schedules, models and the rest, in the shapes that A1111 lists them in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter
+
+from api.backend import Here
+from api.models import (
+    CheckpointItem, EmbeddingItem, EmbeddingsAnswer, ExtensionItem, FaceRestorerItem, LoraItem, MemoryAnswer, Named, PathItem,
+    RealesrganItem, SamplerItem, SchedulerItem, ScriptItem, ScriptsAnswer, StyleItem, UpscalerItem, VaeItem)
+from api.scripts import descriptions, titles
+from api.strict import StrictRoute
+from api.waiting import wait_for
+from pipeline.embeddings import Embedding
+from pipeline.errors import PalimpsestError
+from pipeline.memory import memory_report
+from pipeline.models import ModelFile
+from pipeline.samplers import SAMPLERS, SCHEDULES, SamplerRow, Schedule
+from pipeline.upscaling import UPSCALERS
+from pipeline.weights import Weights
+
+router = APIRouter(tags=["what there is"], route_class=StrictRoute)
+
+LATENT_UPSCALE_MODES = ("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)",
+                        "Latent (nearest)",
+                        "Latent (nearest-exact)")
+UPSCALER_SCALE = 4.0
+"""What A1111 says of upscalers that take any scale."""
+
+
+@router.get("/sdapi/v1/samplers")
+async def samplers() -> list[SamplerItem]:
+    """The samplers, with the settings that are theirs alone."""
+    return [SamplerItem(name=row.name, aliases=list(row.aliases), options=sampler_options(row)) for row in SAMPLERS.values()]
+
+
+def sampler_options(row: SamplerRow) -> dict[str, str]:
+    """A sampler's peculiarities under A1111's names, as text."""
+    said = {"scheduler": row.scheduler, "uses_ensd": row.uses_ensd,
+            "discard_next_to_last_sigma": row.discard_next_to_last_sigma,
+            "second_order": row.second_order, "brownian_noise": row.brownian, "solver_type": row.solver_type}
+    return {name: str(value) for name, value in said.items() if value}
+
+
+@router.get("/sdapi/v1/schedulers")
+async def schedulers() -> list[SchedulerItem]:
+    """The noise schedules."""
+    return [scheduler_item(schedule) for schedule in SCHEDULES.values()]
+
+
+def scheduler_item(schedule: Schedule) -> SchedulerItem:
+    return SchedulerItem(name=schedule.name, label=schedule.label, aliases=list(schedule.aliases) or None,
+                         default_rho=schedule.default_rho, need_inner_model=schedule.need_inner_model)
+
+
+@router.get("/sdapi/v1/upscalers")
+async def upscalers() -> list[UpscalerItem]:
+    """What enlarges pictures."""
+    return [UpscalerItem(name=name, model_name=None, model_path=None, model_url=None,
+                         scale=UPSCALER_SCALE) for name in UPSCALERS]
+
+
+@router.get("/sdapi/v1/latent-upscale-modes")
+async def latent_upscale_modes() -> list[Named]:
+    """A1111's ways to enlarge a latent, which belong to hires fix."""
+    return [Named(name=name) for name in LATENT_UPSCALE_MODES]
+
+
+# --- models
+
+@router.get("/sdapi/v1/sd-models")
+async def sd_models(here: Here) -> list[CheckpointItem]:
+    """The checkpoints; hashes are null until they are known."""
+    return [checkpoint_item(file) for file in await to_thread.run_sync(here.models.catalog.checkpoints)]
+
+
+def checkpoint_item(file: ModelFile) -> CheckpointItem:
+    config = file.path.with_suffix(".yaml")
+    return CheckpointItem(title=file.title, model_name=file.name, hash=file.hash, sha256=file.sha256, filename=str(file.path),
+                          config=str(config) if config.is_file() else None)
+
+
+@router.get("/sdapi/v1/sd-vae")
+async def sd_vae(here: Here) -> list[VaeItem]:
+    """The VAEs that can be chosen."""
+    return [VaeItem(model_name=file.rel.rpartition("/")[2], filename=str(file.path))
+            for file in await to_thread.run_sync(here.models.catalog.vaes)]
+
+
+@router.get("/sdapi/v1/loras")
+async def loras(here: Here) -> list[LoraItem]:
+    """The LoRAs that prompts can name."""
+    return await to_thread.run_sync(lambda: [lora_item(file) for file in here.models.catalog.loras()], limiter=here.pictures)
+
+
+def lora_item(file: ModelFile) -> LoraItem:
+    """A LoRA with what is written in it, or without where it cannot be read."""
+    metadata = metadata_of(file.path)
+    return LoraItem(name=file.stem, alias=metadata.get("ss_output_name") or file.stem, path=str(file.path),
+                    metadata=dict(metadata))
+
+
+def metadata_of(path: Path) -> Mapping[str, str]:
+    try:
+        return Weights(path).metadata
+    except PalimpsestError:
+        return {}
+
+
+@router.get("/sdapi/v1/embeddings")
+async def embeddings(here: Here) -> EmbeddingsAnswer:
+    """The textual inversion embeddings that prompts can name, and the files that cannot be used."""
+    fitting, skipped = await to_thread.run_sync(here.engine.embeddings.known, limiter=here.pictures)
+    blank = EmbeddingItem(step=None, sd_checkpoint=None, sd_checkpoint_name=None, shape=0, vectors=0)
+    return EmbeddingsAnswer(loaded={name: embedding_item(embedding) for name, embedding in fitting.items()},
+                            skipped=dict.fromkeys(skipped, blank))
+
+
+def embedding_item(embedding: Embedding) -> EmbeddingItem:
+    return EmbeddingItem(step=embedding.step, sd_checkpoint=embedding.sd_checkpoint,
+                         sd_checkpoint_name=embedding.sd_checkpoint_name,
+                         shape=embedding.width, vectors=embedding.count)
+
+
+@router.post("/sdapi/v1/refresh-checkpoints")
+@router.post("/sdapi/v1/refresh-vae")
+@router.post("/sdapi/v1/refresh-loras")
+@router.post("/sdapi/v1/refresh-embeddings")
+async def refresh(here: Here) -> None:
+    """Look into the models folder anew."""
+    await to_thread.run_sync(here.models.catalog.refresh)
+
+
+@router.post("/sdapi/v1/unload-checkpoint")
+async def unload_checkpoint(here: Here) -> dict:
+    """Let go of the models; the next request loads its own again."""
+    await to_thread.run_sync(here.models.release)
+    return {}
+
+
+@router.post("/sdapi/v1/reload-checkpoint")
+async def reload_checkpoint(here: Here) -> dict:
+    """Load the chosen model again, unless pictures are being made: then the next one does."""
+    if not here.engine.jobs():
+        await wait_for(here.engine.preload())
+    return {}
+
+
+# --- styles, scripts and what is not there
+
+@router.get("/sdapi/v1/prompt-styles")
+async def prompt_styles(here: Here) -> list[StyleItem]:
+    """The prompt styles."""
+    return [StyleItem(name=style.name, prompt=style.prompt, negative_prompt=style.negative_prompt)
+            for style in here.engine.styles.styles.values()]
+
+
+@router.get("/sdapi/v1/scripts")
+async def scripts() -> ScriptsAnswer:
+    """The scripts that requests can name."""
+    return titles()
+
+
+@router.get("/sdapi/v1/script-info")
+async def script_info() -> list[ScriptItem]:
+    """The scripts with their arguments."""
+    return descriptions()
+
+
+@router.get("/sdapi/v1/extensions")
+async def extensions() -> list[ExtensionItem]:
+    """A1111's extensions: none."""
+    return []
+
+
+@router.get("/sdapi/v1/hypernetworks")
+async def hypernetworks() -> list[PathItem]:
+    """Hypernetworks: none."""
+    return []
+
+
+@router.get("/sdapi/v1/face-restorers")
+async def face_restorers() -> list[FaceRestorerItem]:
+    """Models that mend faces: none."""
+    return []
+
+
+@router.get("/sdapi/v1/realesrgan-models")
+async def realesrgan_models() -> list[RealesrganItem]:
+    """Models that enlarge: none."""
+    return []
+
+
+# --- the program and its machine
+
+@router.get("/sdapi/v1/cmd-flags")
+async def cmd_flags(here: Here) -> dict[str, Any]:
+    """What the program was started with, less its passwords."""
+    return dict(here.flags)
+
+
+@router.get("/sdapi/v1/memory")
+async def memory() -> MemoryAnswer:
+    """Memory that is free and used, in bytes."""
+    return await to_thread.run_sync(lambda: MemoryAnswer(**memory_report()))

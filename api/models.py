@@ -1,0 +1,383 @@
+"""The shapes of requests and answers, as A1111 has them: names, types and defaults.
+
+A field of a request takes what A1111's takes ("20" and 20.7 for the integer 20, null for everything); whether the value
+makes sense is the pipeline's matter, whose sentence the answer then carries. Ranges are told here to whoever reads
+/docs, and come from the pipeline's own tables.
+"""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from pipeline.processing import NUMBERS, WHOLE_NUMBERS
+
+RANGES = WHOLE_NUMBERS | NUMBERS
+
+
+def truncated(value: Any) -> Any:
+    """A float as the integer below it, as pydantic 1 took it."""
+    return int(value) if isinstance(value, float) and math.isfinite(value) else value
+
+
+def spelled(value: Any) -> Any:
+    """A number as text, as pydantic 1 took it."""
+    return str(value) if isinstance(value, int | float) else value
+
+
+Int = Annotated[int, BeforeValidator(truncated)]
+Text = Annotated[str, BeforeValidator(spelled)]
+
+
+def field(name: str, default: Any, sentence: str) -> Any:
+    """A request's field with its sentence and, where the pipeline has one, its range."""
+    low, high = RANGES.get(name, (None, None))
+    schema = {key: bound for key, bound in (("minimum", low), ("maximum", high)) if bound is not None}
+    return Field(default, description=sentence, json_schema_extra=schema)
+
+
+class Shape(BaseModel):
+    """Unknown fields are left out; names may begin with model_, as A1111's do."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+# --- making pictures
+
+class GenerationRequest(Shape):
+    """What img2img and txt2img have in common."""
+
+    prompt: Text | None = field("prompt", "", "What the picture shall show, in A1111's prompt grammar.")
+    negative_prompt: Text | None = field("negative_prompt", "", "What it shall not show.")
+    styles: list[Text] | None = field("styles", None, "Names of prompt styles to add.")
+    seed: Int | None = field("seed", -1, "The seed of the first picture; -1 draws one.")
+    subseed: Int | None = field("subseed", -1, "The seed that the noise is varied towards; -1 draws one.")
+    subseed_strength: float | None = field("subseed_strength", 0, "From the seed's noise (0) to the subseed's (1).")
+    seed_resize_from_h: Int | None = field("seed_resize_from_h", -1,
+                                           "Make the noise of this height and fit it in; 0 or less is off.")
+    seed_resize_from_w: Int | None = field("seed_resize_from_w", -1,
+                                           "Make the noise of this width and fit it in; 0 or less is off.")
+    sampler_name: Text | None = field("sampler_name", None, "A name from /sdapi/v1/samplers; an unknown one means DPM++ 2M.")
+    scheduler: Text | None = field("scheduler", None,
+                                   "A name or label from /sdapi/v1/schedulers; an unknown one means Automatic.")
+    batch_size: Int | None = field("batch_size", 1, "Pictures made together.")
+    n_iter: Int | None = field("n_iter", 1, "Batches, one after the other.")
+    steps: Int | None = field("steps", 50, "Sampling steps of the whole schedule.")
+    cfg_scale: float | None = field("cfg_scale", 7.0, "How strongly the prompt guides.")
+    width: Int | None = field("width", 512, "Pixels; made a multiple of 8.")
+    height: Int | None = field("height", 512, "Pixels; made a multiple of 8.")
+    restore_faces: bool | None = field("restore_faces", None,
+                                       "Mend faces afterwards; null follows the option face_restoration.")
+    tiling: bool | None = field("tiling", None, "Make a picture that tiles; null follows the option tiling.")
+    do_not_save_samples: bool | None = field("do_not_save_samples", False, "Without effect: save_images decides.")
+    do_not_save_grid: bool | None = field("do_not_save_grid", False, "Without effect: save_images decides.")
+    eta: float | None = field("eta", None,
+                              "Noise multiplier of stochastic samplers; null follows the options eta_ancestral and eta_ddim.")
+    s_min_uncond: float | None = field("s_min_uncond", None,
+                                       "Below this sigma every other step skips the negative prompt; null follows the option.")
+    s_churn: float | None = field("s_churn", None, "Sigma churn; null follows the option.")
+    s_tmax: float | None = field("s_tmax", None, "Highest sigma at which churn acts, 0 for no limit; null follows the option.")
+    s_tmin: float | None = field("s_tmin", None, "Lowest sigma at which churn acts; null follows the option.")
+    s_noise: float | None = field("s_noise", None,
+                                  "Scale of the noise that churn and SDE samplers add; null follows the option.")
+    override_settings: dict[str, Any] | None = field("override_settings", None,
+                                                     "Options that are different for this request, by name.")
+    override_settings_restore_afterwards: bool | None = field(
+        "override_settings_restore_afterwards", True, "false keeps the overridden options for later requests.")
+    refiner_checkpoint: Text | None = field("refiner_checkpoint", None, "A checkpoint that takes over during sampling.")
+    refiner_switch_at: float | None = field("refiner_switch_at", None, "The share of the steps after which it does, 0 to 1.")
+    disable_extra_networks: bool | None = field("disable_extra_networks", False, "Leave out the <lora:…> tags of the prompt.")
+    firstpass_image: Text | None = field("firstpass_image", None, "Without effect, as in A1111.")
+    comments: dict[str, Any] | None = field("comments", None, "Without effect, as in A1111.")
+    force_task_id: Text | None = field("force_task_id", None,
+                                       "The id to ask progress for and to interrupt by; null makes one up.")
+    sampler_index: Text | None = field("sampler_index", "Euler", "The sampler where sampler_name is null or empty.")
+    script_name: Text | None = field("script_name", None, "The title of a script from /sdapi/v1/scripts to run.")
+    script_args: list[Any] | None = field("script_args", [], "All arguments of that script, in order.")
+    send_images: bool | None = field("send_images", True, "Answer with the pictures.")
+    save_images: bool | None = field("save_images", False, "Save the pictures in the server's outputs folder.")
+    alwayson_scripts: dict[str, Any] | None = field("alwayson_scripts", {},
+                                                    'Arguments of scripts that always run: {"title": {"args": […]}}.')
+    infotext: Text | None = field("infotext", None, "A picture's infotext, for fields that this request leaves out.")
+
+
+class Img2ImgRequest(GenerationRequest):
+    init_images: list[Any] | None = field("init_images", None, "One picture, or up to batch_size, as base64 or as data: URIs.")
+    resize_mode: Int | None = field("resize_mode", 0,
+                                    "0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale).")
+    denoising_strength: float | None = field("denoising_strength", 0.75, "How much of the picture is made anew.")
+    image_cfg_scale: float | None = field("image_cfg_scale", None,
+                                          "How strongly the source guides, for InstructPix2Pix models.")
+    mask: Text | None = field("mask", None, "A picture, white (or opaque, where it has alpha) where the first shall change.")
+    mask_blur_x: Int | None = field("mask_blur_x", 4, "Blur of the mask to the sides: sigma in pixels.")
+    mask_blur_y: Int | None = field("mask_blur_y", 4, "Blur of the mask up and down: sigma in pixels.")
+    mask_blur: Int | None = field("mask_blur_x", None, "Both of these at once, where it is not null.")
+    mask_round: bool | None = field("mask_round", True, "Make the mask hard where it comes from alpha and in latent space.")
+    inpainting_fill: Int | None = field("inpainting_fill", 0,
+                                        "Masked content: 0 fill, 1 original, 2 latent noise, 3 latent nothing.")
+    inpaint_full_res: bool | None = field("inpaint_full_res", True,
+                                          "Work on the masked area alone, at the full width and height.")
+    inpaint_full_res_padding: Int | None = field("inpaint_full_res_padding", 0, "Pixels around the masked area to take along.")
+    inpainting_mask_invert: Int | None = field("inpainting_mask_invert", 0, "1: change what is not masked.")
+    initial_noise_multiplier: float | None = field("initial_noise_multiplier", None,
+                                                   "Multiplies the start noise; null follows the option.")
+    latent_mask: Text | None = field("latent_mask", None, "Another mask, as a picture, for latent space alone.")
+    include_init_images: bool | None = field("include_init_images", False,
+                                             "Repeat init_images and mask in the answer's parameters.")
+
+
+class Txt2ImgRequest(GenerationRequest):
+    denoising_strength: float | None = field("denoising_strength", 0, "Without effect: it belongs to hires fix.")
+    enable_hr: bool | None = field("enable_hr", False, "Hires fix, which is not there: true is refused.")
+    firstphase_width: Int | None = field("firstphase_width", 0, "Without effect: it belongs to hires fix.")
+    firstphase_height: Int | None = field("firstphase_height", 0, "Without effect: it belongs to hires fix.")
+    hr_scale: float | None = field("hr_scale", 2.0, "Without effect: it belongs to hires fix.")
+    hr_upscaler: Text | None = field("hr_upscaler", None, "Without effect: it belongs to hires fix.")
+    hr_second_pass_steps: Int | None = field("hr_second_pass_steps", 0, "Without effect: it belongs to hires fix.")
+    hr_resize_x: Int | None = field("hr_resize_x", 0, "Without effect: it belongs to hires fix.")
+    hr_resize_y: Int | None = field("hr_resize_y", 0, "Without effect: it belongs to hires fix.")
+    hr_checkpoint_name: Text | None = field("hr_checkpoint_name", None, "Without effect: it belongs to hires fix.")
+    hr_sampler_name: Text | None = field("hr_sampler_name", None, "Without effect: it belongs to hires fix.")
+    hr_scheduler: Text | None = field("hr_scheduler", None, "Without effect: it belongs to hires fix.")
+    hr_prompt: Text | None = field("hr_prompt", "", "Without effect: it belongs to hires fix.")
+    hr_negative_prompt: Text | None = field("hr_negative_prompt", "", "Without effect: it belongs to hires fix.")
+
+
+class ImagesAnswer(Shape):
+    images: list[str] = Field(description="Base64 of each picture: a grid first, a mask right behind its picture.")
+    parameters: dict[str, Any] = Field(description="The request as it was understood.")
+    info: str = Field(description="JSON: seeds, prompts, infotexts and what else belongs to the pictures.")
+
+
+# --- watching and stopping
+
+class State(Shape):
+    skipped: bool = Field(description="The batch that runs was skipped.")
+    interrupted: bool = Field(description="The job was interrupted.")
+    stopping_generation: bool = Field(description="Always false.")
+    job: str = Field(description="The id of the job, empty where none runs.")
+    job_count: int = Field(description="Batches of the job, 0 where none runs.")
+    job_timestamp: str = Field(description="When the job began, as 20260131235959.")
+    job_no: int = Field(description="Batches that are done.")
+    sampling_step: int = Field(description="Steps of this batch that are done.")
+    sampling_steps: int = Field(description="Steps of this batch.")
+
+
+class ProgressAnswer(Shape):
+    progress: float = Field(description="The share that is done, 0 to 1.")
+    eta_relative: float = Field(description="Seconds to go, as far as one can tell.")
+    state: State
+    current_image: str | None = Field(description="Base64 of the newest preview.")
+    textinfo: str | None = Field(description="A place in the queue, or what else there is to say.")
+
+
+class PageProgressRequest(Shape):
+    id_task: Text | None = Field(None, description="The job to speak of.")
+    id_live_preview: Int | None = Field(-1, description="The newest preview that is known already.")
+    live_preview: bool | None = Field(True, description="Whether previews are wanted.")
+
+
+class PageProgressAnswer(Shape):
+    active: bool = Field(description="The job runs.")
+    queued: bool = Field(description="The job waits.")
+    completed: bool = Field(description="The job is done.")
+    progress: float | None = Field(None, description="The share that is done, 0 to 1.")
+    eta: float | None = Field(None, description="Seconds to go, as far as one can tell.")
+    live_preview: str | None = Field(None, description="The newest preview as a data: URI, where it is news.")
+    id_live_preview: int | None = Field(None, description="The number of that preview.")
+    textinfo: str | None = Field(None, description="A place in the queue, or what else there is to say.")
+
+
+class PendingTasks(Shape):
+    size: int = Field(description="How many jobs wait.")
+    tasks: list[str] = Field(description="Their ids, in order.")
+
+
+# --- picture files and extras
+
+class PictureRequest(Shape):
+    image: Text = Field(description="A picture as base64 or as a data: URI.")
+
+
+class PngInfoAnswer(Shape):
+    info: str = Field(description="The infotext in the picture, empty where there is none.")
+    items: dict[str, Any] = Field(description="What else is written in it.")
+    parameters: dict[str, Any] = Field(description="The infotext by its keys.")
+
+
+class InterrogateRequest(Shape):
+    image: Text = Field("", description="A picture as base64 or as a data: URI.")
+    model: Text = Field("clip", description="clip or deepdanbooru; there is neither here.")
+
+
+class ExtrasRequest(Shape):
+    resize_mode: Int = Field(0, ge=0, le=1,
+                             description="0 enlarges by upscaling_resize, 1 to upscaling_resize_w × upscaling_resize_h.")
+    show_extras_results: bool = Field(True, description="Answer with the pictures.")
+    gfpgan_visibility: float = Field(0, ge=0, le=1, description="Mending of faces, which is not there: 0 only.")
+    codeformer_visibility: float = Field(0, ge=0, le=1, description="Mending of faces, which is not there: 0 only.")
+    codeformer_weight: float = Field(0, ge=0, le=1, description="Without effect.")
+    upscaling_resize: float = Field(2, gt=0, le=16, description="How many times larger.")
+    upscaling_resize_w: Int = Field(512, ge=1, le=16384, description="Pixels, for resize_mode 1.")
+    upscaling_resize_h: Int = Field(512, ge=1, le=16384, description="Pixels, for resize_mode 1.")
+    upscaling_crop: bool = Field(True, description="In resize_mode 1, cut off what is too much.")
+    upscaler_1: Text = Field("None", description="A name from /sdapi/v1/upscalers; None leaves the picture as it is.")
+    upscaler_2: Text = Field("None", description="Another one, blended over the first.")
+    extras_upscaler_2_visibility: float = Field(0, ge=0, le=1, description="How much of the second is seen.")
+    upscale_first: bool = Field(False, description="Without effect, as in A1111.")
+
+
+class ExtrasImageRequest(ExtrasRequest):
+    image: Text = Field("", description="A picture as base64 or as a data: URI.")
+
+
+class NamedPicture(Shape):
+    data: Text = Field(description="A picture as base64 or as a data: URI.")
+    name: Text = Field(description="Its name, which is not used.")
+
+
+class ExtrasBatchRequest(ExtrasRequest):
+    imageList: list[NamedPicture] = Field(description="The pictures.")
+
+
+class ExtrasImageAnswer(Shape):
+    html_info: str = Field(description="What was done, as HTML.")
+    image: str | None = Field(None, description="The picture in base64.")
+
+
+class ExtrasBatchAnswer(Shape):
+    html_info: str = Field(description="What was done, as HTML.")
+    images: list[str] = Field(description="The pictures in base64.")
+
+
+# --- what there is
+
+class Named(Shape):
+    name: str
+
+
+class SamplerItem(Named):
+    aliases: list[str]
+    options: dict[str, str]
+
+
+class SchedulerItem(Named):
+    label: str
+    aliases: list[str] | None
+    default_rho: float
+    need_inner_model: bool
+
+
+class UpscalerItem(Named):
+    model_name: str | None
+    model_path: str | None
+    model_url: str | None
+    scale: float | None
+
+
+class CheckpointItem(Shape):
+    title: str
+    model_name: str
+    hash: str | None
+    sha256: str | None
+    filename: str
+    config: str | None
+
+
+class VaeItem(Shape):
+    model_name: str
+    filename: str
+
+
+class LoraItem(Named):
+    alias: str
+    path: str
+    metadata: dict[str, Any]
+
+
+class EmbeddingItem(Shape):
+    step: int | None
+    sd_checkpoint: str | None
+    sd_checkpoint_name: str | None
+    shape: int
+    vectors: int
+
+
+class EmbeddingsAnswer(Shape):
+    loaded: dict[str, EmbeddingItem] = Field(description="By name, those that can be used in prompts.")
+    skipped: dict[str, EmbeddingItem] = Field(description="By name, those that cannot.")
+
+
+class StyleItem(Named):
+    prompt: str | None
+    negative_prompt: str | None
+
+
+class PathItem(Named):
+    path: str | None
+
+
+class FaceRestorerItem(Named):
+    cmd_dir: str | None
+
+
+class RealesrganItem(Named):
+    path: str | None
+    scale: int | None
+
+
+class ScriptsAnswer(Shape):
+    txt2img: list[str] = Field(description="Lower-case titles of the scripts that txt2img can run.")
+    img2img: list[str] = Field(description="Lower-case titles of the scripts that img2img can run.")
+
+
+class ScriptArgument(Shape):
+    label: str | None = None
+    value: Any = None
+    minimum: Any = None
+    maximum: Any = None
+    step: Any = None
+    choices: list[Any] | None = None
+
+
+class ScriptItem(Named):
+    is_alwayson: bool
+    is_img2img: bool
+    args: list[ScriptArgument]
+
+
+class ExtensionItem(Named):
+    remote: str
+    branch: str
+    commit_hash: str
+    commit_date: int
+    version: str
+    enabled: bool
+
+
+class MemoryAnswer(Shape):
+    ram: dict[str, Any] = Field(description="Bytes of main memory free, used by this program, and in all; or an error.")
+    cuda: dict[str, Any] = Field(description="The same of the graphics card, and PyTorch's counters; or an error.")
+
+
+# --- errors
+
+class ErrorAnswer(Shape):
+    """What went wrong, in A1111's shape."""
+
+    error: str = Field(description="The kind of error.")
+    detail: str = Field(description="One sentence that says what came and what is valid.")
+    body: str = Field(description="Always empty.")
+    errors: str = Field(description="The same sentence where A1111 has it here, or empty.")
+
+
+class InvalidField(Shape):
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class InvalidBody(Shape):
+    """A body or a query that does not have the request's form."""
+
+    detail: list[InvalidField]

@@ -1,0 +1,112 @@
+"""A1111's options over HTTP: those that act here, and those that are only kept for the programs that expect them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Body
+
+from api.backend import Backend, Here
+from api.strict import StrictRoute
+from api.waiting import wait_for
+from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError, UnknownName
+from pipeline.models import Catalog
+from pipeline.options import Options
+from pipeline.settings import KEPT
+
+router = APIRouter(tags=["options"], route_class=StrictRoute)
+
+PIXELS = frozenset((
+    "ddim_discretize", "enable_quantization", "face_restoration", "fp8_storage", "cache_fp16_weight", "beta_dist_alpha",
+    "beta_dist_beta",
+    "no_dpmpp_sde_batch_determinism", "postprocessing_enable_in_main_ui", "refiner_switch_by_sample_steps", "sd_hypernetwork",
+    "sd_lora",
+    "sd_noise_schedule", "sd_unet", "sd_vae_decode_method", "sd_vae_encode_method", "sdxl_clip_l_skip", "sdxl_crop_left",
+    "sdxl_crop_top",
+    "sdxl_refiner_high_aesthetic_score", "sdxl_refiner_low_aesthetic_score", "sgm_noise_multiplier", "tiling",
+    "token_merging_ratio",
+    "token_merging_ratio_img2img", "uni_pc_lower_order_final", "uni_pc_order", "uni_pc_skip_type", "uni_pc_variant",
+    "use_downcasted_alpha_bar", "use_old_emphasis_implementation", "upscaler_for_img2img"))
+"""Those of A1111's that change its pictures. While one does not act here, another value than its default is refused."""
+UNSETTABLE = ("api_enable_requests", "api_forbid_local_requests", "api_useragent", "sd_checkpoint_hash")
+"""Passed over in silence, as in A1111: what may be asked of other servers is a matter of this one's flags."""
+SAME_AS = {"show_progress_type": {"Approx NN": "Approx cheap", "TAESD": "Approx cheap"}}
+"""Values of A1111's for which another does here."""
+
+
+def understood(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's options without those that only A1111 heeds, in the values of this program. Raises InvalidRequest."""
+    known = {name: getattr(Options, name) for name in Options.__dataclass_fields__}
+    kept = {}
+    for name, value in values.items():
+        if name not in known and name not in KEPT and name not in UNSETTABLE:
+            raise UnknownName("override_settings", "option", name, {**known, **KEPT})
+        if name in PIXELS and name not in known and value != KEPT[name]:
+            raise InvalidRequest(name, f"{name} cannot be changed: this program has nothing like it yet")
+        if name not in UNSETTABLE:
+            kept[name] = SAME_AS.get(name, {}).get(value, value) if isinstance(value, str) else value
+    return kept
+
+
+def acting(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a request's options that act here. Raises InvalidRequest."""
+    return {name: value for name, value in understood(values).items() if name in Options.__dataclass_fields__}
+
+
+def listed(values: Mapping[str, Any], defaults: Mapping[str, Any], catalog: Catalog, default_checkpoint: str) -> dict[str, Any]:
+    """All options as A1111 lists them.
+
+    Its answer's model makes every option with a whole default but 0 a float, so clients know it so.
+    """
+    answer = {name: float(value) if is_whole(defaults[name]) and defaults[name] and is_whole(value) else value
+              for name, value in values.items()}
+    wanted = values["sd_model_checkpoint"]
+    try:
+        file = catalog.find_checkpoint(wanted or default_checkpoint)
+        return answer | {"sd_model_checkpoint": file.title, "sd_checkpoint_hash": file.sha256 or ""}
+    except PalimpsestError:  # it was removed since it was chosen
+        return answer | {"sd_checkpoint_hash": ""}
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@router.get("/sdapi/v1/options")
+async def get_options(here: Here) -> dict[str, Any]:
+    """Every option with its value."""
+    settings, models = here.settings, here.models
+    return await to_thread.run_sync(listed, settings.values(), settings.defaults, models.catalog, models.default.rel)
+
+
+@router.post("/sdapi/v1/options")
+async def set_options(here: Here, values: dict[str, Any] = Body(description="The options to set, by name.")) -> None:
+    """Set options and remember them. Nothing is set where one of them is unknown or not valid.
+
+    A change of checkpoint or VAE is answered when the model is loaded, unless pictures are being made: then the model is
+    loaded for the next one.
+    """
+    before = here.settings.options
+    await to_thread.run_sync(change, here, understood(values))
+    changed = here.settings.options
+    if (changed.sd_model_checkpoint, changed.sd_vae) != (before.sd_model_checkpoint, before.sd_vae) and not here.engine.jobs():
+        await load_or_revert(here, before)
+
+
+def change(here: Backend, values: dict[str, Any]) -> None:
+    """Set options, a checkpoint and a VAE only if there are such. Raises InvalidRequest, or ModelError for a pickle."""
+    here.models.find(here.settings.options.override(
+        {name: values[name] for name in ("sd_model_checkpoint", "sd_vae") if name in values}))
+    here.settings.change(values)
+    here.engine.options = here.settings.options
+
+
+async def load_or_revert(here: Backend, before: Options) -> None:
+    """Load the model that was chosen; where that fails, the choice is taken back and the error raised."""
+    try:
+        await wait_for(here.engine.preload(here.settings.options))
+    except Cancelled:  # somebody has chosen another one meanwhile
+        return
+    except Exception:
+        await to_thread.run_sync(change, here, {"sd_model_checkpoint": before.sd_model_checkpoint, "sd_vae": before.sd_vae})
+        raise

@@ -1,0 +1,86 @@
+"""Pictures on the wire: base64, data: URIs and addresses in; base64 of PNG, JPEG or WebP with their infotext out."""
+
+import base64
+import binascii
+import io
+from typing import Any
+
+from PIL import Image
+
+from api.fetch import Fetcher
+from pipeline.errors import InvalidRequest
+from pipeline.infotext import exif_bytes, png_info, read_from_image
+from pipeline.uploads import FORMATS, open_picture
+
+PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
+LONGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
+"""Pixels; a larger picture becomes a PNG."""
+
+
+def picture_bytes(text: Any, field: str, fetcher: Fetcher | None) -> bytes:
+    """The file that a request's text stands for. Raises InvalidRequest naming `field`. Blocks where it is an address.
+
+    fetcher: loads http and https addresses; None: these are refused.
+    """
+    if not isinstance(text, str):
+        raise InvalidRequest(field, f"{field} must be a picture in base64, got {type(text).__name__}")
+    if text.startswith(("http://", "https://")):
+        if fetcher is None:
+            raise InvalidRequest(field, f"{field}: Requests not allowed; start with --api-urls to load pictures from addresses")
+        return fetcher.fetch(text, field)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text)  # lenient: line breaks and the like are passed over
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(field, f"{field}: Invalid encoded image; the text is no base64") from error
+
+
+def decode_picture(text: Any, field: str, fetcher: Fetcher | None) -> Image.Image:
+    """The picture that a request's text stands for, upright 8-bit RGB or RGBA. Raises InvalidRequest naming `field`."""
+    return open_picture(picture_bytes(text, field, fetcher), field).image
+
+
+def read_metadata(data: bytes) -> tuple[str, dict[str, str | int | float | bool]]:
+    """(infotext or "", what else is written in it, as JSON knows it) of a picture file. Raises InvalidRequest."""
+    open_picture(data, "image")  # whole and not too large
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        image.load()  # PNG text may stand behind the pixels
+        text, items = read_from_image(image)
+    return text or "", {str(key): plain(value) for key, value in items.items()}
+
+
+def plain(value: object) -> Any:
+    """A value of Pillow's as JSON knows it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str | int | bool) else str(value)
+
+
+def encode_picture(image: Image.Image, form: str, *, quality: int = 80, metadata: bool = True) -> str:
+    """Base64 of the picture as png, jpg, jpeg or webp, with its infotext if it has one and `metadata` is asked for."""
+    pillow = PILLOW_FORMATS[form]
+    if max(image.size) > LONGEST_SIDE.get(pillow, max(image.size)):
+        pillow = "PNG"
+    text = image.info.get("parameters") if metadata else None
+    data = png_bytes(image, metadata=metadata) if pillow == "PNG" else exif_picture(image, pillow, text, quality)
+    return base64.b64encode(data).decode("ascii")
+
+
+def png_bytes(image: Image.Image, *, metadata: bool = True) -> bytes:
+    stream = io.BytesIO()
+    texts = {key: value for key, value in image.info.items() if key != "parameters"} if metadata else {}
+    known = metadata and "parameters" in image.info
+    image.save(stream, "PNG", pnginfo=png_info(image.info["parameters"], texts) if known else None)
+    return stream.getvalue()
+
+
+def exif_picture(image: Image.Image, pillow: str, text: str | None, quality: int) -> bytes:
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    stream = io.BytesIO()
+    try:
+        image.save(stream, pillow, quality=quality, **({"exif": exif_bytes(text)} if text else {}))
+    except ValueError:  # JPEG holds no EXIF as long as this one; the picture is worth more than its text
+        stream = io.BytesIO()
+        image.save(stream, pillow, quality=quality)
+    return stream.getvalue()

@@ -1,0 +1,111 @@
+"""How the jobs stand, and stopping them: of whichever runs, as A1111 has it, or of one by its id."""
+
+from anyio import to_thread
+from fastapi import APIRouter, Query
+
+from api.backend import Backend, Here
+from api.convert import timestamp
+from api.models import PageProgressAnswer, PageProgressRequest, PendingTasks, ProgressAnswer, State
+from api.pictures import encode_picture
+from api.strict import StrictRoute
+from pipeline.engine import Engine, Job, Queued, Step
+
+router = APIRouter(tags=["progress"], route_class=StrictRoute)
+
+IdTask = Query(None, description="The job to speak of; without it, the one that runs.")
+BEGUN = 0.01
+"""What A1111 says of a job that has begun."""
+IDLE = State(skipped=False, interrupted=False, stopping_generation=False, job="", job_count=0, job_timestamp="0", job_no=0,
+             sampling_step=0, sampling_steps=0)
+
+
+@router.get("/sdapi/v1/progress")
+async def progress(here: Here, skip_current_image: bool = Query(False, description="Leave the preview out."),
+                   id_task: str | None = IdTask) -> ProgressAnswer:
+    """How far the job that runs, or the one asked for, has come."""
+    return await progress_answer(here.engine.find(id_task), here, with_image=not skip_current_image, id_task=id_task)
+
+
+@router.post("/sdapi/v1/interrupt")
+async def interrupt(here: Here, id_task: str | None = IdTask) -> dict:
+    """End the job that runs, or the one asked for, and keep the picture so far; one that waits is dropped."""
+    here.engine.interrupt(id_task)
+    return {}
+
+
+@router.post("/sdapi/v1/skip")
+async def skip(here: Here, id_task: str | None = IdTask) -> None:
+    """End the batch that runs, keep its picture so far, and go on with the next."""
+    here.engine.skip(id_task)
+
+
+@router.get("/internal/ping")
+async def ping() -> dict:
+    """Whether somebody is there."""
+    return {}
+
+
+@router.get("/internal/pending-tasks")
+async def pending_tasks(here: Here) -> PendingTasks:
+    """The jobs that wait."""
+    tasks = [job.id for job in here.engine.jobs() if job.state == "queued"]
+    return PendingTasks(size=len(tasks), tasks=tasks)
+
+
+@router.post("/internal/progress")
+async def page_progress(body: PageProgressRequest, here: Here) -> PageProgressAnswer:
+    """How far one job has come, as A1111's page asks."""
+    job = None if body.id_task is None else here.engine.find(body.id_task)
+    event = None if job is None else job.newest()[1]
+    if not isinstance(event, Step):
+        return PageProgressAnswer(active=False, queued=job is not None, completed=is_done(here.engine, body.id_task),
+                                  id_live_preview=-1, textinfo="Waiting..." if job is None else in_line(here.engine, job))
+    number = event.batch * 10_000 + event.step
+    shown = event.preview is not None and body.live_preview and number != body.id_live_preview
+    form = here.settings.options.live_previews_image_format
+    picture = await to_thread.run_sync(encode_picture, event.preview, form, limiter=here.pictures) if shown else None
+    return PageProgressAnswer(
+        active=True, queued=False, completed=False, progress=min(event.fraction, 1.0), eta=event.eta, textinfo=None,
+        live_preview=picture and f"data:image/{form};base64,{picture}",
+        id_live_preview=number if shown else body.id_live_preview)
+
+
+async def progress_answer(job: Job | None, here: Backend, *, with_image: bool, id_task: str | None = None) -> ProgressAnswer:
+    """What GET progress says of a job; None: that there is none."""
+    event = None if job is None else job.newest()[1]
+    if isinstance(event, Step):
+        picture = event.preview if with_image else None
+        form = here.settings.options.live_previews_image_format
+        image = None if picture is None else await to_thread.run_sync(encode_picture, picture, form, limiter=here.pictures)
+        return ProgressAnswer(progress=min(BEGUN + event.fraction, 1.0), eta_relative=event.eta, state=state_of(job, event),
+                              current_image=image, textinfo=None)
+    if isinstance(event, Queued):
+        return ProgressAnswer(progress=0.0, eta_relative=0.0, state=waiting(job), current_image=None,
+                              textinfo=in_line(here.engine, job))
+    done = id_task is not None and is_done(here.engine, id_task)
+    return ProgressAnswer(progress=1.0 if done else 0.0, eta_relative=0.0, state=IDLE, current_image=None,
+                          textinfo="Finished" if done else None)
+
+
+def state_of(job: Job, event: Step) -> State:
+    return State(skipped=job.skipped, interrupted=job.stopped, stopping_generation=False, job=job.id, job_count=event.batches,
+                 job_timestamp=timestamp(event.elapsed), job_no=min(event.batch - 1, event.batches), sampling_step=event.step,
+                 sampling_steps=event.steps)
+
+
+def waiting(job: Job) -> State:
+    """Of a job that waits for its turn or for its model: A1111 says -1 batches of what is not set up yet."""
+    return IDLE.model_copy(update={"job": job.id, "job_count": -1})
+
+
+def in_line(engine: Engine, job: Job) -> str:
+    """A place in the queue, as A1111 words it, or what the job waits for."""
+    event = job.newest()[1]
+    if job.state == "running" or (isinstance(event, Queued) and event.place == 0 and event.loading):
+        return f"Loading the model: {event.fraction:.0%}" if isinstance(event, Queued) else "Starting"
+    queue = [waiting for waiting in engine.jobs() if waiting.state == "queued"]
+    return f"In queue: {queue.index(job) + 1 if job in queue else 1}/{max(len(queue), 1)}"
+
+
+def is_done(engine: Engine, job_id: str | None) -> bool:
+    return job_id in engine.finished

@@ -1,0 +1,199 @@
+"""Textual inversion: files of learned word vectors, and where a prompt names them."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ModelError
+from pipeline.weights import Weights
+
+MAX_VECTORS = 75
+"""What one chunk of a prompt holds."""
+SOLE = ""
+"""Stands for the text encoder of a model that has only one, whichever it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What a word of the prompt is replaced by."""
+
+    name: str
+    vectors: Mapping[str, Tensor]
+    """By text encoder: {"clip_l": (n, width), "clip_g": (n, width)}, or {SOLE: (n, width)}."""
+    hash: str = ""
+    """SHA-256 in hex of the file, or of the pickle that it was converted from."""
+    step: int | None = None
+    """How long it was trained."""
+    sd_checkpoint: str | None = None
+    """Hash of the checkpoint that it was trained on."""
+    sd_checkpoint_name: str | None = None
+
+    @property
+    def count(self) -> int:
+        """Tokens that it takes up in a prompt."""
+        return next(iter(self.vectors.values())).shape[0]
+
+    @property
+    def width(self) -> int:
+        """Numbers in each vector, of all text encoders together."""
+        return sum(tensor.shape[1] for tensor in self.vectors.values())
+
+    def vectors_for(self, encoder: str) -> Tensor:
+        """(n, width) for one of the text encoders of a model that it fits."""
+        return self.vectors[encoder if encoder in self.vectors else SOLE]
+
+    def fits(self, widths: Mapping[str, int]) -> bool:
+        """Whether a model with text encoders of these widths can use it."""
+        own = {encoder: tensor.shape[1] for encoder, tensor in self.vectors.items()}
+        return own == widths or len(widths) == 1 and own == {SOLE: sum(widths.values())}
+
+
+def read_embedding(path: Path) -> Embedding:
+    """The embedding in a safetensors file, named as the file is. Raises ModelError with one sentence."""
+    weights = Weights(path)
+    facts = weights.metadata
+    source = facts.get("source_sha256", "")
+    return Embedding(
+        path.stem, read_vectors(path.name, weights),
+        hash=source if re.fullmatch(r"[0-9a-f]{64}", source) else hashlib.sha256(path.read_bytes()).hexdigest(),
+        step=int(facts["step"]) if facts.get("step", "").isdecimal() else None,
+        sd_checkpoint=facts.get("sd_checkpoint"), sd_checkpoint_name=facts.get("sd_checkpoint_name"))
+
+
+def read_vectors(label: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Embedding.vectors, from `clip_l` and `clip_g` (SDXL) or from the only tensor there is, whatever its name.
+
+    Raises ModelError with `label` in its sentence.
+    """
+    if {"clip_l", "clip_g"} <= set(tensors):
+        found = {"clip_l": tensors["clip_l"], "clip_g": tensors["clip_g"]}
+    elif len(tensors) == 1:
+        found = {SOLE: next(iter(tensors.values()))}
+    else:
+        raise ModelError(f'"{label}" is no textual inversion embedding: it must hold one tensor, or clip_l and clip_g; '
+                         f"it holds {len(tensors)}")
+    vectors = {encoder: checked(label, tensor) for encoder, tensor in found.items()}
+    if len({tensor.shape[0] for tensor in vectors.values()}) > 1:
+        raise ModelError(f'"{label}" is damaged: clip_l and clip_g hold different numbers of vectors')
+    return vectors
+
+
+def checked(label: str, tensor: Tensor) -> Tensor:
+    """A tensor of shape (width,) or (n, width) as (n, width), float32 and in memory of its own."""
+    if tensor.ndim not in (1, 2) or not tensor.is_floating_point() or not 1 <= len(torch.atleast_2d(tensor)) <= MAX_VECTORS:
+        raise ModelError(f'"{label}" is no textual inversion embedding: it must hold 1 to {MAX_VECTORS} vectors, '
+                         f"it holds {str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}")
+    if not torch.isfinite(tensor.float()).all():
+        raise ModelError(f'"{label}" is damaged: its vectors hold NaN or infinity')
+    return torch.atleast_2d(tensor).to(torch.float32, copy=True)
+
+
+class EmbeddingTable:
+    """The embeddings that a model can use, found in a prompt by the token ids of their names."""
+
+    def __init__(self, embeddings: Iterable[Embedding] = (), skipped: Mapping[str, str] | None = None,
+                 encode: Callable[[list[str]], list[list[int]]] = lambda names: [[] for _ in names]):
+        """skipped: a sentence for each name that is there but cannot be used. encode: names → token ids."""
+        self.embeddings = {embedding.name: embedding for embedding in embeddings}
+        self.skipped = {name: why for name, why in (skipped or {}).items() if name not in self.embeddings}
+        self.key = tuple((embedding.name, embedding.hash) for embedding in self.embeddings.values())
+        """Differs where prompts may be encoded differently."""
+        self._by_first: dict[int, list[tuple[list[int], Embedding]]] = {}  # longest first
+        for ids, embedding in zip(encode(list(self.embeddings)), self.embeddings.values()):
+            if ids:
+                self._by_first.setdefault(ids[0], []).append((ids, embedding))
+        for entries in self._by_first.values():
+            entries.sort(key=lambda entry: len(entry[0]), reverse=True)
+        self._skipped_ids = dict(zip(self.skipped, encode(list(self.skipped))))
+
+    def split(self, tokens: list[int]) -> Iterator[tuple[int, Embedding | None]]:
+        """Each token alone; where an embedding's name stands, its first token and the embedding. The longest name wins."""
+        position = 0
+        while position < len(tokens):
+            ids, embedding = next((entry for entry in self._by_first.get(tokens[position], ())
+                                   if tokens[position:position + len(entry[0])] == entry[0]), ([0], None))
+            yield tokens[position], embedding
+            position += len(ids)
+
+    def missed(self, tokens: list[int]) -> list[str]:
+        """A sentence for each embedding that is named in `tokens` but cannot be used."""
+        return [self.skipped[name] for name, ids in self._skipped_ids.items()
+                if ids and any(tokens[start:start + len(ids)] == ids for start in range(len(tokens) - len(ids) + 1))]
+
+
+class EmbeddingShelf:
+    """The embedding files that there are. Each is read when it is first needed, and again when it has changed.
+
+    files: lists their paths; pickles among them are not read, but a prompt that names one is answered with a sentence.
+    """
+
+    def __init__(self, files: Callable[[], Iterable[Path]] = tuple):
+        self._files = files
+        self._read: dict[tuple, Embedding | str] = {}
+        """By path, size and time of change: the embedding, or why there is none."""
+        self._widths: dict[str, int] | None = None
+
+    def offer(self, encoders: list) -> None:
+        """Let the text encoders of a model (its family's `text_encoders`) use the embeddings that fit it.
+
+        To be called before each job; it costs next to nothing while no file has changed.
+        """
+        self._widths = {encoder.name: encoder.width for encoder in encoders}
+        fitting, skipped = self.known()
+        for encoder in encoders:
+            if (encoder.embeddings.embeddings, encoder.embeddings.skipped) != (fitting, skipped):
+                encoder.embeddings = EmbeddingTable(fitting.values(), skipped, encoder.tokens.encode)
+
+    def known(self) -> tuple[dict[str, Embedding], dict[str, str]]:
+        """By name, the embeddings that the model of the last offer can use, and a sentence on each that it cannot.
+
+        Where nothing was offered yet: all that can be read.
+        """
+        fitting, skipped = {}, {}
+        for name, entry in self._entries().items():
+            if isinstance(entry, str):
+                skipped[name] = entry
+            elif self._widths is None or entry.fits(self._widths):
+                fitting[name] = entry
+            else:
+                skipped[name] = (f'The embedding "{name}" was not used: its vectors have {entry.width} numbers, '
+                                 f"this model takes {' + '.join(map(str, self._widths.values()))}")
+        return fitting, skipped
+
+    def _entries(self) -> dict[str, Embedding | str]:
+        """By name. Of two files with one name the later counts, but one that can be read before one that cannot."""
+        read = {}
+        for path in self._files():
+            try:
+                stat = path.stat()
+            except OSError:
+                continue  # gone since the folder was listed
+            key = (path, stat.st_size, stat.st_mtime_ns)
+            read[key] = self._read.get(key) or try_to_read(path)
+        self._read = read
+        entries = {}
+        for (path, *_), entry in read.items():
+            if not isinstance(entry, str) or path.stem not in entries:
+                entries[path.stem] = entry
+        return entries
+
+
+def try_to_read(path: Path) -> Embedding | str:
+    """The embedding in a file, or a sentence on why it has none."""
+    try:
+        return read_embedding(path)
+    except ModelError as error:
+        return f'The embedding "{path.stem}" was not used: {error}'
+
+
+def ti_hashes(calls: Iterable[Iterable[Embedding]]) -> str | None:
+    """What infotext says of the embeddings used in each encoding, the latest encoding first; None where none is."""
+    hashes = {}
+    for used in calls:
+        hashes = {embedding.name: embedding.hash[:12] for embedding in used} | hashes
+    return ", ".join(f"{name.replace(':', '').replace(',', '')}: {digest}" for name, digest in hashes.items()) or None

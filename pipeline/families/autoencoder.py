@@ -1,0 +1,56 @@
+"""Pixels to latents and back, also where the precision or the memory is not enough for it at once."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.families.base import Placement
+
+LARGEST_AT_ONCE = 1536 * 1536
+"""Pixels; larger pictures are cut into tiles."""
+TILE = 1024
+"""Pixels along a tile's edge. Neighbours share a quarter, where one blends into the other."""
+
+
+class Autoencoder:
+    """A diffusers AutoencoderKL. Latents are the autoencoder's own, not scaled."""
+
+    def __init__(self, module: nn.Module, placement: Placement, notes: list[str]):
+        self.module, self._placement, self._notes = module, placement, notes
+        self._downscale = 2 ** (len(module.config.block_out_channels) - 1)
+        self.cut_into_tiles()
+
+    def cut_into_tiles(self, edge: int = TILE, above: int = LARGEST_AT_ONCE) -> None:
+        """From now on cut pictures of more pixels than `above` into tiles with this edge."""
+        self._above = above
+        self.module.tile_sample_min_size, self.module.tile_latent_min_size = edge, edge // self._downscale
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] → (B, C, h, w), float32: the mean of the posterior."""
+        # A1111: one picture at a time. It draws from the posterior with an unseeded generator; we take its mean
+        return torch.cat([self._run(self._encode_one, image[None], image[0].numel()) for image in pixels])
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, 3, H, W) in [-1, 1], float32."""
+        return torch.cat([self._run(self._decode_one, image[None], image[0].numel() * self._downscale**2) for image in latent])
+
+    def _encode_one(self, image: Tensor) -> Tensor:
+        return self.module.encode(image).latent_dist.mean
+
+    def _decode_one(self, latent: Tensor) -> Tensor:
+        return self.module.decode(latent).sample
+
+    def _run(self, work, image: Tensor, pixels: int) -> Tensor:
+        """The work in the autoencoder's precision, and once more in float32 where that one overflows."""
+        self.module.use_tiling = pixels > self._above
+        dtype = self.module.dtype
+        result = work(image.to(self._placement.device, dtype)).float()
+        if dtype == torch.float32 or torch.isfinite(result).all() or not torch.isfinite(image).all():
+            return result
+        self._notes.append(f"The autoencoder overflowed in {str(dtype).removeprefix('torch.')}, so it was run in float32.")
+        self._widen()
+        return work(image.to(self._placement.device, torch.float32)).float()
+
+    @torch.inference_mode(False)
+    def _widen(self) -> None:
+        # for as long as the model is loaded: what overflows once does so for every picture
+        self.module.float()

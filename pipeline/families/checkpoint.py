@@ -1,0 +1,209 @@
+"""A checkpoint before its weights are read: which networks it holds, how they are built and where their tensors lie."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ModelError
+from pipeline.families.base import Placement
+from pipeline.weights import Weights, refuse_pickle
+
+Progress = Callable[[float], None]
+"""Told how much is loaded, 0 to 1."""
+
+
+def unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file, and how it becomes a network's."""
+
+    weights: Weights
+    name: str
+    change: Callable[[Tensor], Tensor] = unchanged
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.change(torch.empty(self.weights.shape(self.name), device="meta")).shape
+
+    def read(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        tensor = self.weights[self.name]
+        if not tensor.is_floating_point():
+            raise ModelError(f'"{self.weights.path.name}" is quantized, which is not supported: '
+                             f'"{self.name}" is {str(tensor.dtype).removeprefix("torch.")}')
+        return self.change(tensor).to(device, dtype)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a checkpoint."""
+
+    config: dict
+    """As in the config.json of a diffusers folder."""
+    tensors: dict[str, Stored]
+    """By their names in the network, without "text_model."."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file or a folder holds."""
+
+    path: Path
+    parts: dict[str, Part]
+    """By their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2."""
+    prediction: str | None = None
+    """epsilon or v_prediction; None: it is not said."""
+    zero_snr: bool = False
+    """Whether it was trained with a schedule that ends in pure noise."""
+    betas: tuple[float, float] = (0.00085, 0.012)
+    """The first and the last."""
+    latent_scale: float | None = None
+    extra: dict = field(default_factory=dict)
+    """What our own models say besides, in palimpsest.json: native_size, latent_rgb_factors, latent_rgb_bias."""
+
+    def config(self, part: str) -> dict:
+        """A part's config; empty where there is no such part."""
+        return self.parts[part].config if part in self.parts else {}
+
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+def build_modules(checkpoint: Checkpoint, place: Placement, progress: Progress) -> dict[str, nn.Module]:
+    """The networks with their weights, each tensor read straight into its place in the precision that it is used in.
+
+    Raises ModelError before anything is read when a tensor is missing or has another shape than it should.
+    """
+    modules = {name: empty_module(name, part.config) for name, part in checkpoint.parts.items()}
+    for name, part in checkpoint.parts.items():
+        check_tensors(checkpoint.path, name, part, modules[name])
+    total = sum(module_size(module) for module in modules.values())
+    done = 0
+    for name, part in checkpoint.parts.items():
+        dtype, state = place.vae_dtype if name == "vae" else place.dtype, {}
+        for key, parameter in modules[name].state_dict().items():
+            state[key] = part.tensors[bare(key)].read(place.device, dtype)
+            done += parameter.numel()
+            progress(done / total)
+        modules[name].load_state_dict(state, assign=True)
+        fill_positions(modules[name], place.device)
+        modules[name].requires_grad_(False).eval()
+    return modules
+
+
+def empty_module(name: str, config: dict) -> nn.Module:
+    """The network of a config, without memory for its weights."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    builders = {
+        "unet": UNet2DConditionModel.from_config,
+        "vae": AutoencoderKL.from_config,
+        "text_encoder": lambda values: CLIPTextModel(CLIPTextConfig(**values)),
+        "text_encoder_2": lambda values: CLIPTextModelWithProjection(CLIPTextConfig(**values)),
+    }
+    with torch.device("meta"):
+        return builders[name](config)
+
+
+def check_tensors(path: Path, name: str, part: Part, module: nn.Module) -> None:
+    """Raise ModelError where a network would not get all its tensors."""
+    expected = {bare(key): tensor.shape for key, tensor in module.state_dict().items()}
+    missing = [key for key in expected if key not in part.tensors]
+    if missing:
+        others = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
+        raise ModelError(f'"{path.name}" is incomplete: its {name} lacks "{missing[0]}"{others}')
+    for key, shape in expected.items():
+        if part.tensors[key].shape != shape:
+            raise ModelError(f'"{path.name}" does not fit together: "{part.tensors[key].name}" has the shape '
+                             f"{tuple(part.tensors[key].shape)} where its {name} needs {tuple(shape)}")
+
+
+def bare(key: str) -> str:
+    """A tensor's name without what transformers puts before it in some versions."""
+    return key.removeprefix("text_model.")
+
+
+def module_size(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.state_dict().values())
+
+
+def fill_positions(module: nn.Module, device: torch.device) -> None:
+    """CLIP's 0, 1, 2, …, which no file holds."""
+    for owner in module.modules():
+        if "position_ids" in owner._buffers:
+            owner.position_ids = torch.arange(owner.position_ids.shape[-1], device=device)[None]
+
+
+# --- diffusers folders ----------------------------------------------------------------------------------------------
+
+def read_folder(folder: Path) -> Checkpoint:
+    """What a diffusers folder holds. Raises ModelError."""
+    index = read_json(folder / "model_index.json")
+    if index is None:
+        raise ModelError(f'model "{folder}" is not a diffusers folder: it holds no model_index.json')
+    kind = index.get("_class_name") or "model without a _class_name"
+    if not str(kind).startswith("StableDiffusion"):
+        raise ModelError(f'model "{folder}" is a {kind}, which is not supported')
+    names = ("unet", "vae", "text_encoder", "text_encoder_2")
+    parts = {name: read_part(folder / name) for name in names if (folder / name / "config.json").exists()}
+    schedule = read_json(folder / "scheduler" / "scheduler_config.json") or {}
+    return Checkpoint(
+        path=folder, parts=parts, prediction=schedule.get("prediction_type"),
+        zero_snr=bool(schedule.get("rescale_betas_zero_snr")),
+        betas=(schedule.get("beta_start", 0.00085), schedule.get("beta_end", 0.012)),
+        latent_scale=parts["vae"].config.get("scaling_factor") if "vae" in parts else None,
+        extra=read_json(folder / "palimpsest.json") or {})
+
+
+def read_part(folder: Path) -> Part:
+    """One network in diffusers' or transformers' own layout."""
+    config = read_json(folder / "config.json")
+    if config is None:
+        raise ModelError(f'"{folder}" holds no config.json')
+    stored = {}
+    for file in weight_files(folder):
+        weights = Weights(file)
+        stored |= {current_name(name): Stored(weights, name) for name in weights}
+    return Part(config, stored)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of one network: the whole one or its shards, without other variants of the same."""
+    variants: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        variants.setdefault(re.sub(r"-\d+-of-\d+", "", file.name), []).append(file)
+    if not variants:
+        for pickle in sorted(folder.glob("*.bin")):
+            refuse_pickle(pickle)
+        raise ModelError(f'"{folder}" holds no .safetensors file')
+    return variants[min(variants, key=lambda name: (".non_ema" in name, len(name)))]
+
+
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What diffusers called the parts of an autoencoder's attention until 2023."""
+
+
+def current_name(name: str) -> str:
+    """The name that today's diffusers and transformers have for a tensor in a folder."""
+    old = re.fullmatch(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)(\..*)", name)
+    return bare(f"{old[1]}.{OLD_ATTENTION[old[2]]}{old[3]}" if old else name)
+
+
+def read_json(path: Path) -> dict | None:
+    """The object in a JSON file, or None where there is no such file."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} cannot be read: it must hold an object, as {{...}}")
+    return value

@@ -1,0 +1,351 @@
+"""Single files in the layout of the original Stable Diffusion code (ldm, sgm), read by tensor names and shapes only.
+
+A .yaml beside the file, in the original code's form, tells what shapes cannot: the number of attention heads, what the
+network predicts, the scale of latents.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from pipeline.errors import ModelError
+from pipeline.families.checkpoint import Checkpoint, Part, Stored, bare, current_name, read_json, read_part, unchanged
+from pipeline.weights import Weights
+
+UNET = "model.diffusion_model."
+EMA = "model_ema."
+VAES = ("first_stage_model.", "vae.", "")
+CLIP_TOWERS = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
+OPEN_CLIP_TOWERS = {  # prefix: part
+    "cond_stage_model.model.": "text_encoder",
+    "conditioner.embedders.0.model.": "text_encoder_2",
+    "conditioner.embedders.1.model.": "text_encoder_2",
+}
+OTHER_KINDS = {  # what a name begins with: what the file is
+    "edm_": "a checkpoint with EDM noise levels, which is not supported",
+    "control_model.": "a ControlNet, which is not supported",
+    UNET + "joint_blocks.": "a Stable Diffusion 3 checkpoint, which is not supported",
+    UNET + "double_blocks.": "a Flux checkpoint, which is not supported",
+    "double_blocks.": "a Flux checkpoint, which is not supported",
+    EMA: f'a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too',
+    "lora_": "a LoRA, which goes into the Lora folder",
+    "emb_params": "a textual inversion embedding, which goes into the embeddings folder",
+    "clip_g": "a textual inversion embedding, which goes into the embeddings folder",
+    "down_blocks.": "one network of a diffusers folder; name the folder that holds its model_index.json",
+    "first_stage_model.": "a VAE, which goes into the VAE folder",
+    "encoder.": "a VAE, which goes into the VAE folder",
+}
+
+
+def read_file(path: Path) -> Checkpoint:
+    """What a single file holds. Raises ModelError."""
+    weights, settings = Weights(path), read_settings(path)
+    refuse_other_kinds(weights)
+    unet = read_unet(weights, settings)
+    parts = {"unet": unet} | read_text_encoders(weights, settings)
+    vae = read_vae_from(weights, VAES[:2])
+    if vae is not None:
+        parts["vae"] = vae
+    return Checkpoint(
+        path=path, parts=parts, prediction=find_prediction(weights, settings), zero_snr="ztsnr" in weights,
+        betas=(settings.get("linear_start", 0.00085), settings.get("linear_end", 0.012)),
+        latent_scale=settings.get("scale_factor"))
+
+
+def refuse_other_kinds(weights: Weights) -> None:
+    """Raise ModelError for a file that is no checkpoint of these families, saying what it is."""
+    names = list(weights)
+    if any(name.startswith(UNET + "input_blocks.") for name in names) and not any(name.startswith("edm_") for name in names):
+        return
+    for start, kind in OTHER_KINDS.items():
+        if any(name.startswith(start) for name in names):
+            raise ModelError(f'"{weights.path.name}" is {kind}')
+    raise ModelError(f'"{weights.path.name}" is no Stable Diffusion checkpoint: it holds no tensor "{UNET}input_blocks…"')
+
+
+# --- the .yaml beside ------------------------------------------------------------------------------------------------
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """model.params of the .yaml beside a checkpoint; empty where there is none. Raises ModelError."""
+    try:
+        values = yaml.safe_load(path.with_suffix(".yaml").read_text("utf-8"))
+        return dict(values["model"]["params"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f'"{path.with_suffix(".yaml").name}" beside the checkpoint cannot be read: {reason}') from error
+
+
+def setting(settings: dict[str, Any], *keys: str) -> Any:
+    """A value deep in the settings, or None."""
+    for key in keys:
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
+
+
+def find_prediction(weights: Weights, settings: dict[str, Any]) -> str | None:
+    scaling = str(setting(settings, "denoiser_config", "params", "scaling_config", "target"))
+    if "v_pred" in weights or settings.get("parameterization") == "v" or scaling.rpartition(".")[2].startswith("VScaling"):
+        return "v_prediction"
+    return "epsilon" if settings else None
+
+
+# --- UNet ------------------------------------------------------------------------------------------------------------
+
+RESNET = {
+    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2", "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
+}
+UNET_ENDS = {
+    "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2",
+    "input_blocks.0.0": "conv_in", "out.0": "conv_norm_out", "out.2": "conv_out",
+}
+
+
+def read_unet(weights: Weights, settings: dict[str, Any]) -> Part:
+    names = [name.removeprefix(UNET) for name in weights if name.startswith(UNET)]
+    downsamplers = [int(name.split(".")[1]) for name in names if re.fullmatch(r"input_blocks\.\d+\.0\.op\.weight", name)]
+    blocks = min(downsamplers, default=2) - 1
+    tensors = {unet_name(name, blocks): Stored(weights, UNET + name) for name in names}
+    return Part(unet_config(weights.path, tensors, blocks, settings), tensors)
+
+
+def unet_name(name: str, blocks: int) -> str:
+    """diffusers' name for a UNet's tensor; `blocks`: residual blocks per level on the way down, one less than up."""
+    for old, new in UNET_ENDS.items():
+        if name.startswith(old + "."):
+            return new + name.removeprefix(old)
+    way, *path = name.split(".")
+    if way == "middle_block":
+        place, index, rest = "mid_block", int(path[0]) // 2, path[1:]
+    elif way == "input_blocks":
+        level, index = divmod(int(path[0]) - 1, blocks + 1)
+        place, rest = f"down_blocks.{level}", path[2:]
+    elif way == "output_blocks":
+        level, index = divmod(int(path[0]), blocks + 1)
+        place, rest = f"up_blocks.{level}", path[2:]
+    else:
+        return name
+    inner = ".".join(rest)
+    if rest[0] in ("op", "conv"):
+        sampler = "downsamplers" if rest[0] == "op" else "upsamplers"
+        return f"{place}.{sampler}.0.conv.{'.'.join(rest[1:])}"
+    for old, new in RESNET.items():
+        if inner.startswith(old + "."):
+            return f"{place}.resnets.{index}.{new}{inner.removeprefix(old)}"
+    return f"{place}.attentions.{index}.{inner}"
+
+
+def unet_config(path: Path, tensors: dict[str, Stored], blocks: int, settings: dict[str, Any]) -> dict:
+    """The config of diffusers' UNet2DConditionModel that has these tensors."""
+    levels = range(count(tensors, r"down_blocks\.(\d+)\."))
+    channels = [shape(path, tensors, f"down_blocks.{level}.resnets.0.conv1.weight")[0] for level in levels]
+    depths = [transformer_depth(tensors, f"down_blocks.{level}.attentions.0") for level in levels]
+    depths[-1] = depths[-1] or transformer_depth(tensors, "mid_block.attentions.0")
+    attends = [f"down_blocks.{level}.attentions.0.norm.weight" in tensors for level in levels]
+    linear = len(shape(path, tensors, "mid_block.attentions.0.proj_in.weight")) == 2
+    config = {
+        "in_channels": shape(path, tensors, "conv_in.weight")[1],
+        "out_channels": shape(path, tensors, "conv_out.weight")[0],
+        "block_out_channels": channels,
+        "layers_per_block": blocks,
+        "down_block_types": ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in attends],
+        "up_block_types": ["CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attends)],
+        "transformer_layers_per_block": [depth or 1 for depth in depths],
+        "cross_attention_dim": shape(path, tensors, "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight")[1],
+        "attention_head_dim": attention_heads(channels, linear, settings),
+        "use_linear_projection": linear,
+    }
+    if "add_embedding.linear_1.weight" in tensors:
+        config |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+                   "projection_class_embeddings_input_dim": shape(path, tensors, "add_embedding.linear_1.weight")[1]}
+    return config
+
+
+def attention_heads(channels: list[int], linear: bool, settings: dict[str, Any]) -> list[int]:
+    """Heads per level, which diffusers calls attention_head_dim: 8 in SD1, 64 channels each in SD2 and SDXL."""
+    params = setting(settings, "unet_config", "params") or setting(settings, "network_config", "params") or {}
+    heads, width = params.get("num_heads", -1), params.get("num_head_channels", -1)
+    if width > 0 or (heads <= 0 and linear):
+        width = width if width > 0 else 64
+        return [max(1, channel // width) for channel in channels]
+    return [heads if heads > 0 else 8] * len(channels)
+
+
+def transformer_depth(tensors: Iterable[str], attention: str) -> int:
+    return count(tensors, re.escape(attention) + r"\.transformer_blocks\.(\d+)\.")
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """How many different numbers stand where the pattern's group is, at the beginning of names."""
+    return len({found[1] for found in map(re.compile(pattern).match, names) if found})
+
+
+def shape(path: Path, tensors: dict[str, Stored], name: str) -> torch.Size:
+    """A tensor's shape. Raises ModelError where the file lacks the tensor."""
+    if name not in tensors:
+        raise ModelError(f'"{path.name}" is incomplete: it lacks what diffusers calls "{name}"')
+    return tensors[name].shape
+
+
+# --- VAE -------------------------------------------------------------------------------------------------------------
+
+VAE_NAMES = tuple((re.compile(old), new) for old, new in (
+    (r"(?<=\.)norm_out\.", "conv_norm_out."),
+    (r"(?<=\.)nin_shortcut\.", "conv_shortcut."),
+    (r"(?<=\.)mid\.block_1\.", "mid_block.resnets.0."),
+    (r"(?<=\.)mid\.block_2\.", "mid_block.resnets.1."),
+    (r"(?<=\.)mid\.attn_1\.norm\.", "mid_block.attentions.0.group_norm."),
+    (r"(?<=\.)mid\.attn_1\.([qkv])\.", r"mid_block.attentions.0.to_\1."),
+    (r"(?<=\.)mid\.attn_1\.proj_out\.", "mid_block.attentions.0.to_out.0."),
+    (r"(?<=\.)(down|up)\.(\d+)\.block\.(\d+)\.", r"\1_blocks.\2.resnets.\3."),
+    (r"(?<=\.)(down|up)\.(\d+)\.(down|up)sample\.", r"\1_blocks.\2.\3samplers.0."),
+))
+
+
+def read_vae(path: Path) -> Part:
+    """The autoencoder in a file of its own, in a whole checkpoint, or in a folder; in either layout. Raises ModelError."""
+    if path.is_dir():
+        return read_part(path / "vae" if (path / "vae").is_dir() else path)
+    weights = Weights(path)
+    vae = read_vae_from(weights, VAES)
+    if vae is None:
+        raise ModelError(f'"{path.name}" is no VAE: it holds no tensor "decoder.conv_in.weight"')
+    return vae
+
+
+def read_vae_from(weights: Weights, prefixes: Iterable[str]) -> Part | None:
+    """The autoencoder whose tensors' names begin with one of the prefixes."""
+    prefix = next((prefix for prefix in prefixes if prefix + "decoder.conv_in.weight" in weights), None)
+    if prefix is None:
+        return None
+    levels = count((name.removeprefix(prefix) for name in weights), r"decoder\.up\.(\d+)\.")
+    tensors = {}
+    for name in weights:
+        if name.startswith(prefix):
+            new = vae_name(name.removeprefix(prefix), levels)
+            tensors[new] = Stored(weights, name, as_linear if re.search(r"\.to_.*\.weight$", new) else unchanged)
+    return Part(vae_config(weights.path, tensors), tensors)
+
+
+def vae_name(name: str, levels: int) -> str:
+    """diffusers' name for an autoencoder's tensor; diffusers counts the levels of the decoder from the other end."""
+    new = name
+    for old, ours in VAE_NAMES:
+        new = old.sub(ours, new)
+    if new == name:
+        return current_name(name)
+    return re.sub(r"up_blocks\.(\d+)", lambda found: f"up_blocks.{levels - 1 - int(found[1])}", new)
+
+
+def as_linear(weight: Tensor) -> Tensor:
+    """A 1x1 convolution (o, i, 1, 1) as a matrix (o, i)."""
+    return weight.flatten(1)
+
+
+def vae_config(path: Path, tensors: dict[str, Stored]) -> dict:
+    """The config of diffusers' AutoencoderKL that has these tensors."""
+    levels = count(tensors, r"encoder\.down_blocks\.(\d+)\.")
+    return {
+        "in_channels": shape(path, tensors, "encoder.conv_in.weight")[1],
+        "out_channels": shape(path, tensors, "decoder.conv_out.weight")[0],
+        "latent_channels": shape(path, tensors, "decoder.conv_in.weight")[1],
+        "block_out_channels": [shape(path, tensors, f"encoder.down_blocks.{level}.resnets.0.conv2.weight")[0]
+                               for level in range(levels)],
+        "layers_per_block": count(tensors, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "use_quant_conv": "quant_conv.weight" in tensors,
+        "use_post_quant_conv": "post_quant_conv.weight" in tensors,
+    }
+
+
+# --- text encoders ---------------------------------------------------------------------------------------------------
+
+OPEN_CLIP_NAMES = {
+    "token_embedding.": "embeddings.token_embedding.", "positional_embedding": "embeddings.position_embedding.weight",
+    "transformer.resblocks.": "encoder.layers.", ".ln_1.": ".layer_norm1.", ".ln_2.": ".layer_norm2.",
+    ".mlp.c_fc.": ".mlp.fc1.", ".mlp.c_proj.": ".mlp.fc2.", ".attn.": ".self_attn.", "ln_final.": "final_layer_norm.",
+}
+
+
+def read_text_encoders(weights: Weights, settings: dict[str, Any]) -> dict[str, Part]:
+    parts = {}
+    for prefix in CLIP_TOWERS:
+        tensors = {bare(name.removeprefix(prefix)): Stored(weights, name) for name in weights if name.startswith(prefix)}
+        if tensors:
+            config = text_config(weights.path, tensors, "quick_gelu") | local_text_config(weights.path, settings)
+            parts["text_encoder"] = Part(config, tensors)
+    for prefix, part in OPEN_CLIP_TOWERS.items():
+        tensors = open_clip_tensors(weights, prefix)
+        if tensors:
+            config = text_config(weights.path, tensors, "gelu")
+            if part == "text_encoder":
+                config["num_hidden_layers"] -= 1  # SD2 never looks at the last one, and diffusers' folders lack it
+            parts[part] = Part(config, tensors)
+    return parts
+
+
+def open_clip_tensors(weights: Weights, prefix: str) -> dict[str, Stored]:
+    """An OpenCLIP text tower by transformers' names: q, k and v are one matrix there, and the projection is transposed."""
+    tensors = {}
+    for name in weights:
+        if not name.startswith(prefix):
+            continue
+        new = name.removeprefix(prefix)
+        for old, ours in OPEN_CLIP_NAMES.items():
+            new = new.replace(old, ours)
+        if fused := re.fullmatch(r"(.*\.)in_proj_(weight|bias)", new):
+            for index, part in enumerate("qkv"):
+                tensors[f"{fused[1]}{part}_proj.{fused[2]}"] = Stored(weights, name, partial(third, index=index))
+        elif new == "text_projection":
+            tensors["text_projection.weight"] = Stored(weights, name, transposed)
+        else:
+            tensors[new] = Stored(weights, name)
+    return tensors
+
+
+def third(tensor: Tensor, *, index: int) -> Tensor:
+    """One of three equal parts along the first axis, in memory of its own."""
+    return tensor.chunk(3)[index].clone()
+
+
+def transposed(tensor: Tensor) -> Tensor:
+    return tensor.T.contiguous()
+
+
+def text_config(path: Path, tensors: dict[str, Stored], activation: str) -> dict:
+    """The config of transformers' CLIPTextModel that has these tensors."""
+    vocabulary, width = shape(path, tensors, "embeddings.token_embedding.weight")
+    config = {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": shape(path, tensors, "encoder.layers.0.mlp.fc1.weight")[0],
+        "num_hidden_layers": count(tensors, r"encoder\.layers\.(\d+)\."),
+        "num_attention_heads": max(width // 64, 4),
+        "max_position_embeddings": shape(path, tensors, "embeddings.position_embedding.weight")[0],
+        "hidden_act": activation,
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+    }
+    if "text_projection.weight" in tensors:
+        config["projection_dim"] = tensors["text_projection.weight"].shape[0]
+    return config
+
+
+def local_text_config(path: Path, settings: dict[str, Any]) -> dict:
+    """What shapes do not tell of the text encoder that the .yaml names, where its folder lies near the checkpoint."""
+    encoders = setting(settings, "conditioner_config", "params", "emb_models") or [setting(settings, "cond_stage_config") or {}]
+    version = str(setting(encoders[0], "params", "version"))
+    if not re.fullmatch(r"\w[\w.-]*", version):
+        return {}
+    found = next(filter(None, (read_json(folder / version / "config.json") for folder in path.absolute().parents[:2])), {})
+    return {key: found[key] for key in ("num_attention_heads", "hidden_act") if key in found}

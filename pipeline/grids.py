@@ -1,0 +1,105 @@
+"""Legends around a grid of pictures: what its columns and rows stand for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.geometry import Size
+
+FONT = Path(__file__).parents[1] / "assets" / "fonts" / "Roboto-Regular.ttf"
+BACKGROUND, ACTIVE, INACTIVE = "#ffffff", "#000000", "#999999"
+STRIKE_WIDTH = 4
+
+
+@dataclass(frozen=True)
+class Legend:
+    """A part of what one column or row stands for."""
+
+    text: str = ""
+    active: bool = True
+    """False: shown struck through."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a legend as it is drawn."""
+
+    text: str
+    active: bool
+    size: Size
+    """Of its ink, in pixels, before it is shrunk."""
+
+
+def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: list[list[Legend]],
+             margin: int = 0) -> Image.Image:
+    """The grid, whose cells are all of one size, with its cells `margin` pixels apart and a legend at each column and row.
+
+    Where no legend has a text there is no room for legends. A1111: but for a strip of half a line where a column has no
+    legend at all.
+    """
+    size = max((cell.width + cell.height) // 25, 1)
+    spacing = size // 2
+    left = cell.width * 3 // 4 if any(legend.text for legends in rows for legend in legends) else 0
+    font = load_font(size)
+    above = [wrapped(legends, cell.width, font) for legends in columns]
+    beside = [wrapped(legends, left, font) for legends in rows]
+    heights = [sum(line.size.height + spacing for line in lines) - spacing for lines in above]
+    top = max(heights) + 2 * spacing if sum(heights) else 0
+    sheet, places = spaced(grid, cell, left, top, margin)
+    draw = ImageDraw.Draw(sheet)
+    for x, lines, height in zip(sorted({x for x, _ in places}), above, heights):
+        draw_lines(draw, x + cell.width / 2, top / 2 - height / 2, lines, size, cell.width)
+    for y, lines in zip(sorted({y for _, y in places}), beside):
+        # A1111: the space below the last line is left out of the sum, the others are too
+        height = sum(line.size.height for line in lines)
+        draw_lines(draw, left / 2, y + cell.height / 2 - height / 2, lines, size, left)
+    return sheet
+
+
+def spaced(grid: Image.Image, cell: Size, left: int, top: int, margin: int) -> tuple[Image.Image, list[tuple[int, int]]]:
+    """The cells on a sheet with room at its left and top and between them, and where each lies."""
+    columns, rows = grid.width // cell.width, grid.height // cell.height
+    sheet = Image.new("RGB", (grid.width + left + margin * (columns - 1), grid.height + top + margin * (rows - 1)), BACKGROUND)
+    places = []
+    for row in range(rows):
+        for column in range(columns):
+            x, y = cell.width * column, cell.height * row
+            place = left + x + margin * column, top + y + margin * row
+            sheet.paste(grid.crop((x, y, x + cell.width, y + cell.height)), place)
+            places.append(place)
+    return sheet, places
+
+
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(FONT, size)
+
+
+def wrapped(legends: list[Legend], width: int, font: ImageFont.FreeTypeFont) -> list[Line]:
+    """The legends' words in lines of at most `width` pixels, as far as single words are shorter than that."""
+    lines = []
+    for legend in legends:
+        texts = [""]
+        for word in legend.text.split():
+            longer = f"{texts[-1]} {word}".strip()
+            if font.getlength(longer) <= width:
+                texts[-1] = longer
+            else:
+                texts.append(word)
+        for text in texts:
+            x1, y1, x2, y2 = font.getbbox(text)
+            lines.append(Line(text, legend.active, Size(int(x2 - x1), int(y2 - y1))))
+    return lines
+
+
+def draw_lines(draw: ImageDraw.ImageDraw, x: float, y: float, lines: list[Line], size: int, width: int) -> None:
+    """The lines around x from y downwards, each shrunk until it is at most `width` wide."""
+    for line in lines:
+        fitting = (load_font(smaller) for smaller in range(size, 0, -1))
+        font = next((font for font in fitting if font.getbbox(line.text)[2] <= width), load_font(1))
+        color = ACTIVE if line.active else INACTIVE
+        draw.text((x, y + line.size.height / 2), line.text, font=font, fill=color, anchor="mm")
+        if not line.active:
+            middle, half = y + line.size.height // 2, line.size.width // 2
+            draw.line((x - half, middle, x + half, middle), fill=color, width=STRIKE_WIDTH)
+        y += line.size.height + size // 2

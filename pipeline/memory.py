@@ -1,0 +1,165 @@
+"""How much memory is left, what it looks like when it ran out, and how a model is run with less of it."""
+
+import gc
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.families.base import Cond, Family
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says where it has no exception of its own for it: on processors and Apple's cards."""
+
+TILE = 512
+"""Pixels along the edge of the autoencoder's tiles where memory is short."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, says that memory ran out."""
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be taken on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return min(filter(None, (system_memory(), container_memory())), default=None)
+
+
+def system_memory() -> int | None:
+    """Bytes that Linux would give without swapping."""
+    return read_number(Path("/proc/meminfo"), "MemAvailable:", unit=1024)
+
+
+def container_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes left of what the container may use, its cached files counted as free; None without a container or a limit."""
+    limit, used = (read_number(cgroup / name) for name in ("memory.max", "memory.current"))
+    cached = read_number(cgroup / "memory.stat", "inactive_file") or 0
+    return None if limit is None or used is None else max(limit - used + cached, 0)
+
+
+def read_number(file: Path, name: str = "", *, unit: int = 1) -> int | None:
+    """The number behind `name` in a file of the system, times the unit; None where there is none."""
+    try:
+        words = file.read_text().split()
+        return int(words[words.index(name) + 1 if name else 0]) * unit
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def collect(device: torch.device) -> None:
+    """Give the memory of what nobody uses any more back to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+class Frugal:
+    """A family that needs less memory and more time, with the same pictures but for rounding and where tiles meet.
+
+    It takes one row of a batch at a time, and on a card only the part that computes is there.
+    """
+
+    def __init__(self, family: Family):
+        self.family = family
+        self.changes = f"one picture at a time, in tiles of {TILE} pixels where the autoencoder sees it"
+        if family.placement.device.type != "cpu":
+            self.changes += ", each part of the model on the card only while it computes"
+        self._there: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.family, name)
+
+    def encode_prompts(self, texts: list[str], **settings: Any) -> Cond:
+        self._bring("text_encoder", "text_encoder_2")
+        return self.family.encode_prompts(texts, **settings)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        self._bring("vae")
+        return torch.cat([self.family.encode_image(image[None]) for image in pixels])
+
+    def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, **settings: Any) -> Tensor:
+        self._bring("vae")
+        return self.family.image_conditioning(pixels, latent, mask, **settings)
+
+    def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
+        self._bring("unet")
+        rows = [slice(row, row + 1) for row in range(len(x))]
+        return torch.cat([self.family.denoise(x[row], t[row], cond[row], image_cond[row]) for row in rows])
+
+    def decode(self, latent: Tensor) -> Tensor:
+        self._bring("vae")
+        return torch.cat([self.family.decode(image[None]) for image in latent])
+
+    def _bring(self, *names: str) -> None:
+        """Have these parts on the device and the others off it."""
+        if names != self._there:
+            place_parts(self.family, names)
+            self._there = names
+
+
+@torch.inference_mode(False)
+def place_parts(family: Family, names: Iterable[str]) -> None:
+    """Put these of a family's modules on its device and the others into main memory."""
+    device = family.placement.device
+    if device.type == "cpu":
+        return
+    for name in family.modules.keys() - set(names):
+        family.modules[name].to("cpu")
+    collect(device)
+    for name in family.modules.keys() & set(names):
+        family.modules[name].to(device)
+
+
+@contextmanager
+def frugal(family: Family) -> Iterator[Frugal]:
+    """The family with less memory; afterwards all of it is on its device again."""
+    family.autoencoder.cut_into_tiles(TILE, above=TILE**2)
+    try:
+        yield Frugal(family)
+    finally:
+        family.autoencoder.cut_into_tiles()
+        place_parts(family, family.modules)
+
+
+def memory_report() -> dict[str, dict[str, Any]]:
+    """Bytes of main memory ("ram") and of the graphics card ("cuda"), under A1111's names, or an "error" each."""
+    return {"ram": ram(), "cuda": cuda()}
+
+
+def ram() -> dict[str, Any]:
+    """Main memory, as far as the system tells."""
+    free = free_memory(torch.device("cpu"))
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return {"error": "unavailable"}
+    return {"free": free, "used": used, "total": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")}
+
+
+def cuda() -> dict[str, Any]:
+    """The graphics card's memory, under A1111's names."""
+    if not torch.cuda.is_available():
+        return {"error": "unavailable"}
+    free, total = torch.cuda.mem_get_info()
+    stats = torch.cuda.memory_stats()
+    pairs = {"active": "active_bytes.all", "allocated": "allocated_bytes.all", "reserved": "reserved_bytes.all",
+             "inactive": "inactive_split_bytes.all"}
+    return {"system": {"free": free, "used": total - free, "total": total},
+            **{name: {"current": stats.get(f"{key}.current", 0), "peak": stats.get(f"{key}.peak", 0)} for name, key in pairs.items()},
+            "events": {"retries": stats.get("num_alloc_retries", 0), "oom": stats.get("num_ooms", 0)}}

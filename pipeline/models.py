@@ -1,0 +1,345 @@
+"""The models folder: which checkpoints, VAEs, LoRAs and embeddings there are, and which of them a name means."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.errors import ModelError, UnknownName
+from pipeline.weights import PICKLES, refuse_pickle
+
+FOLDERS = {  # A1111's names, in the models folder
+    "checkpoint": ("Stable-diffusion",),
+    "VAE": ("VAE",),
+    "LoRA": ("Lora", "LyCORIS"),
+    "embedding": ("embeddings",),
+}
+FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "LoRA": "prompt", "embedding": "prompt"}
+"""Where a request names one."""
+SUFFIXES = (".safetensors", *PICKLES)
+VAE_INFIX = ".vae"
+"""A file called NAME.vae.safetensors is a VAE, also where it lies among checkpoints."""
+HASHES = "palimpsest-hashes.json"
+SHORT = 10
+"""Hex digits of a SHA-256 that A1111 shows."""
+BRACKETED = re.compile(r"(?P<name>.*\S)\s*\[(?P<digits>[0-9a-f]{8,64})\]", re.DOTALL)
+
+Share = Callable[[float], None]
+"""Told how much of something is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file, or a diffusers folder, under the names that A1111 has for it."""
+
+    name: str
+    """`rel` without its extension, each / a _."""
+    rel: str
+    """The path in its folder, with / and its extension."""
+    path: Path
+    sha256: str | None = None
+    """None until somebody has computed it."""
+
+    @property
+    def stem(self) -> str:
+        """The file's or folder's own name, without an extension."""
+        return without_suffix(self.rel.rpartition("/")[2])
+
+    @property
+    def hash(self) -> str | None:
+        return self.sha256 and self.sha256[:SHORT]
+
+    @property
+    def title(self) -> str:
+        return f"{self.rel} [{self.hash}]" if self.sha256 else self.rel
+
+
+def model_file(path: Path, rel: str) -> ModelFile:
+    return ModelFile(without_suffix(rel).replace("/", "_"), rel, path)
+
+
+def without_suffix(rel: str) -> str:
+    """A path without its extension; the dot in a folder's name, as in v1.5, is none."""
+    stem, dot, suffix = rel.rpartition(".")
+    return stem if dot + suffix.lower() in SUFFIXES else rel
+
+
+class Catalog:
+    """What lies in a models folder. Only names and sizes are read; a file's content when its hash is asked for.
+
+    models_dir: a folder with A1111's folders, an A1111 installation, or a folder that holds checkpoints directly.
+    cache: the JSON file that remembers hashes; None: one in the models folder.
+    extra: checkpoints that lie elsewhere.
+
+    Links are followed, as people keep large files on other disks. A request cannot name a path: its names are looked up
+    among the files that the scan has found.
+    """
+
+    def __init__(self, models_dir: Path | str, *, cache: Path | None = None, extra: Iterable[Path] = ()):
+        self.root = find_root(Path(models_dir))
+        self._hashes = HashCache(cache or self.root / HASHES)
+        self._extra: list[ModelFile] = []
+        self._found: dict[str, list[ModelFile]] = {}
+        self.refresh()
+        for path in extra:
+            self.add(path)
+
+    def refresh(self) -> None:
+        """Scan the folders anew."""
+        self._found = scan(self.root)
+
+    def add(self, path: Path, rel: str | None = None) -> ModelFile:
+        """List a checkpoint that lies elsewhere, and give its entry; one that is listed already keeps its own."""
+        listed = next((file for file in self._all("checkpoint") if same_file(file.path, path)), None)
+        if listed is None:
+            listed = model_file(path, rel or path.absolute().name)
+            self._extra.append(listed)
+        return self.hashed(listed)
+
+    def checkpoints(self) -> list[ModelFile]:
+        return self._listed("checkpoint")
+
+    def vaes(self) -> list[ModelFile]:
+        return self._listed("VAE")
+
+    def loras(self) -> list[ModelFile]:
+        return self._listed("LoRA")
+
+    def embeddings(self) -> list[ModelFile]:
+        return self._listed("embedding")
+
+    def embedding_paths(self) -> list[Path]:
+        """All embedding files, those that are pickles too: who names one is told what to do."""
+        return [file.path for file in self._all("embedding")]
+
+    def pickles(self, kind: str) -> list[ModelFile]:
+        """Files of a kind of FOLDERS that are not used, as reading them could run code."""
+        return [file for file in self._all(kind) if is_pickle(file.path)]
+
+    def find_checkpoint(self, text: str, *, closest: bool = False) -> ModelFile:
+        """The checkpoint that A1111 would take for a title, name, file name or hash.
+
+        closest: also for any part of a title, with the shortest title first. Raises UnknownName, and ModelError for a pickle.
+        """
+        return self._find("checkpoint", text, closest=closest)
+
+    def find_vae(self, text: str) -> ModelFile:
+        """The VAE of that file name, with or without extension. Raises UnknownName, and ModelError for a pickle."""
+        return self._find("VAE", text)
+
+    def find_lora(self, name: str) -> ModelFile:
+        """The LoRA of that file name, with or without extension. Raises UnknownName, and ModelError for a pickle."""
+        return self._find("LoRA", name)
+
+    def vae_beside(self, checkpoint: ModelFile) -> ModelFile | None:
+        """The VAE that "Automatic" means for a checkpoint, or None."""
+        # A1111: the first whose name begins with the checkpoint's, so m-2.vae.safetensors serves m as well
+        return next((file for file in self.vaes() if file.path.name.startswith(checkpoint.stem)), None)
+
+    def hashed(self, file: ModelFile) -> ModelFile:
+        """The entry with its hash where that is remembered: nothing is read."""
+        return replace(file, sha256=self._hashes.known(file.path))
+
+    def sha256(self, file: ModelFile, progress: Share | None = None) -> str:
+        """The SHA-256 of a file, or of the weights in a diffusers folder, read whole unless it is remembered."""
+        return self._hashes.get(file.path, progress)
+
+    def _all(self, kind: str) -> list[ModelFile]:
+        return [*self._found[kind], *(self._extra if kind == "checkpoint" else ())]
+
+    def _listed(self, kind: str) -> list[ModelFile]:
+        return [self.hashed(file) for file in self._all(kind) if not is_pickle(file.path)]
+
+    def _find(self, kind: str, text: str, *, closest: bool = False) -> ModelFile:
+        files = self._listed(kind)
+        found = match(files, text) or (match_part(files, text) if closest else None)
+        if found is not None:
+            return found
+        if (pickle := match(self.pickles(kind), text)) is not None:
+            refuse_pickle(pickle.path)
+        raise UnknownName(FIELDS[kind], kind, text, [file.rel for file in files])
+
+
+# --- what is there
+
+def find_root(models_dir: Path) -> Path:
+    """The folder with A1111's folders: `models_dir`, or its models/ where it is an A1111 installation."""
+    inside = models_dir / "models"
+    own, its = ((folder / "Stable-diffusion").is_dir() for folder in (models_dir, inside))
+    return inside if its and not own else models_dir
+
+
+def scan(root: Path) -> dict[str, list[ModelFile]]:
+    """All model files by kind, each kind in A1111's order."""
+    found = {kind: [file for name in names for file in walk(root / name)] for kind, names in FOLDERS.items()}
+    if (root / "Stable-diffusion").is_dir():
+        found["embedding"] += walk(root.parent / "embeddings")  # A1111 has them beside its models
+    reserved = {name for names in FOLDERS.values() for name in names}
+    found["checkpoint"] += [file for file in walk(root, depth=1) if file.rel not in reserved]
+    for file in [file for file in found["checkpoint"] if VAE_INFIX in Path(file.rel).suffixes[:-1]]:
+        found["checkpoint"].remove(file)
+        found["VAE"].append(file)
+    return {kind: sorted(files, key=lambda file: natural(file.rel)) for kind, files in found.items()}
+
+
+def walk(folder: Path, depth: int | None = None) -> Iterator[ModelFile]:
+    """The model files and diffusers folders in a folder and, to that depth, in those below it; links are followed."""
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real in seen:
+            continue
+        seen.add(real)
+        inside = Path(here)
+        for name in [name for name in folders if (inside / name / "model_index.json").is_file()]:
+            folders.remove(name)
+            files.append(name)
+        for path in (inside / name for name in files if not name.startswith(".")):
+            if path.is_dir() or (path.suffix.lower() in SUFFIXES and path.is_file()):
+                yield model_file(path, path.relative_to(folder).as_posix())
+        if depth is not None and len(inside.relative_to(folder).parts) + 1 >= depth:
+            folders.clear()
+
+
+def natural(text: str) -> list:
+    """A sorting key by which model2 comes before model10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text.lower()) if part]
+
+
+def is_pickle(path: Path) -> bool:
+    return path.suffix.lower() in PICKLES and not path.is_dir()
+
+
+def same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+# --- which one is meant
+
+def match(files: list[ModelFile], text: str) -> ModelFile | None:
+    """The file whose title, path, name or hash is `text`; the most exact kind of match first."""
+    text = text.strip().replace("\\", "/")
+    bracketed = BRACKETED.fullmatch(text)
+    tests: list[Callable[[ModelFile], bool]] = [
+        lambda file: text in (file.title, file.rel),
+        lambda file: text in names(file),
+        lambda file: len(text) >= SHORT and file.sha256 is not None and file.sha256.startswith(text),
+        lambda file: re.fullmatch("[0-9a-f]{8}", text) is not None and old_hash(file.path) == text,
+        lambda file: bracketed is not None and bracketed["name"] in names(file) and may_be(file, bracketed["digits"]),
+    ]
+    return next((file for test in tests for file in files if test(file)), None)
+
+
+def names(file: ModelFile) -> tuple[str, ...]:
+    return file.rel, file.name, file.stem, file.path.name
+
+
+def may_be(file: ModelFile, digits: str) -> bool:
+    """Whether a hash is the file's, in either of A1111's kinds. One that nobody has computed yet is taken on trust."""
+    return file.sha256 is None or file.sha256.startswith(digits) or old_hash(file.path) == digits
+
+
+def match_part(files: list[ModelFile], text: str) -> ModelFile | None:
+    """The file with the shortest title that holds `text`, or that holds it without a [hash] at its end."""
+    for part in (text, re.sub(r"\s*\[[^]]+]\s*$", "", text)):
+        found = sorted((file for file in files if part and part in file.title), key=lambda file: len(file.title))
+        if found:
+            return found[0]
+    return None
+
+
+def old_hash(path: Path) -> str | None:
+    """A1111's first kind of hash: 8 hex digits over 64 KiB from 1 MiB on. None for a folder."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0x100000)
+            return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+    except OSError:
+        return None
+
+
+# --- hashes
+
+class HashCache:
+    """SHA-256 by path, as long as size and time of the last change stay the same, remembered in a JSON file."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._entries: dict[str, list] = read_entries(file)
+
+    def known(self, path: Path) -> str | None:
+        """The hash where it is remembered and still right."""
+        entry = self._entries.get(str(path.absolute()))
+        return entry[2] if entry and tuple(entry[:2]) == stamp(path) else None
+
+    def get(self, path: Path, progress: Share | None = None) -> str:
+        """The hash, computed where it must be. Raises ModelError."""
+        known = self.known(path)
+        if known is None:
+            before = stamp(path)
+            try:
+                known = digest(path, progress or (lambda share: None))
+            except OSError as error:
+                raise ModelError(f'"{path.name}" cannot be read: {error.strerror or error}') from error
+            self._entries = self._entries | {str(path.absolute()): [*before, known]}
+            self._save()
+        return known
+
+    def _save(self) -> None:
+        """Whole or not at all; where nothing can be written the hashes last as long as this value."""
+        draft = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
+        with suppress(OSError):
+            draft.write_text(json.dumps(self._entries, indent=0), "utf-8")
+            os.replace(draft, self._file)
+        with suppress(OSError):
+            draft.unlink()
+
+
+def read_entries(file: Path) -> dict[str, list]:
+    """The entries of a hash file; damaged ones are as good as none."""
+    try:
+        entries = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    sound = isinstance(entries, dict)
+    return {path: entry for path, entry in entries.items() if is_entry(entry)} if sound else {}
+
+
+def is_entry(entry: object) -> bool:
+    return isinstance(entry, list) and [type(part) for part in entry] == [int, int, str] \
+        and re.fullmatch("[0-9a-f]{64}", entry[2]) is not None
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The file itself, or the safetensors files of a diffusers folder in the order of their names."""
+    return sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """(bytes, time of the last change in ns) of what `digest` reads; None where it cannot be looked at."""
+    try:
+        stats = [file.stat() for file in weight_files(path)]
+    except OSError:
+        return None
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+
+
+def digest(path: Path, progress: Share) -> str:
+    """The SHA-256 of all weight files, one after the other."""
+    files, sha256, done = weight_files(path), hashlib.sha256(), 0
+    total = sum(file.stat().st_size for file in files) or 1
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                sha256.update(block)
+                done += len(block)
+                progress(done / total)
+    return sha256.hexdigest()

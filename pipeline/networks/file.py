@@ -1,0 +1,114 @@
+"""A network file: its tensors by layer, the hash that infotext knows it by, and its trigger words."""
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ModelError
+from pipeline.networks.keys import split_name
+from pipeline.weights import Weights
+
+BUNDLED_EMBEDDINGS = "bundle_emb."
+"""How the names of textual inversions that travel in a network file begin."""
+
+Version = tuple[int, int]
+"""A file's size and the time of its last change."""
+
+
+def version(path: Path) -> Version:
+    """Another one when the file has changed. Raises FileNotFoundError."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+class NetworkFile:
+    """One LoRA or the like, opened: a header is read, tensors only when parts() is called.
+
+    Raises ModelError where nothing in the file belongs to a layer, and what Weights raises.
+    """
+
+    def __init__(self, path: Path):
+        self._weights = Weights(path)
+        self._names: dict[str, dict[str, str]] = defaultdict(dict)  # layer → part → the tensor's name
+        for name in self._weights:
+            if not name.startswith(BUNDLED_EMBEDDINGS) and (split := split_name(name)):
+                self._names[split[0]][split[1]] = name
+        if not self._names:
+            raise ModelError(f'"{path.name}" is not a LoRA: none of its {len(self._weights)} tensors is named like one')
+
+    @property
+    def layers(self) -> list[str]:
+        """What the file calls the layers that it changes, with underscores only."""
+        return list(self._names)
+
+    def parts(self, layer: str, device: torch.device) -> dict[str, Tensor]:
+        """The tensors for one layer, under the names of keys.PARTS, float32."""
+        parts = {part: self._weights[name].to(device, torch.float32) for part, name in self._names[layer].items()}
+        if "down" in parts and "alpha" not in parts:
+            scale = self._adapter.scale(layer, parts["down"].shape[:1].numel())
+            parts |= {} if scale is None else {"scale": torch.tensor(scale)}
+        return parts
+
+    @cached_property
+    def _adapter(self) -> "AdapterConfig":
+        return AdapterConfig(self._weights.metadata)
+
+    @cached_property
+    def short_hash(self) -> str:
+        """The 12 hex digits of infotext's "Lora hashes"."""
+        return (self._weights.metadata.get("sshs_model_hash") or tensor_hash(self._weights.path))[:12]
+
+
+class AdapterConfig:
+    """PEFT's settings as diffusers writes them in a file's metadata, under "unet.lora_alpha" and the like."""
+
+    def __init__(self, metadata: Mapping[str, str]):
+        config = read_object(metadata.get("lora_adapter_metadata"))
+        self._by_component = defaultdict(dict)
+        for name, value in config.items():
+            component, _, setting = name.rpartition(".")
+            self._by_component[component][setting] = value
+
+    def scale(self, layer: str, rank: int) -> float | None:
+        """What the layer's low-rank product is multiplied by; None where nothing is said of it."""
+        component = next((name for name in self._by_component if layer.startswith(f"{name}_")), "")
+        config = self._by_component.get(component, {})
+        patterns = config.get("alpha_pattern")
+        alpha = next((value for pattern, value in (patterns.items() if isinstance(patterns, dict) else ())
+                      if re.fullmatch(rf"(.*_)?{re.escape(pattern.replace('.', '_'))}", layer)), config.get("lora_alpha"))
+        if not isinstance(alpha, (int, float)):
+            return None
+        return alpha / (max(rank, 1) ** (0.5 if config.get("use_rslora") else 1))
+
+
+def tensor_hash(path: Path) -> str:
+    """The SHA-256 of a safetensors file's tensors, without its header, so that new metadata does not change it."""
+    with path.open("rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def trigger_words(metadata: Mapping[str, str]) -> list[str]:
+    """The tags that a network was trained with, the most frequent first; [] where its metadata does not say."""
+    counts: Counter[str] = Counter()
+    for folder in read_object(metadata.get("ss_tag_frequency")).values():
+        for tag, count in folder.items() if isinstance(folder, dict) else ():
+            if isinstance(count, (int, float)) and tag.strip():
+                counts[tag.strip()] += count
+    return [tag for tag, _ in counts.most_common()]
+
+
+def read_object(text: str | None) -> dict:
+    """The JSON object in a metadata value; {} where there is none."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,79 @@
+"""Which LoRA file a name in a prompt means: a file's own name, or the one that its trainer wrote into it."""
+
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.errors import ModelError, UnknownName
+from pipeline.networks.file import Version, version
+from pipeline.weights import Weights
+
+NO_ALIAS = ("none",)
+"""Trainers' names for no name, in lower case."""
+
+
+class FoundFile(Protocol):
+    """A file of the catalog."""
+
+    stem: str
+    """The file's name without extension."""
+    path: Path
+
+
+class Catalog(Protocol):
+    """The LoRA files that there are."""
+
+    def loras(self) -> list[FoundFile]: ...
+
+    def find_lora(self, name: str) -> FoundFile:
+        """Raises UnknownName."""
+
+    def refresh(self) -> None:
+        """Look again which files there are."""
+
+
+class LoraNames:
+    """The catalog's LoRA files by file name and by alias. Headers of files are read once, as long as they stay the same."""
+
+    def __init__(self, catalog: Catalog):
+        self._catalog = catalog
+        self._metadata: dict[Path, tuple[Version, dict[str, str]]] = {}
+
+    def find(self, name: str) -> FoundFile:
+        """The file of this name, else the only one with this alias; new files are seen. Raises UnknownName."""
+        try:
+            return self._find(name)
+        except UnknownName:
+            self._catalog.refresh()
+            return self._find(name)
+
+    def prompt_name(self, file: FoundFile) -> str:
+        """What a prompt should call the file: its alias where no other file is meant by it, else its name."""
+        alias = self.alias(file)
+        try:
+            return alias if self._find(alias).path == file.path else file.stem
+        except (UnknownName, ModelError):
+            return file.stem
+
+    def alias(self, file: FoundFile) -> str:
+        """The name that the trainer wrote into the file, else the file's own."""
+        return self.metadata(file).get("ss_output_name") or file.stem
+
+    def metadata(self, file: FoundFile) -> dict[str, str]:
+        """What the file's header says of it; {} for one that cannot be read."""
+        try:
+            now = version(file.path)
+            if self._metadata.get(file.path, (None,))[0] != now:
+                self._metadata[file.path] = now, Weights(file.path).metadata
+            return self._metadata[file.path][1]
+        except (OSError, ModelError):
+            return {}
+
+    def _find(self, name: str) -> FoundFile:
+        try:
+            return self._catalog.find_lora(name)
+        except UnknownName:
+            # A1111: a name that two files claim, or "none", means a file of that name only
+            claims = [file for file in self._catalog.loras() if self.alias(file) == name]
+            if len(claims) != 1 or name.lower() in NO_ALIAS:
+                raise
+            return claims[0]

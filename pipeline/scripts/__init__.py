@@ -1,0 +1,126 @@
+"""Scripts: ways to run a request other than once as it is. A new one is a file here and a row in SCRIPTS."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import InvalidRequest, UnknownName
+from pipeline.hooks import HookList, Hooks
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
+from pipeline.scripts import (
+    arguments,
+    img2img_alternative,
+    loopback,
+    outpainting_mk2,
+    poor_mans_outpainting,
+    prompt_matrix,
+    prompts_from_file,
+    sd_upscale,
+    soft_inpainting,
+    xyz_plot,
+)
+from pipeline.scripts.arguments import Argument
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script as A1111 lists it."""
+
+    title: str
+    record: type
+    """Its arguments."""
+    run: Callable[[StableDiffusionProcessingImg2Img, Any], Processed]
+    """(request, record) → result. The request is bound, and is not changed."""
+    needs_source: bool = True
+    """Whether it starts from a picture, so that txt2img has no use for it."""
+
+    @property
+    def arguments(self) -> list[Argument]:
+        return arguments.describe(self.record)
+
+
+@dataclass(frozen=True)
+class AlwaysOn:
+    """A script that acts inside every run of a request, also of a script's."""
+
+    title: str
+    record: type
+    """Its arguments; the first one switches it on."""
+    hooks: Callable[[Any], Hooks]
+
+    @property
+    def arguments(self) -> list[Argument]:
+        return arguments.describe(self.record)
+
+
+SCRIPTS = {script.title.lower(): script for script in (
+    Script("img2img alternative test", img2img_alternative.Img2ImgAlternative, img2img_alternative.run),
+    Script("Loopback", loopback.Loopback, loopback.run),
+    Script("Outpainting mk2", outpainting_mk2.OutpaintingMk2, outpainting_mk2.run),
+    Script("Poor man's outpainting", poor_mans_outpainting.PoorMansOutpainting, poor_mans_outpainting.run),
+    Script("Prompt matrix", prompt_matrix.PromptMatrix, prompt_matrix.run, needs_source=False),
+    Script("Prompts from file or textbox", prompts_from_file.PromptsFromFile, prompts_from_file.run, needs_source=False),
+    Script("SD upscale", sd_upscale.SDUpscale, sd_upscale.run),
+    Script("X/Y/Z plot", xyz_plot.XYZPlot, xyz_plot.run, needs_source=False),
+)}
+ALWAYS_ON = {script.title.lower(): script for script in (
+    AlwaysOn("Soft Inpainting", soft_inpainting.SoftInpainting, soft_inpainting.SoftHooks),
+)}
+"""Both by lower-case title, in A1111's order."""
+
+
+def run(p: StableDiffusionProcessingImg2Img) -> Processed:
+    """What the request gives: by its script, or by running it once. Raises InvalidRequest."""
+    script, args, hooks = resolve(p)
+    if hooks:
+        p = p.variant()
+        p.scripts = HookList([p.scripts, *hooks])
+    if script is None:
+        p.progress.begin(p.n_iter)
+        return process_images(p)
+    return script.run(p, args)
+
+
+def check(p: StableDiffusionProcessingImg2Img) -> None:
+    """Raise InvalidRequest where run(p) would do so before it begins: for unknown scripts and bad arguments."""
+    resolve(p)
+
+
+def resolve(p: StableDiffusionProcessingImg2Img) -> tuple[Script | None, Any, list[Hooks]]:
+    """The script that the request names with its arguments, and the hooks of those that are always on."""
+    hooks = [script.hooks(args) for script, args in always_on(p.alwayson_scripts) if args.enabled]
+    if not p.script_name:
+        return None, None, hooks
+    script = find(p.script_name)
+    if isinstance(p.prompt, list) or isinstance(p.negative_prompt, list):
+        raise InvalidRequest("prompt", f'prompt: "{script.title}" needs one text, not a list')
+    return script, arguments.read(script.record, p.script_args, name="script_args", title=script.title), hooks
+
+
+def find(title: str) -> Script:
+    """The script of that title, in any case. Raises UnknownName."""
+    if not isinstance(title, str) or title.lower() not in SCRIPTS:
+        raise UnknownName("script_name", "script", title, [script.title for script in SCRIPTS.values()])
+    return SCRIPTS[title.lower()]
+
+
+def always_on(given: Any) -> list[tuple[AlwaysOn, Any]]:
+    """Those scripts that a request gives arguments, with their records. Raises InvalidRequest."""
+    if not isinstance(given, Mapping):
+        raise InvalidRequest("alwayson_scripts", 'alwayson_scripts must be like {"Soft Inpainting": {"args": [true]}}, '
+                                                 f"got {given!r}")
+    found = []
+    for title, settings in given.items():
+        script = ALWAYS_ON.get(str(title).lower())
+        if script is None:
+            raise UnknownName("alwayson_scripts", "script", title, [script.title for script in ALWAYS_ON.values()])
+        args = settings.get("args", []) if isinstance(settings, Mapping) else settings
+        record = arguments.read(script.record, completed(args, script), name="alwayson_scripts", title=script.title)
+        found.append((script, record))
+    return found
+
+
+def completed(args: Any, script: AlwaysOn) -> Any:
+    """The arguments at their full number: defaults for those left out, nothing for those beyond."""
+    defaults = [argument.value for argument in script.arguments]
+    return [*args, *defaults[len(args):]][:len(defaults)] if isinstance(args, list) else args

@@ -1,0 +1,91 @@
+"""The arguments of a script: one frozen record per script, filled from the list that a request carries."""
+
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from pipeline.errors import InvalidRequest
+from pipeline.options import number
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What programs are told of one argument, under the names of A1111's script-info."""
+
+    label: str
+    value: Any
+    """The default."""
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+
+
+def argument(default: Any, label: str, *, minimum: float | None = None, maximum: float | None = None,
+             step: float | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    """A field of a script's record, annotated with the argument's type; a tuple holds any of the choices.
+
+    Where there are choices, a number stands for the one in that place.
+    """
+    return field(default=default, metadata={"argument": Argument(label, default, minimum, maximum, step, choices)})
+
+
+def notice(text: str) -> Any:
+    """A text on A1111's page that takes a place among the arguments; what a request puts there does not matter."""
+    return field(default=text, metadata={"argument": Argument("", text)})
+
+
+def free(default: Any, label: str, choices: tuple[str, ...] | None = None) -> Any:
+    """A field whose value the script itself checks."""
+    return field(default=default, metadata={"argument": Argument(label, default, choices=choices), "free": True})
+
+
+def describe(record: type) -> list[Argument]:
+    """The arguments in order."""
+    return [spec.metadata["argument"] for spec in fields(record)]
+
+
+def read(record: type, given: Any, *, name: str, title: str) -> Any:
+    """The record filled with all its arguments. Raises InvalidRequest for the request's field `name`."""
+    specs = fields(record)
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(specs):
+        came = f"{len(given)}" if isinstance(given, Sequence) and not isinstance(given, str) else repr(given)
+        labels = ", ".join(spec.metadata["argument"].label or "a text" for spec in specs)
+        raise InvalidRequest(name, f'{name}: "{title}" takes a list of {len(specs)} values ({labels}), got {came}')
+    try:
+        return record(*map(checked, specs, given))
+    except InvalidRequest as error:
+        raise InvalidRequest(name, f'{name} of "{title}": {error}') from None
+
+
+def checked(spec: Field, value: Any) -> Any:
+    """`value` as the argument's type, in its range. Raises InvalidRequest."""
+    known: Argument = spec.metadata["argument"]
+    if not known.label or spec.metadata.get("free"):
+        return value
+    if isinstance(known.value, tuple):
+        if not isinstance(value, Sequence) or isinstance(value, str) or not all(item in known.choices for item in value):
+            raise InvalidRequest(spec.name, f"{known.label} must be a list of {', '.join(known.choices)}, got {value!r}")
+        return tuple(value)
+    if known.choices is not None:
+        return chosen(known, value)
+    if spec.type is bool:
+        if value not in (True, False):
+            raise InvalidRequest(spec.name, f"{known.label} must be true or false, got {value!r}")
+        return bool(value)
+    if spec.type is str:
+        if not isinstance(value, str):
+            raise InvalidRequest(spec.name, f"{known.label} must be text, got {value!r}")
+        return value
+    converted = number(known.label, value, spec.type, known.minimum, known.maximum)
+    return value if spec.type is float and isinstance(value, (int, float)) else converted  # infotext prints it as it came
+
+
+def chosen(known: Argument, value: Any) -> str:
+    """The choice that a name, in any case, or a place means. Raises InvalidRequest."""
+    names = {choice.lower(): choice for choice in known.choices}
+    if isinstance(value, str) and value.lower() in names:
+        return names[value.lower()]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(known.choices):
+        return known.choices[value]
+    raise InvalidRequest(known.label, f"{known.label} must be one of {', '.join(known.choices)}, got {value!r}")

@@ -1,0 +1,166 @@
+"""Outpainting mk2: the picture grows side by side, each from noise with the picture's own spectrum and colours."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import InvalidRequest
+from pipeline.geometry import Box, Size
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
+from pipeline.scripts.arguments import argument, notice
+from pipeline.scripts.outpainting import DIRECTIONS, Growth, framed, growth
+from pipeline.scripts.passes import Made, collect, finished, pictures, quiet
+
+
+@dataclass(frozen=True)
+class OutpaintingMk2:
+    notice: str = notice("Works best with many steps (80 to 100), Euler a and a denoising strength of 0.8.")
+    pixels: int = argument(128, "Pixels to expand", minimum=8, maximum=256, step=8)
+    mask_blur: int = argument(8, "Mask blur", minimum=0, maximum=64, step=1)
+    directions: tuple[str, ...] = argument(DIRECTIONS, "Outpainting direction", choices=DIRECTIONS)
+    exponent: float = argument(1.0, "Fall-off exponent (lower=higher detail)", minimum=0.0, maximum=4.0, step=0.01)
+    color_variation: float = argument(0.05, "Color variation", minimum=0.0, maximum=1.0, step=0.01)
+
+    def blur(self, side: str, other: str) -> int:
+        """The blur along an axis, 0 where neither of its sides grows."""
+        return self.mask_blur if side in self.directions or other in self.directions else 0
+
+
+def run(p: StableDiffusionProcessingImg2Img, args: OutpaintingMk2) -> Processed:
+    """batch_size x n_iter larger pictures."""
+    source = p.init_images[0]
+    sides = [side for side in sides_of(growth(Size(*source.size), args.pixels, args.directions)) if side.pixels > 0]
+    blur = args.blur("left", "right"), args.blur("up", "down")
+    base = quiet(p, inpaint_full_res=False, inpainting_fill=1, n_iter=1, mask_blur_x=4 * blur[0], mask_blur_y=4 * blur[1])
+    p.progress.begin(len(sides) * p.n_iter)
+    made: list[Made] = []
+    first = None
+    for _ in range(p.n_iter):
+        images, by = [source] * p.batch_size, None
+        for side in sides:
+            images, done = expand(base, images, side, blur, args)
+            by = by or done
+            if p.progress.stopped:
+                break
+        first = first or by
+        made += [finished(p, image, by, first) for image in images]
+        if p.progress.stopped:
+            break
+    return collect(p, made, first, grid=True)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side to grow at."""
+
+    pixels: int
+    horizontal: bool
+    first: bool
+    """Left or upper."""
+
+    def pick(self, horizontal: int, vertical: int) -> tuple[int, int]:
+        """Each on its own axis, 0 on the axis that does not grow."""
+        return (horizontal, 0) if self.horizontal else (0, vertical)
+
+
+def sides_of(grown: Growth) -> Iterator[Side]:
+    yield Side(grown.left, True, True)
+    yield Side(grown.right, True, False)
+    yield Side(grown.up, False, True)
+    yield Side(grown.down, False, False)
+
+
+def expand(p: StableDiffusionProcessingImg2Img, images: list[Image.Image], side: Side, blur: tuple[int, int],
+           args: OutpaintingMk2) -> tuple[list[Image.Image], Processed]:
+    """The pictures, all of one size, grown at one side, and the run that did it."""
+    grow_x, grow_y = side.pick(side.pixels, side.pixels)
+    size = Size(images[0].width + grow_x, images[0].height + grow_y)
+    canvas = Size(math.ceil(size.width / 64) * 64, math.ceil(size.height / 64) * 64)
+    mask = framed("RGB", canvas, kept(canvas, size, side, blur))
+    noised = []
+    for image in images:
+        wide = Image.new("RGB", canvas)
+        wide.paste(image, (grow_x, grow_y) if side.first else (0, 0))
+        noised.append(fill_with_noise(wide, mask, args))
+    part = Size(min(p.width, size.width), canvas.height) if side.horizontal else Size(canvas.width, min(p.height, size.height))
+    x, y = (0, 0) if side.first else (canvas.width - part.width, canvas.height - part.height)
+    region = Box(x, y, x + part.width, y + part.height)
+    latent_mask = framed("RGB", part, kept(part, size, side, (2 * blur[0], 2 * blur[1])))
+    done = process_images(p.variant(init_images=[image.crop(region) for image in noised], mask=mask.crop(region),
+                                    latent_mask=latent_mask, width=part.width, height=part.height))
+    for image, output in zip(noised, pictures(done)):
+        drawn = output.image
+        image.paste(drawn, (0, 0) if side.first else (canvas.width - drawn.width, canvas.height - drawn.height))
+    return [image.crop((0, 0, *size)) for image in noised], done
+
+
+def kept(mask: Size, size: Size, side: Side, blur: tuple[int, int]) -> Box:
+    """The part of a mask that stays, short of the growing side by its pixels and the blur."""
+    inset_x, inset_y = side.pick(side.pixels + blur[0], side.pixels + blur[1])
+    if side.first:
+        return Box(inset_x, inset_y, *size)
+    # A1111: behind a growing side the box is measured from the mask's edge, elsewhere it ends with the picture
+    return Box(0, 0, mask.width - inset_x if inset_x else size.width, mask.height - inset_y if inset_y else size.height)
+
+
+# --- noise that looks like the picture ------------------------------------------------------------------------------
+
+def fill_with_noise(image: Image.Image, mask: Image.Image, args: OutpaintingMk2) -> Image.Image:
+    """An RGB picture with matched noise where the mask, RGB of its size, is white."""
+    pixels, hole = (np.asarray(picture) / 255.0 for picture in (image, mask))
+    noised = matched_noise(pixels, hole, args.exponent, args.color_variation)
+    return Image.fromarray(np.clip(noised * 255.0, 0.0, 255.0).astype(np.uint8))
+
+
+def matched_noise(pixels: np.ndarray, mask: np.ndarray, exponent: float, color_variation: float) -> np.ndarray:
+    """`pixels` with noise where `mask` is 1; all (H, W, 3) float64 in [0, 1].
+
+    The noise has the phases of the picture, its magnitudes to the power of `exponent`, and its colours' histograms.
+    Raises InvalidRequest where the mask leaves nothing of the picture.
+    """
+    gray = mask.sum(axis=2) / 3
+    hole, reference = gray > 1e-6, gray < 1e-3
+    if not reference.any():
+        raise InvalidRequest("script_args", "script_args: Mask blur is larger than the picture")
+    windowed = pixels * (1.0 - gray[..., None])
+    windowed = windowed / (windowed.max() or 1.0) + pixels.mean() * mask
+    spectrum = fft2(windowed)
+    magnitude = np.abs(spectrum)
+    phase = np.divide(spectrum, magnitude, out=np.zeros_like(spectrum), where=magnitude > 0)
+    shaped = np.abs(fft2(soft_noise(pixels.shape, color_variation))) ** 2 * magnitude**exponent * phase
+    noise = np.real(ifft2(shaped))
+    noise -= noise.min()
+    noise /= noise.max() or 1.0
+    for channel in range(3):
+        noise[hole, channel] = match_values(noise[hole, channel], pixels[reference, channel])
+    return np.clip(pixels * (1.0 - mask) + noise * mask, 0.0, 1.0)
+
+
+def soft_noise(shape: tuple[int, int, int], color_variation: float) -> np.ndarray:
+    """Noise of low frequencies mostly, (H, W, 3), the same for every picture of a size; gray where color_variation is 0."""
+    # A1111: always seed 0, so that only the sampling depends on the request's
+    noise = np.random.default_rng(0).random(shape)
+    noise = noise * color_variation + (1.0 - color_variation) * (noise.sum(axis=2, keepdims=True) / 3)
+    y, x = ((np.arange(length) / length * 2.0 - 1.0) * (length / min(shape[:2])) for length in shape[:2])
+    window = 1 / ((y[:, None] ** 2 + 1.0) * (x[None] ** 2 + 1.0))
+    return np.real(ifft2(fft2(noise) * window[..., None]))
+
+
+def fft2(pixels: np.ndarray) -> np.ndarray:
+    """The spectrum of each channel with its zero frequency in the middle; (H, W, C)."""
+    return np.fft.ifftshift(np.fft.fft2(np.fft.fftshift(pixels, (0, 1)), axes=(0, 1), norm="ortho"), (0, 1))
+
+
+def ifft2(spectrum: np.ndarray) -> np.ndarray:
+    """What fft2 turns into this spectrum, complex."""
+    return np.fft.ifftshift(np.fft.ifft2(np.fft.fftshift(spectrum, (0, 1)), axes=(0, 1), norm="ortho"), (0, 1))
+
+
+def match_values(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`values` (N,) mapped so that they are distributed as the `reference` (M,) is."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    targets, target_counts = np.unique(reference, return_counts=True)
+    return np.interp(np.cumsum(counts) / values.size, np.cumsum(target_counts) / reference.size, targets)[places]

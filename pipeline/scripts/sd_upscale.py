@@ -1,0 +1,73 @@
+"""SD upscale: the source is enlarged and then redrawn tile by tile, each tile of width x height."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from pipeline.errors import InvalidRequest
+from pipeline.geometry import Size
+from pipeline.images import flatten
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
+from pipeline.scripts.arguments import argument, notice
+from pipeline.scripts.passes import Made, collect, finished, pictures, quiet, seeded
+from pipeline.tiles import combine, split, tile_boxes
+from pipeline.upscaling import UPSCALERS, upscale
+
+MAX_SIDE = 16384
+"""Pixels."""
+
+
+@dataclass(frozen=True)
+class SDUpscale:
+    notice: str = notice("Enlarges the source by the scale factor and redraws it in tiles of width x height.")
+    overlap: int = argument(64, "Tile overlap", minimum=0, maximum=256, step=16)
+    upscaler: str = argument("None", "Upscaler", choices=tuple(UPSCALERS))
+    scale_factor: float = argument(2.0, "Scale Factor", minimum=1.0, maximum=4.0, step=0.05)
+
+
+def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
+    """n_iter enlarged pictures, each from the next seed."""
+    base = seeded(p)
+    base.extra_generation_params |= {"SD upscale overlap": args.overlap, "SD upscale upscaler": args.upscaler}
+    picture = enlarge(base, args)
+    boxes = tile_boxes(Size(*picture.size), base.size, args.overlap)
+    tiles = split(picture, boxes)
+    groups = [tiles[start:start + p.batch_size] for start in range(0, len(tiles), p.batch_size)]
+    p.progress.begin(len(groups) * p.n_iter)
+    made: list[Made] = []
+    first = None
+    for iteration in range(p.n_iter):
+        done = redraw(base, groups, base.seed + iteration)
+        first = first or done[0]
+        drawn = [output.image for one in done for output in pictures(one)][:len(tiles)]
+        if drawn:
+            # what was not redrawn stays as the upscaler made it
+            whole = combine(drawn + tiles[len(drawn):], boxes, Size(*picture.size), args.overlap)
+            made.append(finished(base, whole, done[0], first))
+        if p.progress.stopped:
+            break
+    return collect(base, made, first)
+
+
+def enlarge(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Image.Image:
+    """The source as the tiles are cut from it: RGB, times the scale factor unless no upscaler is chosen."""
+    picture = flatten(p.init_images[0], p.options.img2img_background_color)
+    if args.upscaler == "None":
+        # A1111: without an upscaler the scale factor does nothing
+        return picture
+    if max(picture.size) * args.scale_factor > MAX_SIDE:
+        raise InvalidRequest("script_args", f"script_args: {picture.width}x{picture.height} times {args.scale_factor} is more "
+                                            f"than {MAX_SIDE} pixels wide or high")
+    return upscale(picture, args.scale_factor, UPSCALERS[args.upscaler])
+
+
+def redraw(p: StableDiffusionProcessingImg2Img, groups: list[list[Image.Image]], seed: int) -> list[Processed]:
+    """The groups of tiles, each in one batch, from the seeds that follow one another; all but the first can be missing."""
+    done: list[Processed] = []
+    for group in groups:
+        done.append(process_images(quiet(p, seed=seed, n_iter=1, init_images=group)))
+        if p.progress.stopped:
+            break
+        # A1111: behind each group the seed counts up by one, however many tiles it holds
+        seed = done[-1].seed + 1
+    return done

@@ -1,0 +1,156 @@
+"""Soft inpainting: greys of a mask are blended by degrees at each step, and the source put back where little changed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from pipeline.hooks import Hooks, MaskBlendArgs, OverlayArgs
+from pipeline.images import cut_out, flatten, resize_image, uncrop
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.scripts.arguments import argument
+
+REACH = 2
+"""Latent cells to each side that the filter looks at."""
+
+
+@dataclass(frozen=True)
+class SoftInpainting:
+    enabled: bool = argument(False, "Soft inpainting")
+    schedule_bias: float = argument(1, "Schedule bias", minimum=0, maximum=8, step=0.1)
+    preservation_strength: float = argument(0.5, "Preservation strength", minimum=0, maximum=8, step=0.05)
+    transition_contrast_boost: float = argument(4, "Transition contrast boost", minimum=1, maximum=32, step=0.5)
+    mask_influence: float = argument(0, "Mask influence", minimum=0, maximum=1, step=0.05)
+    difference_threshold: float = argument(0.5, "Difference threshold", minimum=0, maximum=8, step=0.25)
+    difference_contrast: float = argument(2, "Difference contrast", minimum=0, maximum=8, step=0.25)
+
+
+class SoftHooks(Hooks):
+    """Soft inpainting of one request, wherever it has a mask."""
+
+    def __init__(self, settings: SoftInpainting):
+        self.settings = settings
+        self.overlays: list[OverlayArgs] = []
+        """One for each picture of the batch."""
+
+    def process(self, p: StableDiffusionProcessingImg2Img) -> None:
+        if p.image_mask is None:
+            return
+        p.rounds_mask = False
+        for name, value in vars(self.settings).items():
+            p.extra_generation_params[f"Soft inpainting {name.replace('_', ' ')}"] = value
+
+    def on_mask_blend(self, p: StableDiffusionProcessingImg2Img, mba: MaskBlendArgs) -> None:
+        if mba.is_final_blend:
+            mba.blended_latent = mba.current_latent
+            return
+        # A1111: for samplers that count timesteps this sigma is the timestep
+        share = mba.nmask ** (mba.sigma[0] ** self.settings.schedule_bias * self.settings.preservation_strength)
+        mba.blended_latent = blend(mba.init_latent, mba.current_latent, share, self.settings.transition_contrast_boost)
+
+    def post_sample(self, p: StableDiffusionProcessingImg2Img, samples: Tensor) -> None:
+        self.overlays = []
+        if p.nmask is None:
+            return
+        changed = (samples - p.init_latent[:len(samples)]).norm(dim=1).float().cpu().numpy()  # (B, h, w)
+        half = halfway(p.nmask[0].float().cpu().numpy(), self.settings)
+        sources = [whole_source(p, image) for image in p.init_images]
+        sources *= len(samples) if len(sources) == 1 else 1
+        for index, (distance, source) in enumerate(zip(changed, sources)):
+            mask = shown_mask(p, opacity(distance, half, self.settings.difference_contrast), source)
+            self.overlays.append(OverlayArgs(index, mask, cut_out(source, mask).convert("RGBA")))
+
+    def postprocess_maskoverlay(self, p: StableDiffusionProcessingImg2Img, oa: OverlayArgs) -> None:
+        if oa.index < len(self.overlays):
+            oa.mask_for_overlay = self.overlays[oa.index].mask_for_overlay
+            oa.overlay_image = self.overlays[oa.index].overlay_image
+
+
+def blend(init: Tensor, current: Tensor, share: Tensor, contrast: float) -> Tensor:
+    """From `init` to `current`, (B, C, h, w), by `share`, (C, h, w) in [0, 1], with lengths interpolated apart.
+
+    The lengths of the latents' vectors are averaged in the power of `contrast`, so that the more contrasting one counts
+    more and blending does not blur.
+    """
+    mixed = init * (1 - share) + current * share
+    length = mixed.norm(dim=1, keepdim=True).double() + 0.00001
+    init_power, power = (latent.norm(dim=1, keepdim=True).double() ** contrast for latent in (init, current))
+    wanted = (init_power * (1 - share[:1]) + power * share[:1]) ** (1 / contrast)
+    return mixed * (wanted / length).to(mixed.dtype)
+
+
+# --- what is put back -----------------------------------------------------------------------------------------------
+
+def whole_source(p: StableDiffusionProcessingImg2Img, image: Image.Image) -> Image.Image:
+    """A source as the result has it: RGBA, opaque, resized unless only a part of it is worked on."""
+    image = flatten(image, p.options.img2img_background_color)
+    if p.paste_to is None and p.resize_mode != 3:
+        image = resize_image(p.resize_mode, image, p.width, p.height)
+    return image.convert("RGBA")
+
+
+def halfway(nmask: np.ndarray, settings: SoftInpainting) -> np.ndarray:
+    """The difference at which half of the source is shown, (h, w)."""
+    kept = 1 - np.clip(nmask, 0, 1) ** np.float32(settings.preservation_strength / 2)
+    kept = 0.5 * (1 - settings.mask_influence) + kept * settings.mask_influence
+    return settings.difference_threshold * (kept / (1.00001 - kept))
+
+
+def opacity(distance: np.ndarray, half: np.ndarray, contrast: float) -> np.ndarray:
+    """How far the result is shown, (h, w) in [0, 1], for latents so far apart."""
+    distance = weighted_percentiles(weighted_percentiles(distance, 0.9, 1.0), 0.25, 0.75)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        share = 1 / (1 + np.nan_to_num(distance / half, nan=0.0) ** contrast)
+    return 1 - (6 * share**5 - 15 * share**4 + 10 * share**3)
+
+
+def shown_mask(p: StableDiffusionProcessingImg2Img, shown: np.ndarray, source: Image.Image) -> Image.Image:
+    """The mask over a source, 255 = the result is shown, from what is (h, w) in [0, 1] in latent cells."""
+    mask = resize_image(2, Image.fromarray((255.0 * shown).astype(np.uint8)), p.width, p.height).convert("L")
+    mask = mask.filter(ImageFilter.GaussianBlur(4))
+    return mask if p.paste_to is None else uncrop(mask, source.size, p.paste_to)
+
+
+def weighted_percentiles(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """For each place of (h, w) the mean of what lies around it, of those values only that are between two percentiles.
+
+    Nearer places weigh more. The percentiles are at least one whole weight apart.
+    """
+    weights, around = neighbourhood(values)  # (h, w, n) each
+    order = np.argsort(around, axis=-1, kind="stable")
+    weights, around = np.take_along_axis(weights, order, -1), np.take_along_axis(around, order, -1)
+    ends = np.cumsum(weights, axis=-1)
+    start, end = window(ends[..., -1], low, high)
+    shares = np.clip(np.minimum(ends, end[..., None]) - np.maximum(ends - weights, start[..., None]), 0, None)
+    return (around * shares).sum(axis=-1) / shares.sum(axis=-1)
+
+
+def window(total: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """From where to where weights count, of a `total` above 1: at least 1 of it."""
+    start, end = total * low, total * high
+    narrow = end - start < 1
+    middle = np.clip((start + end) / 2, 0.5, total - 0.5)
+    return np.where(narrow, middle - 0.5, start), np.where(narrow, middle + 0.5, end)
+
+
+def neighbourhood(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weights and values at and around each place of (h, w), (h, w, n); what is beyond the edge weighs nothing."""
+    offsets = range(-REACH, REACH + 1)
+    height, width = values.shape
+    padded = np.pad(values.astype(np.float64), REACH)
+    inside = np.pad(np.ones_like(values, dtype=np.float64), REACH)
+    weights, around = [], []
+    for y in offsets:
+        for x in offsets:
+            rows, columns = slice(REACH + y, REACH + y + height), slice(REACH + x, REACH + x + width)
+            weights.append(inside[rows, columns] * weight(x * x + y * y))
+            around.append(padded[rows, columns])
+    return np.stack(weights, axis=-1), np.stack(around, axis=-1)
+
+
+def weight(squared_distance: float) -> float:
+    """A Gaussian that is cut, and lowered, so that it reaches 0 one place beyond the neighbourhood."""
+    end = np.exp(-((REACH + 1) ** 2) / 2.25)
+    return max(0.0, (np.exp(-squared_distance / 2.25) - end) / (1 - end))

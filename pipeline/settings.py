@@ -1,0 +1,99 @@
+"""The options as they stand: the defaults with what people have set, remembered in a file."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from threading import Lock
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.errors import InvalidRequest
+from pipeline.options import Options
+
+logger = logging.getLogger(__name__)
+
+MAX_TEXT = 10_000
+"""Characters of one kept value, as JSON."""
+KEPT: Mapping[str, Any] = MappingProxyType(json.loads(Path(__file__).with_name("a1111_options.json").read_text("utf-8")))
+"""A1111's options with their defaults. Those that Options has act; the others are kept."""
+
+
+class Settings:
+    """Every option by name. A change is checked whole, then made, then written; it fails without a trace.
+
+    path: the JSON file, name → value, of what differs from the defaults; None: nothing is remembered.
+    kept: names and defaults of options that do nothing here and are remembered for programs that expect them.
+    """
+
+    def __init__(self, path: Path | None = None, kept: Mapping[str, Any] = KEPT):
+        self.options = Options()
+        self._path, self._lock = path, Lock()
+        self._defaults = {name: default for name, default in kept.items() if name not in asdict(self.options)}
+        self._kept: dict[str, Any] = {}
+        if path is not None and path.exists():
+            self._load(path)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every name that can be set, with what it is where nobody has set it."""
+        return self._defaults | asdict(Options())
+
+    def values(self) -> dict[str, Any]:
+        """Every name with its value."""
+        return self._defaults | self._kept | asdict(self.options)
+
+    def change(self, values: Mapping[str, Any], *, remember: bool = True) -> None:
+        """Set options. Raises InvalidRequest, before any is set, for an unknown name or a value that is not valid.
+
+        Raises OSError where the file cannot be written; then the change holds until the program ends.
+        """
+        with self._lock:
+            kept = {name: checked(name, value, self._defaults[name]) for name, value in values.items()
+                    if name in self._defaults}
+            self.options = self.options.override({name: value for name, value in values.items() if name not in kept})
+            self._kept |= kept
+            if remember and self._path is not None:
+                self._write(self._path)
+
+    def _write(self, path: Path) -> None:
+        values, defaults = self.values(), self.defaults
+        text = json.dumps({name: value for name, value in values.items() if value != defaults[name]}, indent=1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(path.name + ".tmp")
+        draft.write_text(text + "\n", "utf-8")
+        os.replace(draft, path)
+
+    def _load(self, path: Path) -> None:
+        """Take over what the file says, less what is unknown or not valid: an old file must not keep the program down."""
+        try:
+            stored = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            logger.warning("%s cannot be read (%s); the defaults are used", path, error)
+            return
+        known = {*self._defaults, *(f.name for f in fields(Options))}
+        for name, value in stored.items() if isinstance(stored, dict) else ():
+            if name not in known:
+                continue
+            try:
+                self.change({name: value}, remember=False)
+            except InvalidRequest as error:
+                logger.warning("%s: %s; the default is used", path, error)
+
+
+def checked(name: str, value: Any, default: Any) -> Any:
+    """A kept option's value, if it is of its default's kind and not endless. Raises InvalidRequest."""
+    if default is not None and not same_kind(value, default):
+        wanted = {bool: "true or false", str: "text", list: "a list"}.get(type(default), "a number")
+        raise InvalidRequest(name, f"{name} must be {wanted}, got {value!r}")
+    if len(json.dumps(value)) > MAX_TEXT:
+        raise InvalidRequest(name, f"{name} must have at most {MAX_TEXT} characters")
+    return value
+
+
+def same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, type(default))

@@ -1,0 +1,112 @@
+"""Named pieces of prompts, kept in A1111's styles.csv."""
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+from pipeline.errors import InvalidRequest, ModelError
+
+COLUMNS = ("name", "prompt", "negative_prompt")
+DIVIDER_WIDTH = 40
+MAX_LENGTH = 100_000
+"""Characters of a prompt with its styles: texts that hold {prompt} twice double with each use."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a name adds to a prompt and to a negative prompt. `{prompt}` in a text stands for what the person wrote."""
+
+    name: str
+    prompt: str = ""
+    negative_prompt: str = ""
+    path: Path | None = None
+    """The file that it is from and is saved to; None: a divider between the styles of several files."""
+
+
+class StyleDatabase:
+    """The styles of one file, or of all that a pattern such as `styles*.csv` finds. A missing file is an empty one."""
+
+    def __init__(self, path: Path | str | None = None):
+        """path: None for no styles. Raises ModelError for a file that is no styles file."""
+        self._path = None if path is None else Path(path)
+        self.styles: dict[str, Style] = {}
+        """By name, in the order of the files; a later style takes the place of an earlier one of its name."""
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files again."""
+        self.styles = {}
+        several = self._path is not None and "*" in self._path.name
+        for file in self._files():
+            if several:
+                divider = f" {file.stem.upper()} ".center(DIVIDER_WIDTH, "-")
+                self.styles[divider] = Style(divider)
+            self.styles |= {style.name: style for style in read_styles(file)}
+
+    def apply_styles(self, prompt: str, names: Iterable[str]) -> str:
+        """The prompt with those styles, one after the other. A name that is not known only strips the prompt."""
+        return merge(prompt, [self.styles.get(name, Style(name)).prompt for name in names])
+
+    def apply_negative_styles(self, negative_prompt: str, names: Iterable[str]) -> str:
+        """The same for a negative prompt."""
+        return merge(negative_prompt, [self.styles.get(name, Style(name)).negative_prompt for name in names])
+
+    def put(self, name: str, prompt: str, negative_prompt: str = "") -> None:
+        """Add a style, or change the one of that name. Nothing is written before save()."""
+        known = self.styles.get(name)
+        path = known.path if known and known.path else Path(str(self._path).replace("*", ""))
+        self.styles[name] = Style(name, prompt, negative_prompt, path)
+
+    def save(self) -> None:
+        """Write each style back to the file that it is from."""
+        own = {style.path for style in self.styles.values() if style.path is not None}
+        for file in own | set(self._files()):
+            write_styles(file, [style for style in self.styles.values() if style.path == file])
+
+    def _files(self) -> list[Path]:
+        if self._path is None:
+            return []
+        if "*" in self._path.name:
+            return sorted(map(Path, glob(str(self._path))))
+        return [self._path]
+
+
+def merge(prompt: str, texts: Iterable[str]) -> str:
+    """The prompt with each style's text put around it or behind it. Raises InvalidRequest where that grows too long."""
+    for text in texts:
+        length = len(text) + max(1, text.count("{prompt}")) * len(prompt)
+        if length > MAX_LENGTH:
+            raise InvalidRequest("styles", f"styles: they make the prompt longer than {MAX_LENGTH} characters")
+        if "{prompt}" in text:
+            prompt = text.replace("{prompt}", prompt)
+        else:
+            prompt = ", ".join(filter(None, (prompt.strip(), text.strip())))
+    return prompt
+
+
+def read_styles(file: Path) -> list[Style]:
+    """The styles in a file; rows whose name begins with "#" are comments. Columns name, text are the old format."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, skipinitialspace=True))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise ModelError(f'"{file}" cannot be read as styles: {error}') from error
+    if rows and not {"name"} < {*rows[0]} & {"name", "prompt", "text"}:
+        raise ModelError(f'"{file}" cannot be read as styles: its first line must name the columns {", ".join(COLUMNS)}')
+    return [Style(row["name"], row.get("prompt", row.get("text")) or "", row.get("negative_prompt") or "", file)
+            for row in rows if not (row["name"] or "#").startswith("#")]
+
+
+def write_styles(file: Path, styles: list[Style]) -> None:
+    """Replace the file, whole or not at all."""
+    part = file.with_name(file.name + ".part")
+    with part.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows((style.name, style.prompt, style.negative_prompt) for style in styles)
+    os.replace(part, file)

@@ -1,0 +1,50 @@
+"""Pictures made larger without a diffusion model. A new upscaler is a function and a row in UPSCALERS."""
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from pipeline.errors import UnknownName
+from pipeline.geometry import Size
+
+Upscaler = Callable[[Image.Image, Size], Image.Image]
+"""(a picture, about how large it is wanted) → the picture at that size, or as large as the method makes it."""
+
+
+def lanczos(image: Image.Image, size: Size) -> Image.Image:
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def nearest(image: Image.Image, size: Size) -> Image.Image:
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+UPSCALERS: dict[str, Upscaler | None] = {"None": None, "Lanczos": lanczos, "Nearest": nearest}
+"""By A1111's names; "None" leaves the picture as it is."""
+
+
+def find_upscaler(name: str, field: str) -> Upscaler | None:
+    """The upscaler of that name. Raises UnknownName naming `field`."""
+    if name not in UPSCALERS:
+        raise UnknownName(field, "upscaler", name, UPSCALERS)
+    return UPSCALERS[name]
+
+
+def upscale(image: Image.Image, scale: float, upscaler: Upscaler | None) -> Image.Image:
+    """`image` times `scale`, sides rounded down to multiples of 8."""
+    # A1111: the upscaler's own size first, then Lanczos to the multiple of 8
+    size = Size(int(image.width * scale), int(image.height * scale))
+    if upscaler is not None:
+        image = upscaler(image, Size(max(size.width, 1), max(size.height, 1)))
+    target = Size(max(size.width // 8 * 8, 8), max(size.height // 8 * 8, 8))
+    return image if image.size == target else image.resize(target, Image.Resampling.LANCZOS)
+
+
+def cover(image: Image.Image, size: Size, upscaler: Upscaler | None, *, crop: bool) -> Image.Image:
+    """`image` enlarged until it covers `size`; with `crop`, its middle of that size."""
+    image = upscale(image, max(size.width / image.width, size.height / image.height), upscaler)
+    if not crop:
+        return image
+    canvas = Image.new("RGB", size)
+    canvas.paste(image, (size.width // 2 - image.width // 2, size.height // 2 - image.height // 2))
+    return canvas

@@ -1,0 +1,108 @@
+"""The whole application around the demo model: in this process, and as a live server."""
+
+import base64
+import io
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from api import build_app
+from api.backend import Backend
+from pipeline.engine import Engine
+from pipeline.families import placement
+from pipeline.loading import ModelStore
+from pipeline.models import Catalog
+from pipeline.settings import Settings
+from tests.conftest import DEMO_MODEL
+from tests.pipeline.test_engine import Gate
+
+LOCAL = "http://127.0.0.1:7860"
+
+
+def base64_of(image: Image.Image, form: str = "PNG", **how) -> str:
+    stream = io.BytesIO()
+    image.save(stream, form, **how)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def image_of(text: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    image.load()
+    return image
+
+
+@pytest.fixture
+def gate():
+    """Holds every sampling until it is opened; open unless a test closes it."""
+    gate = Gate()
+    gate.opened.set()
+    yield gate
+    gate.opened.set()
+
+
+@contextmanager
+def running_backend(demo, hooks, folder):
+    """An engine with the demo model, an empty models folder, and settings that are remembered in a file."""
+    (folder / "models").mkdir()
+    catalog = Catalog(folder / "models", extra=[DEMO_MODEL], cache=folder / "hashes.json")
+    models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0], load=lambda *_, **__: demo)
+    engine = Engine(models.load, hooks=hooks)
+    yield Backend(engine, models, Settings(folder / "config.json"), folder / "outputs", flags={"port": 7860})
+    for hook in hooks:
+        hook.opened.set()
+    engine.close()
+
+
+def client_of(backend):
+    return TestClient(build_app(None, None, backend=backend), base_url=LOCAL, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def backend(demo, gate, tmp_path):
+    """What a test may change as it likes."""
+    with running_backend(demo, [gate], tmp_path) as backend:
+        yield backend
+
+
+@pytest.fixture
+def client(backend):
+    with client_of(backend) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shared(demo, tmp_path_factory):
+    """A client for tests that change nothing: one application for all of a file."""
+    with running_backend(demo, [], tmp_path_factory.mktemp("shared")) as backend, client_of(backend) as client:
+        yield client
+
+
+@pytest.fixture
+def server(backend):
+    """The address of a live server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(build_app(None, None, backend=backend), port=port, log_level="warning",
+                                           timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def body(picture):
+    """A small request that any test may change."""
+    return {"init_images": [base64_of(picture)], "width": 64, "height": 64, "steps": 2, "seed": 1, "sampler_name": "Euler"}

@@ -1,0 +1,266 @@
+"""img2img and txt2img over HTTP: fields, coercions, nulls, what is refused and how, and what an answer holds."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from tests.api.conftest import base64_of, image_of
+
+IMG2IMG, TXT2IMG = "/sdapi/v1/img2img", "/sdapi/v1/txt2img"
+
+
+def info_of(answer):
+    assert answer.status_code == 200, answer.text[:500]
+    return json.loads(answer.json()["info"])
+
+
+def test_an_answer_has_the_picture_the_request_and_what_was_done(shared, body):
+    answer = shared.post(IMG2IMG, json=body)
+    info = info_of(answer)
+    image = image_of(answer.json()["images"][0])
+    assert image.size == (64, 64) and image.format == "PNG"
+    assert image.info["parameters"] == info["infotexts"][0] and "Steps: 2, Sampler: Euler" in info["infotexts"][0]
+    assert answer.json()["parameters"]["steps"] == 2 and answer.json()["parameters"]["init_images"] is None
+    assert (info["seed"], info["all_seeds"], info["width"], info["cfg_scale"]) == (1, [1], 64, 7.0)
+    assert info["extra_generation_params"]["Denoising strength"] == 0.75
+
+
+def test_every_field_of_the_answers_info_is_there(shared, body):
+    assert set(info_of(shared.post(IMG2IMG, json=body))) == {
+        "prompt", "all_prompts", "negative_prompt", "all_negative_prompts", "seed", "all_seeds", "subseed", "all_subseeds",
+        "subseed_strength", "width", "height", "sampler_name", "cfg_scale", "steps", "batch_size", "restore_faces",
+        "face_restoration_model", "sd_model_name", "sd_model_hash", "sd_vae_name", "sd_vae_hash", "seed_resize_from_w",
+        "seed_resize_from_h", "denoising_strength", "extra_generation_params", "index_of_first_image", "infotexts", "styles",
+        "job_timestamp", "clip_skip", "is_using_inpainting_conditioning", "version", "comments"}
+
+
+@pytest.mark.parametrize("field, sent, understood", [
+    ("steps", "2", 2), ("steps", 2.9, 2), ("width", 64.0, 64), ("cfg_scale", "5.5", 5.5), ("cfg_scale", 5, 5.0),
+    ("prompt", 5, "5"),
+    ("send_images", "no", False), ("send_images", 0, False), ("nobody_knows_this", 1, None), ("mask_round", None, None),
+    ("eta", None, None), ("styles", None, None), ("override_settings", None, None), ("sampler_name", None, None),
+    ("script_args", None, None), ("alwayson_scripts", None, None), ("image_cfg_scale", 1.5, 1.5), ("firstpass_image", "x", "x"),
+    ("inpaint_full_res", None, None), ("subseed_strength", 0, 0), ("seed", -1, -1)])
+def test_what_a1111_takes_is_taken(shared, body, field, sent, understood):
+    answer = shared.post(IMG2IMG, json=body | {field: sent})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["parameters"].get(field) == understood
+
+
+@pytest.mark.parametrize("field, sent, sentence", [
+    ("steps", 0, "steps must be a whole number between 1 and"), ("steps", None, "steps must be"), ("steps", -3, "got -3"),
+    ("cfg_scale", None, "cfg_scale must be"), ("width", 0, "width must be"), ("width", -128, "width must be"),
+    ("width", 100_000, "width must be"), ("batch_size", 0, "batch_size must be"), ("batch_size", 10**6, "batch_size must be"),
+    ("denoising_strength", 1.5, "denoising_strength must be"), ("seed", 2**70, "seed must be"),
+    ("resize_mode", 9, "resize_mode must be"),
+    ("prompt", None, "prompt must be text"), ("prompt", "\ud800", "lone surrogate"),
+    ("inpainting_fill", 9, "inpainting_fill must be"),
+    ("init_images", [], "no picture is given"), ("init_images", [None], "init_images must be a picture in base64"),
+    ("init_images", ["aGVsbG8gd29ybGQ="], "not a picture that can be read"), ("init_images", ["!!!!!"], "init_images"),
+    ("init_images", ["data:image/png"], "the file is empty"), ("mask", "", "mask: the file is empty"),
+    ("init_images", ["http://127.0.0.1:9/x.png"], "Requests not allowed"), ("latent_mask", "x", "latent_mask"),
+    ("override_settings", {"no_such_option": 1}, 'no option called "no_such_option"'),
+    ("override_settings", {"CLIP_stop_at_last_layers": "two"}, "CLIP_stop_at_last_layers must be"),
+    ("override_settings", {"samples_format": "bmp"}, 'samples_format: no value called "bmp"'),
+    ("override_settings", {"sd_vae": "nope"}, 'no VAE called "nope"'),
+    ("restore_faces", True, "restore_faces"),
+    ("infotext", "x\nSteps: many, Subseed: 1, Sampler: Euler, Size: 1x1, Variation seed: ?", "infotext: what it says of"),
+    ("script_name", "nope", "Script 'nope' not found"), ("alwayson_scripts", {"nope": {"args": []}}, "Script 'nope' not found"),
+    ("alwayson_scripts", {"Loopback": {"args": []}}, "Cannot have a selectable script in the always on scripts params")])
+def test_what_makes_no_sense_is_one_sentence(shared, body, field, sent, sentence):
+    answer = shared.post(IMG2IMG, content=json.dumps(body | {field: sent}), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and sentence in answer.json()["detail"], answer.text
+    assert set(answer.json()) == {"error", "detail", "body", "errors"}
+
+
+@pytest.mark.parametrize("field, sent, kind", [
+    ("seed", "x", "type_error.integer"), ("styles", "x", "type_error.list"), ("cfg_scale", "x", "type_error.float"),
+    ("send_images", "perhaps", "type_error.bool"), ("override_settings", [], "type_error.dict"),
+    ("prompt", [], "type_error.str")])
+def test_a_wrong_type_is_told_as_fastapi_tells_it(shared, body, field, sent, kind):
+    answer = shared.post(IMG2IMG, json=body | {field: sent})
+    assert answer.status_code == 422
+    assert [(error["loc"], error["type"]) for error in answer.json()["detail"]] == [(["body", field], kind)]
+
+
+@pytest.mark.parametrize("text, status", [
+    ('{"cfg_scale": NaN}', 422), ('{"cfg_scale": Infinity}', 422), ('{"script_args": [1e999]}', 422), ("{", 422), ("null", 422),
+    ("[]", 422), ('"x"', 422), ("", 422), ("[" * 100_000, 400), ('{"seed": ' + "9" * 5000 + "}", 400), ("\udcff", 400)])
+def test_what_is_no_request_at_all_is_refused(shared, text, status):
+    answer = shared.post(IMG2IMG, content=text.encode("utf-8", "surrogateescape"), headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("change", [{}, {"init_images": None}])
+def test_without_a_picture_the_answer_is_404_as_clients_know_it(shared, body, change):
+    del body["init_images"]
+    answer = shared.post(IMG2IMG, json=body | change)
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "HTTPException", "detail": "Init image not found", "body": "", "errors": ""}
+
+
+def test_without_a_content_type_the_body_is_json(shared, body):
+    request = shared.build_request("POST", IMG2IMG, content=json.dumps(body))
+    request.headers.pop("content-type", None)
+    assert shared.send(request).status_code == 200
+
+
+@pytest.mark.parametrize("fields, sampler, note", [
+    ({"sampler_name": "NoSuch"}, "DPM++ 2M", 'no sampler called "NoSuch"'), ({"sampler_name": None}, "Euler", None),
+    ({"sampler_name": ""}, "Euler", None), ({"sampler_name": None, "sampler_index": "DDIM"}, "DDIM", None),
+    ({"scheduler": "NoSuch"}, "Euler", 'no schedule type called "NoSuch"'),
+    ({"sampler_name": "DPM++ 2M Karras"}, "DPM++ 2M", None)])
+def test_unknown_samplers_and_schedules_stand_for_the_defaults(shared, body, fields, sampler, note):
+    info = info_of(shared.post(IMG2IMG, json=body | fields))
+    assert info["sampler_name"] == sampler
+    assert note is None or any(note in comment for comment in info["comments"])
+
+
+def test_an_unknown_checkpoint_is_passed_over_and_told(shared, body):
+    info = info_of(shared.post(IMG2IMG, json=body | {"override_settings": {"sd_model_checkpoint": "nope"}}))
+    assert any('no checkpoint called "nope"' in comment for comment in info["comments"])
+
+
+@pytest.mark.parametrize("form, name", [("png", "PNG"), ("jpg", "JPEG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+def test_pictures_come_in_the_format_asked_for_with_their_infotext(client, body, form, name):
+    client.post("/sdapi/v1/options", json={"samples_format": form})
+    answer = client.post(IMG2IMG, json=body)
+    picture = answer.json()["images"][0]
+    assert image_of(picture).format == name
+    read = client.post("/sdapi/v1/png-info", json={"image": picture}).json()
+    assert read["info"] == info_of(answer)["infotexts"][0] and read["parameters"]["Seed"] == "1"
+
+
+def test_infotext_can_be_left_out_of_pictures(client, body):
+    client.post("/sdapi/v1/options", json={"enable_pnginfo": False})
+    answer = client.post(IMG2IMG, json=body)
+    assert "parameters" not in image_of(answer.json()["images"][0]).info
+
+
+def test_a_format_in_override_settings_ends_before_pictures_are_encoded(shared, body):
+    answer = shared.post(IMG2IMG, json=body | {"override_settings": {"samples_format": "jpg"}})
+    assert image_of(answer.json()["images"][0]).format == "PNG"
+
+
+def test_no_pictures_are_sent_or_saved_unless_asked_for(client, body, backend):
+    assert client.post(IMG2IMG, json=body | {"send_images": False}).json()["images"] == []
+    assert not backend.outputs.exists()
+    client.post(IMG2IMG, json=body | {"save_images": True, "do_not_save_samples": True})
+    assert len(list(backend.outputs.glob("img2img-images/*/*.png"))) == 1
+
+
+def test_a_grid_comes_first_where_it_is_saved(client, body):
+    many = body | {"n_iter": 2}
+    alone = client.post(IMG2IMG, json=many)
+    saved = client.post(IMG2IMG, json=many | {"save_images": True})
+    assert [image_of(image).size for image in alone.json()["images"]] == [(64, 64)] * 2
+    assert len(saved.json()["images"]) == 3 and info_of(saved)["index_of_first_image"] == 1
+
+
+def test_init_images_and_mask_are_repeated_where_asked_for(shared, body, mask):
+    sent = body | {"mask": base64_of(mask), "include_init_images": True}
+    parameters = shared.post(IMG2IMG, json=sent).json()["parameters"]
+    assert parameters["init_images"] == body["init_images"] and parameters["mask"] == sent["mask"]
+
+
+@pytest.mark.parametrize("prefix", ["data:image/png;base64,", "data:image/jpeg;charset=x;base64,", ""])
+def test_pictures_may_be_data_uris(shared, body, prefix):
+    plain = shared.post(IMG2IMG, json=body).json()["images"]
+    body["init_images"] = [prefix + body["init_images"][0]]
+    assert shared.post(IMG2IMG, json=body).json()["images"] == plain
+
+
+def test_a_mask_changes_only_what_is_white(shared, body, picture, mask):
+    answer = shared.post(IMG2IMG, json=body | {"mask": base64_of(mask), "mask_blur": 0, "inpaint_full_res": False})
+    image = image_of(answer.json()["images"][0])
+    assert image.getpixel((2, 2)) == picture.getpixel((2, 2)) and image.crop((24, 24, 40, 40)) != picture.crop((24, 24, 40, 40))
+
+
+def test_mask_blur_sets_both_directions(shared, body, mask):
+    masked = body | {"mask": base64_of(mask), "inpaint_full_res": False}
+    both = shared.post(IMG2IMG, json=masked | {"mask_blur": 2, "mask_blur_x": 9, "mask_blur_y": 9}).json()["images"]
+    assert both == shared.post(IMG2IMG, json=masked | {"mask_blur_x": 2, "mask_blur_y": 2}).json()["images"]
+
+
+def test_overrides_hold_for_one_request_unless_it_says_otherwise(client, body):
+    def clip_skip(**fields):
+        return info_of(client.post(IMG2IMG, json=body | fields))["clip_skip"]
+
+    overrides = {"override_settings": {"CLIP_stop_at_last_layers": 2}}
+    assert clip_skip(**overrides) == 2 and clip_skip() == 1
+    assert clip_skip(**overrides, override_settings_restore_afterwards=False) == 2 and clip_skip() == 2
+
+
+@pytest.mark.parametrize("name, value", [("save_images_add_number", False), ("tiling", False), ("token_merging_ratio", 0),
+                                         ("sd_unet", "Automatic")])
+def test_options_that_only_a1111_heeds_may_be_overridden(shared, body, name, value):
+    assert shared.post(IMG2IMG, json=body | {"override_settings": {name: value}}).status_code == 200
+
+
+def test_an_option_that_would_change_pixels_elsewhere_is_not_passed_over(shared, body):
+    answer = shared.post(IMG2IMG, json=body | {"override_settings": {"sd_unet": "mine"}})
+    assert answer.status_code == 422 and "sd_unet cannot be changed" in answer.json()["detail"]
+
+
+def test_infotext_fills_the_fields_that_are_left_out(shared, body):
+    text = "a cat\nSteps: 7, Sampler: DDIM, CFG scale: 5, Seed: 99, Size: 128x128, " \
+           "Denoising strength: 0.5, Clip skip: 2, ENSD: 31337"
+    for name in ("steps", "sampler_name", "seed"):
+        del body[name]
+    answer = shared.post(IMG2IMG, json=body | {"infotext": text})
+    info, parameters = info_of(answer), answer.json()["parameters"]
+    assert (info["steps"], info["sampler_name"], info["seed"], info["clip_skip"]) == (7, "DDIM", 99, 2)
+    assert (info["prompt"], info["cfg_scale"], info["denoising_strength"], info["width"]) == ("", 7.0, 0.75, 64)
+    assert parameters["override_settings"] == {"CLIP_stop_at_last_layers": 2, "eta_noise_seed_delta": 31337}
+
+
+def test_alwayson_scripts_of_a1111s_own_page_are_passed_over(shared, body):
+    assert shared.post(IMG2IMG, json=body | {"alwayson_scripts": {"Sampler": {"args": [1, "DDIM"]},
+                                                                  "seed": {"args": []}}}).status_code == 200
+
+
+def test_the_same_request_gives_the_same_pixels_through_every_door(shared, body, engine, picture):
+    from pipeline.processing import StableDiffusionProcessingImg2Img
+
+    p = StableDiffusionProcessingImg2Img(init_images=[picture], width=64, height=64, steps=2, seed=1, sampler_name="Euler")
+    direct = engine.submit([p]).result()[0].images[0]
+    assert image_of(shared.post(IMG2IMG, json=body).json()["images"][0]).tobytes() == direct.tobytes()
+
+
+def test_txt2img_makes_a_picture_from_noise_alone(shared):
+    answer = shared.post(TXT2IMG, json={"prompt": "a house", "width": 64, "height": 72, "steps": 2, "seed": 3, "batch_size": 2})
+    info = info_of(answer)
+    assert [image_of(image).size for image in answer.json()["images"]] == [(64, 72)] * 2
+    assert "Denoising strength" not in info["infotexts"][0] and info["all_seeds"] == [3, 4]
+
+
+@pytest.mark.parametrize("fields", [{"denoising_strength": 0.7, "hr_scale": 2, "hr_upscaler": "Latent", "firstphase_width": 0},
+                                    {"enable_hr": False}])
+def test_txt2img_takes_what_clients_send_for_hires_fix(shared, fields):
+    small = {"width": 64, "height": 64, "steps": 1, "seed": 1}
+    assert shared.post(TXT2IMG, json=small | fields).json()["images"] == shared.post(TXT2IMG, json=small).json()["images"]
+
+
+def test_txt2img_refuses_hires_fix(shared):
+    answer = shared.post(TXT2IMG, json={"enable_hr": True})
+    assert answer.status_code == 422 and "enable_hr" in answer.json()["detail"]
+
+
+def test_two_pictures_make_a_batch(shared, body, picture):
+    body["init_images"] *= 2
+    assert shared.post(IMG2IMG, json=body).status_code == 422
+    assert len(shared.post(IMG2IMG, json=body | {"batch_size": 2}).json()["images"]) == 2
+
+
+def test_a_failure_inside_is_told_in_the_same_shape(client, body, backend, monkeypatch):
+    monkeypatch.setattr(backend.engine, "_load", lambda options: 1 / 0)
+    answer = client.post(IMG2IMG, json=body)
+    assert answer.status_code == 500 and answer.json()["error"] == "ZeroDivisionError"
+    assert "Something went wrong" in answer.json()["detail"]
+
+
+def test_a_picture_with_alpha_or_in_gray_is_taken(shared, body):
+    for mode in ("RGBA", "L", "P", "1"):
+        body["init_images"] = [base64_of(Image.new(mode, (32, 32), 1))]
+        assert shared.post(IMG2IMG, json=body).status_code == 200

@@ -1,0 +1,151 @@
+"""/openapi.json and /docs: what they say is so, and whatever comes is answered without a failure inside."""
+
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+from api import build_app
+from api.models import Img2ImgRequest, Txt2ImgRequest
+from pipeline.options import Options
+from pipeline.processing import NUMBERS, WHOLE_NUMBERS, Processed, StableDiffusionProcessingImg2Img
+from tests.api.conftest import LOCAL, base64_of
+
+PICTURE = base64_of(Image.new("RGB", (8, 8)))
+BOUNDED = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+ODD = st.sampled_from([PICTURE, "", 2**70, -1, 1e308])
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | ODD,
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+                    max_leaves=6)
+
+
+@pytest.fixture(scope="module")
+def document():
+    """The document alone: nothing behind it runs."""
+    return build_app(None, None, backend=object()).openapi()
+
+
+def operations(document):
+    return [(method, path) for path, item in document["paths"].items() for method in item]
+
+
+OPERATIONS = operations(build_app(None, None, backend=object()).openapi())
+
+
+@pytest.fixture
+def quick(backend, demo, monkeypatch):
+    """A client of an application that makes a picture at once, whatever is asked for."""
+    def run(p):
+        image = Image.new("RGB", (8, 8))
+        image.info["parameters"] = "Steps: 1"
+        return Processed([image], ["Steps: 1"], [None], 0, [str(p.prompt)], [str(p.negative_prompt)], [1], [1], [])
+
+    monkeypatch.setattr("pipeline.engine.run", run)
+    with TestClient(build_app(None, None, backend=backend), base_url=LOCAL, raise_server_exceptions=False) as client:
+        yield client
+
+
+def whole(schema, document):
+    """A schema with everything that it refers to."""
+    return schema | {"components": document["components"]}
+
+
+def body_schema(method, path, document):
+    content = document["paths"][path][method].get("requestBody", {}).get("content", {})
+    return content.get("application/json", {}).get("schema")
+
+
+def values(schema):
+    """Values that a field's schema allows."""
+    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
+    made = {"integer": st.integers(low, high), "number": st.floats(low, high, allow_nan=False, allow_infinity=False),
+            "string": st.text() | st.sampled_from(["Euler", "Lanczos", PICTURE]), "boolean": st.booleans(), "null": st.none(),
+            "array": st.lists(JSON, max_size=3), "object": st.dictionaries(st.text(max_size=8), JSON, max_size=3)}
+    return st.one_of([made[part["type"]] for part in schema.get("anyOf", [schema])])
+
+
+def bodies(method, path, document):
+    """Bodies that the document allows, and such with fields that hold anything."""
+    schema = body_schema(method, path, document)
+    if schema is None:
+        return st.none()
+    if "$ref" not in schema:
+        return st.dictionaries(st.sampled_from(list(Options.__dataclass_fields__)) | st.text(), JSON, max_size=3) | JSON
+    properties = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"]
+    sound = {"init_images": st.just([PICTURE]), "image": st.just(PICTURE),
+             "imageList": st.just([{"data": PICTURE, "name": "x"}])}
+    some = st.lists(st.sampled_from(sorted(properties.keys() - sound.keys()) or sorted(properties)), max_size=4, unique=True)
+    allowed = some.flatmap(lambda names: st.fixed_dictionaries({name: values(properties[name]) for name in names}))
+    anything = st.dictionaries(st.sampled_from(sorted(properties)), JSON, max_size=3)
+    base = st.fixed_dictionaries({name: made for name, made in sound.items() if name in properties})
+    return st.builds(lambda *parts: {key: value for part in parts for key, value in part.items()}, base,
+                     allowed | anything) | JSON
+
+
+def check(answer, method, path, document):
+    assert answer.status_code < 500, (method, path, answer.text[:500])
+    said = document["paths"][path][method]["responses"].get(str(answer.status_code), {})
+    schema = said.get("content", {}).get("application/json", {}).get("schema")
+    assert said or answer.status_code in (400, 422), f"{answer.status_code} is not documented"
+    if schema:
+        Draft202012Validator(whole(schema, document)).validate(answer.json())
+
+
+@pytest.mark.parametrize("method, path", OPERATIONS)
+def test_nothing_fails_inside_and_every_answer_has_its_shape(quick, document, method, path):
+    @BOUNDED
+    @given(body=bodies(method, path, document), id_task=st.none() | st.text(max_size=5))
+    def ask(body, id_task):
+        query = {} if id_task is None else {"id_task": id_task.encode("utf-8", "replace")}
+        content = None if body_schema(method, path, document) is None else json.dumps(body)
+        answer = quick.request(method, path, content=content, params=query, headers={"Content-Type": "application/json"})
+        check(answer, method, path, document)
+
+    ask()
+
+
+def test_every_field_of_every_request_has_its_sentence(document):
+    for name, schema in document["components"]["schemas"].items():
+        if name.endswith("Request"):
+            for field, said in schema["properties"].items():
+                assert said.get("description", "").endswith("."), f"{name}.{field}"
+
+
+def test_ranges_are_the_pipelines(document):
+    fields = document["components"]["schemas"]["Img2ImgRequest"]["properties"]
+    for name, (low, high) in (WHOLE_NUMBERS | NUMBERS).items():
+        told = [fields[name].get(bound) for bound in ("minimum", "maximum")]
+        assert told == [bound if bound is None else float(bound) for bound in (low, high)], name
+
+
+def test_the_defaults_are_those_of_the_processing_object():
+    fields = Img2ImgRequest.model_fields
+    for name, spec in StableDiffusionProcessingImg2Img.__dataclass_fields__.items():
+        if name in fields and spec.init and name not in ("mask_blur", "styles", "init_images", "script_args",
+                                                         "alwayson_scripts", "override_settings"):
+            assert fields[name].default == spec.default, name
+
+
+def test_every_route_of_the_api_is_documented(document):
+    paths = set(document["paths"])
+    assert len(paths) > 35 and all(path.startswith(("/sdapi/v1/", "/internal/")) for path in paths)
+    assert all(document["paths"][path][method].get("description") for method, path in OPERATIONS)
+
+
+def test_docs_is_a_page_without_scripts_and_with_every_field(client):
+    page = client.get("/docs").text
+    assert "<script" not in page and "http://" not in page and "https://" not in page
+    for name in (*Img2ImgRequest.model_fields, *Txt2ImgRequest.model_fields):
+        assert f"<code>{name}</code>" in page
+    assert "integer or null, from 1 to 1000" in page
+
+
+def test_without_a_backend_there_is_no_api():
+    client = TestClient(build_app(None, None), base_url=LOCAL)
+    for path in ("/sdapi/v1/options", "/internal/ping", "/docs", "/openapi.json"):
+        assert client.get(path).status_code == 404

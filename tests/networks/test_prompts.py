@@ -1,0 +1,129 @@
+"""Tags in a request's prompt, from the text to the picture and its infotext."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from network_models import File, Model
+
+from pipeline.conditioning import CondCache
+from pipeline.errors import ModelError, UnknownName
+from pipeline.networks import NetworkFile, NetworkRequest, Networks, hashes_text
+from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
+
+UNET, TEXT = "lora_unet_conv_out.diff", "lora_te_text_model_final_layer_norm.w_norm"
+
+
+@pytest.fixture
+def loras(demo, write):
+    """One file for the UNet and one for the text encoder, by name."""
+    out, norm = demo.modules["unet"].conv_out.weight, demo.modules["text_encoder"].get_submodule("final_layer_norm").weight
+    torch.manual_seed(0)
+    return {"unet": write("unet", {UNET: torch.randn(out.shape) * out.std()}),
+            "text": write("text", {TEXT: torch.randn(norm.shape), TEXT.replace("w_", "b_"): torch.zeros(norm.shape)})}
+
+
+@pytest.fixture
+def networks(demo, loras):
+    def find(name) -> File:
+        if name not in loras:
+            raise UnknownName("prompt", "LoRA", name, loras)
+        return loras[name]
+
+    networks = Networks(find)
+    yield networks
+    networks.apply(demo, [])
+
+
+@pytest.fixture
+def draw(demo, networks, picture):
+    """Runs a small request with a prompt; all share one cache of encoded prompts."""
+    cache = CondCache()
+
+    def run(prompt, **fields):
+        p = StableDiffusionProcessingImg2Img(demo, prompt=prompt, init_images=[picture], width=32, height=32, steps=1, seed=1,
+                                             sampler_name="Euler", **fields)
+        p.networks, p.cond_cache = networks, cache
+        return process_images(p)
+    return run
+
+
+def pixels(result):
+    return np.asarray(result.images[0]).astype(int)
+
+
+def differ(one, other):
+    return not np.array_equal(pixels(one), pixels(other))
+
+
+def test_networks_change_the_picture_and_leave_nothing_behind(draw):
+    plain = draw("a boat")
+    assert differ(plain, draw("a boat<lora:unet:1>"))
+    assert differ(plain, draw("a boat<lora:text:1>"))
+    assert not differ(plain, draw("a boat"))
+
+
+def test_te_and_unet_act_on_their_part_only(draw):
+    plain = draw("a boat")
+    assert not differ(plain, draw("a boat<lora:unet:1:0>")) and not differ(plain, draw("a boat<lora:text:0:1>"))
+    assert not differ(draw("a boat<lora:unet:0:1><lyco:text:1:0>"), draw("a boat<lora:unet><lora:text>"))
+
+
+def test_infotext_keeps_the_tags_and_has_the_hashes(draw, loras):
+    result = draw("a boat<lora:unet:0.5><lora:text>")
+    hashes = ", ".join(f"{name}: {NetworkFile(loras[name].path).short_hash}" for name in ("unet", "text"))
+    assert result.info.startswith("a boat<lora:unet:0.5><lora:text>\n")
+    assert f'Lora hashes: "{hashes}"' in result.info
+    assert result.comments == []
+
+
+def test_separators_are_dropped_from_names_in_the_infotext():
+    assert hashes_text({"a,b:c": "0" * 12, "d": "1" * 12}) == "abc: 000000000000, d: 111111111111"
+
+
+def test_a_tag_in_the_negative_prompt_is_text(draw):
+    result = draw("a boat", negative_prompt="<lora:text:1>")
+    assert result.comments == [] and "Lora hashes" not in result.info
+    assert differ(result, draw("a boat"))
+
+
+def test_an_unknown_name_is_told_once_and_the_job_goes_on(draw):
+    result = draw("a boat<lora:nobody><lora:nobody><lora:unet>", n_iter=2)
+    assert result.comments == ["Lora not found: nobody."]
+    assert differ(result, draw("a boat", n_iter=2))
+
+
+def test_kinds_of_tags_that_nobody_knows_are_told(draw):
+    assert draw("a boat<hypernet:x:1>").comments == ['"<hypernet:x>" in the prompt was left out: there is no such network.']
+
+
+def test_a_damaged_file_fails_the_job_and_the_next_one_works(draw, loras):
+    plain, good = draw("a boat"), loras["unet"].path.read_bytes()
+    loras["unet"].path.write_bytes(good[:100])
+    with pytest.raises(ModelError, match='"unet.safetensors" cannot be read as safetensors'):
+        draw("a boat<lora:unet>")
+    assert not differ(plain, draw("a boat"))
+    loras["unet"].path.write_bytes(good)
+    assert differ(plain, draw("a boat<lora:unet>"))
+
+
+def test_a_file_that_has_changed_is_read_anew(draw, loras, write):
+    before = draw("a boat<lora:unet>")
+    shape = NetworkFile(loras["unet"].path).parts("lora_unet_conv_out", torch.device("cpu"))["diff"].shape
+    write("unet", {UNET: torch.zeros(shape), "lora_unet_elsewhere.diff": torch.zeros(1)})
+    after = draw("a boat<lora:unet>")
+    assert differ(before, after) and before.info != after.info
+    assert after.comments == ['LoRA "unet": 1 of its 2 layers do not fit this model and were left out.']
+
+
+def test_two_models_have_networks_of_their_own(demo, networks, loras):
+    other = Model({"unet": deepcopy(demo.modules["unet"])})
+    weight = demo.modules["unet"].conv_out.weight
+    own = weight.clone()
+    networks.apply(other, [NetworkRequest("unet")])
+    assert torch.equal(weight, own)
+    networks.apply(demo, [NetworkRequest("unet")])
+    assert torch.equal(weight, other.modules["unet"].conv_out.weight)
+    networks.apply(other, [])
+    assert torch.equal(own, other.modules["unet"].conv_out.weight) and not torch.equal(weight, own)

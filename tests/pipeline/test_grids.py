@@ -1,0 +1,63 @@
+"""Legends around grids."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.geometry import Size
+from pipeline.grids import Legend, annotate, load_font, wrapped
+
+CELL = Size(64, 64)
+
+
+def sheet(columns, rows, margin=0, cell=CELL):
+    grid = Image.new("RGB", (cell.width * len(columns), cell.height * len(rows)), "blue")
+    return annotate(grid, cell, columns, rows, margin)
+
+
+def ink(image, box):
+    return (np.asarray(image.crop(box)) != 255).any(axis=2)
+
+
+def test_without_texts_there_is_no_room_for_them():
+    assert sheet([[Legend()]] * 2, [[Legend()]]).size == (128, 64)
+
+
+def test_columns_have_their_legend_above_and_rows_at_the_left():
+    image = sheet([[Legend("one")], [Legend("two")]], [[Legend("three")]])
+    left = 48  # three quarters of a cell
+    top = image.height - 64
+    assert image.width == left + 128 and top > 0
+    assert ink(image, (left, 0, left + 64, top)).any() and ink(image, (0, top, left, top + 64)).any()
+    assert not ink(image, (0, 0, left, top)).any()
+    assert image.getpixel((left, top)) == (0, 0, 255)
+
+
+def test_cells_stand_apart_by_the_margin():
+    image = sheet([[Legend()]] * 3, [[Legend()]] * 2, margin=10)
+    assert image.size == (3 * 64 + 20, 2 * 64 + 10)
+    assert image.getpixel((64, 0)) == (255, 255, 255) and image.getpixel((74, 0)) == (0, 0, 255)
+
+
+def test_what_is_left_out_is_gray_and_struck_through():
+    plain, struck = (sheet([[Legend("word", active)]], [[Legend()]], cell=Size(256, 256)) for active in (True, False))
+    top = plain.height - 256
+    assert np.asarray(plain.crop((0, 0, 256, top))).min() < 64
+    assert np.asarray(struck.crop((0, 0, 256, top))).min() >= 0x99
+    assert ink(struck, (0, 0, 256, top)).sum() > ink(plain, (0, 0, 256, top)).sum()
+
+
+def test_words_are_wrapped_where_a_line_is_full():
+    lines = wrapped([Legend("many words in one legend")], 60, load_font(12))
+    assert len(lines) > 1 and " ".join(line.text for line in lines) == "many words in one legend"
+
+
+def test_a_long_word_is_shrunk_into_its_cell():
+    image = sheet([[Legend("W" * 40)], [Legend()]], [[Legend()]])
+    top = image.height - 64
+    assert not ink(image, (68, 0, 128, top)).any()
+
+
+@pytest.mark.parametrize("cell", [Size(8, 8), Size(16, 8)])
+def test_tiny_cells_are_annotated_too(cell):
+    assert sheet([[Legend("a")]], [[Legend("b")]], cell=cell).width > cell.width

@@ -1,0 +1,201 @@
+"""The model that a request asks for: found, read once, kept while there is room, and no harm done where it fails."""
+
+import gc
+import weakref
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.errors import ModelError, UnknownName
+from pipeline.families.base import ModelInfo, Placement
+from pipeline.loading import WORKING_MEMORY, ModelStore, weight_bytes
+from pipeline.models import Catalog
+from pipeline.options import Options
+
+PLACE = Placement(torch.device("cpu"), torch.float32, torch.float32)
+PLENTY = 100 * WORKING_MEMORY
+
+
+class Disk:
+    """Stands for families: remembers what is read, and what of it is still in memory."""
+
+    def __init__(self):
+        self.read, self.alive, self.failing, self.crowded = [], weakref.WeakSet(), {}, set()
+        self.besides: set[str] = set()
+        """What was in memory when the latest one was read."""
+
+    def describe(self, path):
+        if path.stem in self.failing:
+            raise self.failing[path.stem]
+        return ModelInfo(name="given by the catalog", path=str(path), native_size=64)
+
+    def load(self, path, place, info, *, vae, progress):
+        if path.stem in self.crowded and self.alive:
+            raise ModelError("cannot be loaded") from torch.OutOfMemoryError("CUDA out of memory")
+        progress(0.5)
+        self.besides = self.loaded()
+        self.read.append((path.stem, vae and vae.name))
+        family = SimpleFamily(info=info)
+        self.alive.add(family)
+        return family
+
+    def loaded(self):
+        gc.collect()
+        return {family.info.name for family in self.alive}
+
+
+class SimpleFamily(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+@pytest.fixture
+def disk():
+    return Disk()
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    for rel in ("Stable-diffusion/a", "Stable-diffusion/b", "Stable-diffusion/c", "VAE/fine", "VAE/b.vae"):
+        path = tmp_path / f"{rel}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_file({"weight": torch.arange(8.0) + len(rel)}, path)
+    return Catalog(tmp_path)
+
+
+@pytest.fixture
+def make_store(catalog, disk):
+    def make(free=PLENTY, **settings):
+        return ModelStore(catalog, PLACE, catalog.find_checkpoint("a"), load=disk.load, describe=disk.describe,
+                          free=lambda device: free, **settings)
+
+    return make
+
+
+def options(checkpoint="", vae="Automatic"):
+    return Options(sd_model_checkpoint=checkpoint, sd_vae=vae)
+
+
+def test_without_a_name_the_default_is_loaded(make_store):
+    store = make_store()
+    assert store.current is None
+    assert store.load(options()).info.name == "a" and store.current.name == "a"
+
+
+def test_the_infotext_gets_the_files_name_and_hash(make_store, catalog):
+    info = make_store().load(options("b", "fine.safetensors")).info
+    files = catalog.find_checkpoint("b"), catalog.find_vae("fine")
+    assert (info.name, info.hash, info.vae, info.vae_hash) == ("b", files[0].hash, "fine.safetensors", files[1].hash)
+    assert info.native_size == 64
+
+
+@pytest.mark.parametrize("checkpoint, vae, read", [
+    ("a", "Automatic", None), ("b", "Automatic", "b.vae.safetensors"), ("b", "auto", "b.vae.safetensors"), ("b", "None", None),
+    ("a", "fine", "fine.safetensors"), ("a", "b.vae.safetensors", "b.vae.safetensors"),
+])
+def test_the_vae_is_the_one_named_or_the_one_beside_the_checkpoint(make_store, disk, checkpoint, vae, read):
+    make_store().load(options(checkpoint, vae))
+    assert disk.read == [(checkpoint, read)]
+
+
+def test_a_model_is_read_once_under_whatever_name(make_store, catalog, disk):
+    store = make_store()
+    family = store.load(options("a"))
+    assert all(store.load(options(name)) is family for name in ("", "a.safetensors", catalog.find_checkpoint("a").title))
+    assert len(disk.read) == 1
+
+
+def test_a_file_that_was_replaced_is_read_again(make_store, catalog, disk):
+    store = make_store()
+    before = store.load(options("a"))
+    save_file({"weight": torch.zeros(9)}, catalog.find_checkpoint("a").path)
+    assert store.load(options("a")).info.hash != before.info.hash
+
+
+def test_the_last_one_is_kept_besides_the_one_in_use(make_store, disk):
+    store = make_store()
+    for name in ("a", "b", "a", "c", "a"):
+        store.load(options(name))
+    assert [name for name, _ in disk.read] == ["a", "b", "c"] and disk.besides == {"a", "b"} and disk.loaded() == {"a", "c"}
+
+
+def test_no_more_are_kept_than_asked_for(make_store, disk):
+    store = make_store(keep=0)
+    for name in ("a", "b"):
+        store.load(options(name))
+    assert disk.loaded() == {"b"}
+
+
+@pytest.mark.parametrize("free", [WORKING_MEMORY, None])
+def test_the_previous_one_is_let_go_first_where_room_is_short_or_not_known(make_store, disk, free):
+    store = make_store(free)
+    store.load(options("a"))
+    store.load(options("b"))
+    assert disk.besides == set() and disk.loaded() == {"b"}
+
+
+def test_loading_tells_how_far_it_is_with_the_hash_counted_in(make_store):
+    store, shares = make_store(), []
+    store.tell = shares.append
+    store.load(options("a"))
+    assert shares == pytest.approx([0.0, 0.3, 0.65])
+    shares.clear()
+    store.load(options("a"))
+    assert shares == []
+    store.release()
+    store.load(options("a"))
+    assert shares == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("free", [PLENTY, WORKING_MEMORY])
+def test_what_is_no_model_costs_nobody_theirs(make_store, disk, free):
+    store = make_store(free)
+    family = store.load(options("a"))
+    disk.failing["b"] = ModelError("it is damaged")
+    with pytest.raises(ModelError, match="it is damaged"):
+        store.load(options("b"))
+    assert store.load(options("a")) is family and store.current.name == "a"
+
+
+@pytest.mark.parametrize("wrong", [{"checkpoint": "nobody's"}, {"vae": "nobody's"}, {"checkpoint": "../VAE/fine.safetensors"}])
+def test_an_unknown_name_is_refused_before_anything_is_read(make_store, disk, wrong):
+    with pytest.raises(UnknownName):
+        make_store().load(options(**wrong))
+    assert disk.read == []
+
+
+def test_when_memory_runs_out_the_others_are_let_go_and_it_is_tried_again(make_store, disk):
+    store = make_store()
+    store.load(options("a"))
+    disk.crowded.add("b")
+    assert store.load(options("b")).info.name == "b" and disk.loaded() == {"b"}
+
+
+def test_a_model_that_does_not_fit_alone_is_one_sentence(make_store, disk):
+    store = make_store()
+    disk.crowded.add("b")
+    disk.alive.add(elsewhere := SimpleFamily(info=ModelInfo("elsewhere", "")))
+    with pytest.raises(ModelError, match=r'model "b.safetensors" does not fit into the memory of cpu in float32'):
+        store.load(options("b"))
+    assert elsewhere
+
+
+def test_room_is_made_for_the_one_in_use(make_store, disk):
+    store = make_store()
+    store.load(options("a"))
+    store.load(options("b"))
+    store.make_room()
+    assert disk.loaded() == {"b"}
+    store.release()
+    assert disk.loaded() == set() and store.current is None
+
+
+def test_a_model_can_be_described_without_loading_it(make_store, disk):
+    info = make_store().describe(options("b"))
+    assert (info.name, info.hash, info.vae, info.native_size) == ("b", None, "b.vae.safetensors", 64) and disk.read == []
+
+
+@pytest.mark.parametrize("dtype, size", [(torch.float32, 32), (torch.float16, 16)])
+def test_the_room_that_weights_need_is_read_from_their_headers(catalog, dtype, size):
+    assert weight_bytes(catalog.find_checkpoint("a").path, dtype) == size

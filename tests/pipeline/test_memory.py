@@ -1,0 +1,137 @@
+"""What memory there is, and a model that makes do with less."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.errors import HookError, ModelError
+from pipeline.families.base import Cond
+from pipeline.memory import container_memory, frugal, free_memory, is_out_of_memory, read_number
+
+
+def raised_from(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("error, runs_out", [
+    (MemoryError(), True),
+    (torch.OutOfMemoryError("CUDA out of memory"), True),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+    (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+    (raised_from(ModelError("it cannot be loaded"), torch.OutOfMemoryError()), True),
+    (raised_from(HookError("it failed"), raised_from(ValueError(), MemoryError())), True),
+    (RuntimeError("sizes must match"), False),
+    (ValueError("out of memory"), False),
+    (None, False),
+])
+def test_running_out_of_memory_has_many_faces(error, runs_out):
+    assert is_out_of_memory(error) is runs_out
+
+
+def test_the_processors_free_memory_is_some_bytes_or_not_known():
+    free = free_memory(torch.device("cpu"))
+    assert free is None or free > 1 << 20
+
+
+@pytest.mark.parametrize("files, left", [
+    ({"memory.max": "1000\n", "memory.current": "900\n", "memory.stat": "anon 5\ninactive_file 300\n"}, 400),
+    ({"memory.max": "1000", "memory.current": "900"}, 100),
+    ({"memory.max": "1000", "memory.current": "1200"}, 0),
+    ({"memory.max": "max", "memory.current": "900"}, None),
+    ({}, None),
+])
+def test_a_container_may_use_what_its_limit_leaves(tmp_path, files, left):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert container_memory(tmp_path) == left
+
+
+def test_a_number_of_the_system_is_read_by_its_name(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:   8 kB\nMemAvailable:   3 kB\n")
+    assert read_number(tmp_path / "meminfo", "MemAvailable:", unit=1024) == 3072
+    assert read_number(tmp_path / "meminfo", "SwapFree:") is None
+
+
+def test_a_frugal_model_computes_one_row_at_a_time_and_the_same(demo, monkeypatch):
+    torch.manual_seed(1)
+    x, t = torch.randn(3, 4, 8, 8), torch.tensor([900.0, 500.0, 100.0])
+    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
+    cond = demo.encode_prompts(["one", "two", "three"], emphasis="Original", clip_skip=1, comma_backtrack=20)
+    image_cond = x.new_zeros(3, 5, 1, 1)
+    with torch.inference_mode():
+        together = demo.denoise(x, t, cond, image_cond), demo.encode_image(pixels), demo.decode(x)
+    rows = []
+    for name in ("denoise", "encode_image", "decode"):
+        method = getattr(demo, name)
+        monkeypatch.setattr(demo, name, lambda batch, *rest, method=method: rows.append(len(batch)) or method(batch, *rest))
+    with torch.inference_mode(), frugal(demo) as small:
+        alone = small.denoise(x, t, cond, image_cond), small.encode_image(pixels), small.decode(x)
+    assert set(rows) == {1} and len(rows) == 3 + 2 + 3
+    for ours, theirs in zip(alone, together):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_a_frugal_model_is_otherwise_the_model_itself(demo):
+    with frugal(demo) as small:
+        assert small.info is demo.info and small.prediction is demo.prediction
+        assert small.changes.startswith("one picture at a time")
+
+
+def test_a_frugal_model_decodes_large_pictures_in_tiles_and_afterwards_whole_again(demo):
+    vae, latent = demo.modules["vae"], torch.zeros(1, 4, 72, 72)
+    tiled = []
+    with torch.inference_mode():
+        with frugal(demo) as small:
+            tiled.append((small.decode(latent).shape[-1], vae.use_tiling, vae.tile_sample_min_size))
+        demo.decode(latent)
+        tiled.append((latent.shape[-1] * 8, vae.use_tiling, vae.tile_sample_min_size))
+    assert tiled == [(576, True, 512), (576, False, 1024)]
+
+
+class Recorded(torch.nn.Module):
+    """Remembers where it is moved to."""
+
+    def __init__(self, name, moves):
+        super().__init__()
+        self.name, self.moves = name, moves
+
+    def to(self, device):
+        self.moves.append((self.name, str(device)))
+        return self
+
+
+class OnACard:
+    """A family whose placement says cuda; its parts only pretend to be moved."""
+
+    def __init__(self, moves):
+        self.modules = {name: Recorded(name, moves) for name in ("unet", "text_encoder", "vae")}
+        self.placement = SimpleNamespace(device=torch.device("cuda"))
+        self.autoencoder = SimpleNamespace(cut_into_tiles=lambda *args, **kwargs: None)
+
+    def encode_prompts(self, texts):
+        return Cond(torch.zeros(len(texts), 77, 1))
+
+    def denoise(self, x, t, cond, image_cond):
+        return x
+
+    def decode(self, latent):
+        return latent
+
+
+def test_on_a_card_only_the_part_that_computes_is_there_and_afterwards_all_are(monkeypatch):
+    monkeypatch.setattr("pipeline.memory.collect", lambda device: None)
+    moves = []
+    x = torch.zeros(1, 4, 8, 8)
+    with frugal(OnACard(moves)) as small:
+        small.encode_prompts([""])
+        assert sorted(moves) == [("text_encoder", "cuda"), ("unet", "cpu"), ("vae", "cpu")]
+        moves.clear()
+        for _ in range(2):
+            small.denoise(x, x[0], small.family.encode_prompts([""]), x)
+        assert sorted(moves) == [("text_encoder", "cpu"), ("unet", "cuda"), ("vae", "cpu")]
+        small.decode(x)
+        moves.clear()
+        assert "on the card only while it computes" in small.changes
+    assert sorted(moves) == [("text_encoder", "cuda"), ("unet", "cuda"), ("vae", "cuda")]

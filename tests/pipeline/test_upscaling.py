@@ -1,0 +1,35 @@
+"""Enlarging without a diffusion model."""
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import UnknownName
+from pipeline.geometry import Size
+from pipeline.upscaling import UPSCALERS, cover, find_upscaler, lanczos, nearest, upscale
+
+
+def test_the_upscalers_that_there_are():
+    assert list(UPSCALERS) == ["None", "Lanczos", "Nearest"]
+    with pytest.raises(UnknownName, match='upscaler_1: no upscaler called "ESRGAN"'):
+        find_upscaler("ESRGAN", "upscaler_1")
+
+
+@pytest.mark.parametrize("size, scale, result", [((64, 64), 2, (128, 128)), ((101, 77), 1.5, (144, 112)),
+                                                 ((10, 10), 0.1, (8, 8)),
+                                                 ((64, 64), 1, (64, 64))])
+def test_sides_are_rounded_down_to_multiples_of_8(size, scale, result):
+    assert upscale(Image.new("RGB", size), scale, lanczos).size == result
+
+
+def test_nearest_makes_no_new_colours(picture):
+    assert upscale(picture, 2, nearest).getpixel((3, 5)) == picture.getpixel((1, 2))
+
+
+def test_lanczos_is_pillows(picture):
+    assert upscale(picture, 2, lanczos).tobytes() == picture.resize((128, 128), Image.Resampling.LANCZOS).tobytes()
+
+
+def test_cover_fills_the_size_and_crops_the_middle(picture):
+    whole = cover(picture, Size(128, 64), nearest, crop=False)
+    assert whole.size == (128, 128)
+    assert cover(picture, Size(128, 64), nearest, crop=True).tobytes() == whole.crop((0, 32, 128, 96)).tobytes()

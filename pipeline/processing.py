@@ -187,7 +187,7 @@ class StableDiffusionProcessingImg2Img:
     """The model that refiner_checkpoint names."""
     load_model: Callable[[Options], Family] | None = field(default=None, init=False)
     """Gives the model that options name, for scripts that change it; None: it cannot be changed."""
-    networks: Networks = field(default_factory=Networks, init=False)
+    networks: Networks | None = field(default=None, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
 
@@ -502,7 +502,7 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
 
 def apply_networks(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> None:
     """Bring the model's weights to what the tags of a prompt ask for, and say what became of each."""
-    applied = p.networks.apply(p.sd_model, read_tags(tags))
+    applied = (p.networks or Networks()).apply(p.sd_model, read_tags(tags))
     p.encoder = replace(p.encoder, networks=applied.key)
     if applied.hashes:
         p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)

@@ -390,7 +390,7 @@ def test_comments_are_left_out_of_the_prompt(demo, picture):
 def test_an_unknown_network_is_left_out_and_named(demo, picture):
     result = process_images(request(demo, picture, prompt="a forest<lora:nope:1>"))
     assert result.images[0].tobytes() == process_images(request(demo, picture)).images[0].tobytes()
-    assert "lora:nope" in result.comments[0]
+    assert result.comments == ["Lora not found: nope."]
 
 
 @pytest.mark.parametrize("prompt", ["", " ", "🌲", "a" * 2000, "((((", "a BREAK b", "a AND b:0.5", "[a:b:0.5]"])

@@ -257,5 +257,5 @@ def test_what_somebody_types_is_shown_as_text_never_run(page, picture_file):
     set_slider(page, "Sampling steps", 1)
     page.locator("#prompt textarea").fill("<lora:<img src=x onerror=window.hit=1>")
     generate(page, "img2img")
-    expect(toast(page)).to_contain_text("<img src=x onerror=window.hit=1>")
+    expect(toast(page)).to_contain_text("<img src=x onerror=window.hit=1")
     assert page.evaluate("window.hit") is None

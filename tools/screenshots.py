@@ -37,6 +37,7 @@ def edit(page: Page, tab: str) -> str:
                            timeout=300_000)
     shown = page.locator("#gallery img").first
     shown.wait_for()
+    page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(1000)
     return shown.get_attribute("src")
 

@@ -185,7 +185,8 @@ def test_an_interrupted_install_is_made_anew_even_for_the_pins_before_it(reposit
 def test_ctrl_c_ends_the_step_that_runs(tmp_path):
     told = tmp_path / "pid"
     step = f"import os, pathlib, time; pathlib.Path({str(told)!r}).write_text(f'{{os.getpid()}};'); time.sleep(60)"
-    script = f"import launch, sys; launch.run_step('Sleeping', [sys.executable, '-c', {step!r}])"
+    script = ("import launch, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in a background job
+              f"launch.run_step('Sleeping', [sys.executable, '-c', {step!r}])")
     launcher = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL)
     wait_until(lambda: told.exists() and told.read_text().endswith(";"))
     launcher.send_signal(signal.SIGINT)

@@ -1,7 +1,9 @@
 """Start Palimpsest: read the flags, load the model in the background, serve the page."""
 
 import argparse
+import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -14,7 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.journal import Journal
+    from pipeline.loading import ModelStore
     from pipeline.models import Catalog, ModelFile
+    from pipeline.settings import Settings
 
 ROOT = Path(__file__).parent
 DEMO_MODEL = ROOT / "assets" / "demo-model"
@@ -50,6 +55,9 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
         for login in logins:
             if login is not None and not all(login.partition(":")):
                 parser.error(f"{name} must be USER:PASSWORD, got {login!r}")
+    for origin in split(flags.cors_allow_origins):
+        if not re.fullmatch("https?://[^/*]+", origin):
+            parser.error(f"--cors-allow-origins must be sites as https://example.org, got {origin!r}")
     return flags
 
 
@@ -95,6 +103,19 @@ def find_model(wanted: str, catalog: "Catalog") -> "ModelFile":
     return catalog.add(hub.download(wanted), wanted)
 
 
+def settle_model(settings: "Settings", models: "ModelStore", *, asked: bool) -> None:
+    """Drop the model chosen in an earlier run where `--model` asks for another, or where it is not there any more."""
+    from pipeline.errors import PalimpsestError
+
+    try:
+        models.find(settings.options)
+        if not asked:
+            return
+    except PalimpsestError as error:
+        say(f"{error}. The model of --model is used.")
+    settings.change({"sd_model_checkpoint": "", "sd_vae": "Automatic"}, remember=False)
+
+
 def free_port(host: str, wanted: int | None) -> int:
     """A port that can be listened on: the wanted one, or the first free one of PORTS."""
     for port in PORTS if wanted is None else [wanted]:
@@ -133,6 +154,17 @@ def share(host: str, port: int) -> None:
         say(f"The public link could not be made ({error}); the page goes on at its local address.")
 
 
+def open_journal(folder: Path) -> "Journal | None":
+    """The history of the outputs folder, or a sentence on why there is none."""
+    from pipeline.journal import Journal
+
+    try:
+        return Journal(folder)
+    except OSError as error:
+        say(f"History cannot be kept in {folder}: {error}.")
+        return None
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -161,8 +193,9 @@ def main(argv: list[str] | None = None) -> None:
     except PalimpsestError as error:
         sys.exit(f"{error}.")
     settings = Settings(Path(flags.settings_file))
+    settle_model(settings, models, asked=flags.model != str(DEMO_MODEL))
     engine = Engine(models.load, settings.options, make_room=models.make_room, networks=Networks(LoraNames(catalog).find),
-                    embeddings=EmbeddingShelf(catalog.embedding_paths), styles=styles)
+                    embeddings=EmbeddingShelf(catalog.embedding_paths), styles=styles, journal=open_journal(Path(flags.outputs_dir)))
     models.tell = engine.tell_loading
 
     import uvicorn
@@ -173,7 +206,8 @@ def main(argv: list[str] | None = None) -> None:
     login = credentials(flags)
     port = free_port(flags.host, flags.port)
     samples = ROOT / "assets" / "samples"
-    page = build_ui(engine, models, info, outputs=Path(flags.outputs_dir), samples=samples)
+    page = build_ui(engine, models, info, outputs=Path(flags.outputs_dir), samples=samples,
+                    shared=flags.share or flags.host not in LOOPBACK)
     told = {name: value for name, value in vars(flags).items() if name not in ("auth", "api_auth")}
     backend = Backend(engine, models, settings, Path(flags.outputs_dir), told, Fetcher() if flags.api_urls else None)
     app = build_app(page, login, backend=None if flags.no_api else backend, api_logins=map(login_of, split(flags.api_auth)),
@@ -192,6 +226,12 @@ def main(argv: list[str] | None = None) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             announce(flags, port)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Cancel the jobs first, so that whoever waits for one is answered before the server ends."""
+            engine.close(timeout=0)
+            logging.getLogger("uvicorn.error").disabled = True  # connections that stay open to the end are no error
+            await super().shutdown(sockets)
 
     Server(config).run()
     engine.close(timeout=5)

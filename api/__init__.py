@@ -7,6 +7,7 @@ import gradio as gr
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from api import extras, generation, listing, options, progress, reference
@@ -30,8 +31,8 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
     None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API.
     allowed_paths: folders that the page itself shows files from; look: theme and style of the page.
     """
-    app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, default_response_class=Json,
-                  openapi_url=None if backend is None else "/openapi.json")
+    app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, openapi_url=None,
+                  default_response_class=Json)
     if backend is not None:
         mount_api(app, backend)
     if page is not None:
@@ -60,8 +61,13 @@ def mount_api(app: FastAPI, backend: Backend) -> None:
                       methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 
 
-async def nothing_here(request: Request) -> Json:
-    """404, or 405 where there is such a path, but not for this method: Gradio's page would answer anything else."""
+async def nothing_here(request: Request) -> Response:
+    """On to the path without a slash at its end, as FastAPI does; 405 where there is such a path, but not for this method; 404.
+
+    Gradio's page would answer anything else.
+    """
+    if request.url.path.endswith("/"):
+        return RedirectResponse(request.url.replace(path=request.url.path.rstrip("/")), 307)
     there = any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.routes)
     return Json({"detail": "Method Not Allowed"}, 405) if there else Json({"detail": "Not Found"}, 404)
 

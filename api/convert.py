@@ -14,7 +14,7 @@ from api.backend import Backend
 from api.models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
 from api.options import acting
 from api.pasting import paste
-from api.pictures import decode_picture, encode_picture
+from api.pictures import decode_picture, encode_picture, json_with_pictures
 from api.scripts import script_fields
 from pipeline import __version__, scripts
 from pipeline.errors import InvalidRequest, UnknownName
@@ -24,13 +24,15 @@ from pipeline.samplers import resolve_names
 from pipeline.samplers.schedules import find_schedule
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
-NEUTRAL = {  # fields of A1111's that a processing object may lack → what asks for nothing
-    "restore_faces": (None, False), "tiling": (None, False), "refiner_checkpoint": (None, "", "None"),
-    "disable_extra_networks": (None, False), "enable_hr": (None, False),
-}
+MISSING = ("restore_faces", "enable_hr")
+"""Fields of A1111's that are refused where they are true."""
 OWN = ("init_images", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
        "do_not_save_grid", "script_name", "script_args", "alwayson_scripts")
 """Request fields that reach the processing object in another form."""
+NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0}
+"""What null does, as in A1111. Of most other fields it is refused."""
+FOR_MASKS = ("mask_blur_x", "mask_blur_y", "inpaint_full_res_padding")
+"""Fields of which null is refused only where there is a mask, as in A1111."""
 
 
 def task_id(request: GenerationRequest) -> str:
@@ -48,7 +50,7 @@ def processing(request: GenerationRequest, here: Backend) -> tuple[GenerationReq
     kind = StableDiffusionProcessingImg2Img if isinstance(request, Img2ImgRequest) else StableDiffusionProcessingTxt2Img
     known = set(signature(kind).parameters)
     values = request.model_dump()
-    refuse_missing(values, known)
+    refuse_missing(values)
     sampler_name, scheduler, notes = sampler_and_schedule(request)
     overrides = dict(acting(request.override_settings or {}))
     notes += drop_unknown_checkpoint(overrides, here)
@@ -56,6 +58,7 @@ def processing(request: GenerationRequest, here: Backend) -> tuple[GenerationReq
     settings |= script_fields(request)
     if isinstance(request, Img2ImgRequest):
         settings |= pictures(request, here)
+        settings = without_null(settings)
         if request.initial_noise_multiplier is None:  # as in A1111, where an override comes too late for it
             settings["initial_noise_multiplier"] = here.settings.options.initial_noise_multiplier
     p = kind(**settings, sampler_name=sampler_name, scheduler=scheduler, options=here.settings.options,
@@ -65,10 +68,17 @@ def processing(request: GenerationRequest, here: Backend) -> tuple[GenerationReq
     return request, p
 
 
-def refuse_missing(values: Mapping[str, Any], known: set[str]) -> None:
-    """Raise InvalidRequest where a request asks for what no processing object can do yet."""
-    for name, neutral in NEUTRAL.items():
-        if name in values and name not in known and values[name] not in neutral:
+def without_null(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of img2img with what null does, where it does something, or their default."""
+    unused = FOR_MASKS if settings["mask"] is settings["latent_mask"] is None else ()
+    return {name: NULL.get(name) if value is None else value for name, value in settings.items()
+            if value is not None or name not in unused}
+
+
+def refuse_missing(values: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest where a request asks for what there is not yet."""
+    for name in MISSING:
+        if values.get(name):
             raise InvalidRequest(name, f"{name}: this program has nothing like it yet; leave it out, got {values[name]!r}")
 
 
@@ -129,8 +139,8 @@ def answer(request: GenerationRequest, p: StableDiffusionProcessingImg2Img, proc
     """
     images = [encode_picture(image, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo)
               for image in processed.images] if request.send_images else []
-    body = {"images": images, "parameters": parameters(request), "info": json.dumps(info(p, processed, elapsed))}
-    return json.dumps(body, separators=(",", ":")).encode("ascii")
+    return json_with_pictures("images", images,
+                              {"parameters": parameters(request), "info": json.dumps(info(p, processed, elapsed))})
 
 
 def parameters(request: GenerationRequest) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def parameters(request: GenerationRequest) -> dict[str, Any]:
 def info(p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: float) -> dict[str, Any]:
     """What A1111 says of the pictures; "comments" is an addition."""
     model = p.sd_model.info
-    extra = {name: plain(value) for name, value in p.extra_generation_params.items()}
+    extra = {name: plain(value) for name, value in processed.extra_generation_params.items()}
     strength = None if isinstance(p, StableDiffusionProcessingTxt2Img) else p.denoising_strength
     return {
         "prompt": processed.all_prompts[0], "all_prompts": processed.all_prompts,
@@ -156,7 +166,7 @@ def info(p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: flo
         "sd_model_name": model.name, "sd_model_hash": model.hash, "sd_vae_name": model.vae, "sd_vae_hash": model.vae_hash,
         "seed_resize_from_w": p.seed_resize_from_w, "seed_resize_from_h": p.seed_resize_from_h, "denoising_strength": strength,
         "extra_generation_params": {"Denoising strength": strength, **extra} if strength is not None else extra,
-        "index_of_first_image": processed.index_of_first_image, "infotexts": processed.infotexts,
+        "index_of_first_image": processed.index_of_first_image, "infotexts": list(filter(None, processed.infotexts)),
         "styles": list(p.styles), "job_timestamp": timestamp(elapsed),
         "clip_skip": p.options.CLIP_stop_at_last_layers,
         "is_using_inpainting_conditioning": p.sd_model.takes_image_conditioning,

@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from api.models import ErrorAnswer, InvalidBody
 from pipeline.engine import Failed
 from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError
 from pipeline.memory import is_out_of_memory
@@ -28,11 +28,19 @@ PYDANTIC_1 = {  # how A1111 names what clients most often get wrong
 }
 
 
+def told(description: str, *models: str) -> dict[str, Any]:
+    """An answer for the OpenAPI document by the names of its models, which some route must bring: quicker than the models."""
+    refs = [{"$ref": f"#/components/schemas/{model}"} for model in models or ("ErrorAnswer",)]
+    return {"description": description, "content": {"application/json": {"schema": {"anyOf": refs} if models else refs[0]}}}
+
+
 COMMON: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorAnswer, "description": "A login is needed, or it is not the right one."},
-    413: {"model": ErrorAnswer, "description": "The body is too large."},
-    422: {"model": ErrorAnswer | InvalidBody, "description": "A value is not valid, or the body has not the request's form."},
-    500: {"model": ErrorAnswer, "description": "The model or the machine failed."},
+    400: told("The body cannot be read."),
+    401: told("A login is needed, or it is not the right one."),
+    403: told("Another site's page asks, or there is no login and not this machine is named."),
+    413: told("The body is too large."),
+    422: told("A value is not valid, or the body has not the request's form.", "ErrorAnswer", "InvalidBody"),
+    500: told("The model or the machine failed."),
 }
 """What every route may answer with, for the OpenAPI document."""
 

@@ -3,13 +3,14 @@
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException
 from PIL import Image
+from starlette.responses import Response
 
 from api.backend import Backend, Here
 from api.models import (
     ErrorAnswer, ExtrasBatchAnswer, ExtrasBatchRequest, ExtrasImageAnswer, ExtrasImageRequest, ExtrasRequest,
     InterrogateRequest,
     PictureRequest, PngInfoAnswer)
-from api.pictures import decode_picture, encode_picture, picture_bytes, read_metadata
+from api.pictures import decode_picture, encode_picture, json_with_pictures, picture_bytes, read_metadata
 from api.strict import StrictRoute
 from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
@@ -33,18 +34,22 @@ async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
     return await to_thread.run_sync(read, limiter=here.pictures)
 
 
-@router.post("/sdapi/v1/extra-single-image")
-async def extra_single_image(body: ExtrasImageRequest, here: Here) -> ExtrasImageAnswer:
+@router.post("/sdapi/v1/extra-single-image", response_model=ExtrasImageAnswer)
+async def extra_single_image(body: ExtrasImageRequest, here: Here) -> Response:
     """Enlarge a picture."""
     html, images = await enlarge_all(body, [body.image], "image", here)
-    return ExtrasImageAnswer(html_info=html, image=images[0] if images else None)
+    return answer("image", images[0] if images else None, html)
 
 
-@router.post("/sdapi/v1/extra-batch-images")
-async def extra_batch_images(body: ExtrasBatchRequest, here: Here) -> ExtrasBatchAnswer:
+@router.post("/sdapi/v1/extra-batch-images", response_model=ExtrasBatchAnswer)
+async def extra_batch_images(body: ExtrasBatchRequest, here: Here) -> Response:
     """Enlarge several pictures."""
     html, images = await enlarge_all(body, [item.data for item in body.imageList], "imageList", here)
-    return ExtrasBatchAnswer(html_info=html, images=images)
+    return answer("images", images, html)
+
+
+def answer(name: str, pictures: str | list[str] | None, html: str) -> Response:
+    return Response(json_with_pictures(name, pictures, {"html_info": html}), media_type="application/json")
 
 
 @router.post("/sdapi/v1/interrogate", responses={404: {"model": ErrorAnswer, "description": "There is no such model."}})

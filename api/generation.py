@@ -13,8 +13,8 @@ from starlette.responses import Response, StreamingResponse
 
 from api.backend import Backend, Here
 from api.convert import answer, processing, task_id
-from api.errors import Json, error_answer
-from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, Txt2ImgRequest
+from api.errors import COMMON, Json, error_answer
+from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, InvalidBody, Txt2ImgRequest
 from api.progress import progress_answer
 from api.strict import StrictRoute
 from api.waiting import events
@@ -28,6 +28,7 @@ HEARTBEAT = 10
 ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "There is no init image."},
     409: {"model": ErrorAnswer, "description": "The job was cancelled before it started."},
+    422: {"model": ErrorAnswer | InvalidBody, "description": COMMON[422]["description"]},
 }
 
 

@@ -67,9 +67,9 @@ class Guard:
         if logins and not logged_in(headers, logins):
             return ask_for_login(scope, headers)
         if not logins and host_name("//" + headers.get("host", "")) not in LOCAL_NAMES:
-            return PlainTextResponse("Without a login this page answers at 127.0.0.1 and localhost only.", 403)
+            return refused(scope, 403, "Without a login this page answers at 127.0.0.1 and localhost only.")
         if headers.get("origin") not in self.origins and from_elsewhere(scope, headers):
-            return PlainTextResponse("Requests from other sites are refused.", 403)
+            return refused(scope, 403, "Requests from other sites are refused.")
         return None
 
 
@@ -89,11 +89,16 @@ def logged_in(headers: Headers, logins: list[bytes]) -> bool:
 
 
 def ask_for_login(scope: Scope, headers: Headers) -> Response:
-    challenge = {"WWW-Authenticate": 'Basic realm="Palimpsest"'}
-    if not is_api(scope):
-        return PlainTextResponse("A login is needed.", 401, challenge)
     detail = "Incorrect username or password" if "authorization" in headers else "Not authenticated"
-    return Json(error_answer(HTTPException(401, detail))[1], 401, challenge)
+    return refused(scope, 401, detail if is_api(scope) else "A login is needed.",
+                   {"WWW-Authenticate": 'Basic realm="Palimpsest"'})
+
+
+def refused(scope: Scope, status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    """The sentence as the page's visitors read it, or in the API's shape."""
+    if is_api(scope):
+        return Json(error_answer(HTTPException(status, sentence))[1], status, headers)
+    return PlainTextResponse(sentence, status, headers)
 
 
 def from_elsewhere(scope: Scope, headers: Headers) -> bool:

@@ -166,7 +166,7 @@ class State(Shape):
 class ProgressAnswer(Shape):
     progress: float = Field(description="The share that is done, 0 to 1.")
     eta_relative: float = Field(description="Seconds to go, as far as one can tell.")
-    state: State
+    state: State = Field(description="The job in numbers.")
     current_image: str | None = Field(description="Base64 of the newest preview.")
     textinfo: str | None = Field(description="A place in the queue, or what else there is to say.")
 
@@ -253,54 +253,54 @@ class ExtrasBatchAnswer(Shape):
 # --- what there is
 
 class Named(Shape):
-    name: str
+    name: str = Field(description="The name that requests give.")
 
 
 class SamplerItem(Named):
-    aliases: list[str]
-    options: dict[str, str]
+    aliases: list[str] = Field(description="Other names of it, which requests cannot give.")
+    options: dict[str, str] = Field(description="What is peculiar to it, as text.")
 
 
 class SchedulerItem(Named):
-    label: str
-    aliases: list[str] | None
-    default_rho: float
-    need_inner_model: bool
+    label: str = Field(description="The name that people read, which requests may give as well.")
+    aliases: list[str] | None = Field(description="Other names of it, which requests cannot give.")
+    default_rho: float = Field(description="Its rho where the option rho is 0; -1 where it has none.")
+    need_inner_model: bool = Field(description="It asks the model for its noise levels.")
 
 
 class UpscalerItem(Named):
-    model_name: str | None
-    model_path: str | None
-    model_url: str | None
-    scale: float | None
+    model_name: str | None = Field(description="The model behind it: none.")
+    model_path: str | None = Field(description="That model's file: none.")
+    model_url: str | None = Field(description="Always null.")
+    scale: float | None = Field(description="How many times larger it makes pictures by itself.")
 
 
 class CheckpointItem(Shape):
-    title: str
-    model_name: str
-    hash: str | None
-    sha256: str | None
-    filename: str
-    config: str | None
+    title: str = Field(description="The path in the models folder and, once it is known, the short hash.")
+    model_name: str = Field(description="That path without its ending, with _ for /.")
+    hash: str | None = Field(description="The first 10 digits of the SHA-256, null until it is known.")
+    sha256: str | None = Field(description="The SHA-256 of the file, null until it is known.")
+    filename: str = Field(description="The file.")
+    config: str | None = Field(description="The .yaml file beside it, if there is one.")
 
 
 class VaeItem(Shape):
-    model_name: str
-    filename: str
+    model_name: str = Field(description="The name that the option sd_vae takes.")
+    filename: str = Field(description="The file.")
 
 
 class LoraItem(Named):
-    alias: str
-    path: str
-    metadata: dict[str, Any]
+    alias: str = Field(description="The name that its trainer gave it, which prompts may use as well.")
+    path: str = Field(description="The file.")
+    metadata: dict[str, Any] = Field(description="What is written in the file.")
 
 
 class EmbeddingItem(Shape):
-    step: int | None
-    sd_checkpoint: str | None
-    sd_checkpoint_name: str | None
-    shape: int
-    vectors: int
+    step: int | None = Field(description="How many steps it was trained for.")
+    sd_checkpoint: str | None = Field(description="The hash of the checkpoint that it was trained with.")
+    sd_checkpoint_name: str | None = Field(description="The name of that checkpoint.")
+    shape: int = Field(description="Numbers of one vector, 0 where they are not known.")
+    vectors: int = Field(description="Vectors, each in the place of a token, 0 where they are not known.")
 
 
 class EmbeddingsAnswer(Shape):
@@ -309,21 +309,21 @@ class EmbeddingsAnswer(Shape):
 
 
 class StyleItem(Named):
-    prompt: str | None
-    negative_prompt: str | None
+    prompt: str | None = Field(description="What it adds to the prompt, or puts around it at {prompt}.")
+    negative_prompt: str | None = Field(description="The same for the negative prompt.")
 
 
 class PathItem(Named):
-    path: str | None
+    path: str | None = Field(description="The file.")
 
 
 class FaceRestorerItem(Named):
-    cmd_dir: str | None
+    cmd_dir: str | None = Field(description="Its folder.")
 
 
 class RealesrganItem(Named):
-    path: str | None
-    scale: int | None
+    path: str | None = Field(description="The file or its address.")
+    scale: int | None = Field(description="How many times larger it makes pictures.")
 
 
 class ScriptsAnswer(Shape):
@@ -332,27 +332,27 @@ class ScriptsAnswer(Shape):
 
 
 class ScriptArgument(Shape):
-    label: str | None = None
-    value: Any = None
-    minimum: Any = None
-    maximum: Any = None
-    step: Any = None
-    choices: list[Any] | None = None
+    label: str | None = Field(None, description="What the page calls it.")
+    value: Any = Field(None, description="Its default.")
+    minimum: Any = Field(None, description="The least number, where it is one.")
+    maximum: Any = Field(None, description="The greatest number, where it is one.")
+    step: Any = Field(None, description="Steps of the page's slider.")
+    choices: list[Any] | None = Field(None, description="What there is to choose from.")
 
 
 class ScriptItem(Named):
-    is_alwayson: bool
-    is_img2img: bool
-    args: list[ScriptArgument]
+    is_alwayson: bool = Field(description="It is asked for in alwayson_scripts, not by script_name.")
+    is_img2img: bool = Field(description="It is img2img's; otherwise txt2img's.")
+    args: list[ScriptArgument] = Field(description="Its arguments in their order.")
 
 
 class ExtensionItem(Named):
-    remote: str
-    branch: str
-    commit_hash: str
-    commit_date: int
-    version: str
-    enabled: bool
+    remote: str = Field(description="Where it comes from.")
+    branch: str = Field(description="Its git branch.")
+    commit_hash: str = Field(description="Its git commit.")
+    commit_date: int = Field(description="When that was made, in seconds since 1970.")
+    version: str = Field(description="Its version.")
+    enabled: bool = Field(description="It is in use.")
 
 
 class MemoryAnswer(Shape):
@@ -372,12 +372,12 @@ class ErrorAnswer(Shape):
 
 
 class InvalidField(Shape):
-    loc: list[str | int]
-    msg: str
-    type: str
+    loc: list[str | int] = Field(description='Where: "body" or "query", then the field and what is inside it.')
+    msg: str = Field(description="What is wrong.")
+    type: str = Field(description="The same as a word, as pydantic 1 has it.")
 
 
 class InvalidBody(Shape):
     """A body or a query that does not have the request's form."""
 
-    detail: list[InvalidField]
+    detail: list[InvalidField] = Field(description="Each thing that is wrong.")

@@ -17,30 +17,26 @@ from pipeline.settings import KEPT
 router = APIRouter(tags=["options"], route_class=StrictRoute)
 
 PIXELS = frozenset((
-    "ddim_discretize", "enable_quantization", "face_restoration", "fp8_storage", "cache_fp16_weight", "beta_dist_alpha",
-    "beta_dist_beta",
-    "no_dpmpp_sde_batch_determinism", "postprocessing_enable_in_main_ui", "refiner_switch_by_sample_steps", "sd_hypernetwork",
-    "sd_lora",
-    "sd_noise_schedule", "sd_unet", "sd_vae_decode_method", "sd_vae_encode_method", "sdxl_clip_l_skip", "sdxl_crop_left",
-    "sdxl_crop_top",
-    "sdxl_refiner_high_aesthetic_score", "sdxl_refiner_low_aesthetic_score", "sgm_noise_multiplier", "tiling",
-    "token_merging_ratio",
-    "token_merging_ratio_img2img", "uni_pc_lower_order_final", "uni_pc_order", "uni_pc_skip_type", "uni_pc_variant",
-    "use_downcasted_alpha_bar", "use_old_emphasis_implementation", "upscaler_for_img2img"))
+    "cache_fp16_weight", "face_restoration", "fp8_storage", "postprocessing_enable_in_main_ui", "sd_hypernetwork", "sd_unet"))
 """Those of A1111's that change its pictures. While one does not act here, another value than its default is refused."""
-UNSETTABLE = ("api_enable_requests", "api_forbid_local_requests", "api_useragent", "sd_checkpoint_hash")
-"""Passed over in silence, as in A1111: what may be asked of other servers is a matter of this one's flags."""
+UNSETTABLE = ("api_enable_requests", "api_forbid_local_requests", "api_useragent", "sd_checkpoint_hash",
+              "infotext_explanation", "profiling_explanation", "sd_vae_explanation", "settings_in_ui")
+"""Passed over in silence, as in A1111: what may be asked of other servers is a matter of this one's flags, and the last
+four are texts of A1111's page."""
 SAME_AS = {"show_progress_type": {"Approx NN": "Approx cheap", "TAESD": "Approx cheap"}}
 """Values of A1111's for which another does here."""
 
 
-def understood(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A request's options without those that only A1111 heeds, in the values of this program. Raises InvalidRequest."""
+def understood(values: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """A request's options without those that only A1111 heeds, in the values of this program.
+
+    field: where they come from. Raises InvalidRequest.
+    """
     known = {name: getattr(Options, name) for name in Options.__dataclass_fields__}
     kept = {}
     for name, value in values.items():
         if name not in known and name not in KEPT and name not in UNSETTABLE:
-            raise UnknownName("override_settings", "option", name, {**known, **KEPT})
+            raise UnknownName(field, "option", name, {**known, **KEPT})
         if name in PIXELS and name not in known and value != KEPT[name]:
             raise InvalidRequest(name, f"{name} cannot be changed: this program has nothing like it yet")
         if name not in UNSETTABLE:
@@ -50,7 +46,8 @@ def understood(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def acting(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a request's options that act here. Raises InvalidRequest."""
-    return {name: value for name, value in understood(values).items() if name in Options.__dataclass_fields__}
+    return {name: value for name, value in understood(values, "override_settings").items()
+            if name in Options.__dataclass_fields__}
 
 
 def listed(values: Mapping[str, Any], defaults: Mapping[str, Any], catalog: Catalog, default_checkpoint: str) -> dict[str, Any]:
@@ -87,7 +84,7 @@ async def set_options(here: Here, values: dict[str, Any] = Body(description="The
     loaded for the next one.
     """
     before = here.settings.options
-    await to_thread.run_sync(change, here, understood(values))
+    await to_thread.run_sync(change, here, understood(values, "options"))
     changed = here.settings.options
     if (changed.sd_model_checkpoint, changed.sd_vae) != (before.sd_model_checkpoint, before.sd_vae) and not here.engine.jobs():
         await load_or_revert(here, before)

@@ -58,8 +58,9 @@ async def page_progress(body: PageProgressRequest, here: Here) -> PageProgressAn
     job = None if body.id_task is None else here.engine.find(body.id_task)
     event = None if job is None else job.newest()[1]
     if not isinstance(event, Step):
-        return PageProgressAnswer(active=False, queued=job is not None, completed=is_done(here.engine, body.id_task),
-                                  id_live_preview=-1, textinfo="Waiting..." if job is None else in_line(here.engine, job))
+        return PageProgressAnswer(active=False, queued=job is not None,
+                                  completed=job is None and is_done(here.engine, body.id_task), id_live_preview=-1,
+                                  textinfo="Waiting..." if job is None else in_line(here.engine, job))
     number = event.batch * 10_000 + event.step
     shown = event.preview is not None and body.live_preview and number != body.id_live_preview
     form = here.settings.options.live_previews_image_format

@@ -2,8 +2,9 @@
 
 Writes a checkpoint of random weights in the original layout, float16, with the dimensions of SD 1.5 and of SDXL, and
 loads it with Palimpsest and with diffusers' from_single_file, in a child process each, from a warm file cache, without
-a network. Prints seconds and the growth of the process's memory to its peak, beside the weights' size in the precision
-used. SDXL in float32 needs 14 GB.
+a network, until every weight is in memory. Prints seconds and the growth of the process's memory to its peak, beside the weights' size in the precision
+used. diffusers loads faster and in less memory with accelerate, which requirements-oracles.txt installs. SDXL in float32
+needs 14 GB with Palimpsest.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -38,6 +40,8 @@ VAE = dict(block_out_channels=[128, 256, 512, 512], layers_per_block=2, latent_c
            down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4)
 BLOCK = 1 << 22
 """Numbers written at once."""
+PAGE = 1024
+"""Numbers that are in one page of memory at least, whatever their precision."""
 
 
 def write_checkpoint(kind: str, place: Path) -> tuple[Path, Path, int]:
@@ -108,6 +112,9 @@ def measure(loader: str, file: Path, configs: Path, precision: str) -> None:
 
     before, began = peak_memory(), time.perf_counter()
     model = LOADERS[loader](file, configs, getattr(torch, precision))
+    for module in (model.components if loader == "diffusers" else model.modules).values():
+        for parameter in module.parameters() if isinstance(module, torch.nn.Module) else ():
+            parameter.detach().view(-1)[::PAGE].sum()  # what is only mapped is read now
     print(json.dumps({"seconds": time.perf_counter() - began, "bytes": peak_memory() - before, "model": type(model).__name__}))
 
 
@@ -128,6 +135,14 @@ def run(loader: str, file: Path, configs: Path, precision: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def version(package: str) -> str:
+    """The installed version, or a dash."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "-"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("kinds", nargs="*", metavar="MODEL", help=f"any of {', '.join(UNETS)}; all where none is given")
@@ -138,14 +153,17 @@ def main() -> None:
     if flags.child:
         loader, file, configs, precision = flags.child
         return measure(loader, Path(file), Path(configs), precision)
+    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "accelerate"))
+    print(f"{versions}, {torch.get_num_threads()} threads")
     print(f"{'model':6} {'precision':9} {'loader':11} {'seconds':>8} {'peak GB':>8} {'weights GB':>11} {'peak/weights':>13}")
     for kind in flags.kinds or UNETS:
         with tempfile.TemporaryDirectory() as place:
             file, configs, count = write_checkpoint(kind, Path(place))
             for precision in flags.precisions:
                 weights = count * getattr(torch, precision).itemsize
-                runs = {loader: [run(loader, file, configs, precision) for _ in range(flags.repeats)] for loader in LOADERS}
-                for loader, results in runs.items():
+                turns = [{loader: run(loader, file, configs, precision) for loader in LOADERS} for _ in range(flags.repeats)]
+                for loader in LOADERS:
+                    results = [turn[loader] for turn in turns]
                     seconds, peak = min(result["seconds"] for result in results), max(result["bytes"] for result in results)
                     print(f"{kind:6} {precision:9} {loader:11} {seconds:8.1f} {peak / 1e9:8.2f} {weights / 1e9:11.2f} "
                           f"{peak / weights:13.2f}", flush=True)

@@ -71,6 +71,8 @@ class PromptEncoder:
 
     def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[str | None, list[str]]:
         """Infotext's "TI hashes", and a sentence for each embedding that is named but cannot be used."""
+        if self.options.use_old_emphasis_implementation and self.family.name == "sd1":
+            return None, []  # A1111: not told where prompts are read as of old
         parts = [text for prompt in dict.fromkeys(prompts) for text, _ in split_and(prompt)]
         found, missed = [], {}
         for text in (*dict.fromkeys(negative_prompts), *dict.fromkeys(parts)):
@@ -83,7 +85,8 @@ class PromptEncoder:
 
     def _schedule(self, text: str, *, negative: bool = False) -> Schedule:
         settings = {"emphasis": self.options.emphasis, "clip_skip": self.options.CLIP_stop_at_last_layers,
-                    "comma_backtrack": self.options.comma_padding_backtrack, "sdxl": self._sdxl(negative)}
+                    "comma_backtrack": self.options.comma_padding_backtrack, "sdxl": self._sdxl(negative),
+                    "old_emphasis": self.options.use_old_emphasis_implementation}
         steps = parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)
 
         def encode() -> Schedule:

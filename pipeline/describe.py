@@ -27,10 +27,10 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int) -> str:
         "Image CFG scale": p.image_cfg_scale if p.sd_model.edit_model else None,
         "Seed": p.seeds[index],
         "Size": f"{p.width}x{p.height}",
-        "Model hash": info.hash,
-        "Model": info.name,
-        "VAE hash": info.vae_hash,
-        "VAE": info.vae,
+        "Model hash": info.hash if options.add_model_hash_to_info else None,
+        "Model": info.name if options.add_model_name_to_info else None,
+        "VAE hash": info.vae_hash if options.add_vae_hash_to_info else None,
+        "VAE": info.vae if options.add_vae_name_to_info else None,
         "Variation seed": p.subseeds[index] if varied else None,
         "Variation seed strength": p.subseed_strength if varied else None,
         "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,
@@ -40,8 +40,10 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int) -> str:
         "ENSD": ensd or None,
         "Token merging ratio": token_merging_ratio(p) or None,
         "RNG": options.randn_source if options.randn_source != "GPU" else None,
+        "Tiling": True if (options.tiling if p.tiling is None else p.tiling) else None,
     }
-    tail = {"Precision": precision(p.sd_model), "Version": f"Palimpsest {__version__}"}
+    version = f"Palimpsest {__version__}" if options.add_version_to_infotext else None
+    tail = {"Precision": precision(p.sd_model), "Version": version}
     prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags, which p.prompts has not
     return infotext(prompt, p.negative_prompts[index], ordered(core, p.extra_generation_params, tail))
 

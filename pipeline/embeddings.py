@@ -32,6 +32,14 @@ class Embedding:
     sd_checkpoint: str | None = None
     """Hash of the checkpoint that it was trained on."""
     sd_checkpoint_name: str | None = None
+    network: str | None = None
+    """The name of the network file that it travelled in."""
+
+    @property
+    def short_hash(self) -> str:
+        """What infotext knows it by."""
+        # A1111: one that travels in a network file goes by that file's name
+        return self.hash[:12] if self.network is None else self.network
 
     @property
     def count(self) -> int:
@@ -101,7 +109,7 @@ class EmbeddingTable:
         """skipped: a sentence for each name that is there but cannot be used. encode: names → token ids."""
         self.embeddings = {embedding.name: embedding for embedding in embeddings}
         self.skipped = {name: why for name, why in (skipped or {}).items() if name not in self.embeddings}
-        self.key = tuple((embedding.name, embedding.hash) for embedding in self.embeddings.values())
+        self.key = tuple((embedding.name, embedding.hash, embedding.network) for embedding in self.embeddings.values())
         """Differs where prompts may be encoded differently."""
         self._by_first: dict[int, list[tuple[list[int], Embedding]]] = {}  # longest first
         for ids, embedding in zip(encode(list(self.embeddings)), self.embeddings.values()):
@@ -138,13 +146,15 @@ class EmbeddingShelf:
         """By path, size and time of change: the embedding, or why there is none."""
         self._widths: dict[str, int] | None = None
 
-    def offer(self, encoders: list) -> None:
+    def offer(self, encoders: list, bundled: Iterable[Embedding] = ()) -> None:
         """Let the text encoders of a model (its family's `text_encoders`) use the embeddings that fit it.
 
-        To be called before each job; it costs next to nothing while no file has changed.
+        To be called before each job; it costs next to nothing while no file has changed. bundled: more of them, for names
+        of which there is no file.
         """
         self._widths = {encoder.name: encoder.width for encoder in encoders}
         fitting, skipped = self.known()
+        fitting = {embedding.name: embedding for embedding in bundled if embedding.fits(self._widths)} | fitting
         for encoder in encoders:
             if (encoder.embeddings.embeddings, encoder.embeddings.skipped) != (fitting, skipped):
                 encoder.embeddings = EmbeddingTable(fitting.values(), skipped, encoder.tokens.encode)
@@ -195,5 +205,5 @@ def ti_hashes(calls: Iterable[Iterable[Embedding]]) -> str | None:
     """What infotext says of the embeddings used in each encoding, the latest encoding first; None where none is."""
     hashes = {}
     for used in calls:
-        hashes = {embedding.name: embedding.hash[:12] for embedding in used} | hashes
+        hashes = {embedding.name: embedding.short_hash for embedding in used} | hashes
     return ", ".join(f"{name.replace(':', '').replace(',', '')}: {digest}" for name, digest in hashes.items()) or None

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, Interrupted, PalimpsestError
 from pipeline.families.base import Family
 from pipeline.hooks import HookList, Hooks
+from pipeline.journal import Journal
 from pipeline.memory import frugal, is_out_of_memory
 from pipeline.networks import Networks
 from pipeline.options import Options
@@ -99,11 +101,17 @@ Event = Queued | Step | Finished | Failed
 class Job(Progress):
     """One submission: to its reader an iterator of events, to the pipeline the progress it reports to."""
 
-    def __init__(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = ""):
+    def __init__(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = "", *,
+                 mode: str = "", journal: Journal | None = None):
         self.id = job_id or uuid4().hex
         self.work = work
         self.client = client
         """Who asked for it; jobs of different clients take turns."""
+        self.mode = mode
+        """Where it was asked for, as history tells it."""
+        self._journal = journal
+        self._entry: str | None = None
+        """The journal's name of the request that runs, or that waits alone in this job."""
         self.arrived = time.monotonic()
         self.state = "queued"
         """queued, running or done."""
@@ -121,11 +129,11 @@ class Job(Progress):
 
     # --- for whoever submitted it
 
-    def events(self, heartbeat: float | None = None) -> Iterator[Event]:
+    def events(self, heartbeat: float | None = None, *, cancels: bool = True) -> Iterator[Event]:
         """The newest event whenever there is a new one; the last is Finished or Failed. Closing it early cancels.
 
         With a `heartbeat` the newest is given again after so many seconds without a new one, so that a reader who is
-        gone is noticed.
+        gone is noticed. cancels=False: the job goes on without its reader.
         """
         seen = 0
         try:
@@ -138,7 +146,7 @@ class Job(Progress):
                 if isinstance(event, (Finished, Failed)):
                     return
         finally:
-            if self.state != "done":
+            if cancels and self.state != "done":
                 self.cancel()
 
     def result(self) -> list[Processed]:
@@ -201,10 +209,36 @@ class Job(Progress):
             self._preview = preview(self._model, denoised, self._options.show_progress_type)
         self._publish(self._snapshot())
 
+    def saving(self, path: str, infotext: str) -> None:
+        if self._entry is not None:
+            with self._without_harm():
+                self._journal.saving(self._entry, path, infotext)
+
     def batch_done(self) -> None:
         self._batch += 1
 
     # --- the engine's side
+
+    def record(self, p: StableDiffusionProcessingImg2Img, entry: str) -> None:
+        """Enter a request in the journal, unless it is to leave no trace: then its pictures are not saved either."""
+        if self._journal is None or p.outpath_samples is None or p.do_not_save_samples:
+            return
+        with self._without_harm():
+            self._entry = self._journal.queued(entry, p, client=self.client, mode=self.mode)
+
+    def _close_entry(self, state: str, message: str = "") -> None:
+        if self._entry is not None:
+            with self._without_harm():
+                self._journal.ended(self._entry, state, message)
+            self._entry = None
+
+    @contextmanager
+    def _without_harm(self) -> Iterator[None]:
+        """A disk that is full must not cost the job: it goes on without its entry."""
+        try:
+            yield
+        except OSError as error:
+            logger.error("history could not be written: %s", error)
 
     def run(self, process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> None:
         """Do the work and publish its end."""
@@ -212,10 +246,13 @@ class Job(Progress):
         self._publish(self._snapshot())
         results = []
         try:
-            for p in self.work:
+            for number, p in enumerate(self.work):
                 if self.stopped and results:
                     break
+                if self._entry is None:
+                    self.record(p, f"{self.id}-{number}")
                 results.append(process(p))
+                self._close_entry("interrupted" if results[-1].interrupted else "done")
                 self._model = None  # it may have to make room for the next one's
             self.finish(Finished(results, self._elapsed()))
         except Exception as error:  # the job's owner is told, and the engine lives on for the others
@@ -227,9 +264,14 @@ class Job(Progress):
         """Report on this one, which has its model, from now on."""
         self._model, self._options = p.sd_model, p.options
         self._started = self._started or time.monotonic()
+        if self._entry is not None:
+            with self._without_harm():
+                self._journal.running(self._entry, self._model.info.name)
         self._publish(self._snapshot())
 
     def finish(self, event: Finished | Failed) -> None:
+        if isinstance(event, Failed):
+            self._close_entry("interrupted" if isinstance(event.error, Cancelled) else "failed", event.message)
         self.state, self.work, self._model, self._preview = "done", (), None, None
         self._publish(event)
 
@@ -263,12 +305,13 @@ class Engine:
     options: those of requests that bring none. They may be replaced at any time: a request takes them when it is built.
     make_room: lets go of all models but the one used last, when memory has run out.
     embeddings, styles, networks: what prompts may name.
+    journal: where jobs whose pictures are saved are recorded.
     """
 
     def __init__(self, load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
                  make_room: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
-                 styles: StyleDatabase | None = None, networks: Networks | None = None):
-        self.options = options
+                 styles: StyleDatabase | None = None, networks: Networks | None = None, journal: Journal | None = None):
+        self.options, self.journal = options, journal
         self.embeddings, self.styles = embeddings or EmbeddingShelf(), styles or StyleDatabase()
         self._load, self._hooks, self._make_room = load, HookList(hooks), make_room
         self._cond_cache, self._networks = CondCache(), networks or Networks()
@@ -285,12 +328,16 @@ class Engine:
         self._thread = threading.Thread(target=self._work, args=[options], name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = "") -> Job:
+    def submit(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = "",
+               mode: str = "") -> Job:
         """Queue the processing objects as one job; an iterable that makes them is read as it runs.
 
-        Clients take turns: nobody's second job comes before everybody's first.
+        Clients take turns: nobody's second job comes before everybody's first. mode: where it was asked for, for the journal,
+        which records a single request now and others as they begin.
         """
-        job = Job(work, job_id, client)
+        job = Job(work, job_id, client, mode=mode, journal=self.journal)
+        if isinstance(work, list) and len(work) == 1:
+            job.record(work[0], job.id)
         with self._changed:
             self._refuse_if_closed()
             self._jobs = deque(in_turn([*self._jobs, job], self._running))

@@ -9,17 +9,19 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.geometry import Size
+from pipeline.upscaling import UPSCALERS, upscale
 
 LANCZOS = Image.Resampling.LANCZOS
 
 
-def resize_image(mode: int, image: Image.Image, width: int, height: int) -> Image.Image:
+def resize_image(mode: int, image: Image.Image, width: int, height: int, upscaler: str | None = None) -> Image.Image:
     """`image` at width x height. Modes: 0 stretch, 1 crop the excess, anything else fit inside and fill the rest.
 
-    Mode 0 keeps the image's PIL mode; the others give RGB, also of an L mask.
+    Mode 0 keeps the image's PIL mode; the others give RGB, also of an L mask. upscaler: a name in UPSCALERS, of what
+    enlarges where that is needed.
     """
     if mode == 0:
-        return image.resize((width, height), resample=LANCZOS)
+        return stretched(image, width, height, upscaler)
     ratio, source_ratio = width / height, image.width / image.height
     if mode == 1:
         inner_width = width if ratio > source_ratio else image.width * height // image.height
@@ -27,12 +29,22 @@ def resize_image(mode: int, image: Image.Image, width: int, height: int) -> Imag
     else:
         inner_width = width if ratio < source_ratio else image.width * height // image.height
         inner_height = height if ratio >= source_ratio else image.height * width // image.width
-    inner = image.resize((max(inner_width, 1), max(inner_height, 1)), resample=LANCZOS)
+    inner = stretched(image, max(inner_width, 1), max(inner_height, 1), upscaler)
     canvas = Image.new("RGB", (width, height))
     canvas.paste(inner, box=(width // 2 - inner_width // 2, height // 2 - inner_height // 2))
     if mode != 1 and ratio != source_ratio:
         fill_bands(canvas, inner.convert("RGB"), vertical=ratio < source_ratio)
     return canvas
+
+
+def stretched(image: Image.Image, width: int, height: int, upscaler: str | None) -> Image.Image:
+    scale = max(width / image.width, height / image.height)
+    if upscaler not in (None, "None") and image.mode != "L" and scale > 1:
+        # A1111: the upscaler's picture, whose sides are multiples of 8, is then stretched once more
+        image = upscale(image, scale, UPSCALERS[upscaler])
+        if image.size == (width, height):
+            return image
+    return image.resize((width, height), resample=LANCZOS)
 
 
 def fill_bands(canvas: Image.Image, inner: Image.Image, *, vertical: bool) -> None:
@@ -74,8 +86,8 @@ def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
     return canvas
 
 
-def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None,
-                  overlay: Image.Image | None) -> tuple[Image.Image, Image.Image]:
+def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None, overlay: Image.Image | None,
+                  upscaler: str | None = None) -> tuple[Image.Image, Image.Image]:
     """(`image` under the RGBA `overlay`, `image` before that): where the overlay is opaque, its pixels are kept exactly.
 
     paste_to (x, y, w, h) is where an only-masked result belongs in the overlay's picture.
@@ -83,18 +95,18 @@ def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None
     if overlay is None:
         return image, image.copy()
     if paste_to is not None:
-        image = uncrop(image, Size(*overlay.size), paste_to)
+        image = uncrop(image, Size(*overlay.size), paste_to, upscaler)
     before = image.copy()
     image = image.convert("RGBA")
     image.alpha_composite(overlay)
     return image.convert("RGB"), before
 
 
-def uncrop(image: Image.Image, size: Size, paste_to: tuple[int, int, int, int]) -> Image.Image:
+def uncrop(image: Image.Image, size: Size, paste_to: tuple[int, int, int, int], upscaler: str | None = None) -> Image.Image:
     """A clear RGBA canvas of `size` with `image` at paste_to (x, y, w, h)."""
     x, y, w, h = paste_to
     canvas = Image.new("RGBA", size)
-    canvas.paste(resize_image(1, image, w, h), (x, y))
+    canvas.paste(resize_image(1, image, w, h, upscaler), (x, y))
     return canvas
 
 
@@ -152,12 +164,19 @@ def to_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray((unit * 255.0).permute(1, 2, 0).cpu().numpy().astype(np.uint8))
 
 
-def image_grid(images: list[Image.Image], rows: int | None = None) -> Image.Image:
-    """All images on one white sheet, row by row; smaller ones centred in cells of the largest size."""
-    rows = min(rows or max(round(math.sqrt(len(images))), 1), len(images))
+def grid_rows(count: int, *, leave_no_gap: bool) -> int:
+    """How many rows make a grid of so many pictures about square."""
+    if leave_no_gap:
+        return next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
+    return max(round(math.sqrt(count)), 1)
+
+
+def image_grid(images: list[Image.Image], rows: int | None = None, background: str = "#ffffff") -> Image.Image:
+    """All images on one sheet, row by row; smaller ones centred in cells of the largest size."""
+    rows = min(rows or grid_rows(len(images), leave_no_gap=False), len(images))
     columns = math.ceil(len(images) / rows)
     width, height = max(i.width for i in images), max(i.height for i in images)
-    sheet = Image.new("RGB", (columns * width, rows * height), "#ffffff")
+    sheet = Image.new("RGB", (columns * width, rows * height), background)
     for index, image in enumerate(images):
         x, y = index % columns * width, index // columns * height
         sheet.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))

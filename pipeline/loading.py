@@ -12,15 +12,13 @@ import torch
 from pipeline import families
 from pipeline.errors import ModelError
 from pipeline.families.base import Family, ModelInfo, Placement
-from pipeline.memory import collect, free_memory, is_out_of_memory
-from pipeline.models import SHORT, Catalog, ModelFile, Share, stamp, weight_files
+from pipeline.memory import choose_offload, collect, free_memory, is_out_of_memory, working_memory
+from pipeline.models import SHORT, Catalog, ModelFile, Share, stamp
 from pipeline.options import Options
-from pipeline.weights import Weights
 
 logger = logging.getLogger(__name__)
 
-WORKING_MEMORY = 2 << 30
-"""Bytes left free for the pictures when it is decided whether one more model fits."""
+OFFLOADED = {"model": "each of its networks", "sequential": "each of its layers"}
 HASHING = 0.3
 """Share of the progress that hashing a file takes where its hash is not known."""
 
@@ -37,12 +35,13 @@ class ModelStore:
 
     def __init__(self, catalog: Catalog, place: Placement, default: ModelFile, *, keep: int = 1,
                  load: Callable[..., Family] = families.load, describe: Callable[[Path], ModelInfo] = families.describe,
+                 change_vae: Callable[..., None] = families.change_vae,
                  free: Callable[[torch.device], int | None] = free_memory):
         self.catalog, self.default = catalog, default
         self.tell: Share = lambda share: None
         """Told how much of a model is loaded, 0 when it begins."""
         self._place, self._keep = place, keep
-        self._read, self._describe, self._free = load, describe, free
+        self._read, self._describe, self._change_vae, self._free = load, describe, change_vae, free
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
         self._lock = Lock()
 
@@ -74,7 +73,7 @@ class ModelStore:
         """
         checkpoint, vae = self.find(options)
         key = tuple((str(file.path), stamp(file.path)) for file in (checkpoint, vae) if file is not None)
-        family = self._loaded.get(key) or self._load(checkpoint, vae)
+        family = self._loaded.get(key) or self._with_other_vae(key, checkpoint, vae) or self._load(checkpoint, vae)
         with self._lock:
             self._loaded[key] = family
             self._loaded.move_to_end(key)
@@ -89,39 +88,58 @@ class ModelStore:
         """Let go of all models but the one used last."""
         self._forget(1)
 
+    def _with_other_vae(self, key: Key, checkpoint: ModelFile, vae: ModelFile | None) -> Family | None:
+        """The same checkpoint where it is loaded with another VAE, now with this one."""
+        loaded = next((other for other in reversed(self._loaded) if other[0] == key[0]), None)
+        if loaded is None:
+            return None
+        family = self._loaded[loaded]
+        self._change_vae(family, checkpoint.path, self._named(family.info, checkpoint, vae), None if vae is None else vae.path)
+        with self._lock:
+            del self._loaded[loaded]
+        return family
+
     def _load(self, checkpoint: ModelFile, vae: ModelFile | None) -> Family:
         info = self._describe(checkpoint.path)  # a file that is no model costs nobody theirs
-        self._fit(sum(weight_bytes(file.path, self._place.dtype) for file in (checkpoint, vae) if file is not None))
-        try:
-            return self._load_files(checkpoint, vae, info)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            logger.warning("%s did not fit beside the models that are loaded", checkpoint.rel)
-        self.release()
-        try:
-            return self._load_files(checkpoint, vae, info)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self._place.device} '
-                             f"in {str(self._place.dtype).removeprefix('torch.')}") from None
+        sizes = [numbers * self._place.dtype_of(part).itemsize for part, numbers in info.sizes.items()]
+        working = working_memory(info.native_size, self._place.vae_dtype)
+        self._fit(sum(sizes) + working)
+        on_card = self._place.device.type != "cpu"
+        first = choose_offload(sizes, working, self._free(self._place.device)) if on_card else "none"
+        for offload in (first, "sequential" if on_card else "none"):
+            try:
+                return self._load_files(checkpoint, vae, info, replace(self._place, offload=offload))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                logger.warning("%s did not fit", checkpoint.rel)
+            self.release()  # here what the try has made is gone with its exception
+        raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self._place.device} '
+                         f"in {str(self._place.dtype).removeprefix('torch.')}")
 
-    def _load_files(self, checkpoint: ModelFile, vae: ModelFile | None, info: ModelInfo) -> Family:
+    def _load_files(self, checkpoint: ModelFile, vae: ModelFile | None, info: ModelInfo, place: Placement) -> Family:
         self.tell(0.0)
         start = HASHING if checkpoint.sha256 is None else 0.0
-        sha256 = self.catalog.sha256(checkpoint, lambda share: self.tell(start * share))
-        info = replace(info, name=checkpoint.stem, hash=sha256[:SHORT])
-        if vae is not None:
-            info = replace(info, vae=vae.path.name, vae_hash=self.catalog.sha256(vae)[:SHORT])
-        return self._read(checkpoint.path, self._place, info, vae=None if vae is None else vae.path,
-                          progress=lambda share: self.tell(start + (1 - start) * share))
+        info = self._named(info, checkpoint, vae, lambda share: self.tell(start * share))
+        family = self._read(checkpoint.path, place, info, vae=None if vae is None else vae.path,
+                            progress=lambda share: self.tell(start + (1 - start) * share))
+        if place.offload != "none":
+            family.notes.append(f"{checkpoint.rel} does not fit into the memory of {place.device} whole, so "
+                                f"{OFFLOADED[place.offload]} is there only while it computes.")
+        return family
+
+    def _named(self, info: ModelInfo, checkpoint: ModelFile, vae: ModelFile | None,
+               progress: Share = lambda share: None) -> ModelInfo:
+        """The info with the names and hashes of the files."""
+        info = replace(info, name=checkpoint.stem, hash=self.catalog.sha256(checkpoint, progress)[:SHORT], vae=None, vae_hash=None)
+        return info if vae is None else replace(info, vae=vae.path.name, vae_hash=self.catalog.sha256(vae)[:SHORT])
 
     def _fit(self, wanted: int) -> None:
-        """Let go of models, the one used longest ago first, until there is room for so many bytes."""
+        """Let go of models, the one used longest ago first, until so many bytes are free."""
+        collect(self._place.device)
         while self._loaded:
             free = self._free(self._place.device)
-            if free is not None and free >= wanted + WORKING_MEMORY:
+            if free is not None and free >= wanted:
                 return
             self._forget(len(self._loaded) - 1)
 
@@ -133,7 +151,3 @@ class ModelStore:
         if dropped:
             collect(self._place.device)
 
-
-def weight_bytes(path: Path, dtype: torch.dtype) -> int:
-    """The memory that a checkpoint's weights take in a precision, from its headers only. Raises ModelError."""
-    return sum(weights.shape(name).numel() for weights in map(Weights, weight_files(path)) for name in weights) * dtype.itemsize

@@ -17,6 +17,8 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 TILE = 512
 """Pixels along the edge of the autoencoder's tiles where memory is short."""
+LIBRARIES = 1 << 29
+"""Bytes."""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -69,72 +71,68 @@ def collect(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def choose_offload(sizes: Iterable[int], working: int, free: int | None) -> str:
+    """The first of OFFLOADS that fits: bytes of the weights of each network, bytes for pictures, bytes that are free or None."""
+    needs = {"none": sum(sizes := list(sizes)), "model": max(sizes, default=0)}
+    return next((plan for plan, weights in needs.items() if free is None or weights + working <= free), "sequential")
+
+
+def working_memory(native_size: int, dtype: torch.dtype) -> int:
+    """Bytes that a picture of the model's own size needs besides weights, with the autoencoder in this precision.
+
+    Most is in use where it decodes: some 4 maps of 256 channels at full size. The rest is for the device's libraries.
+    """
+    return native_size**2 * 4 * 256 * dtype.itemsize + LIBRARIES
+
+
 class Frugal:
     """A family that needs less memory and more time, with the same pictures but for rounding and where tiles meet.
 
-    It takes one row of a batch at a time, and on a card only the part that computes is there.
+    It takes one row of a batch at a time, and on a card only the layer that computes is there.
     """
 
     def __init__(self, family: Family):
         self.family = family
         self.changes = f"one picture at a time, in tiles of {TILE} pixels where the autoencoder sees it"
         if family.placement.device.type != "cpu":
-            self.changes += ", each part of the model on the card only while it computes"
-        self._there: tuple[str, ...] = ()
+            self.changes += ", each layer of the model on the card only while it computes"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.family, name)
 
-    def encode_prompts(self, texts: list[str], **settings: Any) -> Cond:
-        self._bring("text_encoder", "text_encoder_2")
-        return self.family.encode_prompts(texts, **settings)
-
     def encode_image(self, pixels: Tensor) -> Tensor:
-        self._bring("vae")
         return torch.cat([self.family.encode_image(image[None]) for image in pixels])
 
-    def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, **settings: Any) -> Tensor:
-        self._bring("vae")
-        return self.family.image_conditioning(pixels, latent, mask, **settings)
-
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
-        self._bring("unet")
         rows = [slice(row, row + 1) for row in range(len(x))]
         return torch.cat([self.family.denoise(x[row], t[row], cond[row], image_cond[row]) for row in rows])
 
     def decode(self, latent: Tensor) -> Tensor:
-        self._bring("vae")
         return torch.cat([self.family.decode(image[None]) for image in latent])
-
-    def _bring(self, *names: str) -> None:
-        """Have these parts on the device and the others off it."""
-        if names != self._there:
-            place_parts(self.family, names)
-            self._there = names
-
-
-@torch.inference_mode(False)
-def place_parts(family: Family, names: Iterable[str]) -> None:
-    """Put these of a family's modules on its device and the others into main memory."""
-    device = family.placement.device
-    if device.type == "cpu":
-        return
-    for name in family.modules.keys() - set(names):
-        family.modules[name].to("cpu")
-    collect(device)
-    for name in family.modules.keys() & set(names):
-        family.modules[name].to(device)
 
 
 @contextmanager
 def frugal(family: Family) -> Iterator[Frugal]:
-    """The family with less memory; afterwards all of it is on its device again."""
+    """The family with less memory; afterwards its weights are where they were again, as far as there is room."""
     family.autoencoder.cut_into_tiles(TILE, above=TILE**2)
+    if family.placement.device.type != "cpu":
+        family.offload.follow("sequential")
+        collect(family.placement.device)
     try:
         yield Frugal(family)
     finally:
         family.autoencoder.cut_into_tiles()
-        place_parts(family, family.modules)
+        go_back(family)
+
+
+def go_back(family: Family) -> None:
+    """Have a family's weights where its placement says, or in main memory where there is no more room for that."""
+    try:
+        family.offload.follow(family.placement.offload)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        family.offload.follow("sequential")
 
 
 def memory_report() -> dict[str, dict[str, Any]]:

@@ -120,12 +120,9 @@ class Catalog:
         """Files of a kind of FOLDERS that are not used, as reading them could run code."""
         return [file for file in self._all(kind) if is_pickle(file.path)]
 
-    def find_checkpoint(self, text: str, *, closest: bool = False) -> ModelFile:
-        """The checkpoint that A1111 would take for a title, name, file name or hash.
-
-        closest: also for any part of a title, with the shortest title first. Raises UnknownName, and ModelError for a pickle.
-        """
-        return self._find("checkpoint", text, closest=closest)
+    def find_checkpoint(self, text: str) -> ModelFile:
+        """The checkpoint that A1111 would take for a title, name, file name or hash. Raises UnknownName, ModelError for a pickle."""
+        return self._find("checkpoint", text)
 
     def find_vae(self, text: str) -> ModelFile:
         """The VAE of that file name, with or without extension. Raises UnknownName, and ModelError for a pickle."""
@@ -154,10 +151,9 @@ class Catalog:
     def _listed(self, kind: str) -> list[ModelFile]:
         return [self.hashed(file) for file in self._all(kind) if not is_pickle(file.path)]
 
-    def _find(self, kind: str, text: str, *, closest: bool = False) -> ModelFile:
+    def _find(self, kind: str, text: str) -> ModelFile:
         files = self._listed(kind)
-        found = match(files, text) or (match_part(files, text) if closest else None)
-        if found is not None:
+        if (found := match(files, text)) is not None:
             return found
         if (pickle := match(self.pickles(kind), text)) is not None:
             refuse_pickle(pickle.path)
@@ -239,21 +235,12 @@ def match(files: list[ModelFile], text: str) -> ModelFile | None:
 
 
 def names(file: ModelFile) -> tuple[str, ...]:
-    return file.rel, file.name, file.stem, file.path.name
+    return file.rel, file.name, file.stem, file.path.name, file.path.absolute().as_posix()
 
 
 def may_be(file: ModelFile, digits: str) -> bool:
     """Whether a hash is the file's, in either of A1111's kinds. One that nobody has computed yet is taken on trust."""
     return file.sha256 is None or file.sha256.startswith(digits) or old_hash(file.path) == digits
-
-
-def match_part(files: list[ModelFile], text: str) -> ModelFile | None:
-    """The file with the shortest title that holds `text`, or that holds it without a [hash] at its end."""
-    for part in (text, re.sub(r"\s*\[[^]]+]\s*$", "", text)):
-        found = sorted((file for file in files if part and part in file.title), key=lambda file: len(file.title))
-        if found:
-            return found[0]
-    return None
 
 
 def old_hash(path: Path) -> str | None:

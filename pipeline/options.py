@@ -12,6 +12,7 @@ from typing import Any, Mapping
 from PIL import ImageColor
 
 from pipeline.errors import InvalidRequest, UnknownName
+from pipeline.upscaling import find_upscaler
 
 
 def option(default: Any, sentence: str, *, low: float | None = None, high: float | None = None,
@@ -29,6 +30,14 @@ def color(name: str, value: Any) -> str:
         ImageColor.getrgb(value)
     except (TypeError, ValueError, AttributeError):
         raise InvalidRequest(name, f'{name} must be a colour such as "#ffffff", got {value!r}') from None
+    return value
+
+
+def upscaler(name: str, value: Any) -> str | None:
+    """`value` as the name of an upscaler, or None. Raises UnknownName."""
+    if value in (None, "None"):
+        return value
+    find_upscaler(value, name)
     return value
 
 
@@ -52,6 +61,7 @@ class Options:
     emphasis: str = option("Original", "How (word:1.2) acts on the text encoding.", choices=("None", "Ignore", "Original", "No norm"))
     comma_padding_backtrack: int = option(20, "Tokens to look back for a comma where a 75-token chunk is cut.", low=0, high=74)
     use_old_scheduling: bool = option(False, "Read [a:b:0.5] as A1111 did before 1.6.")
+    use_old_emphasis_implementation: bool = option(False, "Weigh words of SD1 prompts as A1111 did in 2022: by brackets, at most 75 tokens.")
     enable_prompt_comments: bool = option(True, "Drop everything after # in a prompt line.")
 
     # SDXL
@@ -70,12 +80,33 @@ class Options:
     # img2img
     img2img_fix_steps: bool = option(False, "Do exactly the number of steps asked for, whatever the denoising strength.")
     img2img_color_correction: bool = option(False, "Match the result's colours to the source's.")
+    upscaler_for_img2img: str | None = option(None, "Enlarges a source that is smaller than the picture; null is plain Lanczos.", check=upscaler)
     img2img_background_color: str = option("#ffffff", "Shown through transparent parts of a source.", check=color)
     inpainting_mask_weight: float = option(1.0, "Conditioning mask strength of inpainting checkpoints.", low=0, high=1)
     overlay_inpaint: bool = option(True, "Put the source's unmasked pixels back over the result.")
     return_mask: bool = option(False, "Give the mask beside each inpainted picture.")
     return_mask_composite: bool = option(False, "Give the masked part alone beside each inpainted picture.")
     return_grid: bool = option(True, "Give a grid where there are several pictures.")
+    grid_only_if_multiple: bool = option(True, "Give no grid of a single picture.")
+    grid_prevent_empty_spots: bool = option(False, "Give grids as many rows as leave no place empty.")
+    grid_background_color: str = option("#ffffff", "Fills what a grid's pictures leave free.", check=color)
+    n_rows: int = option(-1, "Rows of a grid; 0 is the batch size, -1 as many as make it about square.", low=-1, high=16)
+    tiling: bool = option(False, "Make pictures that can be laid side by side.")
+    sd_vae_encode_method: str = option("Full", "How sources become latents; all of these encode in full, infotext names the others.", choices=("Full", "Approx NN", "Approx cheap"))
+    sd_vae_decode_method: str = option("Full", "How latents become pictures: Approx cheap gives an eighth of the size.", choices=("Full", "Approx cheap"))
+
+    # infotext
+    add_model_hash_to_info: bool = option(True, "Write the checkpoint's hash into infotext.")
+    add_model_name_to_info: bool = option(True, "Write the checkpoint's name into infotext.")
+    add_vae_hash_to_info: bool = option(True, "Write the VAE's hash into infotext.")
+    add_vae_name_to_info: bool = option(True, "Write the VAE's name into infotext.")
+    add_version_to_infotext: bool = option(True, "Write the program's version into infotext.")
+
+    # networks
+    sd_lora: str = option("None", "A LoRA that every prompt gets.", check=file_name)
+    extra_networks_default_multiplier: float = option(1.0, "With which weight it gets that.", low=0, high=2)
+    lora_add_hashes_to_infotext: bool = option(True, "Write the hashes of LoRAs into infotext.")
+    textual_inversion_add_hashes_to_infotext: bool = option(True, "Write the hashes of embeddings into infotext.")
 
     # sampling
     eta_ancestral: float = option(1.0, "Noise multiplier of the stochastic samplers.", low=0, high=1)

@@ -15,16 +15,18 @@ from torch import Tensor
 
 from pipeline.conditioning import CondCache, PromptEncoder
 from pipeline.describe import create_infotext
-from pipeline.embeddings import EmbeddingShelf
+from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.base import Family
+from pipeline.families.wrapping import wrapping_around
 from pipeline.geometry import Size
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs, OverlayArgs
-from pipeline.images import apply_color_correction, apply_overlay, image_grid, resize_image, to_image
+from pipeline.images import apply_color_correction, apply_overlay, grid_rows, image_grid, resize_image, to_image
 from pipeline.masking import MaskPlan, create_binary_mask, latent_masks, plan_mask
 from pipeline.networks import KINDS as NETWORK_KINDS
 from pipeline.networks import Networks, hashes_text, read_tags
 from pipeline.options import Options, number
+from pipeline.previews import cheap_pixels
 from pipeline.progress import Progress
 from pipeline.prompt_parser import Network, extract_networks, parse_schedule, strip_comments
 from pipeline.rng import ImageRNG, fixed_seed
@@ -69,7 +71,7 @@ class Processed:
     images: list[Image.Image]
     """Each with its infotext in info["parameters"]; a grid comes first, a mask right behind its picture."""
     infotexts: list[str]
-    """One per image."""
+    """One per image, "" for a mask."""
     paths: list[str | None]
     """The file of each image, None where it was not saved."""
     index_of_first_image: int
@@ -81,6 +83,8 @@ class Processed:
     comments: list[str]
     """Sentences for the person who asked: what was done otherwise than asked, and why."""
     interrupted: bool = False
+    extra_generation_params: dict[str, Any] = field(default_factory=dict)
+    """What infotext says besides the request."""
 
     @property
     def seed(self) -> int:
@@ -127,6 +131,10 @@ class StableDiffusionProcessingImg2Img:
     batch_size: int = 1
     n_iter: int = 1
     """How many batches, one after the other."""
+    tiling: bool | None = None
+    """Whether the picture is to be laid side by side; None: as the option says."""
+    disable_extra_networks: bool = False
+    """Leave the prompt's networks out, though not their tags in the infotext."""
     steps: int = 50
     cfg_scale: float = 7.0
     width: int = 512
@@ -260,6 +268,9 @@ class StableDiffusionProcessingImg2Img:
             if value is not None or name in REQUIRED_NUMBERS:
                 as_float = number(name, value, float, low, high)
                 setattr(self, name, value if isinstance(value, (int, float)) else as_float)
+        for name in ("tiling", "disable_extra_networks"):
+            if getattr(self, name) not in (True, False, None):
+                raise InvalidRequest(name, f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.initial_noise_multiplier is None:
             self.initial_noise_multiplier = self.options.initial_noise_multiplier
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
@@ -300,8 +311,11 @@ class StableDiffusionProcessingImg2Img:
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
         sources = [prepare_source(image, plan, latent_mask, size=self.size, resize_mode=self.resize_mode,
                                   masked_content=self.inpainting_fill, background=self.options.img2img_background_color,
-                                  correct_color=self.options.img2img_color_correction) for image in self.init_images]
+                                  correct_color=self.options.img2img_color_correction,
+                                  upscaler=self.options.upscaler_for_img2img) for image in self.init_images]
         self._adopt(plan, sources)
+        if self.options.sd_vae_encode_method != "Full":
+            self.extra_generation_params["VAE Encoder"] = self.options.sd_vae_encode_method
         pixels = torch.stack([source.pixels for source in sources])
         self.init_latent = self._to_batch(encode(self.sd_model, pixels, self.size, latent_upscale=self.resize_mode == 3))
         if plan is not None:
@@ -343,8 +357,8 @@ class StableDiffusionProcessingImg2Img:
         elif only_masked:
             record["Inpaint area"] = "Only masked"
             record["Masked area padding"] = self.inpaint_full_res_padding
-        if plan is not None and FILLS[self.inpainting_fill]:
-            record["Masked content"] = FILLS[self.inpainting_fill]
+        if plan is not None and self.inpainting_fill == 0:
+            record["Masked content"] = FILLS[0]
         return plan
 
     def _adopt(self, plan: MaskPlan | None, sources: list[Source]) -> None:
@@ -360,6 +374,8 @@ class StableDiffusionProcessingImg2Img:
 
     def _fill_latent(self, all_seeds: list[int]) -> Tensor:
         """The init latent with its masked part replaced as masked content 2 and 3 ask."""
+        if self.inpainting_fill in (2, 3):
+            self.extra_generation_params["Masked content"] = FILLS[self.inpainting_fill]
         if self.inpainting_fill == 2:
             # A1111: each seed's first tensor, the same as the start noise, and always the first batch's seeds
             noise = ImageRNG(tuple(self.init_latent.shape[1:]), all_seeds[:self.batch],
@@ -416,12 +432,16 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
         p.sd_model = load_model(p, p.options)
     if p.refiner_checkpoint not in (None, "", "None", "none"):
         p.refiner = load_model(p, p.options.override({"sd_model_checkpoint": p.refiner_checkpoint}))
+    models = [p.sd_model] if p.refiner is None else [p.sd_model, p.refiner]
+    with wrapping_around([module for model in models for module in model.modules.values()] if tiles(p) else []):
+        return _run_batches(p)
+
+
+def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
     expand(p)
     p.scripts.process(p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
-    for family in filter(None, (p.sd_model, p.refiner)):
-        p.embeddings.offer(family.text_encoders)
     p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cond_cache, size=p.size)
     outputs: list[Output] = []
     partial = False
@@ -433,7 +453,7 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
                            p.subseed_strength, p.prompts)
         partial |= p.progress.partial
         p.scripts.post_sample(p, samples)
-        decoded = p.sampler.final_family.decode(samples)
+        decoded = decode(p, samples)
         if not torch.isfinite(decoded).all():
             raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
                              "a higher precision or a lower cfg_scale may help")
@@ -443,6 +463,19 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
     p.comments += p.sd_model.notes
     p.sd_model.notes.clear()
     return gather(p, outputs, interrupted=partial or p.progress.stopped)
+
+
+def tiles(p: StableDiffusionProcessingImg2Img) -> bool:
+    """Whether the picture is to be laid side by side."""
+    return p.options.tiling if p.tiling is None else p.tiling
+
+
+def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
+    """Latents as pixels (B, 3, H, W) in [-1, 1]; or (B, 3, H/8, W/8) where the option asks for that."""
+    if p.options.sd_vae_decode_method == "Full":
+        return p.sampler.final_family.decode(samples)
+    p.extra_generation_params["VAE Decoder"] = p.options.sd_vae_decode_method
+    return cheap_pixels(samples, p.sampler.final_family)
 
 
 def load_model(p: StableDiffusionProcessingImg2Img, options: Options) -> Family:
@@ -491,7 +524,7 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
     p.prompts, tags = zip(*map(extract_networks, p.prompts)) if p.prompts else ((), ())
     if tags:
         # A1111: the first prompt of a batch speaks for all of it
-        apply_networks(p, tags[0])
+        apply_networks(p, [] if p.disable_extra_networks else with_default_lora(p, tags[0]))
     record_prompt_options(p)
     record_noise_schedule(p)
     p.rng = ImageRNG(tuple(p.init_latent.shape[1:]), p.seeds, source=p.options.randn_source,
@@ -500,11 +533,27 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
                      eta_noise_seed_delta=p.options.eta_noise_seed_delta)
 
 
+def with_default_lora(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> list[Network]:
+    """The tags of a prompt and, where it does not name it, the LoRA of the options, which joins the prompts then."""
+    name = p.options.sd_lora
+    if name in ("", "None") or any(name in tag.args[:1] for tag in tags) or not (p.networks and p.networks.knows(name)):
+        return tags
+    multiplier = str(p.options.extra_networks_default_multiplier)
+    p.all_prompts = [f"{prompt}<lora:{name}:{multiplier}>" for prompt in p.all_prompts]
+    return [*tags, Network("lora", (name, multiplier), {})]
+
+
 def apply_networks(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> None:
-    """Bring the model's weights to what the tags of a prompt ask for, and say what became of each."""
-    applied = (p.networks or Networks()).apply(p.sd_model, read_tags(tags))
+    """Bring the models' weights to what the tags of a prompt ask for, and say what became of each."""
+    networks, requests = p.networks or Networks(), read_tags(tags)
+    if p.refiner is not None:
+        networks.apply(p.refiner, requests)
+    applied = networks.apply(p.sd_model, requests)
     p.encoder = replace(p.encoder, networks=applied.key)
-    if applied.hashes:
+    bundled = [Embedding(name, read_vectors(name, tensors), network=network) for network, name, tensors in applied.embeddings]
+    for family in filter(None, (p.sd_model, p.refiner)):
+        p.embeddings.offer(family.text_encoders, bundled)
+    if applied.hashes and p.options.lora_add_hashes_to_infotext:
         p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)
     unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: there is no such network.'
                for tag in tags if tag.kind not in NETWORK_KINDS]
@@ -518,10 +567,11 @@ def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
             parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
         p.extra_generation_params["Old prompt editing timelines"] = True
     hashes, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
-    if hashes:
+    if hashes and p.options.textual_inversion_add_hashes_to_infotext:
         p.extra_generation_params["TI hashes"] = hashes
     p.comments += [comment for comment in not_used if comment not in p.comments]
-    if p.options.emphasis != "Original" and any("(" in text or "[" in text for text in texts):
+    old = p.options.use_old_emphasis_implementation and p.sd_model.name == "sd1"
+    if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
         p.extra_generation_params["Emphasis"] = p.options.emphasis
 
 
@@ -550,26 +600,30 @@ def finish_image(p: StableDiffusionProcessingImg2Img, pixels: Tensor, index: int
     overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None
     shown = OverlayArgs(index, p.mask_for_overlay, overlay)
     p.scripts.postprocess_maskoverlay(p, shown)
-    image, before_overlay = apply_overlay(image, p.paste_to, shown.overlay_image)
+    image, before_overlay = apply_overlay(image, p.paste_to, shown.overlay_image, p.options.upscaler_for_img2img)
     text = create_infotext(p, index)
     outputs = [keep(p, image, text, p.seeds[index], "-interrupted" if p.progress.partial else "")]
     if shown.mask_for_overlay is not None and p.options.return_mask:
-        outputs.append(keep(p, shown.mask_for_overlay.convert("RGB"), text, p.seeds[index], "-mask"))
+        outputs.append(keep(p, shown.mask_for_overlay.convert("RGB"), "", p.seeds[index], "-mask"))
     if shown.mask_for_overlay is not None and p.options.return_mask_composite:
         mask = resize_image(2, shown.mask_for_overlay, *before_overlay.size).convert("L")
         masked = Image.composite(before_overlay.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
-        outputs.append(keep(p, masked.convert("RGBA"), text, p.seeds[index], "-mask-composite"))
+        outputs.append(keep(p, masked.convert("RGBA"), "", p.seeds[index], "-mask-composite"))
     return outputs
 
 
 def keep(p: StableDiffusionProcessingImg2Img, image: Image.Image, text: str, seed: int, suffix: str) -> Output:
-    image.info["parameters"] = text
+    if text:
+        image.info["parameters"] = text
     folder = None if p.do_not_save_samples else p.outpath_samples
+
+    def announce(path: str) -> None:
+        p.progress.saving(path, text)
 
     def save() -> str:
         if p.samples_filename is None:
-            return save_image(image, folder, name=f"{seed}{suffix}")
-        return save_under(image, folder, stem=f"{p.samples_filename}{suffix}")
+            return save_image(image, folder, name=f"{seed}{suffix}", announce=announce)
+        return save_under(image, folder, stem=f"{p.samples_filename}{suffix}", announce=announce)
 
     return Output(image, text, try_to_save(p, folder, save))
 
@@ -587,24 +641,30 @@ def try_to_save(p: StableDiffusionProcessingImg2Img, folder: str | None, save: C
 
 def with_grid(p: StableDiffusionProcessingImg2Img, outputs: list[Output], rows: int | None = None) -> list[Output]:
     """The pictures, with a grid of all of them in front where there are several and it is wanted."""
-    if len(outputs) < 2 or not p.options.return_grid or p.do_not_save_grid:
+    options, count = p.options, len(outputs)
+    if not outputs or not options.return_grid or (count == 1 and options.grid_only_if_multiple):
         return outputs
-    grid = image_grid([output.image for output in outputs], rows)
+    if rows is None and options.n_rows >= 0:
+        rows = options.n_rows or p.batch_size
+    rows = rows or grid_rows(count, leave_no_gap=options.grid_prevent_empty_spots)
+    grid = image_grid([output.image for output in outputs], rows, options.grid_background_color)
     return [keep_grid(p, grid, outputs[0].infotext, "grid"), *outputs]
 
 
 def keep_grid(p: StableDiffusionProcessingImg2Img, grid: Image.Image, text: str, name: str) -> Output:
     grid.info["parameters"] = text
-    return Output(grid, text, try_to_save(p, p.outpath_grids, lambda: save_image(grid, p.outpath_grids, name=name)))
+    return Output(grid, text, try_to_save(p, p.outpath_grids, lambda: save_image(
+        grid, p.outpath_grids, name=name, announce=lambda path: p.progress.saving(path, text))))
 
 
 def gather(p: StableDiffusionProcessingImg2Img, outputs: list[Output], *, interrupted: bool) -> Processed:
     """The result, with a grid of all pictures in front where there are several."""
-    shown = with_grid(p, outputs)
+    shown = outputs if p.do_not_save_grid else with_grid(p, outputs)
     return Processed(images=[o.image for o in shown], infotexts=[o.infotext for o in shown] or [create_infotext(p, 0)],
                      paths=[o.path for o in shown], index_of_first_image=len(shown) - len(outputs), all_prompts=p.all_prompts,
                      all_negative_prompts=p.all_negative_prompts, all_seeds=p.all_seeds, all_subseeds=p.all_subseeds,
-                     comments=p.comments, interrupted=interrupted)
+                     comments=p.comments, interrupted=interrupted,
+                     extra_generation_params=dict(p.extra_generation_params))
 
 
 __all__ = ["Processed", "StableDiffusionProcessingImg2Img", "create_binary_mask", "process_images"]

@@ -23,5 +23,8 @@ class Progress:
     def report(self, step: int, denoised: Tensor) -> None:
         """So many steps of this sampling are done; denoised: (B, C, h, w), the x0 estimate of the prompt."""
 
+    def saving(self, path: str, infotext: str) -> None:
+        """A picture with that infotext ("" for masks and the like) is about to be saved at that path."""
+
     def batch_done(self) -> None:
         """A batch is sampled, decoded and finished."""

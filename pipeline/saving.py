@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from datetime import date
 from itertools import chain, count
 from pathlib import Path
@@ -11,30 +12,33 @@ from PIL import Image
 from pipeline.infotext import png_info
 
 NUMBERED = re.compile(r"(\d+)-")
+Announce = Callable[[str], None]
+"""Told the path before the picture is there whole."""
 
 
-def save_image(image: Image.Image, folder: str | Path, *, name: str) -> str:
+def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: Announce = lambda path: None) -> str:
     """Save a PNG with its infotext under the next free number in today's subfolder, and give its path.
 
     Nobody sees half a picture, and no other picture takes its place meanwhile.
     """
     day = Path(folder) / date.today().isoformat()
     day.mkdir(parents=True, exist_ok=True)
-    return write(image, claim(day, name))
+    return write(image, claim(day, name), announce)
 
 
-def save_under(image: Image.Image, folder: str | Path, *, stem: str) -> str:
+def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: Announce = lambda path: None) -> str:
     """Save a PNG with its infotext as FOLDER/stem.png, or stem-1.png and so on where that is taken, and give its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = chain([stem], (f"{stem}-{number}" for number in count(1)))
-    return write(image, next(path for name in names if reserve(path := folder / f"{name}.png")))
+    return write(image, next(path for name in names if reserve(path := folder / f"{name}.png")), announce)
 
 
-def write(image: Image.Image, path: Path) -> str:
+def write(image: Image.Image, path: Path, announce: Announce) -> str:
     """Write the picture beside an empty file that holds its place, and then move it there whole."""
     draft = path.with_suffix(".tmp")
     try:
+        announce(str(path))
         image.save(draft, format="PNG", pnginfo=png_info(image.info["parameters"]))
         os.replace(draft, path)
     except BaseException:

@@ -31,7 +31,8 @@ class Settings:
     def __init__(self, path: Path | None = None, kept: Mapping[str, Any] = KEPT):
         self.options = Options()
         self._path, self._lock = path, Lock()
-        self._defaults = {name: default for name, default in kept.items() if name not in asdict(self.options)}
+        acting = asdict(self.options)
+        self._defaults = {name: default for name, default in kept.items() if name not in acting}
         self._kept: dict[str, Any] = {}
         if path is not None and path.exists():
             self._load(path)

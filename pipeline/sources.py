@@ -28,20 +28,21 @@ class Source:
 
 
 def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image.Image | None, *, size: Size,
-                   resize_mode: int, masked_content: int, background: str, correct_color: bool) -> Source:
+                   resize_mode: int, masked_content: int, background: str, correct_color: bool,
+                   upscaler: str | None = None) -> Source:
     """Flatten, resize or crop, and fill one source picture; keep its unmasked part for later."""
     image = flatten(image, background)
     region = None if plan is None else plan.crop_region
     if region is None and resize_mode != 3:
-        image = resize_image(resize_mode, image, *size)
+        image = resize_image(resize_mode, image, *size, upscaler)
     overlay = mask_for_overlay = None
     if plan is not None:
         mask_for_overlay = plan.mask_for_overlay
         if mask_for_overlay.size != image.size:
-            mask_for_overlay = resize_image(resize_mode, mask_for_overlay, *image.size)
+            mask_for_overlay = resize_image(resize_mode, mask_for_overlay, *image.size, upscaler)
         overlay = cut_out(image, mask_for_overlay).convert("RGBA")
         if region is not None:
-            image = resize_image(2, image.crop(region), *size)
+            image = resize_image(2, image.crop(region), *size, upscaler)
         if masked_content != 1:
             if latent_mask.size != image.size:
                 latent_mask = latent_mask.resize(image.size)

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -54,6 +54,21 @@ class StyleDatabase:
         """The same for a negative prompt."""
         return merge(negative_prompt, [self.styles.get(name, Style(name)).negative_prompt for name in names])
 
+    def extract(self, prompt: str, negative_prompt: str) -> tuple[list[str], str, str]:
+        """(names, prompt, negative prompt) such that those styles make the texts that are given of the ones that are left."""
+        names: list[str] = []
+        while match := next((match for match in self._matches(prompt, negative_prompt) if match[0] not in names), None):
+            name, prompt, negative_prompt = match
+            names.insert(0, name)  # the last one that was applied is the outermost
+        return names, prompt, negative_prompt
+
+    def _matches(self, prompt: str, negative_prompt: str) -> Iterator[tuple[str, str, str]]:
+        """The name of each style that may have been applied last, and both prompts without it."""
+        for style in self.styles.values():
+            rests = without(prompt, style.prompt), without(negative_prompt, style.negative_prompt)
+            if (style.prompt or style.negative_prompt) and None not in rests:
+                yield style.name, *rests
+
     def put(self, name: str, prompt: str, negative_prompt: str = "") -> None:
         """Add a style, or change the one of that name. Nothing is written before save()."""
         known = self.styles.get(name)
@@ -85,6 +100,16 @@ def merge(prompt: str, texts: Iterable[str]) -> str:
         else:
             prompt = ", ".join(filter(None, (prompt.strip(), text.strip())))
     return prompt
+
+
+def without(prompt: str, text: str) -> str | None:
+    """The prompt before a style's text was put around it or behind it; None where that was not done."""
+    left, *right = text.strip().split("{prompt}")
+    prompt = prompt.strip()
+    if not right:
+        return prompt.removesuffix(left).removesuffix(", ") if prompt.endswith(left) else None
+    fits = len(right) == 1 and prompt.startswith(left) and prompt.endswith(right[0]) and len(prompt) >= len(left + right[0])
+    return prompt[len(left):len(prompt) - len(right[0])] if fits else None
 
 
 def read_styles(file: Path) -> list[Style]:

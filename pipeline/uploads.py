@@ -30,12 +30,27 @@ class Upload:
     """What was changed on the way, a sentence each."""
 
 
-def open_picture(data: bytes | str | Path, field: str) -> Upload:
+def open_picture(data: bytes | str | Path, field: str, *, over_api: bool = False) -> Upload:
     """Decode a file's bytes, or the file at a path. Raises InvalidRequest naming `field`.
 
-    The picture is turned as EXIF says; CMYK, 16-bit and pictures with a colour profile become 8-bit sRGB; of an
-    animation the first frame is taken.
+    over_api: transparency counts only where it does in A1111's API, and colour profiles do not. The picture is turned as EXIF says; CMYK, 16-bit and
+    pictures with a colour profile become 8-bit sRGB; of an animation the first frame is taken.
     """
+    image, notes = open_file(data, field), []
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with a preview or a depth map
+        notes.append("The file holds several pictures; the first was taken.")
+    try:
+        image.load()
+        return Upload(*normalised(image, notes, field, over_api=over_api))
+    except InvalidRequest:
+        raise
+    except Exception as error:
+        raise InvalidRequest(field, f"{field}: the {image.format} file is damaged or cut short; "
+                                    "save or download it again") from error
+
+
+def open_file(data: bytes | str | Path, field: str) -> Image.Image:
+    """A picture of which only the header has been read, with what the file says of it. Raises InvalidRequest naming `field`."""
     try:
         data = data if isinstance(data, bytes) else Path(data).read_bytes()
     except (OSError, ValueError) as error:
@@ -51,17 +66,7 @@ def open_picture(data: bytes | str | Path, field: str) -> Upload:
                                     f"valid: {', '.join(FORMATS)}") from error
     if image.width * image.height > MAX_PIXELS:
         raise too_large(field, image)
-    notes = []
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with a preview or a depth map
-        notes.append("The file holds several pictures; the first was taken.")
-    try:
-        image.load()
-        return Upload(*normalised(image, notes, field))
-    except InvalidRequest:
-        raise
-    except Exception as error:
-        raise InvalidRequest(field, f"{field}: the {image.format} file is damaged or cut short; "
-                                    "save or download it again") from error
+    return image
 
 
 def too_large(field: str, image: Image.Image | None) -> InvalidRequest:
@@ -70,9 +75,10 @@ def too_large(field: str, image: Image.Image | None) -> InvalidRequest:
                                  f"pixels, got {came}")
 
 
-def normalised(image: Image.Image, notes: list[str], field: str) -> tuple[Image.Image, tuple[str, ...]]:
+def normalised(image: Image.Image, notes: list[str], field: str, *, over_api: bool) -> tuple[Image.Image, tuple[str, ...]]:
     """A loaded picture as RGB or RGBA, and the notes with what was done added."""
-    profile = image.info.get("icc_profile")
+    # A1111: its API takes a picture's numbers as they are, whatever colours they stand for
+    profile = None if over_api else image.info.get("icc_profile")
     image, turned = upright(image)
     if turned:
         notes.append("The picture was turned upright as its EXIF says.")
@@ -81,7 +87,7 @@ def normalised(image: Image.Image, notes: list[str], field: str) -> tuple[Image.
     if image.mode.startswith("I"):
         notes.append("The picture has 16 bits a channel; it was scaled to 8.")
         image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))
-    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    transparent = counts_as_transparent(image) if over_api else has_transparency(image)
     if transparent or image.mode not in ("CMYK", "L"):
         image = image.convert("RGBA" if transparent else "RGB")
     image, converted = to_srgb(image, profile) if profile else (image, False)
@@ -92,6 +98,15 @@ def normalised(image: Image.Image, notes: list[str], field: str) -> tuple[Image.
     image = image.convert("RGBA" if transparent else "RGB")
     image.info.clear()
     return image, tuple(notes)
+
+
+def has_transparency(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def counts_as_transparent(image: Image.Image) -> bool:
+    # A1111: its API sees neither the alpha of a grey picture nor a single transparent colour, but what lies beneath
+    return image.mode == "RGBA" or image.mode in ("RGB", "P") and isinstance(image.info.get("transparency"), bytes)
 
 
 def upright(image: Image.Image) -> tuple[Image.Image, bool]:

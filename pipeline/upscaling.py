@@ -32,11 +32,12 @@ def find_upscaler(name: str, field: str) -> Upscaler | None:
 
 def upscale(image: Image.Image, scale: float, upscaler: Upscaler | None) -> Image.Image:
     """`image` times `scale`, sides rounded down to multiples of 8."""
-    # A1111: the upscaler's own size first, then Lanczos to the multiple of 8
+    # A1111: the upscaler's own size first, then Lanczos to the multiple of 8; without it where that is no larger
     size = Size(int(image.width * scale), int(image.height * scale))
-    if upscaler is not None:
-        image = upscaler(image, Size(max(size.width, 1), max(size.height, 1)))
     target = Size(max(size.width // 8 * 8, 8), max(size.height // 8 * 8, 8))
+    grows = image.width < target.width or image.height < target.height
+    if upscaler is not None and (grows or scale == 1):
+        image = upscaler(image, Size(max(size.width, 1), max(size.height, 1)))
     return image if image.size == target else image.resize(target, Image.Resampling.LANCZOS)
 
 

@@ -50,13 +50,33 @@ class Weights(Mapping[str, Tensor]):
                              f"{reason(error)}") from error
         header.pop("__metadata__", None)
         self._start, self._entries = 8 + size, header
+        self._passing = torch.empty(0, dtype=torch.uint8)
 
     def __getitem__(self, name: str) -> Tensor:
-        entry = self._entries[name]
-        start, end = entry["data_offsets"]
-        if entry["dtype"] not in DTYPES:
-            raise ModelError(f'"{self.path.name}": tensor "{name}" is {entry["dtype"]}; valid: {", ".join(DTYPES)}')
-        data = torch.empty(end - start, dtype=torch.uint8)
+        return self._read(name, torch.empty(self._bytes(name), dtype=torch.uint8))
+
+    def passing(self, name: str) -> Tensor:
+        """The tensor in memory that is used again for the next one: for what is converted at once, as new memory is slow."""
+        size = self._bytes(name)
+        if len(self._passing) < size:
+            self._passing = torch.empty(size, dtype=torch.uint8)
+        return self._read(name, self._passing[:size])
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The precision of a tensor, without reading it. Raises ModelError for one that torch does not have."""
+        dtype = self._entries[name]["dtype"]
+        if dtype not in DTYPES:
+            raise ModelError(f'"{self.path.name}": tensor "{name}" is {dtype}; valid: {", ".join(DTYPES)}')
+        return DTYPES[dtype]
+
+    def _bytes(self, name: str) -> int:
+        start, end = self._entries[name]["data_offsets"]
+        return end - start
+
+    def _read(self, name: str, data: Tensor) -> Tensor:
+        """The tensor, in the bytes `data`."""
+        entry, dtype = self._entries[name], self.dtype(name)
+        start = entry["data_offsets"][0]
         try:
             self._file.seek(self._start + start)
             count = self._file.readinto(data.numpy())
@@ -64,7 +84,7 @@ class Weights(Mapping[str, Tensor]):
             raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: {error.strerror or error}') from error
         if count != len(data):
             raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: the file has become shorter')
-        return data.view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        return data.view(dtype).reshape(entry["shape"])
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

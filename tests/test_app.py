@@ -1,17 +1,23 @@
 """Flags, logins and ports."""
 
 import base64
+import http.client
+import json
 import socket
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 
-from app import credentials, find_model, free_port, main, parse_flags
+from app import credentials, find_model, free_port, main, parse_flags, settle_model
 from pipeline import hub
 from pipeline.errors import ModelError, UnknownName
+from pipeline.families import placement
+from pipeline.loading import ModelStore
 from pipeline.models import Catalog
+from pipeline.settings import Settings
 from tests.conftest import DEMO_MODEL
 from tests.ui.conftest import start
 
@@ -107,10 +113,31 @@ def test_a_model_that_cannot_be_used_ends_the_start_with_its_sentence(tmp_path):
         main(["--model", str(damaged), "--device", "cpu", "--no-browser"])
 
 
-def test_a_polite_kill_ends_the_app_in_good_order(tmp_path):
+@pytest.mark.parametrize("remembered, asked, used", [("mine", False, "mine"), ("gone", False, ""), ("mine", True, "")])
+def test_the_model_of_an_earlier_run_is_used_while_it_is_there_and_no_other_is_asked_for(catalog, tmp_path, capsys, remembered,
+                                                                                         asked, used):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"sd_model_checkpoint": remembered}))
+    settings = Settings(path)
+    models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.find_checkpoint("demo-model"))
+    settle_model(settings, models, asked=asked)
+    assert settings.options.sd_model_checkpoint == used
+    assert ('no checkpoint called "gone"' in capsys.readouterr().out) == (remembered == "gone")
+
+
+def test_a_polite_kill_answers_who_waits_and_ends_the_app_in_good_order(tmp_path):
     for server in start(outputs=tmp_path / "outputs"):
-        pass
-    assert server.status == 0 and not any("Traceback" in line for line in server.output), server.output
+        page = urllib.request.urlopen(f"{server.url}/gradio_api/heartbeat/x")  # a page that stays open
+        waiting = http.client.HTTPConnection(urlsplit(server.url).netloc)
+        waiting.request("POST", "/sdapi/v1/txt2img", '{"steps": 1000, "width": 64, "height": 64}',
+                        {"Content-Type": "application/json"})
+        deadline = time.monotonic() + 60
+        while not json.load(urllib.request.urlopen(f"{server.url}/sdapi/v1/progress"))["state"]["job"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert waiting.getresponse().status == 409
+    page.close()
+    assert server.status == 0 and not any("Traceback" in line or "ERROR" in line for line in server.output), server.output
 
 
 def test_a_share_link_that_cannot_be_made_is_explained_and_the_page_goes_on(tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ ROOMS = ("api", "app", "launch", "pipeline", "tools", "ui")
 
 LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks",
-    "progress", "uploads", "saving", "tiles", "grids", "weights", "styles", "embeddings", "models", "hub"))
+    "progress", "uploads", "saving", "tiles", "grids", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals", "pasting"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.processing", "pipeline.samplers", "pipeline.families.base",
-               "pipeline.upscaling", "pipeline.scripts")
+               "pipeline.scripts")
 FAMILIES_SEE = ("pipeline.errors", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {
     **dict.fromkeys(LEAVES, LEAVES),

@@ -7,8 +7,9 @@ import gradio as gr
 from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.loading import ModelStore
+from ui.page import build_page
 from ui.stream import Folders
-from ui.tabs import build_page, read_samples
+from ui.tabs import read_samples
 
 STYLE = Path(__file__).with_name("style.css")
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -18,11 +19,14 @@ CACHE_AGE = 24 * 3600
 """Seconds that Gradio's copies of uploads and results are kept; the results themselves stay in the outputs folder."""
 
 
-def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Path, samples: Path) -> gr.Blocks:
-    """The page as gr.Blocks. info: of the model that is loaded at the start; samples: the folder with samples.json."""
+def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Path, samples: Path, shared: bool) -> gr.Blocks:
+    """The page as gr.Blocks.
+
+    info: of the model that is loaded at the start; samples: the folder with samples.json; shared: others can open it too.
+    """
     folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
     with gr.Blocks(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
-        build_page(engine, models, info, folders, read_samples(samples))
+        build_page(engine, models, info, folders, read_samples(samples), shared=shared)
     return page
 
 

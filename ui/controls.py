@@ -50,6 +50,7 @@ class Controls:
     subseed_strength: gr.Slider
     seed_resize_from_w: gr.Slider
     seed_resize_from_h: gr.Slider
+    override_settings: gr.Dropdown
     show_progress_type: gr.Radio
 
     def named(self) -> dict[str, gr.components.Component]:
@@ -125,10 +126,13 @@ def build_generation_controls(native_size: int) -> dict[str, gr.components.Compo
             from_width = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from width")
             from_height = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from height")
     extra.change(lambda shown: gr.Group(visible=shown), extra, variations, **QUIET)
+    overrides = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label="Override settings",
+                            info='Options for this picture only, such as "Clip skip: 2"; pasted infotext fills it',
+                            elem_id="override-settings")
     preview = gr.Radio(list(PREVIEW_METHODS), value=PREVIEW_METHODS[0], label="Live preview",
                        info="Full decodes each step: sharper, but it takes time")
     return {"sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode,
             "selected_scale_tab": scale_tab, "width": width, "height": height, "scale_by": scale_by, "n_iter": n_iter, "batch_size": batch_size, "cfg_scale": cfg_scale,
             "denoising_strength": denoising_strength, "seed": seed, "seed_enable_extras": extra, "subseed": subseed,
             "subseed_strength": subseed_strength, "seed_resize_from_w": from_width, "seed_resize_from_h": from_height,
-            "show_progress_type": preview}
+            "override_settings": overrides, "show_progress_type": preview}

@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import singledispatchmethod
 from html import escape
-from itertools import chain
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
-from PIL import Image
-
 from pipeline.engine import Engine, Event, Failed, Finished, Queued, Step
 from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.geometry import Size
@@ -23,6 +21,7 @@ from pipeline.previews import to_jpeg
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
 from ui.editor import Pair, Reader
+from ui.restore import options_in
 
 HEARTBEAT = 1.0
 """Seconds after which a silent job is shown again, so that a page that is gone is noticed."""
@@ -102,33 +101,41 @@ class Panel:
     @render.register
     def _(self, event: Finished) -> Update:
         processed = event.results[0]
-        files = [(hand_out(path, image, self.gallery), text)
-                 for path, image, text in zip(processed.paths, processed.images, processed.infotexts)]
-        return self.idle() | {
-            self.gallery: gr.Gallery([file for file, _ in files], visible=True, selected_index=0 if files else None),
-            self.infotext: processed.info, self.results: files, self.selected: 0}
+        return self.idle() | self.show([(path or save_image(image, self.gallery.GRADIO_CACHE, name="unsaved"), text)
+                                        for path, image, text in zip(processed.paths, processed.images, processed.infotexts)])
+
+    def show(self, pictures: list[tuple[str, str]]) -> Update:
+        """Pictures as results: (file, infotext) each."""
+        files = [(hand_out(path, self.gallery), text) for path, text in pictures]
+        return {self.gallery: gr.Gallery([file for file, _ in files], visible=True, selected_index=0 if files else None),
+                self.infotext: files[0][1] if files else "", self.results: files, self.selected: 0}
 
 
-def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], *files: Any,
+def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], client: str, *files: Any,
         **settings: Any) -> Iterator[Update]:
     """The one event handler: every tab's Generate button ends here.
 
-    files: what the tab's picture components hold; settings: the controls by name.
+    client: the browser that asks; files: what the tab's picture components hold; settings: the controls by name.
     """
     job_id = uuid4().hex
     reader = Reader()
-    overrides = {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
     try:
+        overrides = options_in(settings.pop("override_settings"), engine.options)
+        overrides |= {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
         source = read(reader, *files)
-        events = img2img(engine, mode, source, job_id=job_id, heartbeat=HEARTBEAT, outpath_samples=folders.samples,
-                         outpath_grids=folders.grids, override_settings=overrides, **settings)
+        events = img2img(engine, mode, source, job_id=job_id, client=client, heartbeat=HEARTBEAT, cancels=False,
+                         outpath_samples=folders.samples, outpath_grids=folders.grids, override_settings=overrides, **settings)
     except PalimpsestError as error:
         raise error_toast(str(error)) from error
-    first = next(events)  # from here on closing the page closes the events, which cancels the job
     yield panel.start(job_id)
     for note in reader.notes:
         gr.Info(note)
-    for event in chain([first], events):
+    yield from follow(panel, events)
+
+
+def follow(panel: Panel, events: Iterator[Event]) -> Iterator[Update]:
+    """What a job's events show, to its end. The job goes on where the page is closed meanwhile."""
+    for event in events:
         if isinstance(event, Failed):
             yield panel.idle()
             raise error_toast(event.message)
@@ -176,14 +183,9 @@ def tell(processed: Processed) -> None:
         gr.Info("Interrupted: this is the picture so far." if processed.images else "Interrupted before there was a picture.")
 
 
-def hand_out(path: str | None, image: Image.Image, gallery: gr.Gallery) -> str:
-    """A copy of the saved picture, byte for byte, where Gradio may serve it from: folders of results are never opened.
-
-    A picture that could not be saved is written there anew, with its infotext.
-    """
-    if path is None:
-        return save_image(image, gallery.GRADIO_CACHE, name="unsaved")
-    return save_file_to_cache(path, gallery.GRADIO_CACHE)
+def hand_out(path: str | Path, component: gr.components.Component) -> str:
+    """A copy of a picture, byte for byte, where Gradio may serve it from: folders of results are never opened."""
+    return save_file_to_cache(path, component.GRADIO_CACHE)
 
 
 def stage_html(line: str, fraction: float, jpeg: bytes | None = None) -> str:

@@ -1,9 +1,8 @@
-"""The page: one tab per mode on the left, what comes of it on the right."""
+"""Where pictures are made: one tab per mode on the left, what comes of it on the right."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ import gradio as gr
 from PIL import Image
 
 from pipeline.engine import Engine
-from pipeline.errors import PalimpsestError
-from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
-from pipeline.loading import ModelStore
-from ui.controls import (QUIET, Controls, build_generation_controls, build_mask_controls, build_model_menus, build_prompts,
-                         checkpoint_choices, vae_choices)
+from ui.controls import QUIET, Controls
 from ui.editor import MaskEditor, PictureInput, read_painted, read_picture, read_uploaded
-from ui.stream import Folders, Panel, load_model, run, title_html
+from ui.restore import updates
+from ui.stream import Panel
 
 TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.INPAINT: "Inpaint", Mode.INPAINT_UPLOAD: "Inpaint upload"}
 BRUSH = "#f43f5e"
@@ -66,65 +62,6 @@ def read_samples(folder: Path) -> list[Sample]:
     rows = json.loads((folder / "samples.json").read_text("utf-8"))
     return [Sample(folder / row.pop("picture"), folder / mask if (mask := row.pop("mask")) else None,
                    Mode(row.pop("tab")), row) for row in rows]
-
-
-def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample]) -> None:
-    """Lay the page out inside an open gr.Blocks, and wire it. info: of the model that is loaded at the start."""
-    title = gr.HTML(title_html(models.find(engine.options)[0].title), elem_id="title")
-    with gr.Row(elem_id="models"):
-        menus = build_model_menus(models)
-        refresh = gr.Button("Refresh", scale=0, min_width=90, elem_id="refresh-models")
-    wire_models(engine, models, menus, refresh, title)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=340):
-            widgets = menus | build_prompts()
-            with gr.Tabs(selected=Mode.IMG2IMG.value) as tabs:
-                built = [build_tab(mode, [s for s in samples if s.mode is mode]) for mode in TAB_LABELS]
-            with gr.Accordion("Mask", visible=False) as mask_settings:
-                widgets |= build_mask_controls()
-            with gr.Accordion("Settings"):
-                widgets |= build_generation_controls(info.native_size)
-        with gr.Column(scale=5, min_width=340, elem_id="results"):
-            panel, sends = build_panel([tab.generate for tab in built])
-    controls = Controls(**widgets)
-    for tab in built:
-        tab.generate.click(partial(run, engine, tab.mode, panel, folders, tab.read), inputs=tab.files,
-                           inputs_kwargs=controls.named(), outputs=panel.outputs, concurrency_limit=None,
-                           show_progress="hidden", api_visibility="private")
-        tab.tab.select(lambda shown: gr.Accordion(visible=shown), gr.State(tab.mode is not Mode.IMG2IMG), mask_settings,
-                       **QUIET)
-        wire_samples(tab, controls)
-        # The tab first: an editor that is not on show yet would lose the picture or misplace it.
-        sends[tab.mode].click(partial(show_tab, tab), panel.results, tabs, **QUIET).success(
-            partial(use_result, tab), [panel.results, panel.selected], tab.files, **QUIET)
-    wire_panel(panel, engine)
-
-
-def wire_models(engine: Engine, models: ModelStore, menus: dict, refresh: gr.Button, title: gr.HTML) -> None:
-    """Menus that list what is there, and load what is chosen. The choice is the page's own: it goes with its requests."""
-    checkpoint, vae = menus.values()
-
-    def listed() -> list[gr.Dropdown]:
-        return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models))]
-
-    def listed_anew() -> list[gr.Dropdown]:
-        models.catalog.refresh()
-        return listed()
-
-    def opened() -> list:
-        """The menus and the title as the engine's options are when a page is opened."""
-        try:
-            chosen = models.find(engine.options)[0]
-        except PalimpsestError:
-            chosen = models.default
-        menu, vaes = listed()
-        return [gr.Dropdown(menu.choices, value=chosen.rel), gr.Dropdown(vaes.choices, value=engine.options.sd_vae),
-                title_html(models.catalog.hashed(chosen).title)]
-
-    refresh.click(listed_anew, None, [checkpoint, vae], **QUIET)
-    gr.on([checkpoint.input, vae.input], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus,
-          concurrency_limit=None, show_progress="hidden", api_visibility="private")
-    gr.on(None, opened, None, [checkpoint, vae, title], **QUIET)
 
 
 def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
@@ -175,19 +112,14 @@ def build_panel(generates: list[gr.Button]) -> tuple[Panel, dict[Mode, gr.Button
 
 def wire_samples(tab: ModeTab, controls: Controls) -> None:
     """A click on a sample shows it in its tab and sets what its settings name."""
-    widgets = {name: controls.named()[name] for sample in tab.samples for name in sample.settings}
+    widgets = {controls.named()[name] for sample in tab.samples for name in sample.settings}
 
     def choose(event: gr.SelectData) -> dict:
         sample = tab.samples[event.index]
         shown = tab.loaded(str(sample.picture), None if sample.mask is None else str(sample.mask))
-        return shown | {widgets[name]: choice(widgets[name], value) for name, value in sample.settings.items()}
+        return shown | updates(controls, sample.settings)
 
-    tab.sample_gallery.select(choose, None, [*tab.files, *widgets.values()], **QUIET)
-
-
-def choice(widget: gr.components.Component, value: Any) -> Any:
-    """A request's value as the widget takes it: radios that give an index are set by their label."""
-    return widget.choices[int(value)][1] if isinstance(widget, gr.Radio) else value
+    tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUIET)
 
 
 def wire_panel(panel: Panel, engine: Engine) -> None:
@@ -198,14 +130,3 @@ def wire_panel(panel: Panel, engine: Engine) -> None:
         return event.index, results[event.index][1]
 
     panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUIET)
-
-
-def show_tab(tab: ModeTab, results: list) -> gr.Tabs:
-    if not results:
-        raise gr.Error("There is no result yet to use.", print_exception=False)
-    return gr.Tabs(selected=tab.mode.value)
-
-
-def use_result(tab: ModeTab, results: list, selected: int) -> dict:
-    """Show the selected result as the picture of a tab."""
-    return tab.loaded(results[selected][0])

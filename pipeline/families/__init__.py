@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
 from pipeline.families.base import Family, ModelInfo, Placement
-from pipeline.families.checkpoint import Checkpoint, Progress, read_folder
+from pipeline.families.checkpoint import Checkpoint, Progress, build_modules, read_folder
 from pipeline.families.original import read_file, read_vae
 
 
@@ -39,7 +39,8 @@ def describe(path: Path | str) -> ModelInfo:
     with one_sentence(path):
         checkpoint = read_checkpoint(Path(path))
         facts = find_row(checkpoint).facts
-    return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=facts.name,
+        sizes = {name: part.size for name, part in checkpoint.parts.items()}
+    return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=facts.name, sizes=sizes,
                      native_size=checkpoint.extra.get("native_size", facts.native_size))
 
 
@@ -51,11 +52,18 @@ def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, v
     """
     info = info or describe(path)
     with one_sentence(path):
-        checkpoint = read_checkpoint(Path(path))
-        if vae is not None:
-            checkpoint = replace(checkpoint, parts=checkpoint.parts | {"vae": read_vae(vae)})
+        checkpoint = read_checkpoint(Path(path), vae)
         row = find_row(checkpoint)
         return row.load(row.facts, checkpoint, info, place, progress)
+
+
+def change_vae(family: Family, path: Path | str, info: ModelInfo, vae: Path | None) -> None:
+    """Give the loaded checkpoint of `path` another VAE, or its own again. Raises ModelError, and all is as before then."""
+    with one_sentence(path):
+        checkpoint = read_checkpoint(Path(path), vae)
+        sd.check_supported(find_row(checkpoint).facts, checkpoint)
+        only_vae = replace(checkpoint, parts={"vae": checkpoint.parts["vae"]})
+        family.take_vae(build_modules(only_vae, family.placement)["vae"], info)
 
 
 @contextmanager
@@ -69,9 +77,10 @@ def one_sentence(path: Path | str) -> Iterator[None]:
         raise ModelError(f'model "{path}" cannot be loaded: {reason}') from error
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """What a file or folder holds, its weights unread. Raises ModelError."""
-    return read_file(path) if path.is_file() else read_folder(path)
+def read_checkpoint(path: Path, vae: Path | None = None) -> Checkpoint:
+    """What a file or folder holds, its weights unread; with the VAE of another file if asked. Raises ModelError."""
+    checkpoint = read_file(path) if path.is_file() else read_folder(path)
+    return checkpoint if vae is None else replace(checkpoint, parts=checkpoint.parts | {"vae": read_vae(vae)})
 
 
 def find_row(checkpoint: Checkpoint) -> FamilyRow:
@@ -87,4 +96,4 @@ def display_name(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-__all__ = ["FAMILIES", "FamilyRow", "describe", "load", "placement"]
+__all__ = ["FAMILIES", "FamilyRow", "change_vae", "describe", "load", "placement"]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.families.base import Placement
+from pipeline.families.offload import Offload
 
 LARGEST_AT_ONCE = 1536 * 1536
 """Pixels; larger pictures are cut into tiles."""
@@ -14,8 +15,8 @@ TILE = 1024
 class Autoencoder:
     """A diffusers AutoencoderKL. Latents are the autoencoder's own, not scaled."""
 
-    def __init__(self, module: nn.Module, placement: Placement, notes: list[str]):
-        self.module, self._placement, self._notes = module, placement, notes
+    def __init__(self, module: nn.Module, placement: Placement, notes: list[str], offload: Offload):
+        self.module, self._placement, self._notes, self._offload = module, placement, notes, offload
         self._downscale = 2 ** (len(module.config.block_out_channels) - 1)
         self.cut_into_tiles()
 
@@ -53,4 +54,5 @@ class Autoencoder:
     @torch.inference_mode(False)
     def _widen(self) -> None:
         # for as long as the model is loaded: what overflows once does so for every picture
+        self._offload.rest()
         self.module.float()

@@ -1,7 +1,8 @@
 """What a model family is: small records and one protocol. No network library is imported here but torch."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pipeline.families.autoencoder import Autoencoder
     from pipeline.families.clip import ClipTextEncoder
+    from pipeline.families.offload import Offload
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,11 @@ def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return stretched
 
 
+OFFLOADS = ("none", "model", "sequential")
+"""Which weights are on the device: all of them; those of the network that computes; those of its layer that computes. The
+others wait in main memory."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a model lives and in which precision it computes."""
@@ -155,6 +162,17 @@ class Placement:
     dtype: torch.dtype
     """Text encoder and UNet. Latents, noise and solver arithmetic stay float32 whatever this is."""
     vae_dtype: torch.dtype
+    offload: str = "none"
+    """One of OFFLOADS."""
+
+    @property
+    def home(self) -> torch.device:
+        """Where weights are while nothing computes."""
+        return self.device if self.offload == "none" else torch.device("cpu")
+
+    def dtype_of(self, part: str) -> torch.dtype:
+        """The precision of a network by its name in a diffusers folder."""
+        return self.vae_dtype if part == "vae" else self.dtype
 
 
 @dataclass(frozen=True)
@@ -174,6 +192,8 @@ class ModelInfo:
     """The file of the VAE; None: it came with the checkpoint."""
     vae_hash: str | None = None
     """As `hash`, of that file."""
+    sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Numbers in the weights of each network, by its name in a diffusers folder."""
 
     @property
     def title(self) -> str:
@@ -189,7 +209,11 @@ class Family(Protocol):
     latent_format: LatentFormat
     prediction: Prediction
     modules: dict[str, torch.nn.Module]
-    """diffusers and transformers modules by their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2."""
+    """diffusers and transformers modules by their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2.
+
+    Their weights may be changed until the family computes again.
+    """
+    offload: "Offload"
     text_encoders: "list[ClipTextEncoder]"
     autoencoder: "Autoencoder"
     takes_image_conditioning: bool
@@ -200,8 +224,14 @@ class Family(Protocol):
     """Sentences for the person whose picture is made; who reads them takes them out."""
 
     def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
-                       sdxl: SdxlConditions = SdxlConditions()) -> Cond:
-        """Texts in A1111's attention grammar → one Cond with len(texts) rows, all with the same number of chunks."""
+                       sdxl: SdxlConditions = SdxlConditions(), old_emphasis: bool = False) -> Cond:
+        """Texts in A1111's attention grammar → one Cond with len(texts) rows, all with the same number of chunks.
+
+        old_emphasis: in that of 2022, which only SD1 knows.
+        """
+
+    def take_vae(self, module: torch.nn.Module, info: ModelInfo) -> None:
+        """Use this autoencoder from now on, and be known by that info."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, C, H/8, W/8): the mean of the posterior, at model scale."""

@@ -34,11 +34,13 @@ class Stored:
         return self.change(torch.empty(self.weights.shape(self.name), device="meta")).shape
 
     def read(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        tensor = self.weights[self.name]
-        if not tensor.is_floating_point():
+        stored = self.weights.dtype(self.name)
+        if not stored.is_floating_point:
             raise ModelError(f'"{self.weights.path.name}" is quantized, which is not supported: '
-                             f'"{self.name}" is {str(tensor.dtype).removeprefix("torch.")}')
-        return self.change(tensor).to(device, dtype)
+                             f'"{self.name}" is {str(stored).removeprefix("torch.")}')
+        if (device.type, dtype) == ("cpu", stored):
+            return self.change(self.weights[self.name])
+        return self.change(self.weights.passing(self.name)).to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Part:
     """As in the config.json of a diffusers folder."""
     tensors: dict[str, Stored]
     """By their names in the network, without "text_model."."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers its tensors hold."""
+        return sum(stored.shape.numel() for stored in self.tensors.values())
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,8 @@ class Checkpoint:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-def build_modules(checkpoint: Checkpoint, place: Placement, progress: Progress) -> dict[str, nn.Module]:
+def build_modules(checkpoint: Checkpoint, place: Placement,
+                  progress: Progress = lambda share: None) -> dict[str, nn.Module]:
     """The networks with their weights, each tensor read straight into its place in the precision that it is used in.
 
     Raises ModelError before anything is read when a tensor is missing or has another shape than it should.
@@ -86,13 +94,13 @@ def build_modules(checkpoint: Checkpoint, place: Placement, progress: Progress) 
     total = sum(module_size(module) for module in modules.values())
     done = 0
     for name, part in checkpoint.parts.items():
-        dtype, state = place.vae_dtype if name == "vae" else place.dtype, {}
+        state = {}
         for key, parameter in modules[name].state_dict().items():
-            state[key] = part.tensors[bare(key)].read(place.device, dtype)
+            state[key] = part.tensors[bare(key)].read(place.home, place.dtype_of(name))
             done += parameter.numel()
             progress(done / total)
         modules[name].load_state_dict(state, assign=True)
-        fill_positions(modules[name], place.device)
+        fill_positions(modules[name], place.home)
         modules[name].requires_grad_(False).eval()
     return modules
 

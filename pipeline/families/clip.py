@@ -1,6 +1,7 @@
 """Prompt to token features the way A1111 does it: 75-token chunks, BREAK, weights, clip skip."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -33,6 +34,8 @@ class Tokens(Protocol):
     start: int
     end: int
     comma: int | None
+    brackets: dict[int, float]
+    """What each token with a bracket in it multiplies the weight of all that follows by, in the old reading."""
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without start and end."""
@@ -46,10 +49,23 @@ class ClipTokens:
         self.start, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.comma = tokenizer.get_vocab().get(",</w>")
 
+    @cached_property
+    def brackets(self) -> dict[int, float]:
+        factors = ((token, bracket_factor(text)) for text, token in self._tokenizer.get_vocab().items())
+        return {token: factor for token, factor in factors if factor != 1.0}
+
     def encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
         return self._tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+
+
+def bracket_factor(text: str) -> float:
+    """What the brackets in a token's text do to the weight: opening ones and closing ones cancel each other."""
+    factor = 1.0
+    for character in text:
+        factor *= {"(": 1.1, ")": 1 / 1.1, "[": 1 / 1.1, "]": 1.1}.get(character, 1.0)
+    return factor
 
 
 class ChunkBuilder:
@@ -113,6 +129,22 @@ def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: i
     return chunks
 
 
+def read_old(tokens: Tokens, text: str, *, emphasis: str, embeddings: EmbeddingTable = EmbeddingTable()) -> Chunk:
+    """The prompt as one chunk of at most 75 tokens, the rest cut off, with brackets read among the tokens."""
+    chunk, weight = Chunk(), 1.0
+    brackets = {} if emphasis == "None" else tokens.brackets
+    for token, embedding in embeddings.split(tokens.encode([text])[0]):
+        if token in brackets:
+            weight *= brackets[token]
+            continue
+        if embedding is not None and len(chunk.tokens) < CHUNK_LENGTH:
+            chunk.embeddings.append((len(chunk.tokens), embedding))
+        count = 1 if embedding is None else embedding.count
+        chunk.tokens += [token] if embedding is None else [0] * count
+        chunk.weights += [weight] * count
+    return Chunk(chunk.tokens[:CHUNK_LENGTH], chunk.weights[:CHUNK_LENGTH], chunk.embeddings)
+
+
 def encode_pieces(tokens: Tokens, text: str, emphasis: str) -> list[tuple[tuple[str, float], list[int]]]:
     """((piece, weight), token ids) for each piece of one weight."""
     pieces = [(text, 1.0)] if emphasis == "None" else parse_attention(text)
@@ -142,14 +174,16 @@ class ClipTextEncoder:
         """What may stand for words of a prompt; set by EmbeddingShelf.offer()."""
         self._padding, self._layer, self._final_norm, self._pooled = padding, layer, final_norm, pooled
 
-    def encode(self, texts: list[str], *, emphasis: str, comma_backtrack: int, clip_skip: int | None = None) -> Cond:
+    def encode(self, texts: list[str], *, emphasis: str, comma_backtrack: int, clip_skip: int | None = None,
+               old_emphasis: bool = False) -> Cond:
         """crossattn (len(texts), 77 chunks, width) float32; shorter texts are padded with empty chunks.
 
         vector: (len(texts), projection width) float32 where the encoder is `pooled`; no weight acts on it.
         clip_skip: 1 is the last layer; None: the encoder's own layer. Emphasis "Original" keeps the mean of each
-        chunk over all texts, so the variants of one prompt editing schedule belong in one call.
+        chunk over all texts, so the variants of one prompt editing schedule belong in one call. old_emphasis: as read_old().
         """
-        chunked = [build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack,
+        chunked = [[read_old(self.tokens, text, emphasis=emphasis, embeddings=self.embeddings)] for text in texts] \
+            if old_emphasis else [build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack,
                                 embeddings=self.embeddings) for text in texts]
         count = max(len(chunks) for chunks in chunked)
         layer = max(clip_skip or self._layer, 1)
@@ -190,7 +224,8 @@ class ClipTextEncoder:
         for row, chunk in zip(features, chunks):
             for offset, embedding in chunk.embeddings:
                 start = offset + 1  # behind the start token
-                row[start:start + embedding.count] = embedding.vectors_for(self.name).to(row)
+                vectors = embedding.vectors_for(self.name)[:len(row) - start]
+                row[start:start + len(vectors)] = vectors.to(row)
         return features
 
     def _padded(self, chunk: Chunk) -> list[int]:

@@ -192,7 +192,8 @@ def count(names: Iterable[str], pattern: str) -> int:
 def shape(path: Path, tensors: dict[str, Stored], name: str) -> torch.Size:
     """A tensor's shape. Raises ModelError where the file lacks the tensor."""
     if name not in tensors:
-        raise ModelError(f'"{path.name}" is incomplete: it lacks what diffusers calls "{name}"')
+        raise ModelError(f'"{path.name}" is incomplete, or of a reduced kind such as SSD-1B, which is not supported: '
+                         f'it lacks what diffusers calls "{name}"')
     return tensors[name].shape
 
 

@@ -15,6 +15,7 @@ from pipeline.families.base import (
     Cond, Eps, LatentFormat, ModelInfo, Placement, Prediction, SdxlConditions, V, zero_terminal_snr)
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
+from pipeline.families.offload import Offload
 from pipeline.families.token_merging import merging_tokens
 
 RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
@@ -51,7 +52,8 @@ class StableDiffusion:
     def __init__(self, facts: Facts, checkpoint: Checkpoint, modules: dict[str, torch.nn.Module], info: ModelInfo,
                  placement: Placement, tokens: ClipTokens):
         self.name, self.info, self.placement = facts.name, info, placement
-        self.modules, self.notes = modules, []
+        self._modules, self.notes = modules, []
+        self.offload = Offload(modules, placement.device, placement.offload)
         self.latent_format = latent_format(facts, checkpoint)
         self.text_encoders = [ClipTextEncoder(modules[part], tokens, **settings)
                               for part, settings in facts.text_encoders.items()]
@@ -59,15 +61,26 @@ class StableDiffusion:
         self._unet = modules["unet"]
         for block in self._unet.up_blocks:
             block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
-        self.autoencoder = Autoencoder(modules["vae"], placement, self.notes)
+        self.autoencoder = Autoencoder(modules["vae"], placement, self.notes, self.offload)
         self.edit_model = self._unet.config.in_channels == EDIT
         self.takes_image_conditioning = self._unet.config.in_channels != PLAIN
         self.prediction = self._find_prediction(checkpoint)
 
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        self.offload.rest()
+        return self._modules
+
+    def take_vae(self, module: torch.nn.Module, info: ModelInfo) -> None:
+        self._modules["vae"], self.info = module, info
+        self.offload.follow(self.placement.offload)
+        self.autoencoder = Autoencoder(module, self.placement, self.notes, self.offload)
+
     def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
-                       sdxl: SdxlConditions = SdxlConditions()) -> Cond:
+                       sdxl: SdxlConditions = SdxlConditions(), old_emphasis: bool = False) -> Cond:
         return self.text_encoders[0].encode(texts, emphasis=emphasis, comma_backtrack=comma_backtrack,
-                                            clip_skip=clip_skip if self._clip_skip else None)
+                                            clip_skip=clip_skip if self._clip_skip else None,
+                                            old_emphasis=old_emphasis and self.name == SD1.name)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         return self.autoencoder.encode(pixels) * self.latent_format.scale

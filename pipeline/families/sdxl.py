@@ -28,7 +28,7 @@ class StableDiffusionXL(StableDiffusion):
     """
 
     def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
-                       sdxl: SdxlConditions = SdxlConditions()) -> Cond:
+                       sdxl: SdxlConditions = SdxlConditions(), old_emphasis: bool = False) -> Cond:
         conds = [encoder.encode(texts, emphasis=emphasis, comma_backtrack=comma_backtrack,
                                 clip_skip=clip_skip if sdxl.clip_l_skip and encoder.name == "clip_l" else None)
                  for encoder in self.text_encoders]

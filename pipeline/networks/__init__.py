@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.errors import UnknownName
 from pipeline.networks.file import NetworkFile, Version, trigger_words, version
@@ -36,6 +36,8 @@ class Applied:
     """Name in the prompt → 12 hex digits."""
     comments: list[str] = field(default_factory=list)
     """Sentences for the person who asked."""
+    embeddings: list[tuple[str, str, dict[str, Tensor]]] = field(default_factory=list)
+    """The name in the prompt, and name and tensors of a textual inversion that travels in the file."""
 
 
 class Networks:
@@ -66,7 +68,17 @@ class Networks:
         comments = [f"Lora not found: {', '.join(dict.fromkeys(missing))}."] if missing else []
         networks = self._sets.setdefault(model.modules["unet"], NetworkSet())
         comments += networks.apply(model.modules, wanted)
-        return Applied(tuple(wanted), {want.request.name: self._hash(want) for want in wanted}, comments)
+        bundled = [(want.request.name, name, tensors) for want in wanted
+                   for name, tensors in NetworkFile(want.path).embeddings().items()]
+        return Applied(tuple(wanted), {want.request.name: self._hash(want) for want in wanted}, comments, bundled)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a file of this name, or with this alias."""
+        try:
+            self._find(name)
+        except UnknownName:
+            return False
+        return True
 
     def _hash(self, want: Wanted) -> str:
         key = want.path, want.version

@@ -18,6 +18,8 @@ from pipeline.weights import Weights
 BUNDLED_EMBEDDINGS = "bundle_emb."
 """How the names of textual inversions that travel in a network file begin."""
 
+_BUNDLED = re.compile(re.escape(BUNDLED_EMBEDDINGS) + r"([^.]+)\.(?:string_to_param\.)?(.+)")
+
 Version = tuple[int, int]
 """A file's size and the time of its last change."""
 
@@ -37,7 +39,10 @@ class NetworkFile:
     def __init__(self, path: Path):
         self._weights = Weights(path)
         self._names: dict[str, dict[str, str]] = defaultdict(dict)  # layer → part → the tensor's name
+        self._bundled: dict[str, dict[str, str]] = defaultdict(dict)  # embedding → vectors → the tensor's name
         for name in self._weights:
+            if bundled := _BUNDLED.fullmatch(name):
+                self._bundled[bundled[1]][bundled[2]] = name
             if not name.startswith(BUNDLED_EMBEDDINGS) and (split := split_name(name)):
                 self._names[split[0]][split[1]] = name
         if not self._names:
@@ -47,6 +52,10 @@ class NetworkFile:
     def layers(self) -> list[str]:
         """What the file calls the layers that it changes, with underscores only."""
         return list(self._names)
+
+    def embeddings(self) -> dict[str, dict[str, Tensor]]:
+        """By name, the tensors of the textual inversions that travel in the file, as such a file has them."""
+        return {name: {part: self._weights[key] for part, key in parts.items()} for name, parts in self._bundled.items()}
 
     def parts(self, layer: str, device: torch.device) -> dict[str, Tensor]:
         """The tensors for one layer, under the names of keys.PARTS, float32."""

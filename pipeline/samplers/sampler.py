@@ -179,6 +179,9 @@ class KDiffusionSampler(Sampler):
 
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
+        if p.options.img2img_fix_steps and p.denoising_strength == 0:
+            # A1111: the schedule has no steps then, so the source comes back
+            return x
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
         sigmas = self.sigmas(p, steps)
         schedule = sigmas[steps - t_enc - 1:].to(x.device)

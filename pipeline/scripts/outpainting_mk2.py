@@ -49,7 +49,8 @@ def run(p: StableDiffusionProcessingImg2Img, args: OutpaintingMk2) -> Processed:
         made += [finished(p, image, by, first) for image in images]
         if p.progress.stopped:
             break
-    return collect(p, made, first, grid=True)
+    # A1111: where n_rows asks for rows of the batch size, it takes that for 1
+    return collect(p, made, first, grid=True, rows=1 if p.options.n_rows == 0 else None)
 
 
 @dataclass(frozen=True)

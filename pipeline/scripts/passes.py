@@ -58,4 +58,5 @@ def collect(p: StableDiffusionProcessingImg2Img, made: list[Made], first: Proces
         all_prompts=[one.by.all_prompts[0] for one in made],
         all_negative_prompts=[one.by.all_negative_prompts[0] for one in made],
         all_seeds=[one.by.seed for one in made], all_subseeds=[one.by.all_subseeds[0] for one in made],
-        comments=comments, interrupted=p.progress.stopped)
+        comments=comments, interrupted=p.progress.stopped,
+        extra_generation_params=made[-1].by.extra_generation_params)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 import uvicorn
@@ -23,6 +24,15 @@ from tests.conftest import DEMO_MODEL
 from tests.pipeline.test_engine import Gate
 
 LOCAL = "http://127.0.0.1:7860"
+
+
+def wait_until(condition, seconds=30):
+    """What the condition gives once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return value
 
 
 def base64_of(image: Image.Image, form: str = "PNG", **how) -> str:
@@ -83,23 +93,54 @@ def shared(demo, tmp_path_factory):
         yield client
 
 
-@pytest.fixture
-def server(backend):
-    """The address of a live server."""
+@dataclass
+class Live:
+    """A server in a thread of this process."""
+
+    url: str
+    backend: Backend
+    gate: Gate
+
+    def tidy(self) -> None:
+        """As it was before a test."""
+        self.gate.opened.set()
+        for job in self.backend.engine.jobs():
+            self.backend.engine.cancel(job)
+        wait_until(lambda: not self.backend.engine.jobs())
+        self.gate.reached.clear()
+        self.backend.settings.change(self.backend.settings.defaults)
+        self.backend.engine.options = self.backend.settings.options
+
+
+@pytest.fixture(scope="module")
+def started(demo, tmp_path_factory):
+    """A live server for all tests of a file."""
+    gate = Gate()
+    gate.opened.set()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(build_app(None, None, backend=backend), port=port, log_level="warning",
-                                           timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
+    with running_backend(demo, [gate], tmp_path_factory.mktemp("live")) as backend:
+        server = uvicorn.Server(uvicorn.Config(build_app(None, None, backend=backend), port=port, log_level="warning",
+                                               timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        wait_until(lambda: server.started)
+        yield Live(f"http://127.0.0.1:{port}", backend, gate)
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def live(started):
+    yield started
+    started.tidy()
+
+
+@pytest.fixture
+def server(live):
+    """The address of a live server."""
+    return live.url
 
 
 @pytest.fixture

@@ -47,7 +47,8 @@ def test_each_login_opens_the_api(visit):
 def test_with_a_login_the_api_answers_by_any_name(visit):
     assert visit(None, api_logins=[API_LOGIN]).get(OPTIONS,
                                                    headers={"Host": "my.server"} | basic(*API_LOGIN)).status_code == 200
-    assert visit().get(OPTIONS, headers={"Host": "my.server"}).status_code == 403
+    answer = visit().get(OPTIONS, headers={"Host": "my.server"})
+    assert answer.status_code == 403 and "127.0.0.1 and localhost only" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/sdapi/v1/interrupt", "/sdapi/v1/options", "/internal/progress"])
@@ -83,6 +84,11 @@ def test_what_is_no_path_of_the_api_is_told_so(visit):
     assert client.post("/internal/ping").status_code == 405
 
 
+def test_a_slash_at_the_end_leads_to_the_path_without(visit):
+    assert visit().post("/sdapi/v1/interrupt/").json() == {} and visit().get("/internal/ping/").json() == {}
+    assert visit().get("/sdapi/v1/nobody/").status_code == 404
+
+
 def test_the_page_and_the_api_share_a_port(backend):
     with gr.Blocks(analytics_enabled=False) as page:
         gr.Textbox()
@@ -98,3 +104,14 @@ def test_half_a_login_is_refused_at_the_start(flags, capsys):
     with pytest.raises(SystemExit):
         parse_flags(flags)
     assert "--api-auth must be USER:PASSWORD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("origins", ["*", "https://friend.example/", "friend.example", "https://friend.example,", ""])
+def test_what_is_no_site_is_refused_at_the_start(origins, capsys):
+    with pytest.raises(SystemExit):
+        parse_flags(["--cors-allow-origins", origins])
+    assert "--cors-allow-origins must be sites as https://example.org" in capsys.readouterr().err
+
+
+def test_sites_are_listed_with_commas():
+    assert parse_flags(["--cors-allow-origins", "https://a.example, http://127.0.0.1:3456"]).cors_allow_origins

@@ -48,6 +48,23 @@ def test_what_a1111_takes_is_taken(shared, body, field, sent, understood):
     assert answer.json()["parameters"].get(field) == understood
 
 
+@pytest.mark.parametrize("field, stands_for", [
+    ("resize_mode", 2), ("inpainting_fill", 0), ("inpainting_mask_invert", 0), ("inpaint_full_res", False),
+    ("mask_round", False), ("image_cfg_scale", None), ("mask_blur", None), ("initial_noise_multiplier", 1)])
+def test_what_null_does(shared, body, mask, field, stands_for):
+    masked = body | {"mask": base64_of(mask), "width": 64, "height": 48, "inpaint_full_res": False}
+    answers = [shared.post(IMG2IMG, json=masked | {field: value}) for value in (None, stands_for)]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
+    assert answers[0].json()["images"] == answers[1].json()["images"] and answers[0].json()["parameters"][field] is None
+
+
+@pytest.mark.parametrize("field", ["mask_blur_x", "mask_blur_y", "inpaint_full_res_padding"])
+def test_null_of_what_belongs_to_masks_is_refused_with_one_only(shared, body, mask, field):
+    assert shared.post(IMG2IMG, json=body | {field: None}).status_code == 200
+    answer = shared.post(IMG2IMG, json=body | {field: None, "mask": base64_of(mask)})
+    assert answer.status_code == 422 and f"{field} must be" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("field, sent, sentence", [
     ("steps", 0, "steps must be a whole number between 1 and"), ("steps", None, "steps must be"), ("steps", -3, "got -3"),
     ("cfg_scale", None, "cfg_scale must be"), ("width", 0, "width must be"), ("width", -128, "width must be"),

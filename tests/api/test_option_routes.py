@@ -41,7 +41,7 @@ def test_what_is_listed_can_be_set_as_it_is(client):
 
 
 @pytest.mark.parametrize("values, sentence", [
-    ({"CLIP_stop_at_last_layers": 2, "nobody_knows": 1}, 'no option called "nobody_knows"'),
+    ({"CLIP_stop_at_last_layers": 2, "nobody_knows": 1}, 'options: no option called "nobody_knows"'),
     ({"CLIP_stop_at_last_layers": 2, "emphasis": "loud"}, 'emphasis: no value called "loud"'),
     ({"CLIP_stop_at_last_layers": 2, "save_txt": "yes"}, "save_txt must be true or false"),
     ({"CLIP_stop_at_last_layers": 2, "font": "x" * 20_000}, "font must have at most"),
@@ -57,6 +57,11 @@ def test_one_wrong_option_leaves_all_as_they_were(client, backend, values, sente
 @pytest.mark.parametrize("body", [[], "x", None, 1])
 def test_options_are_an_object(shared, body):
     assert shared.post(OPTIONS, json=body).status_code == 422
+
+
+def test_texts_of_a1111s_settings_page_are_passed_over(client):
+    assert client.post(OPTIONS, json={"infotext_explanation": "…", "save_txt": True}).status_code == 200
+    assert client.get(OPTIONS).json()["save_txt"] is True
 
 
 def test_what_may_be_fetched_cannot_be_set_from_afar(client):

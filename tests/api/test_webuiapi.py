@@ -7,7 +7,7 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from tests.api.test_progress import wait_until
+from tests.api.conftest import wait_until
 
 
 @pytest.fixture

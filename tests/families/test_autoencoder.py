@@ -1,4 +1,4 @@
-"""Encoding and decoding where the precision or the size is too much for it."""
+"""Encoding and decoding where the precision or the size is too much for it, and with another autoencoder."""
 
 from dataclasses import replace
 
@@ -59,3 +59,27 @@ def test_only_large_pictures_are_cut_into_tiles(checkpoint, load):
     tiled, tiled_decoded = family.encode_image(pixels), family.decode(LATENT.repeat(1, 1, 1, 2))
     assert (tiled.shape, tiled_decoded.shape) == (latent.shape, decoded.shape)
     assert not torch.equal(tiled, latent) and not torch.equal(tiled_decoded, decoded)
+
+
+# --- another one, in a model that is loaded
+
+@torch.inference_mode()
+def test_a_loaded_model_takes_another_vae_and_its_own_again(checkpoint, load):
+    path, other = checkpoint("sd1")[1], checkpoint("sdxl")[1]
+    family, own = families.load(path, FLOAT32), load(path).decode(LATENT)
+    unet, cond = family.modules["unet"], family.text_encoders
+    families.change_vae(family, path, replace(family.info, vae="other"), other)
+    assert torch.equal(family.decode(LATENT), families.load(path, FLOAT32, vae=other).decode(LATENT))
+    assert not torch.equal(family.decode(LATENT), own) and family.info.vae == "other"
+    families.change_vae(family, path, replace(family.info, vae=None), None)
+    assert torch.equal(family.decode(LATENT), own) and family.info.vae is None
+    assert family.modules["unet"] is unet and family.text_encoders is cond
+
+
+def test_what_is_no_vae_leaves_the_loaded_one(checkpoint, tmp_path):
+    family = families.load(checkpoint("sd1")[1], FLOAT32)
+    vae, damaged = family.modules["vae"], tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"nothing")
+    with pytest.raises(families.ModelError, match='"damaged.safetensors" cannot be read'):
+        families.change_vae(family, checkpoint("sd1")[1], replace(family.info, vae="damaged"), damaged)
+    assert family.modules["vae"] is vae and family.info.vae is None

@@ -51,7 +51,8 @@ def without(part):
     (renamed(UNET, "model_ema.diffusion_model"),
      f'"my.safetensors" is a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too'),
     (without("middle_block"),
-     '"my.safetensors" is incomplete: it lacks what diffusers calls "mid_block.attentions.0.proj_in.weight"'),
+     '"my.safetensors" is incomplete, or of a reduced kind such as SSD-1B, which is not supported: '
+     'it lacks what diffusers calls "mid_block.attentions.0.proj_in.weight"'),
     (without("output_blocks.2.0.in_layers.2.bias"),
      '"my.safetensors" is incomplete: its unet lacks "up_blocks.1.resnets.0.conv1.bias"'),
     (without("decoder.up.2"), '"my.safetensors" is incomplete: its vae lacks "decoder.up_blocks.'),

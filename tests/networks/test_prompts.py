@@ -1,6 +1,6 @@
 """Tags in a request's prompt, from the text to the picture and its infotext."""
 
-from copy import deepcopy
+from copy import copy, deepcopy
 
 import numpy as np
 import pytest
@@ -127,3 +127,39 @@ def test_two_models_have_networks_of_their_own(demo, networks, loras):
     assert torch.equal(weight, other.modules["unet"].conv_out.weight)
     networks.apply(other, [])
     assert torch.equal(own, other.modules["unet"].conv_out.weight) and not torch.equal(weight, own)
+
+
+def test_networks_can_be_left_out_while_their_tags_stay_in_the_infotext(draw):
+    result = draw("a boat<lora:unet>", disable_extra_networks=True)
+    assert not differ(result, draw("a boat")) and result.info.startswith("a boat<lora:unet>\n") and "Lora hashes" not in result.info
+
+
+def test_the_lora_of_the_options_joins_every_prompt_that_does_not_name_it(draw):
+    options = {"sd_lora": "unet", "extra_networks_default_multiplier": 0.5}
+    result = draw("a boat", override_settings=options, n_iter=2)
+    assert not differ(result, draw("a boat<lora:unet:0.5>", n_iter=2))
+    assert result.all_prompts == ["a boat<lora:unet:0.5>"] * 2
+    assert not differ(draw("a boat<lora:unet:1>", override_settings=options), draw("a boat<lora:unet:1>"))
+    assert draw("a boat", override_settings={"sd_lora": "nobody"}).all_prompts == ["a boat"]
+
+
+def test_the_hashes_can_be_left_out_of_the_infotext(draw):
+    assert "Lora hashes" not in draw("a boat<lora:unet>", override_settings={"lora_add_hashes_to_infotext": False}).info
+
+
+def test_networks_act_on_the_refiner_too(demo, draw, loras, monkeypatch):
+    refiner = copy(demo)
+    monkeypatch.setattr("pipeline.processing.load_model", lambda p, options: refiner)
+    refiner._modules = deepcopy(demo.modules)
+    refiner._unet = refiner._modules["unet"]
+    refined = {"refiner_checkpoint": "other", "refiner_switch_at": None}
+    assert not differ(draw("a boat<lora:unet>", **refined), draw("a boat<lora:unet>"))
+
+
+def test_an_embedding_can_travel_in_a_network_file(draw, loras, demo, write):
+    encoder = demo.text_encoders[0]
+    word = encoder.model.get_input_embeddings().weight[encoder.tokens.encode(["forest"])[0]]
+    loras["both"] = write("both", {UNET: torch.zeros_like(demo.modules["unet"].conv_out.weight), "bundle_emb.zzz.string_to_param.*": word})
+    result = draw("a zzz<lora:both>")
+    assert not differ(result, draw("a forest")) and differ(result, draw("a zzz"))
+    assert "TI hashes: zzz: both" in result.info.replace('"', "") and "TI hashes" not in draw("a zzz").info

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from pipeline.families.clip import ClipTextEncoder, build_chunks, emphasize
+from pipeline.families.clip import ClipTextEncoder, bracket_factor, build_chunks, emphasize, read_old
 
 COMMA, START, END = 1, 2, 3
 
@@ -11,6 +11,7 @@ class Words:
     """Every word is its own token id, and so is a comma that stands apart; the word BREAK is 9."""
 
     start, end, comma = START, END, COMMA
+    brackets = {10: 1.1, 11: 1 / 1.1}
 
     def encode(self, texts):
         return [[COMMA if word == "," else int(word) for word in text.replace("BREAK", "9").split()] for text in texts]
@@ -294,3 +295,28 @@ def test_pooled_features_come_from_the_first_chunk_and_know_no_weights(projectin
 
 def test_an_encoder_that_is_not_pooled_gives_no_vector(model):
     assert ClipTextEncoder(model, Words()).encode(["5"], emphasis="Original", comma_backtrack=20).vector is None
+
+
+# the old reading
+
+@pytest.mark.parametrize("text, factor", [("(", 1.1), ("((", 1.1**2), (")</w>", 1 / 1.1), ("[", 1 / 1.1), ("]", 1.1), ("()", 1.0),
+                                          ("a", 1.0)])
+def test_brackets_in_a_token_are_a_factor(text, factor):
+    assert bracket_factor(text) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("text, emphasis, tokens, weights", [
+    ("5 10 6 11 7", "Original", [5, 6, 7], [1, 1.1, 1]),
+    ("10 10 5", "Original", [5], [1.1**2]),
+    ("11 5 9", "Original", [5, 9], [1 / 1.1, 1 / 1.1]),  # BREAK is a word
+    ("5 10 6", "None", [5, 10, 6], [1, 1, 1]),
+])
+def test_of_old_brackets_were_read_among_the_tokens(text, emphasis, tokens, weights):
+    chunk = read_old(Words(), text, emphasis=emphasis)
+    assert chunk.tokens == tokens and chunk.weights == pytest.approx(weights)
+
+
+def test_of_old_a_prompt_was_cut_at_75_tokens(model):
+    assert read_old(Words(), words(80), emphasis="Original").tokens == [5] * 75
+    cond = ClipTextEncoder(model, Words()).encode([words(80)], emphasis="Original", comma_backtrack=20, old_emphasis=True)
+    assert cond.crossattn.shape == (1, 77, 8)

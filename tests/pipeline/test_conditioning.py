@@ -159,8 +159,10 @@ def test_the_empty_prompt_is_one_row():
 
 def test_the_options_reach_the_text_encoder():
     family = Recording()
-    encoder(family, emphasis="No norm", CLIP_stop_at_last_layers=2, comma_padding_backtrack=5).positive(["1"])
-    assert family.settings == {"emphasis": "No norm", "clip_skip": 2, "comma_backtrack": 5, "sdxl": SdxlConditions(512, 512)}
+    encoder(family, emphasis="No norm", CLIP_stop_at_last_layers=2, comma_padding_backtrack=5,
+            use_old_emphasis_implementation=True).positive(["1"])
+    assert family.settings == {"emphasis": "No norm", "clip_skip": 2, "comma_backtrack": 5, "sdxl": SdxlConditions(512, 512),
+                               "old_emphasis": True}
 
 
 def test_sdxl_is_told_of_the_picture_and_which_prompt_it_is():

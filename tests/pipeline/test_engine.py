@@ -11,6 +11,7 @@ import torch
 from pipeline.engine import Engine, Failed, Finished, Queued, Step
 from pipeline.errors import Cancelled, HookError, ModelError
 from pipeline.hooks import Hooks
+from pipeline.journal import Journal
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 
@@ -387,3 +388,61 @@ def test_a_prompt_is_encoded_once_for_many_jobs(engine, demo, picture, monkeypat
     for _ in range(2):
         engine.submit([request(picture, prompt="a house nobody asked for yet")]).result()
     assert texts.count("a house nobody asked for yet") == 1
+
+
+@pytest.fixture
+def recorded(demo, gate, tmp_path):
+    """A gated engine with a journal."""
+    engine = Engine(lambda options: demo, hooks=[gate], journal=Journal(tmp_path))
+    yield engine
+    gate.opened.set()
+    engine.close()
+
+
+def states(engine) -> dict[str, tuple[str, int]]:
+    """Id → state and number of pictures of each entry."""
+    return {entry.id: (entry.state, len(entry.pictures)) for entry in engine.journal.search()}
+
+
+def test_the_journal_follows_a_job(recorded, gate, picture, tmp_path):
+    job = recorded.submit([request(picture, outpath_samples=str(tmp_path))], "one", client="me", mode="inpaint")
+    assert gate.reached.wait(30) and states(recorded) == {"one": ("running", 0)}
+    waiting = recorded.submit([request(picture, outpath_samples=str(tmp_path))], "two")
+    assert states(recorded)["two"] == ("queued", 0)
+    gate.opened.set()
+    paths = job.result()[0].paths
+    assert waiting.result() and states(recorded) == {"one": ("done", 1), "two": ("done", 1)}
+    entry = recorded.journal.entry("one")
+    assert (entry.client, entry.mode, entry.model) == ("me", "inpaint", "demo-model")
+    assert [str(kept.path) for kept in entry.pictures] == paths and entry.pictures[0].infotext.startswith("Steps: 4")
+
+
+@pytest.mark.parametrize("fields", [{}, {"outpath_samples": "here", "do_not_save_samples": True}])
+def test_what_is_not_saved_leaves_no_trace(recorded, gate, picture, fields):
+    gate.opened.set()
+    recorded.submit([request(picture, **fields)]).result()
+    assert states(recorded) == {}
+
+
+def test_what_became_of_a_job_is_recorded(recorded, gate, picture, tmp_path):
+    jobs = [recorded.submit([request(picture, outpath_samples=str(tmp_path))], name) for name in ("stopped", "dropped")]
+    bad = recorded.submit([request(picture, outpath_samples=str(tmp_path), prompt=["one", "two"], seed=[1])], "bad")
+    assert gate.reached.wait(30)
+    recorded.interrupt("stopped")
+    recorded.interrupt("dropped")
+    gate.opened.set()
+    list(jobs[0].events()), list(bad.events())
+    assert states(recorded) == {"stopped": ("interrupted", 1), "dropped": ("interrupted", 0), "bad": ("failed", 0)}
+    assert "seed: 1 are given for 2 pictures" in recorded.journal.entry("bad").message
+
+
+def test_requests_that_are_made_as_they_run_are_recorded_one_by_one(recorded, gate, picture, tmp_path):
+    gate.opened.set()
+    recorded.submit((request(picture, outpath_samples=str(tmp_path), seed=seed) for seed in (1, 2)), "all").result()
+    assert states(recorded) == {"all-0": ("done", 1), "all-1": ("done", 1)}
+
+
+def test_a_journal_that_cannot_be_written_costs_no_picture(recorded, gate, picture, tmp_path):
+    recorded.journal.close()
+    gate.opened.set()
+    assert recorded.submit([request(picture, outpath_samples=str(tmp_path))]).result()[0].paths[0]

@@ -9,12 +9,14 @@ from PIL import Image
 
 from pipeline.geometry import Size
 from pipeline.images import (
+    LANCZOS,
     apply_color_correction,
     apply_overlay,
     blend_luminosity,
     color_target,
     cut_out,
     flatten,
+    grid_rows,
     image_grid,
     match_histogram,
     resize_image,
@@ -278,3 +280,27 @@ def test_rows_can_be_asked_for():
 
 def test_no_more_rows_than_pictures():
     assert image_grid([solid("red", 1, 1)] * 2, rows=5).size == (1, 2)
+
+
+@pytest.mark.parametrize("count, rows", [(1, 1), (2, 1), (5, 1), (6, 2), (7, 1), (9, 3), (12, 3)])
+def test_a_grid_can_be_made_without_gaps(count, rows):
+    assert grid_rows(count, leave_no_gap=True) == rows
+
+
+# upscalers
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_an_upscaler_enlarges_what_is_smaller_and_leaves_the_rest_to_lanczos(mode, picture):
+    larger = resize_image(mode, picture, 128, 128, "Nearest")
+    assert larger.tobytes() == picture.resize((128, 128), Image.Resampling.NEAREST).tobytes()
+    assert resize_image(mode, picture, 32, 32, "Nearest").tobytes() == resize_image(mode, picture, 32, 32).tobytes()
+
+
+def test_an_upscaler_s_picture_is_stretched_from_multiples_of_8(picture):
+    expected = picture.resize((104, 104), Image.Resampling.NEAREST).resize((104, 104), LANCZOS).resize((108, 100), LANCZOS)
+    by_hand = picture.resize((108, 108), Image.Resampling.NEAREST).resize((104, 104), LANCZOS).resize((108, 100), LANCZOS)
+    assert resize_image(0, picture, 108, 100, "Nearest").tobytes() == by_hand.tobytes() != expected.tobytes()
+
+
+def test_masks_are_resized_without_an_upscaler(mask):
+    assert resize_image(0, mask, 128, 128, "Nearest").tobytes() == mask.resize((128, 128), LANCZOS).tobytes()

@@ -10,12 +10,18 @@ from safetensors.torch import save_file
 
 from pipeline.errors import ModelError, UnknownName
 from pipeline.families.base import ModelInfo, Placement
-from pipeline.loading import WORKING_MEMORY, ModelStore, weight_bytes
+from pipeline.loading import ModelStore
+from pipeline.memory import working_memory
 from pipeline.models import Catalog
 from pipeline.options import Options
 
 PLACE = Placement(torch.device("cpu"), torch.float32, torch.float32)
-PLENTY = 100 * WORKING_MEMORY
+NUMBERS = {"unet": 1000, "text_encoder": 200, "vae": 50}
+WEIGHTS = 4 * 1250
+"""Bytes, in float32."""
+WORKING = working_memory(64, torch.float32)
+PLENTY = WORKING + WEIGHTS
+CARD = Placement(torch.device("cuda"), torch.float32, torch.float32)
 
 
 class Disk:
@@ -23,23 +29,31 @@ class Disk:
 
     def __init__(self):
         self.read, self.alive, self.failing, self.crowded = [], weakref.WeakSet(), {}, set()
+        self.places, self.changed = [], []
         self.besides: set[str] = set()
         """What was in memory when the latest one was read."""
 
     def describe(self, path):
         if path.stem in self.failing:
             raise self.failing[path.stem]
-        return ModelInfo(name="given by the catalog", path=str(path), native_size=64)
+        return ModelInfo(name="given by the catalog", path=str(path), native_size=64, sizes=NUMBERS)
 
     def load(self, path, place, info, *, vae, progress):
-        if path.stem in self.crowded and self.alive:
+        self.places.append(place.offload)
+        if path.stem in self.crowded and self.alive or (path.stem, place.offload) in self.crowded:
             raise ModelError("cannot be loaded") from torch.OutOfMemoryError("CUDA out of memory")
         progress(0.5)
         self.besides = self.loaded()
         self.read.append((path.stem, vae and vae.name))
-        family = SimpleFamily(info=info)
+        family = SimpleFamily(info=info, notes=[])
         self.alive.add(family)
         return family
+
+    def change_vae(self, family, path, info, vae):
+        if vae is not None and vae.stem in self.failing:
+            raise self.failing[vae.stem]
+        self.changed.append((path.stem, vae and vae.name))
+        family.info = info
 
     def loaded(self):
         gc.collect()
@@ -66,9 +80,9 @@ def catalog(tmp_path):
 
 @pytest.fixture
 def make_store(catalog, disk):
-    def make(free=PLENTY, **settings):
-        return ModelStore(catalog, PLACE, catalog.find_checkpoint("a"), load=disk.load, describe=disk.describe,
-                          free=lambda device: free, **settings)
+    def make(free=PLENTY, place=PLACE, **settings):
+        return ModelStore(catalog, place, catalog.find_checkpoint("a"), load=disk.load, describe=disk.describe,
+                          change_vae=disk.change_vae, free=lambda device: free, **settings)
 
     return make
 
@@ -127,7 +141,7 @@ def test_no_more_are_kept_than_asked_for(make_store, disk):
     assert disk.loaded() == {"b"}
 
 
-@pytest.mark.parametrize("free", [WORKING_MEMORY, None])
+@pytest.mark.parametrize("free", [PLENTY - 1, None])
 def test_the_previous_one_is_let_go_first_where_room_is_short_or_not_known(make_store, disk, free):
     store = make_store(free)
     store.load(options("a"))
@@ -148,7 +162,7 @@ def test_loading_tells_how_far_it_is_with_the_hash_counted_in(make_store):
     assert shares == [0.0, 0.5]
 
 
-@pytest.mark.parametrize("free", [PLENTY, WORKING_MEMORY])
+@pytest.mark.parametrize("free", [PLENTY, PLENTY - 1])
 def test_what_is_no_model_costs_nobody_theirs(make_store, disk, free):
     store = make_store(free)
     family = store.load(options("a"))
@@ -196,6 +210,45 @@ def test_a_model_can_be_described_without_loading_it(make_store, disk):
     assert (info.name, info.hash, info.vae, info.native_size) == ("b", None, "b.vae.safetensors", 64) and disk.read == []
 
 
-@pytest.mark.parametrize("dtype, size", [(torch.float32, 32), (torch.float16, 16)])
-def test_the_room_that_weights_need_is_read_from_their_headers(catalog, dtype, size):
-    assert weight_bytes(catalog.find_checkpoint("a").path, dtype) == size
+# --- another VAE
+
+def test_another_vae_is_changed_in_the_loaded_checkpoint_which_is_not_read_again(make_store, disk, catalog):
+    store = make_store()
+    family = store.load(options("a"))
+    assert store.load(options("a", "fine")) is family and family.info.vae == "fine.safetensors" and family.info.vae_hash
+    assert store.load(options("a", "fine")) is family and store.load(options("a")) is family
+    assert (family.info.vae, family.info.vae_hash, family.info.name) == (None, None, "a")
+    assert disk.read == [("a", None)] and disk.changed == [("a", "fine.safetensors"), ("a", None)]
+
+
+def test_a_vae_that_cannot_be_used_leaves_the_model_as_it_was(make_store, disk):
+    store = make_store()
+    family = store.load(options("a"))
+    disk.failing["fine"] = ModelError("it is no VAE")
+    with pytest.raises(ModelError, match="it is no VAE"):
+        store.load(options("a", "fine"))
+    assert store.load(options("a")) is family and family.info.vae is None and disk.changed == []
+
+
+# --- a card that is too small
+
+@pytest.mark.parametrize("free, offload, sentence", [
+    (PLENTY, "none", None),
+    (PLENTY - 1, "model", "a.safetensors does not fit into the memory of cuda whole, so each of its networks is there only"),
+    (WORKING + 3999, "sequential", "a.safetensors does not fit into the memory of cuda whole, so each of its layers is there"),
+    (None, "none", None),
+])
+def test_what_does_not_fit_the_card_waits_in_main_memory_and_the_person_is_told(make_store, disk, free, offload, sentence):
+    notes = make_store(free, CARD).load(options()).notes
+    assert disk.places == [offload] and len(notes) == (sentence is not None)
+    assert sentence is None or notes[0].startswith(sentence)
+
+
+def test_on_the_processor_weights_are_where_they_compute_anyway(make_store, disk):
+    make_store(0).load(options())
+    assert disk.places == ["none"]
+
+
+def test_what_does_not_fit_the_card_in_spite_of_the_estimate_is_loaded_with_less(make_store, disk):
+    disk.crowded.add(("a", "none"))
+    assert make_store(place=CARD).load(options()).notes and disk.places == ["none", "sequential"]

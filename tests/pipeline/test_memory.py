@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pipeline.errors import HookError, ModelError
-from pipeline.families.base import Cond
-from pipeline.memory import container_memory, frugal, free_memory, is_out_of_memory, read_number
+from pipeline.families.base import Placement
+from pipeline.memory import (LIBRARIES, choose_offload, container_memory, free_memory, frugal, is_out_of_memory, read_number,
+                             working_memory)
 
 
 def raised_from(error, cause):
@@ -90,48 +91,45 @@ def test_a_frugal_model_decodes_large_pictures_in_tiles_and_afterwards_whole_aga
     assert tiled == [(576, True, 512), (576, False, 1024)]
 
 
-class Recorded(torch.nn.Module):
-    """Remembers where it is moved to."""
+class Recorded:
+    """A family on a card that only pretends to be there; it remembers which plans it has followed."""
 
-    def __init__(self, name, moves):
-        super().__init__()
-        self.name, self.moves = name, moves
-
-    def to(self, device):
-        self.moves.append((self.name, str(device)))
-        return self
-
-
-class OnACard:
-    """A family whose placement says cuda; its parts only pretend to be moved."""
-
-    def __init__(self, moves):
-        self.modules = {name: Recorded(name, moves) for name in ("unet", "text_encoder", "vae")}
-        self.placement = SimpleNamespace(device=torch.device("cuda"))
+    def __init__(self, room=True):
+        self.followed, self.room = [], room
+        self.placement = Placement(torch.device("cuda"), torch.float16, torch.float32)
         self.autoencoder = SimpleNamespace(cut_into_tiles=lambda *args, **kwargs: None)
+        self.offload = self
 
-    def encode_prompts(self, texts):
-        return Cond(torch.zeros(len(texts), 77, 1))
-
-    def denoise(self, x, t, cond, image_cond):
-        return x
-
-    def decode(self, latent):
-        return latent
+    def follow(self, plan):
+        self.followed.append(plan)
+        if plan == "none" and not self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_on_a_card_only_the_part_that_computes_is_there_and_afterwards_all_are(monkeypatch):
+@pytest.fixture(autouse=True)
+def no_card(monkeypatch):
     monkeypatch.setattr("pipeline.memory.collect", lambda device: None)
-    moves = []
-    x = torch.zeros(1, 4, 8, 8)
-    with frugal(OnACard(moves)) as small:
-        small.encode_prompts([""])
-        assert sorted(moves) == [("text_encoder", "cuda"), ("unet", "cpu"), ("vae", "cpu")]
-        moves.clear()
-        for _ in range(2):
-            small.denoise(x, x[0], small.family.encode_prompts([""]), x)
-        assert sorted(moves) == [("text_encoder", "cpu"), ("unet", "cuda"), ("vae", "cpu")]
-        small.decode(x)
-        moves.clear()
-        assert "on the card only while it computes" in small.changes
-    assert sorted(moves) == [("text_encoder", "cuda"), ("unet", "cuda"), ("vae", "cuda")]
+
+
+def test_on_a_card_only_the_layer_that_computes_is_there_and_afterwards_all_are():
+    with frugal(family := Recorded()) as small:
+        assert family.followed == ["sequential"] and "on the card only while it computes" in small.changes
+    assert family.followed == ["sequential", "none"]
+
+
+def test_what_has_no_room_on_the_card_any_more_stays_in_main_memory_and_the_job_is_not_lost():
+    with frugal(family := Recorded(room=False)):
+        pass
+    assert family.followed == ["sequential", "none", "sequential"]
+
+
+@pytest.mark.parametrize("free, plan", [
+    (None, "none"), (1000 + 8 + 2 + 50, "none"), (1059, "model"), (1050, "model"), (1049, "sequential"), (0, "sequential"),
+])
+def test_the_plan_is_the_first_whose_weights_and_pictures_fit(free, plan):
+    assert choose_offload([1000, 8, 2], 50, free) == plan
+
+
+def test_a_picture_of_twice_the_edge_needs_four_times_the_room_besides_the_libraries():
+    small, large = (working_memory(size, torch.float16) - LIBRARIES for size in (512, 1024))
+    assert large == 4 * small == 2**31

@@ -396,3 +396,45 @@ def test_an_unknown_network_is_left_out_and_named(demo, picture):
 @pytest.mark.parametrize("prompt", ["", " ", "🌲", "a" * 2000, "((((", "a BREAK b", "a AND b:0.5", "[a:b:0.5]"])
 def test_any_prompt_makes_a_picture(demo, picture, prompt):
     assert process_images(request(demo, picture, prompt=prompt)).images[0].size == (64, 64)
+
+
+def test_a_picture_that_tiles_sees_its_edges_from_the_other_side(demo, picture):
+    plain = process_images(request(demo, picture))
+    tiled = process_images(request(demo, picture, tiling=True))
+    by_option = process_images(request(demo, picture, override_settings={"tiling": True}))
+    assert tiled.images[0].tobytes() == by_option.images[0].tobytes() != plain.images[0].tobytes()
+    assert "Tiling: True" in tiled.info and "Tiling" not in plain.info
+    assert process_images(request(demo, picture, tiling=False, override_settings={"tiling": True})).info == plain.info
+    assert process_images(request(demo, picture)).images[0].tobytes() == plain.images[0].tobytes()  # nothing is left behind
+
+
+def test_a_cheap_decoder_gives_an_eighth_of_the_size_and_is_named(demo, picture):
+    result = process_images(request(demo, picture, override_settings={"sd_vae_decode_method": "Approx cheap",
+                                                                      "sd_vae_encode_method": "Approx NN"}))
+    assert result.images[0].size == (8, 8)
+    assert "VAE Encoder: Approx NN, VAE Decoder: Approx cheap" in result.info
+
+
+@pytest.mark.parametrize("option, missing", [("add_model_hash_to_info", "Model hash"), ("add_model_name_to_info", "Model"),
+                                             ("add_version_to_infotext", "Version")])
+def test_the_infotext_leaves_out_what_it_is_told_to(demo, picture, option, missing):
+    everything = parse(process_images(request(demo, picture)).info)
+    less = parse(process_images(request(demo, picture, override_settings={option: False})).info)
+    assert everything.keys() - less.keys() == {missing}
+
+
+@pytest.mark.parametrize("options, size", [({"n_rows": 1}, (256, 64)), ({"n_rows": 3}, (128, 192)), ({"n_rows": 0}, (128, 128)),
+                                           ({"grid_prevent_empty_spots": True}, (128, 128))])
+def test_a_grid_has_the_rows_that_the_options_say(demo, picture, options, size):
+    result = process_images(request(demo, picture, n_iter=2, batch_size=2, steps=1, override_settings=options))
+    assert result.images[0].size == size
+
+
+def test_a_grid_of_one_picture_only_where_it_is_asked_for(demo, picture):
+    assert len(process_images(request(demo, picture, steps=1)).images) == 1
+    assert len(process_images(request(demo, picture, steps=1, override_settings={"grid_only_if_multiple": False})).images) == 2
+
+
+def test_masks_have_no_infotext(demo, picture, mask):
+    result = process_images(request(demo, picture, mask=mask, steps=1, override_settings={"return_mask": True, "return_grid": False}))
+    assert result.infotexts[0] and result.infotexts[1] == "" and "parameters" not in result.images[1].info

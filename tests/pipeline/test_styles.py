@@ -165,3 +165,26 @@ def test_each_style_is_saved_to_the_file_that_it_is_from(several, tmp_path):
     several.save()
     assert list(StyleDatabase(tmp_path / "styles-more.csv").styles) == ["c"]
     assert list(StyleDatabase(tmp_path / "styles.csv").styles) == ["a", "b", "new"]
+
+
+# taking out
+
+@pytest.mark.parametrize("prompt, negative, names, left", [
+    ("masterpiece, a circle, cloudy", "blurry, ugly", ["frame"], ("a circle", "")),
+    ("masterpiece, a circle, cloudy", "dark, blurry, ugly", ["frame"], ("a circle", "dark")),
+    ("masterpiece, a circle, cloudy", "ugly", [], ("masterpiece, a circle, cloudy", "ugly")),  # both must be its
+    ("a circle, white ring", "", ["plain"], ("a circle", "")),
+    ("masterpiece, a, cloudy, white ring", "blurry, ugly", ["frame", "plain"], ("a", "")),
+    ("white ring", "", ["plain"], ("", "")),
+    ("a", "rain, noise", ["only negative"], ("a", "rain")),
+    ("a and a", "", [], ("a and a", "")),  # where the prompt stood twice cannot be told
+])
+def test_styles_are_found_in_a_prompt_and_taken_out(database, prompt, negative, names, left):
+    assert database.extract(prompt, negative) == (names, *left)
+
+
+def test_what_is_taken_out_makes_the_same_prompt_again(database):
+    for names in ([], ["frame"], ["plain"], ["frame", "plain"], ["frame", "only negative"]):
+        made = database.apply_styles("a house", names), database.apply_negative_styles("rain", names)
+        found, prompt, negative = database.extract(*made)
+        assert (database.apply_styles(prompt, found), database.apply_negative_styles(negative, found)) == made

@@ -324,3 +324,20 @@ def test_cmyk_with_a_broken_profile_is_converted_plainly():
     upload = opened(encode(Image.new("CMYK", (8, 8), CYAN), "JPEG", quality=100, icc_profile=b"nonsense"))
     assert upload.image.getpixel((0, 0)) == pytest.approx((0, 255, 255), abs=2)
     assert upload.notes == (PLAIN_CMYK,)
+
+
+@pytest.mark.parametrize("image, key, pixel", [
+    (Image.new("LA", (2, 2), (90, 0)), {}, (90, 90, 90)),
+    (Image.new("P", (2, 2), 1), {"transparency": 1}, (0, 0, 0)),
+    (Image.new("P", (2, 2), 1), {"transparency": bytes([255, 7])}, (0, 0, 0, 7)),
+    (Image.new("RGBA", (2, 2), (1, 2, 3, 4)), {}, (1, 2, 3, 4)),
+])
+def test_over_the_api_only_some_transparency_is_seen(image, key, pixel):
+    if image.mode == "P":
+        image.putpalette([250, 0, 0, 0, 0, 0])
+    assert open_picture(encode(image, **key), "init_images", over_api=True).image.getpixel((0, 0)) == pixel
+
+
+def test_over_the_api_a_colour_profile_is_not_looked_at():
+    data = encode(Image.new("RGB", (2, 2), (200, 10, 0)), icc_profile=swapped_profile())
+    assert open_picture(data, "init_images", over_api=True).image.getpixel((0, 0)) == (200, 10, 0) != first_pixel(data)

@@ -33,3 +33,8 @@ def test_cover_fills_the_size_and_crops_the_middle(picture):
     whole = cover(picture, Size(128, 64), nearest, crop=False)
     assert whole.size == (128, 128)
     assert cover(picture, Size(128, 64), nearest, crop=True).tobytes() == whole.crop((0, 32, 128, 96)).tobytes()
+
+
+def test_a_picture_that_is_hardly_enlarged_is_left_to_lanczos(picture):
+    image = picture.crop((0, 0, 60, 60))  # times 1.05 is 63, and 56 in multiples of 8
+    assert upscale(image, 1.05, nearest).tobytes() == image.resize((56, 56), Image.Resampling.LANCZOS).tobytes()

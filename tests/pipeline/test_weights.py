@@ -31,6 +31,14 @@ def test_shapes_are_known_without_reading(file):
     assert Weights(file).shape("x") == (2, 3)
 
 
+def test_a_passing_tensor_holds_until_the_next_one(file):
+    weights = Weights(file)
+    first = weights.passing("x")
+    assert torch.equal(first, weights["x"]) and weights.dtype("x") == torch.float32
+    second = weights.passing("y")
+    assert torch.equal(second, torch.ones(4, dtype=torch.bfloat16)) and second.data_ptr() == first.data_ptr()
+
+
 def test_a_file_without_metadata_has_none(tmp_path):
     save_file({"x": torch.ones(1)}, tmp_path / "a.safetensors")
     assert Weights(tmp_path / "a.safetensors").metadata == {}

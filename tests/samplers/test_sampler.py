@@ -241,3 +241,11 @@ def test_the_sampler_knows_which_family_it_ended_with():
     assert sampler.final_family is refiner
     assert min(family.asked) > 199 >= max(refiner.asked)
     assert p.extra_generation_params == {"Refiner": "fine", "Refiner switch at": 0.8}
+
+
+def test_a_fixed_number_of_steps_at_strength_0_gives_the_source_back():
+    family = Family()
+    source = sample("Euler", job(steps=4, strength=0.0, overrides={"img2img_fix_steps": True}), family)
+    assert family.asked == [] and torch.equal(source, torch.zeros_like(source))
+    with pytest.raises(InvalidRequest, match="denoising_strength must be at least"):
+        sample("DDIM", job(steps=4, strength=0.0, overrides={"img2img_fix_steps": True}))

@@ -1,5 +1,6 @@
 """A real server and a real Chromium."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import expect, sync_playwright
+from safetensors.torch import save_file
 
 from tests.browser import CHROMIUM_ARGS, find_chromium
 from tests.conftest import ROOT
@@ -59,7 +62,11 @@ def start(*flags: str, outputs: Path):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    yield from start(outputs=tmp_path_factory.mktemp("run") / "outputs")
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "models" / "Lora").mkdir(parents=True)
+    save_file({"lora_unet_conv_in.lora_up.weight": torch.zeros(1, 1)}, folder / "models" / "Lora" / "ink.safetensors",
+              {"ss_tag_frequency": json.dumps({"set": {"ink sketch": 2, "<b>bold</b>": 1}})})
+    yield from start("--models-dir", str(folder / "models"), outputs=folder / "outputs")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import urllib.request
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
@@ -108,6 +108,26 @@ def test_a_sample_becomes_an_edited_picture_in_two_clicks(page, server):
     saved = [file.read_bytes() for file in server.outputs.rglob("*.png")]
     shown = urllib.request.urlopen(page.locator("#gallery img").first.get_attribute("src")).read()
     assert hashlib.sha256(shown).digest() in [hashlib.sha256(data).digest() for data in saved]
+
+
+def test_a_lora_and_its_trigger_words_are_clicked_into_the_prompt(page):
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("a house")
+    page.get_by_role("button", name="LoRA and embeddings").click()
+    page.locator("#picker-loras").get_by_text("ink", exact=True).click()
+    expect(prompt).to_have_value("a house <lora:ink:1>")
+    page.locator("#picker-words").get_by_text("ink sketch", exact=True).click()
+    expect(prompt).to_have_value("a house <lora:ink:1>, ink sketch")
+    expect(page.locator("#picker-words")).to_contain_text("<b>bold</b>")
+    page.locator("#picker-filter textarea, #picker-filter input").fill("zzz")
+    expect(page.locator("#picker-loras")).to_be_hidden()
+
+
+def test_on_a_phone_refresh_stands_beside_the_menus_and_nothing_runs_off_the_page(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    menu, refresh = (page.locator(element).bounding_box() for element in ("#checkpoint", "#refresh-models"))
+    assert refresh["x"] > menu["x"] + menu["width"] and refresh["x"] + refresh["width"] <= 390
+    assert refresh["y"] <= menu["y"] + 2 and page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_painting_a_mask_changes_what_was_painted_and_nothing_else(page, picture_file):
@@ -259,3 +279,79 @@ def test_what_somebody_types_is_shown_as_text_never_run(page, picture_file):
     generate(page, "img2img")
     expect(toast(page)).to_contain_text("<img src=x onerror=window.hit=1")
     assert page.evaluate("window.hit") is None
+
+
+def test_a_reload_loses_nothing(page, picture_file):
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture_file)
+    put(page, "upload-mask", picture_file)
+    page.locator("#prompt textarea").fill("a boat")
+    set_slider(page, "Sampling steps", 60)
+    generate(page, "inpaint_upload")
+    page.locator("#stage img").first.wait_for()
+    page.reload()
+    expect(page.locator("#stage .line")).to_contain_text("/")  # its running job again
+    page.locator("#interrupt").click()
+    assert result(page).size == (128, 128)
+    expect(page.locator("#prompt textarea")).to_have_value("a boat")
+    expect(page.get_by_label("number input for Sampling steps", exact=True)).to_have_value("60")
+    expect(page.get_by_role("tab", name="Inpaint upload", exact=True)).to_have_attribute("aria-selected", "true")
+    for element in "upload-picture", "upload-mask":
+        page.locator(f"#{element} img").first.wait_for()
+    page.reload()
+    assert result(page).size == (128, 128)  # and its last pictures
+
+
+def test_a_job_comes_back_from_history_with_picture_mask_and_settings(page, browser, picture_file, mask_file, server):
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture_file)
+    put(page, "upload-mask", mask_file)
+    page.locator("#prompt textarea").fill("a lighthouse far away")
+    set_slider(page, "Sampling steps", 2)
+    page.get_by_label("Crop and resize").check()
+    generate(page, "inpaint_upload")
+    first = result(page)
+    seed = first.info["parameters"].split("Seed: ")[1].split(",")[0]
+    fresh = browser.new_context(viewport={"width": 1366, "height": 900}).new_page()
+    fresh.set_default_timeout(60_000)
+    fresh.goto(server.url)
+    open_tab(fresh, "History")
+    fresh.locator("#history-words textarea, #history-words input").first.fill("lighthouse")
+    fresh.locator("#history-words textarea, #history-words input").first.press("Enter")
+    expect(fresh.locator("#history .thumbnail-item")).to_have_count(1)
+    fresh.locator("#history .thumbnail-item").click()
+    fresh.locator("#history-restore").click()
+    expect(fresh.locator("#prompt textarea")).to_have_value("a lighthouse far away")
+    expect(fresh.locator("#seed input")).to_have_value(seed)
+    expect(fresh.get_by_label("Crop and resize")).to_be_checked()
+    fresh.locator("#upload-mask img").first.wait_for()
+    generate(fresh, "inpaint_upload")
+    assert np.array_equal(pixels(result(fresh)), pixels(first))
+    fresh.context.close()
+
+
+def test_a_dropped_picture_brings_its_settings(page, tmp_path):
+    image = Image.new("RGB", (128, 128), "green")
+    text = ("an old castle\nNegative prompt: rain\nSteps: 7, Sampler: Euler a, CFG scale: 3.5, Seed: 42, Size: 192x128, "
+            "Clip skip: 2, Denoising strength: 0.4, Version: v1.10.1")
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", text)
+    image.save(tmp_path / "old.png", pnginfo=info)
+    open_tab(page, "PNG info")
+    page.locator("#png-info-picture input[type=file]").first.set_input_files(str(tmp_path / "old.png"))
+    expect(page.locator("#png-info-text textarea")).to_have_value(text)
+    page.locator("#png-info-to-inpaint").click()
+    expect(page.locator("#prompt textarea")).to_have_value("an old castle")
+    expect(page.locator("#negative-prompt textarea")).to_have_value("rain")
+    for label, value in (("Sampling steps", "7"), ("CFG Scale", "3.5"), ("Width", "192"), ("Denoising strength", "0.4")):
+        expect(page.get_by_label(f"number input for {label}", exact=True)).to_have_value(value)
+    expect(page.locator("#override-settings")).to_contain_text("Clip skip: 2")
+    expect(page.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
+    set_slider(page, "Sampling steps", 9)
+    expect(page.get_by_label("number input for Sampling steps", exact=True)).to_have_value("9")  # what was set can be changed
+
+
+def test_a_picture_without_infotext_says_so(page, picture_file):
+    open_tab(page, "PNG info")
+    page.locator("#png-info-picture input[type=file]").first.set_input_files(str(picture_file))
+    expect(page.locator("#png-info-text textarea")).to_have_value("This picture says nothing of how it was made.")

@@ -30,18 +30,20 @@ class Sample:
 SAMPLES = [
     Sample("meadow-house", dict(place="meadow", thing="house", colour="red", sky_body="sun", season="spring", seed=21),
            "img2img", "a red house in a meadow at night", 0.7, 3),
-    Sample("mountains", dict(place="mountains", sky_body="sun", seed=5), "img2img", "mountains at sunset", 0.7, 1),
+    Sample("mountains", dict(place="mountains", sky_body="sun", seed=5), "img2img", "mountains at sunset", 0.7, 3),
     Sample("forest", dict(place="forest", seed=4, sky_body="sun"), "img2img", "a forest in winter", 0.7, 2),
     Sample("city-car", dict(place="city", thing="car", colour="yellow", seed=6, sky_body="sun"),
            "img2img", "a yellow car on a city street at night", 0.7, 1),
     Sample("forest-night", dict(place="forest", time="night", sky_body="moon", seed=30),
            "img2img", "a forest at sunrise", 0.75, 1),
-    Sample("sea", dict(place="sea", time="evening", sky_body="sun", seed=10),
-           "inpaint", "a boat on the sea at sunset", 1.0, 1, (0.2, 0.28, 0.8, 0.86)),
+    Sample("sea", dict(place="sea", sky_body="sun", seed=10),
+           "inpaint", "a yellow balloon over the sea", 1.0, 2, (0.25, 0.02, 0.75, 0.6)),
+    Sample("sea-evening", dict(place="sea", time="evening", sky_body="sun", seed=10),
+           "inpaint", "a red sailboat on the sea at sunset", 1.0, 6, (0.2, 0.28, 0.8, 0.86)),
     Sample("desert", dict(place="desert", sky_body="sun", seed=13),
-           "inpaint_upload", "a red balloon in the desert", 1.0, 3, (0.25, 0.02, 0.75, 0.6)),
+           "inpaint_upload", "a red balloon in the desert", 1.0, 5, (0.25, 0.02, 0.75, 0.6)),
     Sample("meadow", dict(place="meadow", sky_body="sun", seed=12),
-           "inpaint_upload", "a white house in a meadow", 1.0, 1, (0.2, 0.38, 0.8, 0.97)),
+           "inpaint_upload", "a white house in a meadow", 1.0, 6, (0.2, 0.38, 0.8, 0.97)),
 ]
 
 

@@ -1,0 +1,313 @@
+"""Every job and what came of it, in an SQLite file beside the pictures: what history shows, and what outlives a crash."""
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from PIL import Image
+
+from pipeline.options import Options
+from pipeline.originals import Originals
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    client TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created REAL NOT NULL,
+    ended REAL,
+    message TEXT NOT NULL DEFAULT '',
+    prompt TEXT NOT NULL,
+    negative_prompt TEXT NOT NULL,
+    model TEXT NOT NULL DEFAULT '',
+    request TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created DESC);
+CREATE TABLE IF NOT EXISTS pictures (
+    id INTEGER PRIMARY KEY,
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    path TEXT NOT NULL UNIQUE,
+    infotext TEXT NOT NULL,
+    favourite INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job);
+"""
+KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
+ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples",
+             "do_not_save_grid", "force_task_id"}
+"""Fields of a request that say where it runs and what becomes of its pictures, not what they show."""
+THUMBNAIL = (256, 256)
+"""Pixels that a thumbnail fits in."""
+OPEN = ("queued", "running")
+"""States that a job is not left in when the program ends."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A saved picture of a job."""
+
+    id: int
+    path: Path
+    infotext: str
+    favourite: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job as history shows it."""
+
+    id: str
+    client: str
+    mode: str
+    state: str
+    """queued, running, done, interrupted or failed."""
+    created: float
+    """Seconds since 1970, as time.time() gives them."""
+    ended: float | None
+    message: str
+    """Why it failed."""
+    prompt: str
+    negative_prompt: str
+    model: str
+    pictures: list[Picture]
+    """In the order that they were made in."""
+
+
+class Journal:
+    """The record of all jobs in FOLDER/palimpsest.sqlite3; what they started from is in FOLDER/originals.
+
+    Any thread may use it. Each change is on the disk's side of the program when its method returns, so that a killed program
+    loses none. Opening it closes what a killed program left open: its jobs are interrupted, its half-written pictures gone.
+    All methods raise OSError where the disk does not let them.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder.absolute()
+        self.originals = Originals(self.folder / "originals")
+        self._lock = threading.RLock()
+        with as_os_error():
+            self._database = sqlite3.connect(folder / "palimpsest.sqlite3", check_same_thread=False, isolation_level=None)
+            self._database.row_factory = sqlite3.Row
+            self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;" + SCHEMA)
+        self._close_what_is_open()
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    # --- told by the engine
+
+    def queued(self, job_id: str, p: StableDiffusionProcessingImg2Img, *, client: str = "", mode: str = "") -> str:
+        """A job waits. The pictures that it starts from are kept first. Gives its id, another one where that is taken."""
+        request = json.dumps(to_record(p, self.originals))
+        with self._lock:
+            entry = uuid4().hex if self._read("SELECT 1 FROM jobs WHERE id = ?", job_id) else job_id
+            self._change("INSERT INTO jobs (id, client, mode, state, created, prompt, negative_prompt, request) "
+                         "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)", entry, client, mode, time.time(), text_of(p.prompt),
+                         text_of(p.negative_prompt), request)
+        return entry
+
+    def running(self, job_id: str, model: str) -> None:
+        """It has its model."""
+        self._change("UPDATE jobs SET state = 'running', model = ? WHERE id = ?", model, job_id)
+
+    def saving(self, job_id: str, path: str, infotext: str) -> None:
+        """A picture of it is about to be moved to that path, where an empty file holds its place."""
+        self._change("INSERT OR REPLACE INTO pictures (job, path, infotext) VALUES (?, ?, ?)", job_id, self._relative(path), infotext)
+
+    def ended(self, job_id: str, state: str, message: str = "") -> None:
+        """It is done, interrupted or failed."""
+        self._change("UPDATE jobs SET state = ?, ended = ?, message = ? WHERE id = ?", state, time.time(), message, job_id)
+
+    # --- asked by whoever shows it
+
+    def entry(self, job_id: str) -> Entry | None:
+        rows = self._read("SELECT * FROM jobs WHERE id = ?", job_id)
+        return self._entry(rows[0]) if rows else None
+
+    def search(self, text: str = "", *, model: str = "", since: float | None = None, until: float | None = None,
+               favourites: bool = False, client: str | None = None, limit: int = 60, before: float | None = None) -> list[Entry]:
+        """The newest jobs that hold all words of `text` in their prompts or infotexts, newest first.
+
+        since, until: seconds since 1970. favourites: with a favourite picture only. client: only this one's; None: everybody's.
+        before: only older ones than an entry's `created`, to go on behind it.
+        """
+        wanted, values = ["1"], []
+        for word in text.split():
+            wanted.append("(prompt LIKE ? ESCAPE '\\' OR negative_prompt LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM pictures "
+                          "WHERE job = jobs.id AND infotext LIKE ? ESCAPE '\\'))")
+            values += [like(word)] * 3
+        for condition, value in (("model LIKE ? ESCAPE '\\'", like(model) if model else None), ("created >= ?", since),
+                                 ("created <= ?", until), ("client = ?", client), ("created < ?", before)):
+            if value is not None:
+                wanted.append(condition)
+                values.append(value)
+        if favourites:
+            wanted.append("EXISTS (SELECT 1 FROM pictures WHERE job = jobs.id AND favourite)")
+        rows = self._read(f"SELECT * FROM jobs WHERE {' AND '.join(wanted)} ORDER BY created DESC, id LIMIT ?", *values, limit)
+        return [self._entry(row) for row in rows]
+
+    def request(self, job_id: str, **where: Any) -> StableDiffusionProcessingImg2Img | None:
+        """A job's request, to be run again; None where the job, or a picture that it starts from, is gone.
+
+        where: the fields of ELSEWHERE.
+        """
+        rows = self._read("SELECT request FROM jobs WHERE id = ?", job_id)
+        return from_record(json.loads(rows[0]["request"]), self.originals, **where) if rows else None
+
+    def thumbnail(self, picture: Picture) -> Path | None:
+        """A small JPEG of a picture, made when it is first asked for; None where its file cannot be read."""
+        path = self.folder / "thumbnails" / f"{picture.id}.jpg"
+        if path.exists() and path.stat().st_mtime >= modified(picture.path):
+            return path
+        try:
+            with Image.open(picture.path) as image:
+                image.thumbnail(THUMBNAIL)
+                path.parent.mkdir(exist_ok=True)
+                image.convert("RGB").save(draft := path.with_suffix(f".{uuid4().hex}.tmp"), "JPEG", quality=85)
+        except OSError:
+            return None
+        os.replace(draft, path)
+        return path
+
+    def favour(self, picture_id: int, favourite: bool) -> None:
+        """Make a picture a favourite, or one no longer."""
+        self._change("UPDATE pictures SET favourite = ? WHERE id = ?", favourite, picture_id)
+
+    def delete(self, picture_id: int) -> None:
+        """Remove a picture and its file."""
+        for row in self._read("SELECT path FROM pictures WHERE id = ?", picture_id):
+            (self.folder / row["path"]).unlink(missing_ok=True)
+            (self.folder / "thumbnails" / f"{picture_id}.jpg").unlink(missing_ok=True)
+            self._change("DELETE FROM pictures WHERE id = ?", picture_id)
+
+    def forget(self, job_id: str) -> None:
+        """Remove a job with its pictures and their files."""
+        for row in self._read("SELECT id FROM pictures WHERE job = ?", job_id):
+            self.delete(row["id"])
+        self._change("DELETE FROM jobs WHERE id = ?", job_id)
+
+    # --- inside
+
+    def _close_what_is_open(self) -> None:
+        with self._transaction():
+            for row in self._read("SELECT pictures.id, path FROM pictures JOIN jobs ON jobs.id = job WHERE state IN (?, ?)", *OPEN):
+                path = self.folder / row["path"]
+                if not path.exists() or path.stat().st_size == 0:
+                    for rest in (path, path.with_suffix(".tmp")):
+                        rest.unlink(missing_ok=True)
+                    self._change("DELETE FROM pictures WHERE id = ?", row["id"])
+            self._change("UPDATE jobs SET state = 'interrupted', ended = ?, message = 'The program ended before it was done.' "
+                         "WHERE state IN (?, ?)", time.time(), *OPEN)
+
+    def _entry(self, row: sqlite3.Row) -> Entry:
+        pictures = [Picture(found["id"], self.folder / found["path"], found["infotext"], bool(found["favourite"]))
+                    for found in self._read("SELECT * FROM pictures WHERE job = ? ORDER BY id", row["id"])]
+        return Entry(**{name: row[name] for name in row.keys() if name != "request"}, pictures=pictures)
+
+    def _relative(self, path: str) -> str:
+        """A path as it is kept: from the folder where it lies in it, so that all of it can be moved."""
+        absolute = Path(path).absolute()
+        return os.fspath(absolute.relative_to(self.folder) if absolute.is_relative_to(self.folder) else absolute)
+
+    def _read(self, question: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock, as_os_error():
+            return self._database.execute(question, values).fetchall()
+
+    def _change(self, statement: str, *values: Any) -> None:
+        with self._lock, as_os_error():
+            self._database.execute(statement, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+
+
+@contextmanager
+def as_os_error() -> Iterator[None]:
+    """A database that cannot be read or written is a file that cannot be."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"palimpsest.sqlite3: {error}") from error
+
+
+def modified(path: Path) -> float:
+    """When a file was written last; infinitely late where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return float("inf")
+
+
+def text_of(prompt: str | list[str]) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(prompt)
+
+
+def like(text: str) -> str:
+    """A LIKE pattern for what holds the text anywhere, whatever signs are in it."""
+    for sign in "\\%_":
+        text = text.replace(sign, f"\\{sign}")
+    return f"%{text}%"
+
+
+def to_record(p: StableDiffusionProcessingImg2Img, originals: Originals) -> dict[str, Any]:
+    """A request that has not run as plain JSON, its pictures kept and named by their digests.
+
+    Of its options only those that differ from the defaults are in it.
+    """
+    def plain(value: Any) -> Any:
+        if isinstance(value, Image.Image):
+            return {"picture": originals.keep(value)}
+        if isinstance(value, (list, tuple)):
+            return [plain(each) for each in value]
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        return value
+
+    kind = next(name for name, class_ in KINDS.items() if type(p) is class_)
+    values = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
+    options = {spec.name: value for spec in fields(Options) if (value := getattr(p.options, spec.name)) != spec.default}
+    return {"kind": kind, "options": options} | plain(values | {"mask": p.image_mask})
+
+
+def from_record(record: dict[str, Any], originals: Originals, **where: Any) -> StableDiffusionProcessingImg2Img | None:
+    """The request of a record; None where a picture of it is no longer kept. Raises InvalidRequest, as for any request."""
+    missing = False
+
+    def rich(value: Any) -> Any:
+        nonlocal missing
+        if isinstance(value, dict) and value.keys() == {"picture"}:
+            image = originals.open(value["picture"])
+            missing |= image is None
+            return image
+        if isinstance(value, list):
+            return [rich(each) for each in value]
+        if isinstance(value, dict):
+            return {key: rich(each) for key, each in value.items()}
+        return value
+
+    values = rich(record)
+    if missing:
+        return None
+    kind, options = KINDS[values.pop("kind")], Options().override(values.pop("options"))
+    return kind(options=options, **values | where)

@@ -1,0 +1,192 @@
+"""History: what is recorded of jobs, what is found again, and what a killed program leaves."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.journal import ELSEWHERE, Journal, from_record, to_record
+from pipeline.options import Options
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "outputs")
+    yield journal
+    journal.close()
+
+
+def picture(color="red", mode="RGB", size=(16, 24)) -> Image.Image:
+    return Image.new(mode, size, color)
+
+
+def request(**changes) -> StableDiffusionProcessingImg2Img:
+    return StableDiffusionProcessingImg2Img(**{"init_images": [picture()], "prompt": "a red boat", "steps": 3} | changes)
+
+
+def save(journal, job_id, name, content=b"picture", infotext="a red boat\nSteps: 3, Seed: 7") -> Path:
+    path = journal.folder / "2026-01-31" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    journal.saving(job_id, str(path), infotext)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_job_is_followed_from_the_queue_to_its_pictures(journal):
+    journal.queued("one", request(negative_prompt="rain"), client="me", mode="img2img")
+    assert journal.entry("one").state == "queued"
+    journal.running("one", "demo-model")
+    assert (journal.entry("one").state, journal.entry("one").model) == ("running", "demo-model")
+    path = save(journal, "one", "00000-7.png")
+    journal.ended("one", "done")
+    entry = journal.entry("one")
+    assert (entry.state, entry.client, entry.mode, entry.prompt, entry.negative_prompt) == (
+        "done", "me", "img2img", "a red boat", "rain")
+    assert [(kept.path, kept.favourite) for kept in entry.pictures] == [(path, False)]
+    assert entry.created <= entry.ended <= time.time()
+
+
+def test_an_id_that_is_taken_keeps_the_first_job(journal):
+    assert journal.queued("one", request(prompt="first")) == "one"
+    other = journal.queued("one", request(prompt="second"))
+    assert {entry.id: entry.prompt for entry in journal.search()} == {"one": "first", other: "second"}
+
+
+def test_a_full_disk_is_an_os_error(journal):
+    journal.close()
+    with pytest.raises(OSError, match="palimpsest.sqlite3"):
+        journal.search()
+
+
+def test_a_job_that_nobody_knows_is_none(journal):
+    assert journal.entry("nobody") is None and journal.request("nobody") is None
+
+
+@pytest.mark.parametrize("made", [
+    request(), request(prompt=["a", "b"], seed=[1, 2], batch_size=2), request(mask=picture("white", "L"), mask_blur=7),
+    request(init_images=[picture((1, 2, 3, 40), "RGBA")]), request(override_settings={"CLIP_stop_at_last_layers": 2}),
+    request(options=Options(tiling=True)), request(script_name="Loopback", script_args=[2, 0.5, "Linear", "None"]),
+    request(alwayson_scripts={"Soft Inpainting": {"args": [True]}}),
+    StableDiffusionProcessingTxt2Img(prompt="nothing to begin with", steps=2)])
+def test_a_request_comes_back_as_it_was(journal, made):
+    journal.queued("one", made)
+    again = journal.request("one", outpath_samples="elsewhere")
+    assert type(again) is type(made) and again.outpath_samples == "elsewhere"
+    for name in (set(vars(made)) - ELSEWHERE - {"init_images", "image_mask", "scripts", "progress", "cond_cache", "embeddings",
+                                                "style_database"}):
+        assert getattr(again, name) == getattr(made, name), name
+    assert again.options == made.options
+    assert [seen(image) for image in again.init_images] == [seen(image) for image in made.init_images]
+    assert seen(again.image_mask) == seen(made.image_mask)
+
+
+def seen(image: Image.Image | None):
+    return None if image is None else (image.mode, image.size, image.tobytes())
+
+
+def test_a_request_whose_picture_is_gone_is_none(journal):
+    journal.queued("one", request())
+    for file in journal.originals.folder.rglob("*.png"):
+        file.unlink()
+    assert journal.request("one") is None
+
+
+def test_the_same_picture_is_kept_once(journal):
+    for job in "one", "two":
+        journal.queued(job, request())
+    assert len(list(journal.originals.folder.rglob("*.png"))) == 1
+
+
+def test_a_record_is_plain_json(journal):
+    record = to_record(request(mask=picture("white", "L")), journal.originals)
+    assert from_record(json.loads(json.dumps(record)), journal.originals) is not None
+
+
+@pytest.fixture
+def filled(journal):
+    """Three jobs, the first with a favourite."""
+    for number, (prompt, model) in enumerate([("a red boat", "demo"), ("a blue boat, 100% calm", "demo"), ("a forest", "other_model")]):
+        journal.queued(str(number), request(prompt=prompt), client="me" if number else "you")
+        journal.running(str(number), model)
+        save(journal, str(number), f"{number}.png", infotext=f"{prompt}\nSteps: 3, Seed: 7{number}")
+        journal.ended(str(number), "done")
+        time.sleep(0.002)
+    journal.favour(journal.entry("0").pictures[0].id, True)
+    return journal
+
+
+@pytest.mark.parametrize("question, found", [
+    ({}, ["2", "1", "0"]), ({"text": "boat"}, ["1", "0"]), ({"text": "BOAT red"}, ["0"]), ({"text": "Seed: 72"}, ["2"]),
+    ({"text": "100%"}, ["1"]), ({"text": "%"}, ["1"]), ({"text": "_"}, []), ({"text": "'; DROP TABLE jobs; --"}, []),
+    ({"model": "other_"}, ["2"]), ({"favourites": True}, ["0"]), ({"client": "me"}, ["2", "1"]), ({"limit": 1}, ["2"]),
+    ({"since": 4e9}, []), ({"until": 1.0}, [])])
+def test_jobs_are_found(filled, question, found):
+    assert [entry.id for entry in filled.search(**question)] == found
+
+
+def test_a_search_goes_on_behind_the_last_entry(filled):
+    first = filled.search(limit=2)
+    assert [entry.id for entry in filled.search(limit=2, before=first[-1].created)] == ["0"]
+
+
+def test_a_deleted_picture_is_gone_with_its_file(filled):
+    kept = filled.entry("0").pictures[0]
+    filled.delete(kept.id)
+    assert not kept.path.exists() and filled.entry("0").pictures == []
+
+
+def test_a_forgotten_job_is_gone_with_its_pictures(filled):
+    path = filled.entry("0").pictures[0].path
+    filled.forget("0")
+    assert filled.entry("0") is None and not path.exists()
+
+
+def test_the_folder_can_be_moved(filled):
+    filled.close()
+    moved = filled.folder.rename(filled.folder.with_name("moved"))
+    journal = Journal(moved)
+    assert all(entry.pictures[0].path.read_bytes() == b"picture" for entry in journal.search())
+    assert journal.request("0") is not None
+    journal.close()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from PIL import Image
+from pipeline.journal import Journal
+from pipeline.processing import StableDiffusionProcessingImg2Img
+journal = Journal(Path(sys.argv[1]))
+for job in "done", "runs", "waits":
+    journal.queued(job, StableDiffusionProcessingImg2Img(init_images=[Image.new("RGB", (8, 8))], prompt=job))
+journal.running("done", "m")
+journal.ended("done", "done")
+journal.running("runs", "m")
+for name, content in ("whole.png", b"picture"), ("half.png", b""):
+    path = journal.folder / name
+    path.write_bytes(b"")
+    journal.saving("runs", str(path), "")
+    path.with_suffix(".tmp").write_bytes(b"pic")
+    path.write_bytes(content)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_program_loses_no_finished_picture(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, check=False)
+    journal = Journal(tmp_path)
+    assert {entry.id: entry.state for entry in journal.search()} == {"done": "done", "runs": "interrupted", "waits": "interrupted"}
+    assert [kept.path.name for kept in journal.entry("runs").pictures] == ["whole.png"]
+    assert not (tmp_path / "half.png").exists() and not (tmp_path / "half.tmp").exists()
+    assert journal.request("waits").prompt == "waits"
+    journal.close()

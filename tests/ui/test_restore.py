@@ -1,0 +1,84 @@
+"""Settings back in the widgets, from requests and from infotexts."""
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from pipeline.errors import InvalidRequest
+from pipeline.models import Catalog
+from pipeline.options import Options
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from ui.controls import Controls, build_generation_controls, build_mask_controls, build_prompts
+from ui.restore import options_in, settings_in, settings_of, texts_of, updates
+
+
+@pytest.fixture(scope="module")
+def controls():
+    with gr.Blocks():
+        menus = {"sd_model_checkpoint": gr.Dropdown(), "sd_vae": gr.Dropdown()}
+        return Controls(**menus, **build_prompts(), **build_mask_controls(), **build_generation_controls(128))
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    return Catalog(tmp_path)
+
+
+def pasted(controls, catalog, text: str, current=Options()) -> dict:
+    values, _ = settings_in(text, controls, catalog, current)
+    return values
+
+
+@pytest.mark.parametrize("line, expected", [
+    ("Sampler: DPM++ 2M Karras", {"steps": 7, "sampler_name": "DPM++ 2M", "scheduler": "Karras"}),
+    ("Sampler: Euler a, Schedule type: Exponential", {"sampler_name": "Euler a", "scheduler": "Exponential"}),
+    ("CFG scale: 3.5, Seed: 42, Size: 192x128", {"cfg_scale": 3.5, "seed": 42, "width": 192, "height": 128}),
+    ("Denoising strength: 0.4, Mask blur: 9", {"denoising_strength": 0.4, "mask_blur": 9}),
+    ("Mask mode: Inpaint not masked, Inpaint area: Only masked, Masked area padding: 12, Masked content: latent noise",
+     {"inpainting_mask_invert": 1, "inpaint_full_res": 1, "inpaint_full_res_padding": 12, "inpainting_fill": 2}),
+    ("Seed: 1", {"inpainting_mask_invert": 0, "inpaint_full_res": 0, "seed_enable_extras": False}),
+    ("Variation seed: 5, Variation seed strength: 0.3",
+     {"seed_enable_extras": True, "subseed": 5, "subseed_strength": 0.3}),
+    ("Seed resize from: 512x256", {"seed_enable_extras": True, "seed_resize_from_w": 512, "seed_resize_from_h": 256}),
+    ("Clip skip: 2, ENSD: 31337, VAE: x.pt", {"override_settings": ["Clip skip: 2", "ENSD: 31337"], "sd_vae": "x.pt"}),
+    ("Clip skip: 1", {"override_settings": []})])
+def test_an_infotext_sets_the_widgets(controls, catalog, line, expected):
+    values = pasted(controls, catalog, f"a boat\nNegative prompt: rain\nSteps: 7, CFG scale: 6, {line}")
+    assert {name: values[name] for name in expected} == expected
+    assert (values["prompt"], values["negative_prompt"]) == ("a boat", "rain")
+
+
+def test_what_is_not_here_is_told_and_the_rest_is_taken(controls, catalog):
+    values, notes = settings_in("a boat\nSteps: 7, Sampler: Dream, Model hash: 0123456789, Model: other", controls, catalog, Options())
+    assert values["steps"] == 7 and "sampler_name" not in values and "sd_model_checkpoint" not in values
+    assert "Dream" in notes[0] and "other [0123456789] is not here" in notes[1]
+
+
+@pytest.mark.parametrize("line", ["Steps: many", "Steps: nan", "Steps: 1e999", "Steps: 7, Inpaint area: nowhere"])
+def test_what_cannot_be_read_is_left_as_it_is(controls, catalog, line):
+    values = pasted(controls, catalog, f"a boat\n{line}, Size: 64x64, CFG scale: 6")
+    assert "steps" not in values or values["steps"] == 7
+    assert "inpaint_full_res" not in values or values["inpaint_full_res"] == 0
+
+
+def test_a_request_comes_back_whole(controls):
+    p = StableDiffusionProcessingImg2Img(
+        init_images=[Image.new("RGB", (8, 8))], prompt="a boat", steps=9, sampler_name="Euler", scheduler="Karras", mask_blur=7,
+        inpainting_fill=2, inpaint_full_res=False, seed=-1, override_settings={"CLIP_stop_at_last_layers": 2, "sd_vae": "None"})
+    values = settings_of(p, controls, Options(), seed=5)
+    expected = {"prompt": "a boat", "steps": 9, "sampler_name": "Euler", "scheduler": "Karras", "mask_blur": 7, "inpainting_fill": 2,
+                "inpaint_full_res": False, "seed": 5, "sd_vae": "None", "override_settings": ["Clip skip: 2"], "selected_scale_tab": 0}
+    assert {name: values[name] for name in expected} == expected
+    shown = updates(controls, values)
+    assert shown[controls.inpainting_fill] == "latent noise" and shown[controls.inpaint_full_res] == "Whole picture"
+
+
+def test_override_settings_are_read_as_they_are_written():
+    options = {"CLIP_stop_at_last_layers": 2, "tiling": True, "eta_ancestral": 0.5, "img2img_background_color": "#ff0000"}
+    assert options_in(texts_of(options), Options()) == options
+
+
+@pytest.mark.parametrize("text", ["Clip skip", "Nobody: 3", ""])
+def test_what_names_no_option_is_refused(text):
+    with pytest.raises(InvalidRequest, match="override_settings"):
+        options_in([text], Options())

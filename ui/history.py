@@ -1,0 +1,184 @@
+"""The tab History: every job and its pictures, found by words, model or day, and brought back with all its settings."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from pipeline.journal import Entry, Journal, Picture
+from ui.controls import QUIET
+from ui.stream import hand_out
+
+PAGE = 48
+"""Jobs that are shown at once."""
+THUMBNAIL = (256, 256)
+NOTHING = {"interrupted": "interrupted", "failed": "failed", "queued": "waiting", "running": "running", "done": "not saved"}
+"""What stands in the place of a picture, by the job's state."""
+
+
+@dataclass
+class History:
+    """What the tab holds."""
+
+    words: gr.Textbox
+    model: gr.Textbox
+    since: gr.DateTime
+    favourites: gr.Checkbox
+    gallery: gr.Gallery
+    more: gr.Button
+    rows: gr.State
+    """list of (job id, picture id or None), as the gallery shows them."""
+    chosen: gr.State
+    """The one of them that was clicked, or None."""
+    details: gr.Column
+    picture: gr.Image
+    about: gr.Markdown
+    infotext: gr.Textbox
+    restore: gr.Button
+    again: gr.Button
+    favour: gr.Button
+    delete: gr.Button
+
+    @property
+    def question(self) -> list[gr.components.Component]:
+        return [self.words, self.model, self.since, self.favourites]
+
+    @property
+    def shown(self) -> list[gr.blocks.Block]:
+        """What a chosen job fills."""
+        return [self.chosen, self.details, self.picture, self.about, self.infotext, self.favour]
+
+
+def build_history() -> History:
+    with gr.Row():
+        words = gr.Textbox(label="Search", placeholder="Words of the prompt or infotext", scale=4, elem_id="history-words")
+        model = gr.Textbox(label="Model", placeholder="Part of its name", scale=2, elem_id="history-model")
+        since = gr.DateTime(label="Since", include_time=False, type="timestamp", scale=2, elem_id="history-since")
+        favourites = gr.Checkbox(label="Favourites only", scale=1, min_width=120, elem_id="history-favourites")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=6, min_width=340):
+            gallery = gr.Gallery(label="Newest first", columns=6, height=560, object_fit="cover", allow_preview=False, interactive=False,
+                                 format="jpeg", buttons=[], elem_id="history")
+            more = gr.Button("Show more", size="sm", visible=False, elem_id="history-more")
+        with gr.Column(scale=5, min_width=340, visible=False, elem_id="history-details") as details:
+            picture = gr.Image(label="Picture", height=380, format="png", interactive=False, buttons=["download", "fullscreen"],
+                               elem_id="history-picture")
+            about = gr.Markdown(elem_id="history-about")
+            with gr.Row():
+                restore = gr.Button("Restore everything", variant="primary", size="sm", elem_id="history-restore")
+                again = gr.Button("Run again", size="sm", elem_id="history-again")
+            with gr.Row():
+                favour = gr.Button("Favourite", size="sm", elem_id="history-favour")
+                delete = gr.Button("Delete", size="sm", variant="stop", elem_id="history-delete")
+            infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
+                                  elem_id="history-infotext")
+    return History(words, model, since, favourites, gallery, more, gr.State([]), gr.State(), details, picture, about, infotext,
+                   restore, again, favour, delete)
+
+
+def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.BrowserState, *, shared: bool) -> None:
+    """shared: others use this page too, so that each browser sees its own jobs only."""
+    find = partial(found, history, journal, shared)
+    asked = [client, *history.question]
+    gr.on([tab.select, history.favourites.input, history.words.submit, history.model.submit, history.since.change], find, asked,
+          [history.gallery, history.rows, history.more], **QUIET)
+    history.more.click(partial(found_more, history, journal, shared), [history.rows, *asked],
+                       [history.gallery, history.rows, history.more], **QUIET)
+
+    def choose(rows: list, event: gr.SelectData) -> dict:
+        return details(history, journal, tuple(rows[event.index]))
+
+    history.gallery.select(choose, history.rows, history.shown, **QUIET)
+    history.favour.click(partial(favour, history, journal), history.chosen, history.favour, **QUIET)
+    history.delete.click(partial(delete, history, journal), history.chosen, [history.details], **QUIET).then(
+        find, asked, [history.gallery, history.rows, history.more], **QUIET)
+
+
+def entries(journal: Journal, shared: bool, client: str, words: str, model: str, since: float | None, favourites: bool,
+            before: float | None = None) -> list[Entry]:
+    return journal.search(words, model=model, since=since, favourites=favourites, client=client if shared else None, limit=PAGE,
+                          before=before)
+
+
+def found(history: History, journal: Journal, shared: bool, *question: Any) -> dict:
+    """The newest jobs that answer the question."""
+    return listed(history, journal, entries(journal, shared, *question), [])
+
+
+def found_more(history: History, journal: Journal, shared: bool, rows: list, *question: Any) -> dict:
+    """Those, and the ones behind them."""
+    last = journal.entry(rows[-1][0]) if rows else None
+    more = entries(journal, shared, *question, before=last and last.created)
+    return listed(history, journal, more, rows)
+
+
+def listed(history: History, journal: Journal, jobs: list[Entry], before: list) -> dict:
+    """The gallery with the pictures of jobs, a job without any as its state; behind the rows that it shows already."""
+    rows = before + [(entry.id, kept) for entry in jobs for kept in ([kept.id for kept in entry.pictures] or [None])]
+    known = {id: entry for id in {id for id, _ in rows} if (entry := journal.entry(id))}
+    rows = [(id, kept) for id, kept in rows if id in known]
+    return {history.gallery: [tile(history, journal, known[id], kept) for id, kept in rows], history.rows: rows,
+            history.more: gr.Button(visible=len(jobs) == PAGE)}
+
+
+def tile(history: History, journal: Journal, entry: Entry, kept: int | None) -> Any:
+    """What the gallery shows of a picture: its thumbnail, and a star where it is a favourite."""
+    picture = picture_of(entry, kept)
+    thumbnail = None if picture is None else journal.thumbnail(picture)
+    if thumbnail is None:
+        return Image.new("RGB", THUMBNAIL, "#94a3b8"), NOTHING[entry.state]
+    return hand_out(thumbnail, history.gallery), "★" if picture.favourite else None
+
+
+def picture_of(entry: Entry | None, kept: int | None) -> Picture | None:
+    return next((picture for picture in entry.pictures if picture.id == kept), None) if entry else None
+
+
+def details(history: History, journal: Journal, chosen: tuple) -> dict:
+    """What is shown of the row that was clicked."""
+    entry = journal.entry(chosen[0])
+    if entry is None:
+        raise gr.Error("This job is gone; search again.", print_exception=False)
+    picture = picture_of(entry, chosen[1])
+    shown = None if picture is None or not picture.path.exists() else hand_out(picture.path, history.picture)
+    return {history.chosen: chosen, history.details: gr.Column(visible=True), history.picture: gr.Image(shown, visible=shown is not None),
+            history.about: about(entry), history.infotext: picture.infotext if picture else entry.prompt,
+            history.favour: favour_button(picture)}
+
+
+def about(entry: Entry) -> str:
+    """When it was made, with what, and what became of it."""
+    when = datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d %H:%M")
+    state = "" if entry.state == "done" else f" · **{NOTHING[entry.state]}**"
+    why = f"\n\n{literally(entry.message)}" if entry.message else ""
+    return f"{when} · {literally(entry.model or 'no model yet')}{state}{why}"
+
+
+def literally(text: str) -> str:
+    """Text as Markdown shows it unchanged."""
+    return "".join(f"\\{sign}" if sign in r"\`*_{}[]()<>#+-.!|" else sign for sign in text)
+
+
+def favour_button(picture: Picture | None) -> gr.Button:
+    return gr.Button("★ Favourite" if picture and picture.favourite else "☆ Favourite", interactive=picture is not None)
+
+
+def favour(history: History, journal: Journal, chosen: tuple) -> gr.Button:
+    """Make the chosen picture a favourite, or one no longer."""
+    picture = picture_of(journal.entry(chosen[0]), chosen[1])
+    if picture is not None:
+        journal.favour(picture.id, not picture.favourite)
+    return favour_button(picture_of(journal.entry(chosen[0]), chosen[1]))
+
+
+def delete(history: History, journal: Journal, chosen: tuple) -> gr.Column:
+    """Delete the chosen picture, and with its last one the job."""
+    entry = journal.entry(chosen[0])
+    if entry is not None and len(entry.pictures) > 1:
+        journal.delete(chosen[1])
+    elif entry is not None:
+        journal.forget(entry.id)
+    return gr.Column(visible=False)

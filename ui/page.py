@@ -1,0 +1,54 @@
+"""The page: making pictures, history, what a picture's file says; and how these hand pictures to each other."""
+
+from functools import partial
+
+import gradio as gr
+
+from pipeline.engine import Engine
+from pipeline.families.base import ModelInfo
+from pipeline.img2img import Mode
+from pipeline.loading import ModelStore
+from ui.history import build_history, wire_history
+from ui.making import MAKE, Making, build_making
+from ui.past import Past, wire_opening, wire_past
+from ui.png_info import PngInfo, build_png_info
+from ui.restore import settings_in, updates
+from ui.session import Session, wire_resuming, wire_session
+from ui.stream import Folders, Update, title_html
+from ui.tabs import TAB_LABELS, Sample
+
+
+def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *, shared: bool) -> None:
+    """Lay the page out inside an open gr.Blocks, and wire it.
+
+    info: of the model that is loaded at the start. shared: others can open the page too, and see their own jobs only.
+    """
+    session = Session()
+    title = gr.HTML(title_html(models.find(engine.options)[0].title), elem_id="title")
+    with gr.Tabs(selected=MAKE, elem_id="pages") as pages:
+        with gr.Tab("Make", id=MAKE):
+            making = build_making(engine, models, info, samples, pages, title, session, folders)
+        opened = wire_session(session, making.controls, engine, models, making.panel, title)
+        if engine.journal is not None:
+            with gr.Tab("History") as tab:
+                history = build_history()
+            past = Past(engine, making, folders)
+            wire_history(history, engine.journal, tab, session.client, shared=shared)
+            wire_past(past, history, session)
+            opened = wire_opening(past, opened, session)
+        with gr.Tab("PNG info"):
+            png_info = build_png_info(TAB_LABELS)
+        wire_pasting(png_info, making, engine, models)
+    wire_resuming(session, engine, making.panel, opened)
+
+
+def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:
+    """PNG info's buttons that take a picture with its settings to a mode."""
+    def fill(mode: Mode, file: str, text: str) -> Update:
+        values, notes = settings_in(text, making.controls, models.catalog, engine.options)
+        for note in notes:
+            gr.Warning(note)
+        return making.modes[mode].loaded(file) | updates(making.controls, values)
+
+    for mode, button in info.sends.items():
+        making.bring(button.click, partial(Mode, mode.value), [], partial(fill, mode), [info.picture, info.infotext])

@@ -1,0 +1,83 @@
+"""Jobs of the journal back in the page: in its widgets, or onto the device again."""
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from pipeline.engine import Engine
+from pipeline.img2img import Mode
+from pipeline.infotext import parse
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from ui.controls import QUIET
+from ui.history import History
+from ui.making import MAKE, Making
+from ui.restore import settings_of, updates
+from ui.session import Session
+from ui.stream import HEARTBEAT, Folders, Update, follow, hand_out
+
+Chosen = tuple[str, int | None]
+"""(job id, the id of one of its pictures)."""
+
+
+class Past:
+    """Brings back what the engine's journal holds."""
+
+    def __init__(self, engine: Engine, making: Making, folders: Folders):
+        self.engine, self.journal, self.making, self.folders = engine, engine.journal, making, folders
+
+    def request(self, chosen: Chosen) -> StableDiffusionProcessingImg2Img:
+        p = self.journal.request(chosen[0], outpath_samples=self.folders.samples, outpath_grids=self.folders.grids)
+        if p is None:
+            raise gr.Error("This job cannot be brought back: its record or a picture that it began with is gone.", print_exception=False)
+        return p
+
+    def mode(self, chosen: Chosen) -> Mode:
+        """The mode that a job was made in; for one of the API the nearest."""
+        p, known = self.request(chosen), {mode.value: mode for mode in self.making.modes}
+        return known.get(self.journal.entry(chosen[0]).mode) or (Mode.INPAINT_UPLOAD if p.image_mask else Mode.IMG2IMG)
+
+    def files(self, chosen: Chosen) -> Update:
+        """Its picture and its mask, in its mode."""
+        p, tab = self.request(chosen), self.making.modes[self.mode(chosen)]
+        return tab.loaded(*(hand_out(self.journal.originals.path(self.journal.originals.keep(image)), tab.files[0])
+                            for image in (*p.init_images[:1], p.image_mask) if image is not None))
+
+    def everything(self, chosen: Chosen) -> Update:
+        """Its settings as well, with the seed of the chosen picture."""
+        kept = next((kept for kept in self.journal.entry(chosen[0]).pictures if kept.id == chosen[1]), None)
+        seed = int(said) if kept and (said := parse(kept.infotext).get("Seed", "")).isdecimal() else None
+        settings = settings_of(self.request(chosen), self.making.controls, self.engine.options, seed)
+        return self.files(chosen) | updates(self.making.controls, settings)
+
+    def run_again(self, client: str, chosen: Chosen) -> Iterator[Update]:
+        panel = self.making.panel
+        job = self.engine.submit([self.request(chosen)], client=client, mode=self.journal.entry(chosen[0]).mode)
+        yield panel.start(job.id) | {self.making.pages: gr.Tabs(selected=MAKE)}
+        yield from follow(panel, job.events(HEARTBEAT, cancels=False))
+
+    def last(self, client: str) -> Chosen | None:
+        """The newest job of a browser that can be brought back."""
+        entries = self.journal.search(client=client, limit=1) if client else []
+        return next(((entry.id, None) for entry in entries if self.journal.request(entry.id)), None)
+
+    def last_mode(self, client: str) -> gr.Tabs:
+        last = self.last(client)
+        return gr.Tabs(selected=self.mode(last).value) if last else gr.skip()
+
+    def last_files(self, client: str) -> Update:
+        last = self.last(client)
+        return self.files(last) if last else {self.making.files[0]: gr.skip()}
+
+
+def wire_past(past: Past, history: History, session: Session) -> None:
+    """History's buttons."""
+    making = past.making
+    making.bring(history.restore.click, past.mode, [history.chosen], past.everything, [history.chosen])
+    history.again.click(past.run_again, [session.client, history.chosen], [*making.panel.outputs, making.pages],
+                        concurrency_limit=None, show_progress="hidden", api_visibility="private")
+
+
+def wire_opening(past: Past, opened: gr.events.Dependency, session: Session) -> gr.events.Dependency:
+    """A page that is opened shows the mode, picture and mask of this browser's last job."""
+    return opened.then(past.last_mode, session.client, past.making.tabs, **QUIET).then(
+        past.last_files, session.client, past.making.files, **QUIET)

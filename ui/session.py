@@ -1,0 +1,86 @@
+"""What one browser keeps over a reload: who it is, what its widgets are set to, and the job that runs for it."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+
+from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
+from pipeline.loading import ModelStore
+from ui.controls import QUIET, Controls, checkpoint_choices, vae_choices
+from ui.stream import HEARTBEAT, Panel, Update, follow, title_html
+
+STORED = {"secret": "palimpsest"}
+"""The same for every start of the program, or what is stored would be lost with it. It hides nothing from its own browser."""
+
+
+class Session:
+    """Two values in the browser's local storage."""
+
+    def __init__(self) -> None:
+        self.client = gr.BrowserState("", storage_key="palimpsest-client", **STORED)
+        """Who asks: unguessable, made when a browser first comes."""
+        self.settings = gr.BrowserState({}, storage_key="palimpsest-settings", **STORED)
+        """Field name → what its widget shows."""
+
+
+def wire_session(session: Session, controls: Controls, engine: Engine, models: ModelStore, panel: Panel,
+                 title: gr.HTML) -> gr.events.Dependency:
+    """When a page is opened it finds the models that there are now and its own settings. Gives the event that does so."""
+    named = controls.named()
+    names = ", ".join(f'"{name}"' for name in named)
+    # not `change`: with a listener to that, Gradio 6.31 undoes what is typed into a slider that an event has set before
+    kept = [*(widget.input for widget in named.values()), *(button.click for button in panel.generates)]
+    gr.on(kept, None, list(named.values()), session.settings,
+          js=f"(...values) => Object.fromEntries([{names}].map((name, i) => [name, values[i]]))", **QUIET)
+    return gr.on(None, partial(opened, session, controls, engine, models, title), [session.client, session.settings],
+                 [session.client, title, *named.values()], **QUIET)
+
+
+def wire_resuming(session: Session, engine: Engine, panel: Panel, opened: gr.events.Dependency) -> None:
+    """Then it finds its running job, or its last pictures."""
+    opened.then(partial(resume, engine, panel), session.client, panel.outputs, concurrency_limit=None, show_progress="hidden",
+                api_visibility="private")
+
+
+def opened(session: Session, controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, client: str,
+           settings: dict[str, Any]) -> Update:
+    """The page as this browser left it; of menus only what there still is to choose."""
+    try:
+        chosen = models.find(engine.options)[0]
+    except PalimpsestError:
+        chosen = models.default
+    named = controls.named()
+    update = {named[name]: value for name, value in settings.items() if name in named and possible(named[name], value)}
+    checkpoints, vaes = checkpoint_choices(models), vae_choices(models)
+    kept = settings.get("sd_model_checkpoint")
+    return update | {
+        session.client: client or uuid4().hex,
+        title: title_html(models.catalog.hashed(chosen).title),
+        controls.sd_model_checkpoint: gr.Dropdown(checkpoints, value=kept if kept in dict(map(reversed, checkpoints)) else chosen.rel),
+        controls.sd_vae: gr.Dropdown(vaes, value=kept if (kept := settings.get("sd_vae")) in vaes else engine.options.sd_vae)}
+
+
+def possible(widget: gr.components.Component, value: Any) -> bool:
+    """Whether a widget of today can show what one of an earlier version was set to."""
+    if isinstance(widget, gr.Slider):
+        return isinstance(value, int | float) and widget.minimum <= value <= widget.maximum
+    if isinstance(widget, gr.Radio):
+        return any(value in choice for choice in widget.choices)
+    return value is not None
+
+
+def resume(engine: Engine, panel: Panel, client: str) -> Iterator[Update]:
+    """Show the job that still runs or waits for this browser, or else the pictures of its last one."""
+    yield {panel.job_id: None}  # an event that yields nothing would empty all of them
+    job = next((job for job in engine.jobs() if client and job.client == client), None)
+    if job is not None:
+        yield panel.start(job.id)
+        yield from follow(panel, job.events(HEARTBEAT, cancels=False))
+    elif client and engine.journal is not None:
+        for entry in engine.journal.search(client=client, limit=1):
+            if files := [(kept.path, kept.infotext) for kept in entry.pictures if kept.path.exists()]:
+                yield panel.show(files)

@@ -207,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
     port = free_port(flags.host, flags.port)
     samples = ROOT / "assets" / "samples"
     page = build_ui(engine, models, info, outputs=Path(flags.outputs_dir), samples=samples,
-                    shared=flags.share or flags.host not in LOOPBACK)
+                    settings=settings, shared=flags.share or flags.host not in LOOPBACK)
     told = {name: value for name, value in vars(flags).items() if name not in ("auth", "api_auth")}
     backend = Backend(engine, models, settings, Path(flags.outputs_dir), told, Fetcher() if flags.api_urls else None)
     app = build_app(page, login, backend=None if flags.no_api else backend, api_logins=map(login_of, split(flags.api_auth)),

@@ -12,6 +12,7 @@ import base64
 import io
 import json
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -156,8 +157,11 @@ def compact(cases: list[Case]) -> list[Verdict]:
         return run(cases, replay.post)
 
 
-def whole(goldens: Path, cases: list[Case], port: int) -> list[Verdict]:
+def whole(goldens: Path, cases: list[Case]) -> list[Verdict]:
     """The cases of a folder with whole checkpoints, by a server of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         styles = goldens / "get" / "prompt-styles.json"
         write_styles(Path(folder) / "styles.csv", json.loads(styles.read_text("utf-8")) if styles.exists() else [])
@@ -240,12 +244,11 @@ def main() -> None:
     parser.add_argument("--goldens", type=Path, help="a folder with cases, inputs and models")
     parser.add_argument("--only", default="", help="regular expression on the cases' names")
     parser.add_argument("--misses", action="store_true", help="name each case that is not within or whose infotext differs")
-    parser.add_argument("--port", type=int, default=7959, help="of the server that is started for whole checkpoints")
     flags = parser.parse_args()
     cases = read_cases(flags.goldens or COMPACT, flags.only)
     if not cases:
         sys.exit("there are no such cases")
-    verdicts = compact(cases) if flags.goldens is None else whole(flags.goldens.resolve(), cases, flags.port)
+    verdicts = compact(cases) if flags.goldens is None else whole(flags.goldens.resolve(), cases)
     print(table(verdicts))
     for verdict in verdicts if flags.misses else ():
         if not verdict.within or verdict.infotext is False:

@@ -7,11 +7,12 @@ import gradio as gr
 from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.loading import ModelStore
+from pipeline.settings import Settings
 from ui.page import build_page
 from ui.stream import Folders
 from ui.tabs import read_samples
 
-STYLE = Path(__file__).with_name("style.css")
+STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "page.js"))
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 """What the person's machine has: nothing is fetched from anywhere."""
 
@@ -19,18 +20,19 @@ CACHE_AGE = 24 * 3600
 """Seconds that Gradio's copies of uploads and results are kept; the results themselves stay in the outputs folder."""
 
 
-def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Path, samples: Path, shared: bool) -> gr.Blocks:
+def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Path, samples: Path,
+             settings: Settings, shared: bool) -> gr.Blocks:
     """The page as gr.Blocks.
 
     info: of the model that is loaded at the start; samples: the folder with samples.json; shared: others can open it too.
     """
     folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
     with gr.Blocks(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
-        build_page(engine, models, info, folders, read_samples(samples), shared=shared)
+        build_page(engine, models, info, folders, read_samples(samples), settings=settings, shared=shared)
     return page
 
 
 def look() -> dict:
     """How the page looks, as Gradio takes it where a page is served."""
     theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT, font_mono=["ui-monospace", "monospace"])
-    return {"theme": theme, "css_paths": [STYLE]}
+    return {"theme": theme, "css_paths": [STYLE], "js": SCRIPT.read_text("utf-8")}

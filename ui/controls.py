@@ -17,6 +17,8 @@ PREVIEW_METHODS = next(f.metadata["choices"] for f in fields(Options) if f.name 
 
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For events that only change the page: at once, without a spinner, not offered as an endpoint."""
+QUEUED = QUIET | {"queue": True, "concurrency_limit": None}
+"""The same for those that may have something to tell: gr.Info and gr.Warning reach the page through the queue only."""
 
 
 @dataclass

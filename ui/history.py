@@ -54,10 +54,10 @@ class History:
 
 def build_history() -> History:
     with gr.Row():
-        words = gr.Textbox(label="Search", placeholder="Words of the prompt or infotext", scale=4, elem_id="history-words")
-        model = gr.Textbox(label="Model", placeholder="Part of its name", scale=2, elem_id="history-model")
-        since = gr.DateTime(label="Since", include_time=False, type="timestamp", scale=2, elem_id="history-since")
-        favourites = gr.Checkbox(label="Favourites only", scale=1, min_width=120, elem_id="history-favourites")
+        words = gr.Textbox(label="Search", max_lines=1, placeholder="Words", scale=4, min_width=180, elem_id="history-words")
+        model = gr.Textbox(label="Model", max_lines=1, placeholder="Its name", scale=2, min_width=140, elem_id="history-model")
+        since = gr.DateTime(label="Since", include_time=False, type="timestamp", scale=2, min_width=200, elem_id="history-since")
+        favourites = gr.Checkbox(label="Favourites", scale=1, min_width=130, elem_id="history-favourites")
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=340):
             gallery = gr.Gallery(label="Newest first", columns=6, height=560, object_fit="cover", allow_preview=False, interactive=False,

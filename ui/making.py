@@ -12,7 +12,7 @@ from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
-from ui.controls import (QUIET, Controls, build_generation_controls, build_mask_controls, build_model_menus, build_prompts,
+from ui.controls import (QUEUED, QUIET, Controls, build_generation_controls, build_mask_controls, build_model_menus, build_prompts,
                          checkpoint_choices, vae_choices)
 from ui.picker import build_picker, listed, wire_picker
 from ui.session import Session
@@ -51,7 +51,7 @@ class Making:
 
         click(open_page, chosen, self.pages, **QUIET).success(
             lambda *values: gr.Tabs(selected=mode(*values).value), chosen, self.tabs, **QUIET).success(
-            fill, inputs, [*self.controls.named().values(), *self.files], **QUIET)
+            fill, inputs, [*self.controls.named().values(), *self.files], **QUEUED)
 
 
 def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: list[Sample], pages: gr.Tabs, title: gr.HTML,

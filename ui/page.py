@@ -8,20 +8,24 @@ from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
+from pipeline.settings import Settings
 from ui.history import build_history, wire_history
 from ui.making import MAKE, Making, build_making
 from ui.past import Past, wire_opening, wire_past
 from ui.png_info import PngInfo, build_png_info
 from ui.restore import settings_in, updates
 from ui.session import Session, wire_resuming, wire_session
+from ui.settings import build_settings, wire_settings
 from ui.stream import Folders, Update, title_html
 from ui.tabs import TAB_LABELS, Sample
 
 
-def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *, shared: bool) -> None:
+def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *,
+               settings: Settings, shared: bool) -> None:
     """Lay the page out inside an open gr.Blocks, and wire it.
 
-    info: of the model that is loaded at the start. shared: others can open the page too, and see their own jobs only.
+    info: of the model that is loaded at the start. shared: others can open the page too, see their
+    own jobs only, and change no settings.
     """
     session = Session()
     title = gr.HTML(title_html(models.find(engine.options)[0].title), elem_id="title")
@@ -39,6 +43,9 @@ def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Fol
         with gr.Tab("PNG info"):
             png_info = build_png_info(TAB_LABELS)
         wire_pasting(png_info, making, engine, models)
+        if not shared:
+            with gr.Tab("Settings") as tab:
+                wire_settings(tab, build_settings(), settings, engine)
     wire_resuming(session, engine, making.panel, opened)
 
 

@@ -79,7 +79,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_told_and_not_kept(client, backend
     (tmp_path / "models" / "damaged.safetensors").write_bytes(b"x" * 100)
     client.post("/sdapi/v1/refresh-checkpoints")
     answer = client.post(OPTIONS, json={"sd_model_checkpoint": "damaged"})
-    assert answer.status_code == 500 and answer.json()["error"] == "ModelError" and "damaged" in answer.json()["detail"]
+    assert answer.status_code == 422 and answer.json()["error"] == "ModelError" and "damaged" in answer.json()["detail"]
     assert backend.engine.options.sd_model_checkpoint == ""
 
 

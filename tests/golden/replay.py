@@ -110,7 +110,7 @@ class Tape:
                 raise ModelError(f"call {self._calls}, {kind}: {name} has {len(asked)} rows, recorded were {len(recorded)}")
             error = np.abs(asked - recorded).max() / max(recorded[:, 0].max(), 1e-6)
             if error > TOLERANCE:
-                raise ModelError(f"call {self._calls}, {kind}: {name} differs from what was recorded by {error:.4f} of its size")
+                raise ModelError(f"call {self._calls}, {kind}: {name} differs from what was recorded by {error:.4f} of it")
         self._calls += 1
         answer = self.entries[f"{call}.answer"]
         # the middle of what is truncated to this value
@@ -260,8 +260,8 @@ class Replay:
 
     @contextmanager
     def running(self, outputs: Path) -> Iterator["Replay"]:
-        with application(self.folder / "models", self.load, self.models.__getitem__, self.folder / "styles.csv", outputs) as client:
-            self._client = client
+        models, styles = self.folder / "models", self.folder / "styles.csv"
+        with application(models, self.load, self.models.__getitem__, styles, outputs) as self._client:
             yield self
 
     def post(self, case: str, checkpoint: str, body: dict[str, Any]) -> Any:

@@ -74,7 +74,8 @@ def test_where_a1111_failed_a_refusal_is_right(status, within):
     assert judge(named("bad_base64"), status, {}).within is within
 
 
-@pytest.mark.parametrize("shift, pixels, within", [(0, 1.0, True), (4, 0.0005, True), (4, 0.002, False), (1, 0.4, True), (1, 0.6, False)])
+@pytest.mark.parametrize("shift, pixels, within", [(0, 1.0, True), (4, 0.0005, True), (4, 0.002, False), (1, 0.4, True),
+                                                   (1, 0.6, False)])
 def test_a_picture_is_judged_by_its_mean_and_its_worst_pixels(shift, pixels, within):
     case = named("cfg_1.5")
     with Image.open(case.folder / "output_0.webp") as golden:

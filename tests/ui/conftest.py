@@ -34,7 +34,7 @@ class Server:
 def start(*flags: str, outputs: Path):
     """Start app.py with the flags on a free port and yield it as a Server once it answers."""
     command = [sys.executable, "-u", "app.py", "--port", "0", "--no-browser", "--device", "cpu", "--precision", "float32",
-               "--outputs-dir", str(outputs), *flags]
+               "--outputs-dir", str(outputs), "--settings-file", str(outputs.parent / "config.json"), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                env=os.environ | {"GRADIO_TEMP_DIR": str(outputs.parent / "cache")})
     lines: list[str] = []

@@ -355,3 +355,47 @@ def test_a_picture_without_infotext_says_so(page, picture_file):
     open_tab(page, "PNG info")
     page.locator("#png-info-picture input[type=file]").first.set_input_files(str(picture_file))
     expect(page.locator("#png-info-text textarea")).to_have_value("This picture says nothing of how it was made.")
+
+
+def test_the_keyboard_starts_stops_and_weighs(page, picture_file):
+    put(page, "img2img-picture", picture_file)
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("a red boat")
+    for key, text in (("ArrowUp", "a red (boat:1.1)"), ("ArrowUp", "a red (boat:1.2)"), ("ArrowDown", "a red (boat:1.1)"),
+                      ("ArrowDown", "a red boat"), ("ArrowDown", "a red (boat:0.9)")):
+        prompt.press(f"Control+{key}")
+        expect(prompt).to_have_value(text)
+    set_slider(page, "Sampling steps", 150)
+    prompt.press("Control+Enter")
+    page.locator("#stage img").first.wait_for()
+    page.wait_for_function("/^\\d+% · Palimpsest$/.test(document.title)")
+    page.keyboard.press("Escape")
+    assert "Steps: 150" in result(page).info["parameters"]
+    page.wait_for_function("document.title === 'Palimpsest'")
+
+
+def open_settings(page):
+    """Open the tab and wait until it shows the options as they are."""
+    with page.expect_response(lambda response: "/run/" in response.url or "/queue/" in response.url):
+        open_tab(page, "Settings")
+    page.wait_for_timeout(1000)
+
+
+def test_settings_are_saved_and_wrong_ones_are_not(page, server):
+    open_settings(page)
+    page.get_by_role("button", name="Prompts").click()
+    skip = page.locator("#option-CLIP_stop_at_last_layers input")
+    skip.fill("2")
+    page.locator("#settings-save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    assert json.loads((server.outputs.parent / "config.json").read_text()) == {"CLIP_stop_at_last_layers": 2}
+    page.locator("#option-img2img_background_color textarea, #option-img2img_background_color input").first.fill("no colour")
+    page.locator("#settings-save").click()
+    expect(page.get_by_text("img2img_background_color must be a colour")).to_be_visible()
+    page.reload()
+    open_settings(page)
+    page.get_by_role("button", name="Prompts").click()
+    expect(skip).to_have_value("2")
+    skip.fill("1")
+    page.locator("#settings-save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()

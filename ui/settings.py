@@ -1,0 +1,93 @@
+"""The tab Settings: every option that acts, with the sentence that explains it; what is saved holds for all that comes after."""
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import gradio as gr
+
+from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
+from pipeline.options import Options
+from pipeline.settings import Settings
+from ui.controls import QUEUED, QUIET
+from ui.stream import error_toast
+
+GROUPS = {"CLIP_stop_at_last_layers": "Prompts", "sdxl_crop_top": "SDXL", "randn_source": "Noise", "img2img_fix_steps": "img2img",
+          "add_model_hash_to_info": "Infotext", "sd_lora": "LoRA and embeddings", "eta_ancestral": "Sampling",
+          "samples_format": "Pictures that the API gives", "live_previews_enable": "Watching"}
+"""The option that a group begins with → its title."""
+ELSEWHERE = ("sd_model_checkpoint", "sd_vae", "show_progress_type")
+"""Options that are chosen where pictures are made."""
+
+
+@dataclass
+class SettingsTab:
+    """What the tab holds."""
+
+    widgets: dict[str, gr.components.Component]
+    """By the option's name."""
+    save: gr.Button
+
+
+def build_settings() -> SettingsTab:
+    widgets = {}
+    with gr.Row(elem_classes="with-refresh"):
+        gr.Markdown("What is set here is remembered, and holds for every picture from then on, for the API's too.")
+        save = gr.Button("Save", variant="primary", scale=0, min_width=120, elem_id="settings-save")
+    for title, group in grouped():
+        with gr.Accordion(title, open=title == "img2img", elem_classes="settings-group"):
+            with gr.Row():
+                widgets |= {spec.name: widget_for(spec) for spec in group}
+    return SettingsTab(widgets, save)
+
+
+def grouped() -> Iterator[tuple[str, list[Field]]]:
+    """(title, its options), in their order."""
+    title = ""
+
+    def title_of(spec: Field) -> str:
+        nonlocal title
+        title = GROUPS.get(spec.name, title)
+        return title
+
+    return ((name, list(group)) for name, group in groupby((spec for spec in fields(Options) if spec.name not in ELSEWHERE), title_of))
+
+
+def widget_for(spec: Field) -> gr.components.Component:
+    """A widget of the option's kind and range. Its label is the option's name, as requests spell it."""
+    low, high, choices, sentence = (spec.metadata[key] for key in ("low", "high", "choices", "sentence"))
+    about = {"value": spec.default, "label": spec.name, "info": sentence, "min_width": 300, "elem_id": f"option-{spec.name}"}
+    if choices is not None:
+        return gr.Dropdown(list(choices), **about)
+    if isinstance(spec.default, bool):
+        return gr.Checkbox(**about)
+    if isinstance(spec.default, int | float):
+        return gr.Number(minimum=low, maximum=high, precision=0 if isinstance(spec.default, int) else None, **about)
+    return gr.Textbox(**about)
+
+
+def wire_settings(tab: gr.Tab, page: SettingsTab, settings: Settings, engine: Engine) -> None:
+    tab.select(partial(current, page, engine), None, list(page.widgets.values()), **QUIET)
+    page.save.click(partial(save, page, settings, engine), None, list(page.widgets.values()), inputs_kwargs=page.widgets, **QUEUED)
+
+
+def current(page: SettingsTab, engine: Engine) -> dict[gr.components.Component, Any]:
+    return {widget: getattr(engine.options, name) for name, widget in page.widgets.items()}
+
+
+def save(page: SettingsTab, settings: Settings, engine: Engine, **values: Any) -> dict[gr.components.Component, Any]:
+    """Set and remember what differs, all of it or nothing."""
+    changed = {name: value for name, value in values.items() if value != getattr(settings.options, name)}
+    try:
+        settings.change({name: None if value == "" and getattr(Options(), name) is None else value for name, value in changed.items()})
+    except PalimpsestError as error:
+        raise error_toast(str(error)) from error
+    except OSError as error:
+        raise error_toast(f"The settings hold until the program ends, but could not be written: {error}") from error
+    finally:
+        engine.options = settings.options
+    gr.Info("Saved." if changed else "Nothing was changed.")
+    return current(page, engine)

@@ -1,10 +1,13 @@
 """Tensors by name in a safetensors file, read when they are asked for; and what is refused instead of read."""
 
 import json
+import mmap
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from weakref import finalize
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -24,13 +27,15 @@ DTYPES = {
 
 MAX_REASON = 120
 """Characters."""
+PIECE = 1 << 18
+"""Numbers that fit into a processor's cache in float32."""
 
 
 class Weights(Mapping[str, Tensor]):
     """The tensors of one safetensors file. Opening reads the header only; a tensor is read when it is got.
 
-    A tensor is read into memory of its own. Mapped files would count twice where the precision changes, could not be
-    replaced while they are in use, and would end the process when they are cut short.
+    The file is mapped, and each tensor is copied out of it, or converted on its way: one read has two copies of few weights,
+    and a file that is replaced or cut short afterwards changes no model.
 
     Raises ModelError with one sentence for a pickle, a damaged file, or one that is not there.
     """
@@ -45,22 +50,30 @@ class Weights(Mapping[str, Tensor]):
             finalize(self, self._file.close)
             size = int.from_bytes(self._file.read(8), "little")
             header = json.loads(self._file.read(size))
+            self._mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
         except (OSError, SafetensorError, ValueError, OverflowError) as error:
             raise ModelError(f'"{self.path.name}" cannot be read as safetensors, it is damaged or cut short: '
                              f"{reason(error)}") from error
         header.pop("__metadata__", None)
         self._start, self._entries = 8 + size, header
-        self._passing = torch.empty(0, dtype=torch.uint8)
+        self._passed: tuple[int, int] = 0, 0
+        """Where in the file the tensor lies that was passed last: start and end."""
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._read(name, torch.empty(self._bytes(name), dtype=torch.uint8))
+        return self.passing(name).clone()
 
     def passing(self, name: str) -> Tensor:
-        """The tensor in memory that is used again for the next one: for what is converted at once, as new memory is slow."""
-        size = self._bytes(name)
-        if len(self._passing) < size:
-            self._passing = torch.empty(size, dtype=torch.uint8)
-        return self._read(name, self._passing[:size])
+        """The tensor as it lies in the mapped file, until the next one is asked for: for what is copied or converted at once."""
+        entry, dtype = self._entries[name], self.dtype(name)
+        start, end = (self._start + offset for offset in entry["data_offsets"])
+        if os.fstat(self._file.fileno()).st_size < end:
+            raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: the file has become shorter')
+        self._let_go()
+        self._passed = start, end
+        if start == end:
+            return torch.empty(entry["shape"], dtype=dtype)
+        data = np.frombuffer(self._mapped, dtype=np.uint8, count=end - start, offset=start)
+        return torch.from_numpy(data if start % dtype.itemsize == 0 else data.copy()).view(dtype).reshape(entry["shape"])
 
     def dtype(self, name: str) -> torch.dtype:
         """The precision of a tensor, without reading it. Raises ModelError for one that torch does not have."""
@@ -69,22 +82,11 @@ class Weights(Mapping[str, Tensor]):
             raise ModelError(f'"{self.path.name}": tensor "{name}" is {dtype}; valid: {", ".join(DTYPES)}')
         return DTYPES[dtype]
 
-    def _bytes(self, name: str) -> int:
-        start, end = self._entries[name]["data_offsets"]
-        return end - start
-
-    def _read(self, name: str, data: Tensor) -> Tensor:
-        """The tensor, in the bytes `data`."""
-        entry, dtype = self._entries[name], self.dtype(name)
-        start = entry["data_offsets"][0]
-        try:
-            self._file.seek(self._start + start)
-            count = self._file.readinto(data.numpy())
-        except OSError as error:
-            raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: {error.strerror or error}') from error
-        if count != len(data):
-            raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: the file has become shorter')
-        return data.view(dtype).reshape(entry["shape"])
+    def _let_go(self) -> None:
+        """Have what was passed last no longer count as this process's memory, where the system lets us say so."""
+        start, end = (offset // mmap.PAGESIZE * mmap.PAGESIZE for offset in self._passed)
+        if end > start and hasattr(self._mapped, "madvise"):
+            self._mapped.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -98,6 +100,20 @@ class Weights(Mapping[str, Tensor]):
     def shape(self, name: str) -> torch.Size:
         """The shape of a tensor, without reading it."""
         return torch.Size(self._entries[name]["shape"])
+
+
+def converted(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The same as tensor.to(device, dtype, copy=True), quicker between the two half precisions on the CPU.
+
+    torch converts these number by number; by way of float32, a piece at a time, is exact too.
+    """
+    halves = {tensor.dtype, dtype} == {torch.float16, torch.bfloat16}
+    if not halves or device.type != "cpu":
+        return tensor.to(device, dtype, copy=True)
+    result, piece = torch.empty(tensor.shape, dtype=dtype), torch.empty(PIECE)
+    for source, target in zip(tensor.reshape(-1).split(PIECE), result.view(-1).split(PIECE)):
+        target.copy_(piece[:len(source)].copy_(source))
+    return result
 
 
 def refuse_pickle(path: Path) -> None:

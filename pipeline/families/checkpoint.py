@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.families.base import Placement
-from pipeline.weights import Weights, refuse_pickle
+from pipeline.weights import Weights, converted, refuse_pickle
 
 Progress = Callable[[float], None]
 """Told how much is loaded, 0 to 1."""
@@ -38,9 +38,7 @@ class Stored:
         if not stored.is_floating_point:
             raise ModelError(f'"{self.weights.path.name}" is quantized, which is not supported: '
                              f'"{self.name}" is {str(stored).removeprefix("torch.")}')
-        if (device.type, dtype) == ("cpu", stored):
-            return self.change(self.weights[self.name])
-        return self.change(self.weights.passing(self.name)).to(device, dtype)
+        return converted(self.change(self.weights.passing(self.name)), device, dtype)
 
 
 @dataclass(frozen=True)

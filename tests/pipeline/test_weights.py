@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import ModelError
-from pipeline.weights import Weights
+from pipeline.weights import Weights, converted
 
 
 @pytest.fixture
@@ -31,12 +31,43 @@ def test_shapes_are_known_without_reading(file):
     assert Weights(file).shape("x") == (2, 3)
 
 
-def test_a_passing_tensor_holds_until_the_next_one(file):
+def test_a_passing_tensor_is_the_same(file):
     weights = Weights(file)
-    first = weights.passing("x")
-    assert torch.equal(first, weights["x"]) and weights.dtype("x") == torch.float32
-    second = weights.passing("y")
-    assert torch.equal(second, torch.ones(4, dtype=torch.bfloat16)) and second.data_ptr() == first.data_ptr()
+    assert torch.equal(weights.passing("x"), weights["x"]) and weights.dtype("x") == torch.float32
+    assert torch.equal(weights.passing("y"), torch.ones(4, dtype=torch.bfloat16))
+
+
+def test_what_was_got_does_not_change_with_the_file(file):
+    got = Weights(file)["x"]
+    with file.open("r+b") as stream:
+        stream.seek(-40, 2)
+        stream.write(b"\xff" * 40)
+    assert torch.equal(got, torch.arange(6.0).reshape(2, 3))
+
+
+def test_a_file_that_becomes_shorter_is_told(file):
+    weights = Weights(file)
+    with file.open("r+b") as stream:
+        stream.truncate(file.stat().st_size - 16)
+    with pytest.raises(ModelError, match='"x" cannot be read: the file has become shorter|"y" cannot be read: the file has become'):
+        weights["x"], weights["y"]
+
+
+def test_a_tensor_of_nothing_and_one_at_an_odd_place_are_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    body = b"\1" + torch.tensor([1.5, 2.5]).numpy().tobytes()
+    entries = {"a": tensor(0, 1, dtype="U8"), "b": tensor(1, 9, shape=(2,)), "c": tensor(9, 9, shape=(0, 3))}
+    path.write_bytes(header(entries, body))
+    weights = Weights(path)
+    assert weights["b"].tolist() == [1.5, 2.5] and weights["c"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("source", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("target", [torch.float16, torch.bfloat16, torch.float32])
+def test_converted_is_what_torch_gives(source, target):
+    tensor = (torch.randn(700, 801) * 10 ** torch.linspace(-9, 6, 801)).to(source).t()
+    result = converted(tensor, torch.device("cpu"), target)
+    assert torch.equal(result, tensor.to(target)) and result.data_ptr() != tensor.data_ptr()
 
 
 def test_a_file_without_metadata_has_none(tmp_path):

@@ -125,7 +125,8 @@ class Journal:
 
     def saving(self, job_id: str, path: str, infotext: str) -> None:
         """A picture of it is about to be moved to that path, where an empty file holds its place."""
-        self._change("INSERT OR REPLACE INTO pictures (job, path, infotext) VALUES (?, ?, ?)", job_id, self._relative(path), infotext)
+        self._change("INSERT OR REPLACE INTO pictures (job, path, infotext) VALUES (?, ?, ?)", job_id,
+                     self._relative(path), infotext)
 
     def ended(self, job_id: str, state: str, message: str = "") -> None:
         """It is done, interrupted or failed."""
@@ -138,7 +139,8 @@ class Journal:
         return self._entry(rows[0]) if rows else None
 
     def search(self, text: str = "", *, model: str = "", since: float | None = None, until: float | None = None,
-               favourites: bool = False, client: str | None = None, limit: int = 60, before: float | None = None) -> list[Entry]:
+               favourites: bool = False, client: str | None = None, limit: int = 60,
+               before: float | None = None) -> list[Entry]:
         """The newest jobs that hold all words of `text` in their prompts or infotexts, newest first.
 
         since, until: seconds since 1970. favourites: with a favourite picture only. client: only this one's; None: everybody's.
@@ -203,7 +205,8 @@ class Journal:
 
     def _close_what_is_open(self) -> None:
         with self._transaction():
-            for row in self._read("SELECT pictures.id, path FROM pictures JOIN jobs ON jobs.id = job WHERE state IN (?, ?)", *OPEN):
+            for row in self._read("SELECT pictures.id, path FROM pictures JOIN jobs ON jobs.id = job "
+                                  "WHERE state IN (?, ?)", *OPEN):
                 path = self.folder / row["path"]
                 if not path.exists() or path.stat().st_size == 0:
                     for rest in (path, path.with_suffix(".tmp")):

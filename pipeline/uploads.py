@@ -33,8 +33,8 @@ class Upload:
 def open_picture(data: bytes | str | Path, field: str, *, over_api: bool = False) -> Upload:
     """Decode a file's bytes, or the file at a path. Raises InvalidRequest naming `field`.
 
-    over_api: transparency counts only where it does in A1111's API, and colour profiles do not. The picture is turned as EXIF says; CMYK, 16-bit and
-    pictures with a colour profile become 8-bit sRGB; of an animation the first frame is taken.
+    over_api: transparency counts only where it does in A1111's API, and colour profiles do not. The picture is turned as
+    EXIF says; CMYK, 16-bit and pictures with a colour profile become 8-bit sRGB; of an animation the first frame is taken.
     """
     image, notes = open_file(data, field), []
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with a preview or a depth map

@@ -34,5 +34,6 @@ def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Pa
 
 def look() -> dict:
     """How the page looks, as Gradio takes it where a page is served."""
-    theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT, font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT,
+                               font_mono=["ui-monospace", "monospace"])
     return {"theme": theme, "css_paths": [STYLE], "js": SCRIPT.read_text("utf-8")}

@@ -23,7 +23,7 @@ QUEUED = QUIET | {"queue": True, "concurrency_limit": None}
 
 @dataclass
 class Controls:
-    """Labels, ranges and defaults are A1111's; names are options, or img2img()'s keywords, most of them the request's fields."""
+    """Labels, ranges and defaults are A1111's; names are options, or img2img()'s keywords, mostly the request's fields."""
 
     sd_model_checkpoint: gr.Dropdown
     sd_vae: gr.Dropdown
@@ -134,7 +134,8 @@ def build_generation_controls(native_size: int) -> dict[str, gr.components.Compo
     preview = gr.Radio(list(PREVIEW_METHODS), value=PREVIEW_METHODS[0], label="Live preview",
                        info="Full decodes each step: sharper, but it takes time")
     return {"sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode,
-            "selected_scale_tab": scale_tab, "width": width, "height": height, "scale_by": scale_by, "n_iter": n_iter, "batch_size": batch_size, "cfg_scale": cfg_scale,
+            "selected_scale_tab": scale_tab, "width": width, "height": height, "scale_by": scale_by,
+            "n_iter": n_iter, "batch_size": batch_size, "cfg_scale": cfg_scale,
             "denoising_strength": denoising_strength, "seed": seed, "seed_enable_extras": extra, "subseed": subseed,
             "subseed_strength": subseed_strength, "seed_resize_from_w": from_width, "seed_resize_from_h": from_height,
             "override_settings": overrides, "show_progress_type": preview}

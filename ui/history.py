@@ -56,12 +56,13 @@ def build_history() -> History:
     with gr.Row():
         words = gr.Textbox(label="Search", max_lines=1, placeholder="Words", scale=4, min_width=180, elem_id="history-words")
         model = gr.Textbox(label="Model", max_lines=1, placeholder="Its name", scale=2, min_width=140, elem_id="history-model")
-        since = gr.DateTime(label="Since", include_time=False, type="timestamp", scale=2, min_width=200, elem_id="history-since")
+        since = gr.DateTime(label="Since", include_time=False, type="timestamp", scale=2, min_width=200,
+                            elem_id="history-since")
         favourites = gr.Checkbox(label="Favourites", scale=1, min_width=130, elem_id="history-favourites")
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=340):
-            gallery = gr.Gallery(label="Newest first", columns=6, height=560, object_fit="cover", allow_preview=False, interactive=False,
-                                 format="jpeg", buttons=[], elem_id="history")
+            gallery = gr.Gallery(label="Newest first", columns=6, height=560, object_fit="cover", allow_preview=False,
+                                 interactive=False, format="jpeg", buttons=[], elem_id="history")
             more = gr.Button("Show more", size="sm", visible=False, elem_id="history-more")
         with gr.Column(scale=5, min_width=340, visible=False, elem_id="history-details") as details:
             picture = gr.Image(label="Picture", height=380, format="png", interactive=False, buttons=["download", "fullscreen"],
@@ -144,7 +145,8 @@ def details(history: History, journal: Journal, chosen: tuple) -> dict:
         raise gr.Error("This job is gone; search again.", print_exception=False)
     picture = picture_of(entry, chosen[1])
     shown = None if picture is None or not picture.path.exists() else hand_out(picture.path, history.picture)
-    return {history.chosen: chosen, history.details: gr.Column(visible=True), history.picture: gr.Image(shown, visible=shown is not None),
+    return {history.chosen: chosen, history.details: gr.Column(visible=True),
+            history.picture: gr.Image(shown, visible=shown is not None),
             history.about: about(entry), history.infotext: picture.infotext if picture else entry.prompt,
             history.favour: favour_button(picture)}
 

@@ -12,8 +12,8 @@ from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
-from ui.controls import (QUEUED, QUIET, Controls, build_generation_controls, build_mask_controls, build_model_menus, build_prompts,
-                         checkpoint_choices, vae_choices)
+from ui.controls import (QUEUED, QUIET, Controls, build_generation_controls, build_mask_controls, build_model_menus,
+                         build_prompts, checkpoint_choices, vae_choices)
 from ui.picker import build_picker, listed, wire_picker
 from ui.session import Session
 from ui.stream import Folders, Panel, Update, load_model, run
@@ -76,7 +76,8 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus,
           concurrency_limit=None, show_progress="hidden", api_visibility="private")
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
-    gr.on([refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part, [*menus.values(), *picker.lists], **QUIET)
+    gr.on([refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
+          [*menus.values(), *picker.lists], **QUIET)
     for mode, tab in modes.items():
         tab.generate.click(partial(run, engine, mode, panel, folders, tab.read), inputs=[session.client, *tab.files],
                            inputs_kwargs=controls.named(), outputs=panel.outputs, concurrency_limit=None,

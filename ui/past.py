@@ -28,7 +28,8 @@ class Past:
     def request(self, chosen: Chosen) -> StableDiffusionProcessingImg2Img:
         p = self.journal.request(chosen[0], outpath_samples=self.folders.samples, outpath_grids=self.folders.grids)
         if p is None:
-            raise gr.Error("This job cannot be brought back: its record or a picture that it began with is gone.", print_exception=False)
+            raise gr.Error("This job cannot be brought back: its record or a picture that it began with is gone.",
+                           print_exception=False)
         return p
 
     def mode(self, chosen: Chosen) -> Mode:

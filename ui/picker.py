@@ -63,7 +63,8 @@ def listed(catalog: Catalog, part: str = "") -> list[gr.blocks.Block]:
 
 def nothing_sentence(catalog: Catalog, part: str) -> str:
     """What stands in place of an empty list."""
-    return "No name holds this." if part else f"There are none yet: their folders are `Lora` and `embeddings` in `{catalog.root}`."
+    return "No name holds this." if part else (
+        f"There are none yet: their folders are `Lora` and `embeddings` in `{catalog.root}`.")
 
 
 def pills(label: str, elem_id: str) -> gr.Dataset:

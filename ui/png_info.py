@@ -28,11 +28,12 @@ class PngInfo:
 def build_png_info(labels: dict[Mode, str]) -> PngInfo:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=340):
-            picture = PictureInput(label="Any picture made by A1111, Forge or Palimpsest", height=430, format="png", image_mode=None,
-                                   type="filepath", sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id="png-info-picture")
+            picture = PictureInput(label="Any picture made by A1111, Forge or Palimpsest", height=430, format="png",
+                                   image_mode=None, type="filepath", sources=["upload", "clipboard"], buttons=["fullscreen"],
+                                   elem_id="png-info-picture")
         with gr.Column(min_width=340):
-            infotext = gr.Textbox(label="Parameters", lines=8, max_lines=20, buttons=["copy"], interactive=False, elem_id="png-info-text",
-                                  placeholder="Drop a picture on the left")
+            infotext = gr.Textbox(label="Parameters", lines=8, max_lines=20, buttons=["copy"], interactive=False,
+                                  elem_id="png-info-text", placeholder="Drop a picture on the left")
             with gr.Row():
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}

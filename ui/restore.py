@@ -59,7 +59,8 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
                          "the one that was chosen stays.")
     options = pasted_options(params, vars(current))
     values |= {name: options.pop(name) for name in list(options) if name in named}
-    return values | {"selected_scale_tab": 0, "seed_enable_extras": extras_said(values), "override_settings": texts_of(options)}, notes
+    values |= {"selected_scale_tab": 0, "seed_enable_extras": extras_said(values), "override_settings": texts_of(options)}
+    return values, notes
 
 
 def texts_of(options: Mapping[str, Any]) -> list[str]:
@@ -75,14 +76,16 @@ def options_in(texts: Iterable[str], current: Options) -> dict[str, Any]:
         label, colon, value = text.partition(":")
         name = OPTIONS.get(label.strip(), label.strip())
         if not colon or not hasattr(current, name):
-            raise InvalidRequest("override_settings", f'override_settings: "{text}" names no option; write such as "Clip skip: 2"')
+            raise InvalidRequest("override_settings", f'override_settings: "{text}" names no option; write such as '
+                                                      '"Clip skip: 2"')
         options[name] = typed(value.strip(), getattr(current, name))
     return options
 
 
 def extras_said(values: Mapping[str, Any]) -> bool:
     """Whether any of the widgets behind Extra acts."""
-    return bool(values.get("subseed_strength")) or min(values.get("seed_resize_from_w", 0), values.get("seed_resize_from_h", 0)) > 0
+    resized = min(values.get("seed_resize_from_w", 0), values.get("seed_resize_from_h", 0)) > 0
+    return resized or bool(values.get("subseed_strength"))
 
 
 def read_value(widget: gr.components.Component, text: str) -> Any:

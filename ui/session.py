@@ -57,11 +57,13 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     update = {named[name]: value for name, value in settings.items() if name in named and possible(named[name], value)}
     checkpoints, vaes = checkpoint_choices(models), vae_choices(models)
     kept = settings.get("sd_model_checkpoint")
+    checkpoint = kept if kept in [value for _, value in checkpoints] else chosen.rel
+    vae = kept if (kept := settings.get("sd_vae")) in vaes else engine.options.sd_vae
     return update | {
         session.client: client or uuid4().hex,
         title: title_html(models.catalog.hashed(chosen).title),
-        controls.sd_model_checkpoint: gr.Dropdown(checkpoints, value=kept if kept in dict(map(reversed, checkpoints)) else chosen.rel),
-        controls.sd_vae: gr.Dropdown(vaes, value=kept if (kept := settings.get("sd_vae")) in vaes else engine.options.sd_vae)}
+        controls.sd_model_checkpoint: gr.Dropdown(checkpoints, value=checkpoint),
+        controls.sd_vae: gr.Dropdown(vaes, value=vae)}
 
 
 def possible(widget: gr.components.Component, value: Any) -> bool:

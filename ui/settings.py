@@ -1,4 +1,4 @@
-"""The tab Settings: every option that acts, with the sentence that explains it; what is saved holds for all that comes after."""
+"""The tab Settings: every option that acts, with the sentence that explains it; what is saved holds from then on."""
 
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields
@@ -15,9 +15,9 @@ from pipeline.settings import Settings
 from ui.controls import QUEUED, QUIET
 from ui.stream import error_toast
 
-GROUPS = {"CLIP_stop_at_last_layers": "Prompts", "sdxl_crop_top": "SDXL", "randn_source": "Noise", "img2img_fix_steps": "img2img",
-          "add_model_hash_to_info": "Infotext", "sd_lora": "LoRA and embeddings", "eta_ancestral": "Sampling",
-          "samples_format": "Pictures that the API gives", "live_previews_enable": "Watching"}
+GROUPS = {"CLIP_stop_at_last_layers": "Prompts", "sdxl_crop_top": "SDXL", "randn_source": "Noise",
+          "img2img_fix_steps": "img2img", "add_model_hash_to_info": "Infotext", "sd_lora": "LoRA and embeddings",
+          "eta_ancestral": "Sampling", "samples_format": "Pictures that the API gives", "live_previews_enable": "Watching"}
 """The option that a group begins with → its title."""
 ELSEWHERE = ("sd_model_checkpoint", "sd_vae", "show_progress_type")
 """Options that are chosen where pictures are made."""
@@ -53,7 +53,8 @@ def grouped() -> Iterator[tuple[str, list[Field]]]:
         title = GROUPS.get(spec.name, title)
         return title
 
-    return ((name, list(group)) for name, group in groupby((spec for spec in fields(Options) if spec.name not in ELSEWHERE), title_of))
+    shown = [spec for spec in fields(Options) if spec.name not in ELSEWHERE]
+    return ((name, list(group)) for name, group in groupby(shown, title_of))
 
 
 def widget_for(spec: Field) -> gr.components.Component:
@@ -71,7 +72,8 @@ def widget_for(spec: Field) -> gr.components.Component:
 
 def wire_settings(tab: gr.Tab, page: SettingsTab, settings: Settings, engine: Engine) -> None:
     tab.select(partial(current, page, engine), None, list(page.widgets.values()), **QUIET)
-    page.save.click(partial(save, page, settings, engine), None, list(page.widgets.values()), inputs_kwargs=page.widgets, **QUEUED)
+    page.save.click(partial(save, page, settings, engine), None, list(page.widgets.values()),
+                    inputs_kwargs=page.widgets, **QUEUED)
 
 
 def current(page: SettingsTab, engine: Engine) -> dict[gr.components.Component, Any]:
@@ -82,7 +84,8 @@ def save(page: SettingsTab, settings: Settings, engine: Engine, **values: Any) -
     """Set and remember what differs, all of it or nothing."""
     changed = {name: value for name, value in values.items() if value != getattr(settings.options, name)}
     try:
-        settings.change({name: None if value == "" and getattr(Options(), name) is None else value for name, value in changed.items()})
+        settings.change({name: None if value == "" and getattr(Options(), name) is None else value
+                         for name, value in changed.items()})
     except PalimpsestError as error:
         raise error_toast(str(error)) from error
     except OSError as error:

@@ -83,8 +83,8 @@ def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
             read = read_picture
         generate = gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}")
         gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Samples: click one to begin", columns=8,
-                             fit_columns=False, height=120, allow_preview=False, object_fit="cover", interactive=False, format="png",
-                             buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples")
+                             fit_columns=False, height=120, allow_preview=False, object_fit="cover", interactive=False,
+                             format="png", buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples")
     return ModeTab(mode, read, files, generate, tab, gallery, samples)
 
 

@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from pipeline.samplers.schedules import karras

@@ -84,8 +84,9 @@ def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.Bro
     """shared: others use this page too, so that each browser sees its own jobs only."""
     find = partial(found, history, journal, shared)
     asked = [client, *history.question]
+    # always_last: a question that is asked while another is being answered is not lost
     gr.on([tab.select, history.favourites.input, history.words.submit, history.model.submit, history.since.change], find, asked,
-          [history.gallery, history.rows, history.more], **QUIET)
+          [history.gallery, history.rows, history.more], trigger_mode="always_last", **QUIET)
     history.more.click(partial(found_more, history, journal, shared), [history.rows, *asked],
                        [history.gallery, history.rows, history.more], **QUIET)
 

@@ -36,7 +36,7 @@ def build_settings() -> SettingsTab:
     widgets = {}
     with gr.Row(elem_classes="with-refresh"):
         gr.Markdown("What is set here is remembered, and holds for every picture from then on, for the API's too.")
-        save = gr.Button("Save", variant="primary", scale=0, min_width=120, elem_id="settings-save")
+        save = gr.Button("Save", variant="primary", scale=0, min_width=120, interactive=False, elem_id="settings-save")
     for title, group in grouped():
         with gr.Accordion(title, open=title == "img2img", elem_classes="settings-group"):
             with gr.Row():
@@ -71,21 +71,27 @@ def widget_for(spec: Field) -> gr.components.Component:
 
 
 def wire_settings(tab: gr.Tab, page: SettingsTab, settings: Settings, engine: Engine) -> None:
-    tab.select(partial(current, page, engine), None, list(page.widgets.values()), **QUIET)
-    page.save.click(partial(save, page, settings, engine), None, list(page.widgets.values()),
-                    inputs_kwargs=page.widgets, **QUEUED)
+    shown = gr.State({})
+    outputs = [shown, page.save, *page.widgets.values()]
+    gr.on(None, partial(brought_up_to_date, page, shown, engine, {}), None, outputs, **QUIET)  # when the page is opened
+    tab.select(partial(brought_up_to_date, page, shown, engine), shown, outputs, **QUIET)
+    page.save.click(partial(save, page, shown, settings, engine), shown, outputs, inputs_kwargs=page.widgets, **QUEUED)
 
 
-def current(page: SettingsTab, engine: Engine) -> dict[gr.components.Component, Any]:
-    return {widget: getattr(engine.options, name) for name, widget in page.widgets.items()}
+def brought_up_to_date(page: SettingsTab, shown: gr.State, engine: Engine, before: dict[str, Any]) -> dict[gr.blocks.Block, Any]:
+    """What has changed since the widgets were set; the others stay as they are, with what somebody may be typing."""
+    now = {name: getattr(engine.options, name) for name in page.widgets}
+    changed = {name: value for name, value in now.items() if name not in before or before[name] != value}
+    return {shown: now, page.save: gr.Button(interactive=True)} | {page.widgets[name]: value for name, value in changed.items()}
 
 
-def save(page: SettingsTab, settings: Settings, engine: Engine, **values: Any) -> dict[gr.components.Component, Any]:
-    """Set and remember what differs, all of it or nothing."""
-    changed = {name: value for name, value in values.items() if value != getattr(settings.options, name)}
+def save(page: SettingsTab, shown: gr.State, settings: Settings, engine: Engine, before: dict[str, Any],
+         **values: Any) -> dict[gr.blocks.Block, Any]:
+    """Set and remember what was changed here, all of it or nothing."""
+    values = {name: None if value == "" and getattr(Options(), name) is None else value for name, value in values.items()}
+    changed = {name: value for name, value in values.items() if value != before.get(name)}
     try:
-        settings.change({name: None if value == "" and getattr(Options(), name) is None else value
-                         for name, value in changed.items()})
+        settings.change(changed)
     except PalimpsestError as error:
         raise error_toast(str(error)) from error
     except OSError as error:
@@ -93,4 +99,4 @@ def save(page: SettingsTab, settings: Settings, engine: Engine, **values: Any) -
     finally:
         engine.options = settings.options
     gr.Info("Saved." if changed else "Nothing was changed.")
-    return current(page, engine)
+    return brought_up_to_date(page, shown, engine, values)

@@ -375,10 +375,9 @@ def test_the_keyboard_starts_stops_and_weighs(page, picture_file):
 
 
 def open_settings(page):
-    """Open the tab and wait until it shows the options as they are."""
-    with page.expect_response(lambda response: "/run/" in response.url or "/queue/" in response.url):
-        open_tab(page, "Settings")
-    page.wait_for_timeout(1000)
+    """Open the tab once the page has set its widgets."""
+    open_tab(page, "Settings")
+    expect(page.locator("#settings-save")).to_be_enabled()
 
 
 def test_settings_are_saved_and_wrong_ones_are_not(page, server):

@@ -13,13 +13,16 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.engine import Engine
     from pipeline.journal import Journal
     from pipeline.loading import ModelStore
     from pipeline.models import Catalog, ModelFile
+    from pipeline.options import Options
     from pipeline.settings import Settings
+    from pipeline.styles import StyleDatabase
 
 ROOT = Path(__file__).parent
 DEMO_MODEL = ROOT / "assets" / "demo-model"
@@ -29,7 +32,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Palimpsest, the diffusion image editor you run yourself.")
+    parser = argparse.ArgumentParser(description="Palimpsest, the diffusion image editor you run yourself.",
+                                     epilog="python app.py verify FILE.png makes a picture again and compares; see verify --help.")
     parser.add_argument("--model", default=str(DEMO_MODEL), help="a file or folder, the name, title or hash of one in --models-dir, or owner/name on the Hugging Face Hub; default: the demo model")
     parser.add_argument("--models-dir", default="models", help="a folder with Stable-diffusion, VAE, Lora and embeddings in it, or one of A1111; default: %(default)s")
     parser.add_argument("--outputs-dir", default="outputs", help="where results are saved; default: %(default)s")
@@ -39,6 +43,7 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, help=f"default: the first free one from {PORTS[0]}")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this; without it, --share and --listen make a password up")
+    parser.add_argument("--visitor-quota", type=int, default=60, metavar="PICTURES", help="that a visitor of a shared page may ask for in an hour, 0: as many as they like; default: %(default)s")
     parser.add_argument("--no-api", action="store_true", help="serve the page only, without A1111's HTTP API")
     parser.add_argument("--api-auth", metavar="USER:PASSWORD[,…]", help="logins that the API accepts besides that of --auth")
     parser.add_argument("--api-urls", action="store_true", help="let requests name pictures by http and https addresses of the internet")
@@ -51,6 +56,8 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     if flags.listen:
         flags.host = "0.0.0.0"
+    if flags.visitor_quota < 0:
+        parser.error(f"--visitor-quota must be 0 or more, got {flags.visitor_quota}")
     for name, logins in (("--auth", [flags.auth]), ("--api-auth", split(flags.api_auth))):
         for login in logins:
             if login is not None and not all(login.partition(":")):
@@ -59,6 +66,21 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
         if not re.fullmatch("https?://[^/*]+", origin):
             parser.error(f"--cors-allow-origins must be sites as https://example.org, got {origin!r}")
     return flags
+
+
+def parse_verify_flags(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="app.py verify", description="Make a picture again from its receipt and say whether it "
+                                     "is the same: status 0 identical, 1 different, 2 cannot be verified.")
+    parser.add_argument("file", help="a PNG as Palimpsest saved it")
+    parser.add_argument("--picture", action="append", default=[], metavar="FILE", help="what it was made from, where the outputs folder has it no more; once for each of several")
+    parser.add_argument("--mask", action="append", default=[], metavar="FILE", help="the same of its mask")
+    parser.add_argument("--model", help="a checkpoint that lies elsewhere: a file, a folder, or owner/name on the Hugging Face Hub")
+    parser.add_argument("--models-dir", default="models", help="default: %(default)s")
+    parser.add_argument("--outputs-dir", default="outputs", help="default: %(default)s")
+    parser.add_argument("--styles-file", default="styles.csv", help="default: %(default)s")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
+    parser.add_argument("--precision", help="auto, float32, bfloat16 or float16; default: as the picture was made")
+    return parser.parse_args(argv)
 
 
 def split(listed: str | None) -> list[str]:
@@ -70,11 +92,16 @@ def credentials(flags: argparse.Namespace) -> tuple[str, str] | None:
     """(user, password) that visitors need: as asked, or made up where others than this machine can come in."""
     if flags.auth:
         return login_of(flags.auth)
-    if flags.share or flags.host not in LOOPBACK:
+    if is_shared(flags):
         password = secrets.token_urlsafe(12)
         say(f"Others can reach this page, so it asks for a login: user palimpsest, password {password}")
         return "palimpsest", password
     return None
+
+
+def is_shared(flags: argparse.Namespace) -> bool:
+    """Whether others than this machine's people can come in."""
+    return flags.share or flags.host not in LOOPBACK
 
 
 def login_of(text: str) -> tuple[str, str]:
@@ -165,22 +192,70 @@ def open_journal(folder: Path) -> "Journal | None":
         return None
 
 
+def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase", **how: Any) -> "Engine":
+    """An engine around the models and what else the models folder holds; how: what else Engine takes."""
+    from pipeline.embeddings import EmbeddingShelf
+    from pipeline.engine import Engine
+    from pipeline.networks import LoraNames, Networks
+
+    catalog = models.catalog
+    engine = Engine(models.load, options, make_room=models.make_room, styles=styles,
+                    networks=Networks(LoraNames(catalog).find, catalog.hash_of),
+                    embeddings=EmbeddingShelf(catalog.embedding_paths), **how)
+    models.tell = engine.tell_loading
+    return engine
+
+
+def verify(argv: list[str]) -> int:
+    """Say whether a picture is what its receipt says; the status to end with."""
+    flags = parse_verify_flags(argv)
+    from pipeline import verify
+    from pipeline.errors import PalimpsestError
+    from pipeline.families import placement
+    from pipeline.loading import ModelStore
+    from pipeline.models import Catalog
+    from pipeline.originals import Originals
+    from pipeline.styles import StyleDatabase
+
+    try:
+        claim = verify.read_claim(flags.file)
+        catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL])
+        if flags.model:
+            find_model(flags.model, catalog)
+        given = verify.read_given({"picture": flags.picture, "mask": flags.mask}, claim.receipt)
+        originals = Originals(Path(flags.outputs_dir) / "originals")
+        p = verify.request_again(claim.receipt, catalog, lambda name: given.get(name) or originals.open(name), thorough=True)
+        place = placement.choose(flags.device, flags.precision or claim.receipt.precision.partition(",")[0])
+        models = ModelStore(catalog, place, catalog.find_checkpoint(p.options.sd_model_checkpoint))
+        engine = make_engine(models, p.options, StyleDatabase(flags.styles_file))
+    except verify.Missing as error:
+        verdict = verify.refusal(f"{error}; give its file with --{error.what}")
+    except PalimpsestError as error:
+        verdict = verify.refusal(error)
+    else:
+        *_, verdict = verify.verify(claim, p, engine)
+        engine.close(timeout=5)
+    say(verdict.sentence)
+    return verdict.status
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
-    flags = parse_flags(argv)
     # nothing leaves the machine unasked: read by these packages when they are imported
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["verify"]:
+        sys.exit(verify(argv[1:]))
+    flags = parse_flags(argv)
     say("Palimpsest is starting.")
-    from pipeline.embeddings import EmbeddingShelf
-    from pipeline.engine import Engine
     from pipeline.errors import PalimpsestError
     from pipeline.families import placement
+    from pipeline.limits import Limits
     from pipeline.loading import ModelStore
     from pipeline.models import Catalog
-    from pipeline.networks import LoraNames, Networks
     from pipeline.settings import Settings
     from pipeline.styles import StyleDatabase
 
@@ -194,9 +269,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"{error}.")
     settings = Settings(Path(flags.settings_file))
     settle_model(settings, models, asked=flags.model != str(DEMO_MODEL))
-    engine = Engine(models.load, settings.options, make_room=models.make_room, networks=Networks(LoraNames(catalog).find),
-                    embeddings=EmbeddingShelf(catalog.embedding_paths), styles=styles, journal=open_journal(Path(flags.outputs_dir)))
-    models.tell = engine.tell_loading
+    shared = is_shared(flags)
+    engine = make_engine(models, settings.options, styles, journal=open_journal(Path(flags.outputs_dir)),
+                         limits=Limits(pictures=flags.visitor_quota if shared else 0))
 
     import uvicorn
 
@@ -207,12 +282,14 @@ def main(argv: list[str] | None = None) -> None:
     port = free_port(flags.host, flags.port)
     samples = ROOT / "assets" / "samples"
     page = build_ui(engine, models, info, outputs=Path(flags.outputs_dir), samples=samples,
-                    settings=settings, shared=flags.share or flags.host not in LOOPBACK)
+                    settings=settings, shared=shared)
     told = {name: value for name, value in vars(flags).items() if name not in ("auth", "api_auth")}
     backend = Backend(engine, models, settings, Path(flags.outputs_dir), told, Fetcher() if flags.api_urls else None)
     app = build_app(page, login, backend=None if flags.no_api else backend, api_logins=map(login_of, split(flags.api_auth)),
-                    origins=split(flags.cors_allow_origins), max_body=flags.api_max_body, allowed_paths=[str(samples)], **look())
-    config = uvicorn.Config(app, host=flags.host, port=port, log_level="warning", timeout_graceful_shutdown=1)
+                    origins=split(flags.cors_allow_origins), max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared,
+                    **look())
+    # no proxy_headers: who comes through a tunnel could claim any address
+    config = uvicorn.Config(app, host=flags.host, port=port, log_level="warning", timeout_graceful_shutdown=1, proxy_headers=False)
 
     class Server(uvicorn.Server):
         @contextmanager

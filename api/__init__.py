@@ -18,16 +18,21 @@ from api.guard import BodyLimit, Guard, Login
 
 MAX_UPLOAD = 64 * 2**20
 """Bytes of one file uploaded to the page."""
+SESSIONS = 64
+"""Opened pages that Gradio remembers, a MiB or two each: those used last. Each load of the page is one, and Gradio forgets none
+by itself before there are 10 000."""
 MAX_BODY = 256
 """MiB of one request to the API, where nothing else is asked for."""
 ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it concerns img2img, with additions."
 
 
 def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend | None = None, api_logins: Iterable[Login] = (),
-              origins: Iterable[str] = (), max_body: int = MAX_BODY, allowed_paths: Iterable[str] = (), **look: Any) -> FastAPI:
+              origins: Iterable[str] = (), max_body: int = MAX_BODY, allowed_paths: Iterable[str] = (), shared: bool = False,
+              **look: Any) -> FastAPI:
     """The page on "/" and the API before it.
 
-    login: what every route asks for, or None; api_logins: what the API accepts besides. backend: what the API works with;
+    login: what every route asks for, or None; api_logins: what the API accepts besides. shared: `login` is for visitors,
+    to whom not all of the API is open, and the others for the owner. backend: what the API works with;
     None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API.
     allowed_paths: folders that the page itself shows files from; look: theme and style of the page.
     """
@@ -38,10 +43,11 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
     if page is not None:
         # Gradio checks which files a visitor may name only on pages that it has launched itself
         page.has_launched = page.is_running = True
+        page.state_session_capacity = SESSIONS
         app = gr.mount_gradio_app(app, page, path="/", run_history=False, footer_links=[], max_file_size=MAX_UPLOAD,
                                   ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), **look)
     app.add_middleware(BodyLimit, limit=max_body << 20)
-    app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins))
+    app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins), shared=shared)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],
                            allow_credentials=True)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pipeline.engine import Failed
-from pipeline.errors import Cancelled, InvalidRequest, ModelError, PalimpsestError
+from pipeline.errors import Cancelled, InvalidRequest, ModelError, PalimpsestError, TooMany
 from pipeline.memory import is_out_of_memory
 
 PYDANTIC_1 = {  # how A1111 names what clients most often get wrong
@@ -37,12 +37,15 @@ def told(description: str, *models: str) -> dict[str, Any]:
 COMMON: dict[int | str, dict[str, Any]] = {
     400: told("The body cannot be read."),
     401: told("A login is needed, or it is not the right one."),
-    403: told("Another site's page asks, or there is no login and not this machine is named."),
+    403: told("Another site's page asks, or there is no login and not this machine is named, or it is not for visitors."),
     413: told("The body is too large."),
     422: told("A value is not valid, a model cannot be used, or the body has not the request's form.", "ErrorAnswer", "InvalidBody"),
     500: told("The machine failed."),
 }
 """What every route may answer with, for the OpenAPI document."""
+
+
+STATUS = {InvalidRequest: 422, ModelError: 422, Cancelled: 409, TooMany: 429}
 
 
 class Json(JSONResponse):
@@ -56,7 +59,7 @@ def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
     """(status, body) for an error that a job or a handler ended with."""
     if isinstance(error, HTTPException):
         return error.status_code, {"error": "HTTPException", "detail": str(error.detail), "body": "", "errors": ""}
-    status = 422 if isinstance(error, InvalidRequest | ModelError) else 409 if isinstance(error, Cancelled) else 500
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
     kind = "OutOfMemoryError" if is_out_of_memory(error) else type(error).__name__
     sentence = Failed(error).message
     return status, {"error": kind, "detail": sentence, "body": "", "errors": sentence}

@@ -17,8 +17,10 @@ from api.errors import COMMON, Json, error_answer
 from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, InvalidBody, Txt2ImgRequest
 from api.progress import progress_answer
 from api.strict import StrictRoute
+from api.visitors import Who
 from api.waiting import events
 from pipeline.engine import Failed, Finished, Job
+from pipeline.limits import Client
 from pipeline.processing import StableDiffusionProcessingImg2Img
 
 router = APIRouter(tags=["making pictures"], route_class=StrictRoute)
@@ -28,38 +30,39 @@ HEARTBEAT = 10
 ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "There is no init image."},
     409: {"model": ErrorAnswer, "description": "The job was cancelled before it started."},
+    429: {"model": ErrorAnswer, "description": "Too many of the client's jobs wait, or its quota is used up."},
     422: {"model": ErrorAnswer | InvalidBody, "description": COMMON[422]["description"]},
 }
 
 
 @router.post("/sdapi/v1/img2img", response_model=ImagesAnswer, responses=ERRORS)
-async def img2img(body: Img2ImgRequest, here: Here, request: Request) -> Response:
+async def img2img(body: Img2ImgRequest, here: Here, who: Who, request: Request) -> Response:
     """Make pictures from a picture, whole or where a mask is white."""
-    return await generate(body, here, request)
+    return await generate(body, here, who, request)
 
 
 @router.post("/sdapi/v1/txt2img", response_model=ImagesAnswer, responses=ERRORS)
-async def txt2img(body: Txt2ImgRequest, here: Here, request: Request) -> Response:
+async def txt2img(body: Txt2ImgRequest, here: Here, who: Who, request: Request) -> Response:
     """Make pictures from noise alone."""
-    return await generate(body, here, request)
+    return await generate(body, here, who, request)
 
 
 @router.post("/sdapi/v1/img2img/stream", responses=ERRORS | {200: {
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
     "description": 'Events "progress", each with what GET progress answers, then one "result" with the ordinary answer, or '
                    'one "error" with its body and "status".'}}, response_class=StreamingResponse)
-async def img2img_stream(body: Img2ImgRequest, here: Here, request: Request) -> StreamingResponse:
+async def img2img_stream(body: Img2ImgRequest, here: Here, who: Who) -> StreamingResponse:
     """The same as img2img, answered by server-sent events while it runs; hanging up cancels it."""
     body, p = await prepare(body, here)
-    job = submit(body, p, here, request)
+    job = await submit(body, p, here, who)
     return StreamingResponse(narrate(body, p, job, here), media_type="text/event-stream",
                              headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-async def generate(body: GenerationRequest, here: Backend, request: Request) -> Response:
+async def generate(body: GenerationRequest, here: Backend, who: Client, request: Request) -> Response:
     """Queue the request and answer with its pictures. Who hangs up gives up what was not to be saved."""
     body, p = await prepare(body, here)
-    job = submit(body, p, here, request)
+    job = await submit(body, p, here, who)
     async with cancelled_by_hanging_up(request, job, here, keep=bool(body.save_images)):
         event = await end_of(job)
     if isinstance(event, Failed):
@@ -82,10 +85,13 @@ async def prepare(body: GenerationRequest, here: Backend) -> tuple[GenerationReq
     return await to_thread.run_sync(processing, body, here, limiter=here.pictures)
 
 
-def submit(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, here: Backend, request: Request) -> Job:
-    """Queue it, in turn with the page's jobs and other clients'."""
-    job = here.engine.submit([p], task_id(body), client=f"api {request.client.host if request.client else ''}")
-    if body.override_settings_restore_afterwards is False and p.override_settings:
+async def submit(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, here: Backend, who: Client) -> Job:
+    """Queue it, in turn with the page's jobs and other clients'. Raises TooMany, and HTTPException where it is not allowed."""
+    changes_options = body.override_settings_restore_afterwards is False and p.override_settings
+    if changes_options and not who.owner:
+        raise HTTPException(403, "override_settings_restore_afterwards: false is for logins of --api-auth on a shared page.")
+    job = await to_thread.run_sync(here.engine.submit, [p], task_id(body), who)
+    if changes_options:
         here.settings.change(p.override_settings, remember=False)
         here.engine.options = here.settings.options
     return job

@@ -1,17 +1,21 @@
-"""What stands before every route: login, no requests from other sites, nothing fetched from elsewhere, no endless bodies."""
+"""What stands before every route: login, what visitors may do, no requests from other sites, nothing fetched from elsewhere,
+no endless bodies."""
 
 import base64
 import binascii
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Json, error_answer
+from api.visitors import may_ask
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 LOCAL_NAMES = {"127.0.0.1", "localhost", "::1"}
@@ -21,6 +25,8 @@ POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' b
 """Gradio needs inline and evaluated scripts; what matters is that only this server is asked for anything."""
 API_PATHS = ("/sdapi/", "/internal/", "/docs", "/openapi.json")
 """What is not the page's."""
+FILES = ("/gradio_api/file=", "/gradio_api/file/")
+"""Where Gradio would fetch from an address too."""
 Login = tuple[str, str]
 """User and password."""
 
@@ -35,22 +41,29 @@ class Guard:
     login: asked for by HTTP Basic, by the page and by the API; None: the page asks for none.
     api_logins: others that the API accepts; where there are any, it asks for one even if the page does not.
     origins: other sites, as "https://example.org", whose pages may send requests.
+    shared: the page's login is for visitors, who may use a part of the API only; otherwise, and with one of api_logins, who
+    comes is the owner. Routes find this as `request.state.owner`, and the login's user as `request.state.user`.
 
     Where no login is asked for, only requests to a name of this machine are answered, so that no other site can point
     its own name here (DNS rebinding). Requests that a browser sends on behalf of another site's page are refused whoever
     is logged in.
     """
 
-    def __init__(self, app: ASGIApp, login: Login | None, api_logins: Iterable[Login] = (), origins: Iterable[str] = ()):
-        self.app, self.origins = app, frozenset(origins)
-        self._page = encoded([login] if login else [])
-        self._api = self._page + encoded(api_logins)
+    def __init__(self, app: ASGIApp, login: Login | None, api_logins: Iterable[Login] = (), origins: Iterable[str] = (),
+                 *, shared: bool = False):
+        self.app, self.origins, self.shared = app, frozenset(origins), shared
+        self._page = [login] if login else []
+        self._owners = list(api_logins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope, Headers(scope=scope))
+        headers = Headers(scope=scope)
+        login = login_in(headers)
+        owner = not self.shared or among(login, self._owners)
+        scope.setdefault("state", {}).update(user=login[0] if login else "", owner=owner)
+        refusal = self._refusal(scope, headers, login)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
@@ -60,12 +73,17 @@ class Guard:
                 MutableHeaders(scope=message).setdefault("Content-Security-Policy", POLICY)
             await send(message)
 
-        await self.app(scope, receive, send_with_policy)
+        with suppress(ClientDisconnect):  # raised while a request's body is read: nobody is there to be answered
+            await self.app(scope, receive, send_with_policy)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        logins = self._api if is_api(scope) else self._page
-        if logins and not logged_in(headers, logins):
+    def _refusal(self, scope: Scope, headers: Headers, login: Login | None) -> Response | None:
+        logins = self._page + self._owners if is_api(scope) else self._page
+        if logins and not among(login, logins):
             return ask_for_login(scope, headers)
+        if is_api(scope) and not scope["state"]["owner"] and not may_ask(scope["method"], scope["path"]):
+            return refused(scope, 403, f'{scope["path"]} is for logins of --api-auth on a shared page.')
+        if scope["path"].startswith(FILES) and "://" in scope["path"]:
+            return refused(scope, 403, "Nothing is fetched from elsewhere.")
         if not logins and host_name("//" + headers.get("host", "")) not in LOCAL_NAMES:
             return refused(scope, 403, "Without a login this page answers at 127.0.0.1 and localhost only.")
         if headers.get("origin") not in self.origins and from_elsewhere(scope, headers):
@@ -73,19 +91,21 @@ class Guard:
         return None
 
 
-def encoded(logins: Iterable[Login]) -> list[bytes]:
-    return [":".join(login).encode() for login in logins]
-
-
-def logged_in(headers: Headers, logins: list[bytes]) -> bool:
-    """Whether the request carries one of the logins."""
+def login_in(headers: Headers) -> Login | None:
+    """The login that a request carries, right or wrong."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
     try:
-        decoded = base64.b64decode(given, validate=True)
+        user, colon, password = base64.b64decode(given, validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        return False
-    matches = [secrets.compare_digest(decoded, login) for login in logins]  # all, so that time tells nothing
-    return scheme.lower() == "basic" and any(matches)
+        return None
+    return (user, password) if scheme.lower() == "basic" and colon else None
+
+
+def among(login: Login | None, logins: list[Login]) -> bool:
+    """Whether the login is one of them."""
+    given = ":".join(login or ()).encode()
+    matches = [secrets.compare_digest(given, ":".join(one).encode()) for one in logins]  # all, so that time tells nothing
+    return any(matches)
 
 
 def ask_for_login(scope: Scope, headers: Headers) -> Response:

@@ -13,9 +13,11 @@ from api.models import (
     RealesrganItem, SamplerItem, SchedulerItem, ScriptItem, ScriptsAnswer, StyleItem, UpscalerItem, VaeItem)
 from api.scripts import descriptions, titles
 from api.strict import StrictRoute
+from api.visitors import Who, shown
 from api.waiting import wait_for
 from pipeline.embeddings import Embedding
 from pipeline.errors import PalimpsestError
+from pipeline.limits import Client
 from pipeline.memory import memory_report
 from pipeline.models import ModelFile
 from pipeline.samplers import SAMPLERS, SCHEDULES, SamplerRow, Schedule
@@ -72,34 +74,35 @@ async def latent_upscale_modes() -> list[Named]:
 # --- models
 
 @router.get("/sdapi/v1/sd-models")
-async def sd_models(here: Here) -> list[CheckpointItem]:
+async def sd_models(here: Here, who: Who) -> list[CheckpointItem]:
     """The checkpoints; hashes are null until they are known."""
-    return [checkpoint_item(file) for file in await to_thread.run_sync(here.models.catalog.checkpoints)]
+    return [checkpoint_item(file, who) for file in await to_thread.run_sync(here.models.catalog.checkpoints)]
 
 
-def checkpoint_item(file: ModelFile) -> CheckpointItem:
+def checkpoint_item(file: ModelFile, who: Client) -> CheckpointItem:
     config = file.path.with_suffix(".yaml")
-    return CheckpointItem(title=file.title, model_name=file.name, hash=file.hash, sha256=file.sha256, filename=str(file.path),
-                          config=str(config) if config.is_file() else None)
+    return CheckpointItem(title=file.title, model_name=file.name, hash=file.hash, sha256=file.sha256,
+                          filename=shown(file.path, who), config=shown(config, who) if config.is_file() else None)
 
 
 @router.get("/sdapi/v1/sd-vae")
-async def sd_vae(here: Here) -> list[VaeItem]:
+async def sd_vae(here: Here, who: Who) -> list[VaeItem]:
     """The VAEs that can be chosen."""
-    return [VaeItem(model_name=file.rel.rpartition("/")[2], filename=str(file.path))
+    return [VaeItem(model_name=file.rel.rpartition("/")[2], filename=shown(file.path, who))
             for file in await to_thread.run_sync(here.models.catalog.vaes)]
 
 
 @router.get("/sdapi/v1/loras")
-async def loras(here: Here) -> list[LoraItem]:
+async def loras(here: Here, who: Who) -> list[LoraItem]:
     """The LoRAs that prompts can name."""
-    return await to_thread.run_sync(lambda: [lora_item(file) for file in here.models.catalog.loras()], limiter=here.pictures)
+    return await to_thread.run_sync(lambda: [lora_item(file, who) for file in here.models.catalog.loras()],
+                                    limiter=here.pictures)
 
 
-def lora_item(file: ModelFile) -> LoraItem:
+def lora_item(file: ModelFile, who: Client) -> LoraItem:
     """A LoRA with what is written in it, or without where it cannot be read."""
     metadata = metadata_of(file.path)
-    return LoraItem(name=file.stem, alias=metadata.get("ss_output_name") or file.stem, path=str(file.path),
+    return LoraItem(name=file.stem, alias=metadata.get("ss_output_name") or file.stem, path=shown(file.path, who),
                     metadata=dict(metadata))
 
 

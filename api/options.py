@@ -1,6 +1,7 @@
 """A1111's options over HTTP: those that act here, and those that are only kept for the programs that expect them."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from anyio import to_thread
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Body
 
 from api.backend import Backend, Here
 from api.strict import StrictRoute
+from api.visitors import Who
 from api.waiting import wait_for
 from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError, UnknownName
 from pipeline.models import Catalog
@@ -70,10 +72,11 @@ def is_whole(value: Any) -> bool:
 
 
 @router.get("/sdapi/v1/options")
-async def get_options(here: Here) -> dict[str, Any]:
-    """Every option with its value."""
+async def get_options(here: Here, who: Who) -> dict[str, Any]:
+    """Every option with its value; to a shared page's visitors only those that act have one of their own."""
     settings, models = here.settings, here.models
-    return await to_thread.run_sync(listed, settings.values(), settings.defaults, models.catalog, models.default.rel)
+    values = settings.values() if who.owner else settings.defaults | asdict(settings.options)
+    return await to_thread.run_sync(listed, values, settings.defaults, models.catalog, models.default.rel)
 
 
 @router.post("/sdapi/v1/options")

@@ -99,9 +99,7 @@ def quoted(pictures: str | list[str] | None) -> str:
 
 def png_bytes(image: Image.Image, *, metadata: bool = True) -> bytes:
     stream = io.BytesIO()
-    texts = {key: value for key, value in image.info.items() if key != "parameters"} if metadata else {}
-    known = metadata and "parameters" in image.info
-    image.save(stream, "PNG", pnginfo=png_info(image.info["parameters"], texts) if known else None)
+    image.save(stream, "PNG", pnginfo=png_info(image.info.get("parameters"), image.info) if metadata else None)
     return stream.getvalue()
 
 

@@ -8,6 +8,7 @@ from api.convert import timestamp
 from api.models import PageProgressAnswer, PageProgressRequest, PendingTasks, ProgressAnswer, State
 from api.pictures import encode_picture
 from api.strict import StrictRoute
+from api.visitors import Who, job_of
 from pipeline.engine import Engine, Job, Queued, Step
 
 router = APIRouter(tags=["progress"], route_class=StrictRoute)
@@ -20,23 +21,25 @@ IDLE = State(skipped=False, interrupted=False, stopping_generation=False, job=""
 
 
 @router.get("/sdapi/v1/progress")
-async def progress(here: Here, skip_current_image: bool = Query(False, description="Leave the preview out."),
+async def progress(here: Here, who: Who, skip_current_image: bool = Query(False, description="Leave the preview out."),
                    id_task: str | None = IdTask) -> ProgressAnswer:
     """How far the job that runs, or the one asked for, has come."""
-    return await progress_answer(here.engine.find(id_task), here, with_image=not skip_current_image, id_task=id_task)
+    return await progress_answer(job_of(who, here.engine, id_task), here, with_image=not skip_current_image, id_task=id_task)
 
 
 @router.post("/sdapi/v1/interrupt")
-async def interrupt(here: Here, id_task: str | None = IdTask) -> dict:
+async def interrupt(here: Here, who: Who, id_task: str | None = IdTask) -> dict:
     """End the job that runs, or the one asked for, and keep the picture so far; one that waits is dropped."""
-    here.engine.interrupt(id_task)
+    if (job := job_of(who, here.engine, id_task)) is not None:
+        here.engine.interrupt(job.id)
     return {}
 
 
 @router.post("/sdapi/v1/skip")
-async def skip(here: Here, id_task: str | None = IdTask) -> None:
+async def skip(here: Here, who: Who, id_task: str | None = IdTask) -> None:
     """End the batch that runs, keep its picture so far, and go on with the next."""
-    here.engine.skip(id_task)
+    if (job := job_of(who, here.engine, id_task)) is not None:
+        here.engine.skip(job.id)
 
 
 @router.get("/internal/ping")
@@ -53,9 +56,9 @@ async def pending_tasks(here: Here) -> PendingTasks:
 
 
 @router.post("/internal/progress")
-async def page_progress(body: PageProgressRequest, here: Here) -> PageProgressAnswer:
+async def page_progress(body: PageProgressRequest, here: Here, who: Who) -> PageProgressAnswer:
     """How far one job has come, as A1111's page asks."""
-    job = None if body.id_task is None else here.engine.find(body.id_task)
+    job = None if body.id_task is None else job_of(who, here.engine, body.id_task)
     event = None if job is None else job.newest()[1]
     if not isinstance(event, Step):
         return PageProgressAnswer(active=False, queued=job is not None,
@@ -89,7 +92,8 @@ async def progress_answer(job: Job | None, here: Backend, *, with_image: bool, i
 
 
 def state_of(job: Job, event: Step) -> State:
-    return State(skipped=job.skipped, interrupted=job.stopped, stopping_generation=False, job=job.id, job_count=event.batches,
+    return State(skipped=job.skipped, interrupted=job.interrupted,
+                 stopping_generation=job.stopped and not job.interrupted, job=job.id, job_count=event.batches,
                  job_timestamp=timestamp(event.elapsed), job_no=min(event.batch - 1, event.batches), sampling_step=event.step,
                  sampling_steps=event.steps)
 

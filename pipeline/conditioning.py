@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.embeddings import ti_hashes
+from pipeline.embeddings import Embedding
 from pipeline.families.base import Cond, Family, SdxlConditions
 from pipeline.geometry import Size
 from pipeline.options import Options
@@ -69,10 +69,10 @@ class PromptEncoder:
         """The empty prompt, one row."""
         return self._schedule("")[0][1]
 
-    def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[str | None, list[str]]:
-        """Infotext's "TI hashes", and a sentence for each embedding that is named but cannot be used."""
+    def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[list[list[Embedding]], list[str]]:
+        """The embeddings used in each encoding, and a sentence for each one that is named but cannot be used."""
         if self.options.use_old_emphasis_implementation and self.family.name == "sd1":
-            return None, []  # A1111: not told where prompts are read as of old
+            return [], []  # A1111: not told where prompts are read as of old
         parts = [text for prompt in dict.fromkeys(prompts) for text, _ in split_and(prompt)]
         found, missed = [], {}
         for text in (*dict.fromkeys(negative_prompts), *dict.fromkeys(parts)):
@@ -81,7 +81,14 @@ class PromptEncoder:
                 used, not_used = encoder.find_embeddings(variants, emphasis=self.options.emphasis)
                 found.append(used)
                 missed |= dict.fromkeys(not_used)
-        return ti_hashes(found), list(missed)
+        return found, list(missed)
+
+    def count_tokens(self, prompt: str) -> int:
+        """How many tokens the longest text takes that a prompt is at any step; chunks have 75."""
+        texts = {text for part, _ in split_and(prompt)
+                 for _, text in parse_schedule(part, self.calls, old_rule=self.options.use_old_scheduling)}
+        return max(self.family.text_encoders[0].count(text, emphasis=self.options.emphasis,
+                                                      comma_backtrack=self.options.comma_padding_backtrack) for text in texts)
 
     def _schedule(self, text: str, *, negative: bool = False) -> Schedule:
         settings = {"emphasis": self.options.emphasis, "clip_skip": self.options.CLIP_stop_at_last_layers,

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from pipeline.conditioning import CondCache
 from pipeline.embeddings import EmbeddingShelf
-from pipeline.errors import Cancelled, Interrupted, PalimpsestError
+from pipeline.errors import Cancelled, Interrupted, PalimpsestError, TooMany
 from pipeline.families.base import Family
 from pipeline.hooks import HookList, Hooks
 from pipeline.journal import Journal
+from pipeline.limits import Client, Limits, Quota
 from pipeline.memory import frugal, is_out_of_memory
 from pipeline.networks import Networks
 from pipeline.options import Options
@@ -27,6 +28,7 @@ from pipeline.previews import preview
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
 from pipeline.scripts import run
+from pipeline.series import Outcome, Series
 from pipeline.styles import StyleDatabase
 
 logger = logging.getLogger(__name__)
@@ -63,11 +65,16 @@ class Step:
     """Seconds to go, as far as one can tell."""
     preview: Image.Image | None
     """The newest picture so far, on the CPU; its size is the latent's or the picture's."""
+    item: int = 1
+    """Of a series, counted from 1."""
+    outcome: Outcome | None = None
+    """What came of a series so far."""
 
     @property
     def fraction(self) -> float:
         """Share of the whole job that is done, 0 to 1."""
-        return (self.batch - 1 + self.step / max(self.steps, 1)) / self.batches
+        within = (self.batch - 1 + self.step / max(self.steps, 1)) / self.batches
+        return within if self.outcome is None else (self.item - 1 + within) / self.outcome.items
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,10 @@ class Finished:
     """The job is done, or was interrupted and kept what there was."""
 
     results: list[Processed]
-    """One per processing object."""
+    """One per processing object; none of a series."""
     elapsed: float
+    outcome: Outcome | None = None
+    """What came of a series."""
 
 
 @dataclass(frozen=True)
@@ -92,30 +101,38 @@ class Failed:
             return str(self.error)
         if is_out_of_memory(self.error):
             return "The memory was not enough; a smaller width, height or batch_size needs less."
-        return f"Something went wrong inside: {type(self.error).__name__}: {self.error}"
+        # the words of an OSError name the file's place, which is not for everybody
+        said = self.error.strerror if isinstance(self.error, OSError) and self.error.strerror else self.error
+        return f"Something went wrong inside: {type(self.error).__name__}: {said}"
 
 
 Event = Queued | Step | Finished | Failed
 
 
+Work = Iterable[StableDiffusionProcessingImg2Img] | Series
+"""What a job does: requests of which each is needed, or a series, in which each is for itself."""
+
+
 class Job(Progress):
     """One submission: to its reader an iterator of events, to the pipeline the progress it reports to."""
 
-    def __init__(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = "", *,
-                 mode: str = "", journal: Journal | None = None):
+    def __init__(self, work: Work, job_id: str | None = None, client: Client = Client(), *, mode: str = "",
+                 journal: Journal | None = None, quota: Quota = Quota(0)):
         self.id = job_id or uuid4().hex
         self.work = work
         self.client = client
-        """Who asked for it; jobs of different clients take turns."""
+        """Who asked for it."""
         self.mode = mode
         """Where it was asked for, as history tells it."""
+        self._quota, self._counted = quota, 0
+        """Pictures that the quota counts already of what is still to be made."""
         self._journal = journal
         self._entry: str | None = None
         """The journal's name of the request that runs, or that waits alone in this job."""
         self.arrived = time.monotonic()
         self.state = "queued"
         """queued, running or done."""
-        self.cancelled = False
+        self.interrupted = self.cancelled = False
         self._changed = threading.Condition()
         self._event: Event | None = None
         self._version = 0
@@ -125,7 +142,8 @@ class Job(Progress):
         self._model: Family | None = None
         self._options = Options()
         self._preview: Image.Image | None = None
-        self._batch, self._batches, self._step, self._steps = 0, 1, 0, 1
+        self._batch, self._batches, self._batch_size, self._step, self._steps = 0, 1, 1, 0, 1
+        self._item = self._gone_over = 0
 
     # --- for whoever submitted it
 
@@ -173,6 +191,10 @@ class Job(Progress):
 
     def interrupt(self) -> None:
         """End now and keep the picture so far."""
+        self.stopped = self.interrupted = True
+
+    def stop_after(self) -> None:
+        """End once the picture that is being made is done."""
         self.stopped = True
 
     def skip(self) -> None:
@@ -186,6 +208,8 @@ class Job(Progress):
     # --- Progress, on the engine's thread
 
     def begin(self, batches: int) -> None:
+        self._count(batches * self._batch_size - self._counted)
+        self._counted -= batches * self._batch_size
         self._batches, self._batch = batches, 0
 
     def begin_sampling(self, steps: int) -> None:
@@ -198,7 +222,7 @@ class Job(Progress):
     def checkpoint(self) -> None:
         if self.cancelled:
             raise Cancelled("The job was cancelled.")
-        if self.stopped or self._skip:
+        if self.interrupted or self._skip:
             self.partial = True
             raise Interrupted
 
@@ -219,12 +243,22 @@ class Job(Progress):
 
     # --- the engine's side
 
+    def count(self) -> None:
+        """Count the pictures that are asked for, as far as that is known before the job runs. Raises TooMany."""
+        if isinstance(self.work, list):
+            self._count(sum(p.batch_size * p.n_iter for p in self.work))
+
+    def _count(self, pictures: int) -> None:
+        if pictures > 0:
+            self._quota.take(self.client, pictures)
+            self._counted += pictures
+
     def record(self, p: StableDiffusionProcessingImg2Img, entry: str) -> None:
         """Enter a request in the journal, unless it is to leave no trace: then its pictures are not saved either."""
         if self._journal is None or p.outpath_samples is None or p.do_not_save_samples:
             return
         with self._without_harm():
-            self._entry = self._journal.queued(entry, p, client=self.client, mode=self.mode)
+            self._entry = self._journal.queued(entry, p, client=self.client.id, mode=self.mode)
 
     def _close_entry(self, state: str, message: str = "") -> None:
         if self._entry is not None:
@@ -244,25 +278,67 @@ class Job(Progress):
         """Do the work and publish its end."""
         self.state = "running"
         self._publish(self._snapshot())
-        results = []
         try:
-            for number, p in enumerate(self.work):
-                if self.stopped and results:
-                    break
-                if self._entry is None:
-                    self.record(p, f"{self.id}-{number}")
-                results.append(process(p))
-                self._close_entry("interrupted" if results[-1].interrupted else "done")
-                self._model = None  # it may have to make room for the next one's
-            self.finish(Finished(results, self._elapsed()))
+            if isinstance(self.work, Series):
+                self._run_series(self.work, process)
+                self.finish(Finished([], self._elapsed(), self.work.outcome))
+            else:
+                self.finish(Finished(self._run_all(process), self._elapsed()))
         except Exception as error:  # the job's owner is told, and the engine lives on for the others
-            if not isinstance(error, (PalimpsestError, Cancelled)):
-                logger.exception("job %s failed", self.id)
-            self.finish(Failed(error.with_traceback(None)))  # whose frames would keep the job's tensors alive
+            self.finish(self._failure(error))
+
+    def _run_all(self, process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> list[Processed]:
+        results = []
+        for number, p in enumerate(self.work):
+            if self.stopped and results:
+                break
+            results.append(self._run_one(p, number, process))
+        return results
+
+    def _run_series(self, series: Series, process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> None:
+        for self._item, item in enumerate(series.items):
+            if self.cancelled:
+                raise Cancelled("The job was cancelled.")
+            if self.stopped:
+                return
+            self._batch = self._step = 0
+            try:
+                work = series.make(item)
+                if isinstance(work, StableDiffusionProcessingImg2Img):
+                    series.done(item, self._run_one(work, self._item, process))
+                else:
+                    series.found(work)
+                    self._gone_over += 1
+            except (Cancelled, TooMany):
+                raise
+            except Exception as error:  # the job's owner is told at its end, and the other items are done
+                failure = self._failure(error)
+                self._close_entry("failed", failure.message)
+                series.failed(item, failure.message)
+            self._batch, self._step = self._batches - 1, self._steps  # the item is at its end, however it came there
+            self._publish(self._snapshot())
+
+    def _run_one(self, p: StableDiffusionProcessingImg2Img, number: int,
+                 process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> Processed:
+        if self._entry is None:
+            self.record(p, f"{self.id}-{number}")
+        try:
+            result = process(p)
+        finally:
+            self._model = None  # it may have to make room for the next one's
+        ended = result.interrupted or (self.stopped and not result.images)
+        self._close_entry("interrupted" if ended else "done")
+        return result
+
+    def _failure(self, error: Exception) -> Failed:
+        """An error as an event. Its frames are let go of: they would keep tensors alive."""
+        if not isinstance(error, (PalimpsestError, Cancelled)):
+            logger.error("job %s failed", self.id, exc_info=error)
+        return Failed(error.with_traceback(None))
 
     def bind(self, p: StableDiffusionProcessingImg2Img) -> None:
         """Report on this one, which has its model, from now on."""
-        self._model, self._options = p.sd_model, p.options
+        self._model, self._options, self._batch_size = p.sd_model, p.options, p.batch_size
         self._started = self._started or time.monotonic()
         if self._entry is not None:
             with self._without_harm():
@@ -292,9 +368,13 @@ class Job(Progress):
         return 0.0 if self._started is None else time.monotonic() - self._started
 
     def _snapshot(self) -> Step:
-        elapsed = self._elapsed()
-        step = Step(self._step, self._steps, self._batch + 1, self._batches, elapsed, 0.0, self._preview)
-        return replace(step, eta=elapsed / step.fraction - elapsed) if step.fraction > 0 else step
+        elapsed, outcome, before = self._elapsed(), None, 0.0
+        if isinstance(self.work, Series):
+            outcome = self.work.outcome
+            before = self._gone_over / max(outcome.items, 1)
+        step = Step(self._step, self._steps, self._batch + 1, self._batches, elapsed, 0.0, self._preview, self._item + 1, outcome)
+        done = step.fraction - before
+        return replace(step, eta=elapsed * (1 - step.fraction) / done) if done > 0 else step
 
 
 class Engine:
@@ -305,16 +385,20 @@ class Engine:
     options: those of requests that bring none. They may be replaced at any time: a request takes them when it is built.
     make_room: lets go of all models but the one used last, when memory has run out.
     embeddings, styles, networks: what prompts may name.
-    journal: where jobs whose pictures are saved are recorded.
+    journal: where jobs whose pictures are saved are recorded. limits: how much clients may ask for.
     """
 
     def __init__(self, load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
                  make_room: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
-                 styles: StyleDatabase | None = None, networks: Networks | None = None, journal: Journal | None = None):
-        self.options, self.journal = options, journal
+                 styles: StyleDatabase | None = None, networks: Networks | None = None, journal: Journal | None = None,
+                 limits: Limits = Limits()):
+        self.options, self.journal, self.limits = options, journal, limits
         self.embeddings, self.styles = embeddings or EmbeddingShelf(), styles or StyleDatabase()
         self._load, self._hooks, self._make_room = load, HookList(hooks), make_room
         self._cond_cache, self._networks = CondCache(), networks or Networks()
+        self._quota = Quota(limits.pictures)
+        self._entering: list[Job] = []
+        """Jobs that have their place in the queue, but are not recorded yet."""
         self._jobs: deque[Job] = deque()
         self._running: Job | None = None
         self.finished: deque[str] = deque(maxlen=FINISHED)
@@ -328,22 +412,35 @@ class Engine:
         self._thread = threading.Thread(target=self._work, args=[options], name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Iterable[StableDiffusionProcessingImg2Img], job_id: str | None = None, client: str = "",
-               mode: str = "") -> Job:
+    def submit(self, work: Work, job_id: str | None = None, client: Client = Client(), mode: str = "") -> Job:
         """Queue the processing objects as one job; an iterable that makes them is read as it runs.
 
         Clients take turns: nobody's second job comes before everybody's first. mode: where it was asked for, for the journal,
-        which records a single request now and others as they begin.
+        which records a single request now and others as they begin. Raises TooMany, and then nothing is recorded.
         """
-        job = Job(work, job_id, client, mode=mode, journal=self.journal)
-        if isinstance(work, list) and len(work) == 1:
-            job.record(work[0], job.id)
-        with self._changed:
-            self._refuse_if_closed()
-            self._jobs = deque(in_turn([*self._jobs, job], self._running))
-            self._tell_places()
-            self._changed.notify()
+        job = Job(work, job_id, client, mode=mode, journal=self.journal, quota=self._quota)
+        with self._entrance(job):
+            if isinstance(work, list) and len(work) == 1:
+                job.record(work[0], job.id)
+            with self._changed:
+                self._refuse_if_closed()
+                self._jobs = deque(in_turn([*self._jobs, job], self._running))
+                self._tell_places()
+                self._changed.notify()
         return job
+
+    @contextmanager
+    def _entrance(self, job: Job) -> Iterator[None]:
+        """While inside, the job has its place in the queue and its pictures are counted, or TooMany is raised."""
+        with self._changed:
+            self.limits.check_waiting(job.client, [other.client for other in {*self._entering, *self._jobs}])
+            job.count()
+            self._entering.append(job)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._entering.remove(job)
 
     def preload(self, options: Options | None = None) -> Job:
         """Load the model that options name, or the engine's options, once no job waits. The events tell when it is there.
@@ -383,6 +480,12 @@ class Engine:
         job = self.find(job_id)
         if job is not None and not self._drop(job):
             job.interrupt()
+
+    def stop_after(self, job_id: str) -> None:
+        """End the job of that id once the picture that is being made is done; one that still waits is dropped."""
+        job = self.find(job_id)
+        if job is not None and not self._drop(job):
+            job.stop_after()
 
     def cancel(self, job: Job) -> None:
         """End a job now and keep nothing; one that still waits is dropped."""
@@ -513,9 +616,9 @@ class Engine:
 
 def in_turn(waiting: Iterable[Job], running: Job | None) -> list[Job]:
     """The jobs in the order that they run in: each client's first in the order they came, then each one's second."""
-    turns = Counter(() if running is None else [running.client])
+    turns = Counter(() if running is None else [running.client.id])
     order = []
     for job in sorted(waiting, key=lambda job: job.arrived):
-        order.append((turns[job.client], job))
-        turns[job.client] += 1
+        order.append((turns[job.client.id], job))
+        turns[job.client.id] += 1
     return [job for _, job in sorted(order, key=lambda pair: pair[0])]

@@ -41,6 +41,10 @@ class ModelError(PalimpsestError):
     """A checkpoint that cannot be loaded or used."""
 
 
+class TooMany(PalimpsestError):
+    """More than one may ask for: nothing of it was begun, and it can be asked for again later."""
+
+
 class HookError(PalimpsestError):
     """A hook raised: names the hook and the plug-in, so that no picture is changed in silence."""
 

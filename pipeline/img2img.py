@@ -9,6 +9,7 @@ from PIL import Image
 from pipeline.engine import Engine, Event
 from pipeline.errors import InvalidRequest
 from pipeline.images import resize_image
+from pipeline.limits import Client
 from pipeline.masking import create_binary_mask
 from pipeline.options import number
 from pipeline.processing import NO_PICTURE, StableDiffusionProcessingImg2Img
@@ -27,6 +28,8 @@ class Mode(Enum):
     """Where a picture was painted on, starting from the paint."""
     INPAINT_UPLOAD = "inpaint_upload"
     """Where an uploaded mask is white."""
+    BATCH = "batch"
+    """Many files; see pipeline.batch."""
 
 
 Source = tuple[Image.Image | None, Image.Image | None]
@@ -34,7 +37,7 @@ Source = tuple[Image.Image | None, Image.Image | None]
 
 
 def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
-            mask_alpha: float = 0.0, job_id: str | None = None, client: str = "", heartbeat: float | None = None,
+            mask_alpha: float = 0.0, job_id: str | None = None, client: Client = Client(), heartbeat: float | None = None,
             cancels: bool = True, **settings: Any) -> Iterator[Event]:
     """Dispatch on the mode, build the processing object, and stream its events.
 

@@ -170,6 +170,8 @@ def apply_backcompat(params: Mapping[str, str]) -> dict[str, str]:
 
 # in picture files
 
+RECEIPT = "palimpsest"
+"""The name of the PNG text that holds a picture's receipt."""
 _NOT_METADATA = {
     "jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "exif", "loop", "background", "timestamp", "duration",
     "progressive", "progression", "icc_profile", "chromaticity", "photoshop",
@@ -182,10 +184,10 @@ _NOVELAI_SAMPLERS = {
 }  # the others, and what A1111 has no name for, are read as Euler a
 
 
-def png_info(text: str, other: Mapping[object, object] | None = None) -> PngInfo:
-    """PNG text chunks: the infotext as "parameters", and whatever in `other` is text by a textual name."""
+def png_info(text: str | None, other: Mapping[object, object] | None = None) -> PngInfo:
+    """PNG text chunks: the infotext as "parameters" if there is one, then whatever in `other` is text by a textual name."""
     chunks = PngInfo()
-    for key, value in {**(other or {}), "parameters": text}.items():
+    for key, value in ({"parameters": text, **(other or {})} | {"parameters": text}).items():
         if isinstance(key, str) and isinstance(value, str):
             chunks.add_text(key, value)
     return chunks

@@ -5,19 +5,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from PIL import Image
 
-from pipeline.options import Options
-from pipeline.originals import Originals
+from pipeline.originals import Originals, digest
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from pipeline.record import essence, from_record, to_record
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -34,6 +33,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     request TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created DESC);
+CREATE INDEX IF NOT EXISTS jobs_by_source ON jobs (json_extract(request, '$.init_images[0].picture'));
 CREATE TABLE IF NOT EXISTS pictures (
     id INTEGER PRIMARY KEY,
     job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
@@ -43,10 +43,6 @@ CREATE TABLE IF NOT EXISTS pictures (
 );
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job);
 """
-KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
-ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples",
-             "do_not_save_grid", "force_task_id"}
-"""Fields of a request that say where it runs and what becomes of its pictures, not what they show."""
 THUMBNAIL = (256, 256)
 """Pixels that a thumbnail fits in."""
 OPEN = ("queued", "running")
@@ -111,7 +107,7 @@ class Journal:
 
     def queued(self, job_id: str, p: StableDiffusionProcessingImg2Img, *, client: str = "", mode: str = "") -> str:
         """A job waits. The pictures that it starts from are kept first. Gives its id, another one where that is taken."""
-        request = json.dumps(to_record(p, self.originals))
+        request = json.dumps(to_record(p, self.originals.keep))
         with self._lock:
             entry = uuid4().hex if self._read("SELECT 1 FROM jobs WHERE id = ?", job_id) else job_id
             self._change("INSERT INTO jobs (id, client, mode, state, created, prompt, negative_prompt, request) "
@@ -138,6 +134,14 @@ class Journal:
         rows = self._read("SELECT * FROM jobs WHERE id = ?", job_id)
         return self._entry(rows[0]) if rows else None
 
+    def find(self, path: str | Path) -> tuple[Entry, Picture] | None:
+        """The job and the picture that are saved at a path."""
+        rows = self._read("SELECT jobs.* FROM jobs JOIN pictures ON job = jobs.id WHERE path = ?", self._relative(str(path)))
+        if not rows:
+            return None
+        entry = self._entry(rows[0])
+        return entry, next(picture for picture in entry.pictures if self._relative(str(picture.path)) == self._relative(str(path)))
+
     def search(self, text: str = "", *, model: str = "", since: float | None = None, until: float | None = None,
                favourites: bool = False, client: str | None = None, limit: int = 60,
                before: float | None = None) -> list[Entry]:
@@ -161,13 +165,26 @@ class Journal:
         rows = self._read(f"SELECT * FROM jobs WHERE {' AND '.join(wanted)} ORDER BY created DESC, id LIMIT ?", *values, limit)
         return [self._entry(row) for row in rows]
 
+    def done_with(self, p: StableDiffusionProcessingImg2Img, *, besides: Collection[str] = (), before: float | None = None,
+                  client: str | None = None) -> list[Entry]:
+        """The jobs that are done of the same request, newest first. p must not have run.
+
+        besides: fields that may differ. before: seconds since 1970, only jobs that were asked for earlier. client: only
+        this one's; None: everybody's.
+        """
+        wanted = json.loads(json.dumps(to_record(p, digest)))
+        rows = self._read("SELECT * FROM jobs WHERE json_extract(request, '$.init_images[0].picture') = ? AND state = 'done' "
+                          "AND created < ? AND (client = ? OR ?) ORDER BY created DESC", wanted["init_images"][0]["picture"],
+                          time.time() if before is None else before, client, client is None)
+        return [self._entry(row) for row in rows if essence(json.loads(row["request"]), besides) == essence(wanted, besides)]
+
     def request(self, job_id: str, **where: Any) -> StableDiffusionProcessingImg2Img | None:
         """A job's request, to be run again; None where the job, or a picture that it starts from, is gone.
 
-        where: the fields of ELSEWHERE.
+        where: the fields of record.ELSEWHERE.
         """
         rows = self._read("SELECT request FROM jobs WHERE id = ?", job_id)
-        return from_record(json.loads(rows[0]["request"]), self.originals, **where) if rows else None
+        return from_record(json.loads(rows[0]["request"]), self.originals.open, **where) if rows else None
 
     def thumbnail(self, picture: Picture) -> Path | None:
         """A small JPEG of a picture, made when it is first asked for; None where its file cannot be read."""
@@ -271,46 +288,3 @@ def like(text: str) -> str:
     for sign in "\\%_":
         text = text.replace(sign, f"\\{sign}")
     return f"%{text}%"
-
-
-def to_record(p: StableDiffusionProcessingImg2Img, originals: Originals) -> dict[str, Any]:
-    """A request that has not run as plain JSON, its pictures kept and named by their digests.
-
-    Of its options only those that differ from the defaults are in it.
-    """
-    def plain(value: Any) -> Any:
-        if isinstance(value, Image.Image):
-            return {"picture": originals.keep(value)}
-        if isinstance(value, (list, tuple)):
-            return [plain(each) for each in value]
-        if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items()}
-        return value
-
-    kind = next(name for name, class_ in KINDS.items() if type(p) is class_)
-    values = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
-    options = {spec.name: value for spec in fields(Options) if (value := getattr(p.options, spec.name)) != spec.default}
-    return {"kind": kind, "options": options} | plain(values | {"mask": p.image_mask})
-
-
-def from_record(record: dict[str, Any], originals: Originals, **where: Any) -> StableDiffusionProcessingImg2Img | None:
-    """The request of a record; None where a picture of it is no longer kept. Raises InvalidRequest, as for any request."""
-    missing = False
-
-    def rich(value: Any) -> Any:
-        nonlocal missing
-        if isinstance(value, dict) and value.keys() == {"picture"}:
-            image = originals.open(value["picture"])
-            missing |= image is None
-            return image
-        if isinstance(value, list):
-            return [rich(each) for each in value]
-        if isinstance(value, dict):
-            return {key: rich(each) for key, each in value.items()}
-        return value
-
-    values = rich(record)
-    if missing:
-        return None
-    kind, options = KINDS[values.pop("kind")], Options().override(values.pop("options"))
-    return kind(options=options, **values | where)

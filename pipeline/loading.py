@@ -80,6 +80,12 @@ class ModelStore:
         self._forget(self._keep + 1)
         return family
 
+    def loaded(self, options: Options) -> Family | None:
+        """The model that options mean, where it is loaded. Raises UnknownName, ModelError."""
+        paths = tuple(str(file.path) for file in self.find(options) if file is not None)
+        with self._lock:
+            return next((family for key, family in self._loaded.items() if tuple(path for path, _ in key) == paths), None)
+
     def release(self) -> None:
         """Let go of all models; the next request loads its own again."""
         self._forget(0)
@@ -131,8 +137,12 @@ class ModelStore:
     def _named(self, info: ModelInfo, checkpoint: ModelFile, vae: ModelFile | None,
                progress: Share = lambda share: None) -> ModelInfo:
         """The info with the names and hashes of the files."""
-        info = replace(info, name=checkpoint.stem, hash=self.catalog.sha256(checkpoint, progress)[:SHORT], vae=None, vae_hash=None)
-        return info if vae is None else replace(info, vae=vae.path.name, vae_hash=self.catalog.sha256(vae)[:SHORT])
+        sha256 = self.catalog.sha256(checkpoint, progress)
+        info = replace(info, name=checkpoint.stem, hash=sha256[:SHORT], sha256=sha256, vae=None, vae_hash=None, vae_sha256=None)
+        if vae is None:
+            return info
+        sha256 = self.catalog.sha256(vae)
+        return replace(info, vae=vae.path.name, vae_hash=sha256[:SHORT], vae_sha256=sha256)
 
     def _fit(self, wanted: int) -> None:
         """Let go of models, the one used longest ago first, until so many bytes are free."""

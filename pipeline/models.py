@@ -145,6 +145,10 @@ class Catalog:
         """The SHA-256 of a file, or of the weights in a diffusers folder, read whole unless it is remembered."""
         return self._hashes.get(file.path, progress)
 
+    def hash_of(self, path: Path) -> str:
+        """The same of a path."""
+        return self._hashes.get(path)
+
     def _all(self, kind: str) -> list[ModelFile]:
         return [*self._found[kind], *(self._extra if kind == "checkpoint" else ())]
 

@@ -6,6 +6,7 @@ the work are in sources, masking, images, conditioning, samplers and the familie
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields, replace
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from pipeline.conditioning import CondCache, PromptEncoder
 from pipeline.describe import create_infotext
-from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors
+from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors, ti_hashes
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.base import Family
 from pipeline.families.wrapping import wrapping_around
@@ -29,6 +30,7 @@ from pipeline.options import Options, number
 from pipeline.previews import cheap_pixels
 from pipeline.progress import Progress
 from pipeline.prompt_parser import Network, extract_networks, parse_schedule, strip_comments
+from pipeline.receipt import Receipts, digest_of_texts
 from pipeline.rng import ImageRNG, fixed_seed
 from pipeline.samplers import SAMPLERS, create_sampler, resolve_names
 from pipeline.samplers.sampler import Sampler
@@ -58,7 +60,7 @@ NUMBERS = {
 }
 
 
-BOUND = ("scripts", "progress", "cond_cache", "networks", "embeddings", "style_database", "load_model", "comments")
+BOUND = ("scripts", "progress", "cond_cache", "networks", "embeddings", "style_database", "load_model", "comments", "receipts")
 """What a variant of a request shares with it."""
 REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
 """The NUMBERS that have no other place to come from when they are None."""
@@ -69,7 +71,8 @@ class Processed:
     """What a job gave."""
 
     images: list[Image.Image]
-    """Each with its infotext in info["parameters"]; a grid comes first, a mask right behind its picture."""
+    """Each with its infotext in info["parameters"] and its receipt beside it; a grid comes first, a mask right behind its
+    picture."""
     infotexts: list[str]
     """One per image, "" for a mask."""
     paths: list[str | None]
@@ -198,6 +201,8 @@ class StableDiffusionProcessingImg2Img:
     networks: Networks | None = field(default=None, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
+    receipts: Receipts = field(default_factory=Receipts, init=False)
+    """What writes the pictures' receipts; scripts.run() begins it."""
 
     # --- set by the constructor
     image_mask: Image.Image | None = field(default=None, init=False)
@@ -448,6 +453,7 @@ def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
     for iteration in range(p.n_iter):
         start_batch(p, iteration)
         if p.progress.stopped or not p.prompts:
+            partial |= p.progress.stopped
             break
         samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
                            p.subseed_strength, p.prompts)
@@ -462,7 +468,7 @@ def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
         p.progress.batch_done()
     p.comments += p.sd_model.notes
     p.sd_model.notes.clear()
-    return gather(p, outputs, interrupted=partial or p.progress.stopped)
+    return gather(p, outputs, interrupted=partial)
 
 
 def tiles(p: StableDiffusionProcessingImg2Img) -> bool:
@@ -496,11 +502,14 @@ def expand(p: StableDiffusionProcessingImg2Img) -> None:
     p.all_prompts = [clean(p.style_database.apply_styles(text, p.styles)) for text in each(p.prompt, count, "prompt")]
     p.all_negative_prompts = [clean(p.style_database.apply_negative_styles(text, p.styles))
                               for text in each(p.negative_prompt, count, "negative_prompt")]
-    subseed = fixed_seed(p.subseed)
+    for style in filter(None, map(p.style_database.styles.get, p.styles)):
+        p.receipts.use("style", style.name, digest_of_texts(style.prompt, style.negative_prompt))
+    # one that does nothing is no part of the receipt
+    subseed = p.receipts.seed(p.subseed) if p.subseed_strength else fixed_seed(p.subseed)
     if isinstance(p.seed, list):
         p.all_seeds = each(p.seed, count, "seed")
     else:
-        seed = fixed_seed(p.seed)
+        seed = p.receipts.seed(p.seed)
         # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
         p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
     p.all_subseeds = [subseed + i for i in range(count)]
@@ -550,6 +559,8 @@ def apply_networks(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> 
         networks.apply(p.refiner, requests)
     applied = networks.apply(p.sd_model, requests)
     p.encoder = replace(p.encoder, networks=applied.key)
+    for name, digest in applied.sha256.items():
+        p.receipts.use("LoRA", name, digest)
     bundled = [Embedding(name, read_vectors(name, tensors), network=network) for network, name, tensors in applied.embeddings]
     for family in filter(None, (p.sd_model, p.refiner)):
         p.embeddings.offer(family.text_encoders, bundled)
@@ -566,8 +577,11 @@ def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
     if p.options.use_old_scheduling and any(
             parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
         p.extra_generation_params["Old prompt editing timelines"] = True
-    hashes, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
-    if hashes and p.options.textual_inversion_add_hashes_to_infotext:
+    found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
+    for embedding in chain(*found):
+        if embedding.network is None:  # else its file is known by now
+            p.receipts.use("embedding", embedding.name, embedding.hash)
+    if (hashes := ti_hashes(found)) and p.options.textual_inversion_add_hashes_to_infotext:
         p.extra_generation_params["TI hashes"] = hashes
     p.comments += [comment for comment in not_used if comment not in p.comments]
     old = p.options.use_old_emphasis_implementation and p.sd_model.name == "sd1"
@@ -615,6 +629,7 @@ def finish_image(p: StableDiffusionProcessingImg2Img, pixels: Tensor, index: int
 def keep(p: StableDiffusionProcessingImg2Img, image: Image.Image, text: str, seed: int, suffix: str) -> Output:
     if text:
         image.info["parameters"] = text
+    p.receipts.stamp(p, image, seed)
     folder = None if p.do_not_save_samples else p.outpath_samples
 
     def announce(path: str) -> None:
@@ -653,6 +668,7 @@ def with_grid(p: StableDiffusionProcessingImg2Img, outputs: list[Output], rows: 
 
 def keep_grid(p: StableDiffusionProcessingImg2Img, grid: Image.Image, text: str, name: str) -> Output:
     grid.info["parameters"] = text
+    p.receipts.stamp(p, grid)
     return Output(grid, text, try_to_save(p, p.outpath_grids, lambda: save_image(
         grid, p.outpath_grids, name=name, announce=lambda path: p.progress.saving(path, text))))
 

@@ -18,13 +18,13 @@ def random_seed() -> int:
     return secrets.randbelow(4294967294)
 
 
-def fixed_seed(seed: int | str | None) -> int:
-    """The seed itself, or a random one for None, "", -1 and text that is not a number."""
+def fixed_seed(seed: int | str | None, draw: Callable[[], int] = random_seed) -> int:
+    """The seed itself, or one that is drawn for None, "", -1 and text that is not a number."""
     try:
         seed = int(seed)
     except (TypeError, ValueError):
-        return random_seed()
-    return random_seed() if seed == -1 else seed
+        return draw()
+    return draw() if seed == -1 else seed
 
 
 def normal_stream(seed: int, *, source: str, device: torch.device) -> Callable[[Shape], Tensor]:

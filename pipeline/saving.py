@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.infotext import png_info
+from pipeline.infotext import RECEIPT, png_info
 
 NUMBERED = re.compile(r"(\d+)-")
 Announce = Callable[[str], None]
@@ -17,7 +17,7 @@ Announce = Callable[[str], None]
 
 
 def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: Announce = lambda path: None) -> str:
-    """Save a PNG with its infotext under the next free number in today's subfolder, and give its path.
+    """Save a PNG with its infotext and receipt under the next free number in today's subfolder, and give its path.
 
     Nobody sees half a picture, and no other picture takes its place meanwhile.
     """
@@ -27,7 +27,7 @@ def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: A
 
 
 def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: Announce = lambda path: None) -> str:
-    """Save a PNG with its infotext as FOLDER/stem.png, or stem-1.png and so on where that is taken, and give its path."""
+    """Save a PNG with its infotext and receipt as FOLDER/stem.png, or stem-1.png and so on where that is taken, and give its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = chain([stem], (f"{stem}-{number}" for number in count(1)))
@@ -39,7 +39,8 @@ def write(image: Image.Image, path: Path, announce: Announce) -> str:
     draft = path.with_suffix(".tmp")
     try:
         announce(str(path))
-        image.save(draft, format="PNG", pnginfo=png_info(image.info["parameters"]))
+        texts = png_info(image.info.get("parameters"), {RECEIPT: image.info.get(RECEIPT)})
+        image.save(draft, format="PNG", pnginfo=texts)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)

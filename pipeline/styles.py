@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
-from pipeline.errors import InvalidRequest, ModelError
+from pipeline.errors import InvalidRequest, ModelError, UnknownName
 
 COLUMNS = ("name", "prompt", "negative_prompt")
 DIVIDER_WIDTH = 40
@@ -70,10 +70,18 @@ class StyleDatabase:
                 yield style.name, *rests
 
     def put(self, name: str, prompt: str, negative_prompt: str = "") -> None:
-        """Add a style, or change the one of that name. Nothing is written before save()."""
+        """Add a style, or change the one of that name. Nothing is written before save(). Raises InvalidRequest without a name."""
+        if not name or name.startswith("#"):
+            raise InvalidRequest("name", f'name: a style needs one that does not begin with "#", got "{name}"')
         known = self.styles.get(name)
         path = known.path if known and known.path else Path(str(self._path).replace("*", ""))
         self.styles[name] = Style(name, prompt, negative_prompt, path)
+
+    def remove(self, name: str) -> None:
+        """Take a style out. Nothing is written before save(). Raises UnknownName."""
+        if name not in self.styles:
+            raise UnknownName("name", "style", name, self.styles)
+        del self.styles[name]
 
     def save(self) -> None:
         """Write each style back to the file that it is from."""

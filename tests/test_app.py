@@ -13,10 +13,12 @@ import pytest
 
 from app import credentials, find_model, free_port, main, parse_flags, settle_model
 from pipeline import hub
+from pipeline.engine import Engine
 from pipeline.errors import ModelError, UnknownName
 from pipeline.families import placement
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
+from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.settings import Settings
 from tests.conftest import DEMO_MODEL
 from tests.ui.conftest import start
@@ -153,3 +155,24 @@ def test_a_share_link_that_cannot_be_made_is_explained_and_the_page_goes_on(tmp_
             urllib.request.urlopen(server.url)
         request = urllib.request.Request(server.url, headers={"Authorization": f"Basic {login}"})
         assert urllib.request.urlopen(request).status == 200
+
+
+def test_without_a_subcommand_the_page_is_started_with_the_same_flags_as_ever():
+    assert parse_flags([]).model == str(DEMO_MODEL) and "verify" not in vars(parse_flags([]))
+
+
+def test_verify_says_its_verdict_and_ends_with_its_status(demo, picture, tmp_path, capsys):
+    engine = Engine(lambda options: demo)
+    p = StableDiffusionProcessingImg2Img(init_images=[picture], width=64, height=64, steps=2, seed=-1,
+                                         outpath_samples=str(tmp_path / "made"))
+    [result] = engine.submit([p]).result()
+    engine.close()
+    file, flags = result.paths[0], ["--models-dir", str(tmp_path), "--outputs-dir", str(tmp_path), "--device", "cpu"]
+    picture.save(given := tmp_path / "picture.png")
+    for more, status, sentence in (
+            ([], 2, "is not here any more; give its file with --picture.\n"),
+            (["--picture", str(given)], 0, "Identical: made again, it has the same pixels.\n"),
+            (["--picture", str(given), "--precision", "bfloat16"], 1, "Changed since then: precision float32 → bfloat16.\n")):
+        with pytest.raises(SystemExit) as ended:
+            main(["verify", file, *flags, *more])
+        assert ended.value.code == status and capsys.readouterr().out.endswith(sentence)

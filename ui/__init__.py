@@ -1,5 +1,6 @@
 """The page, built with gradio."""
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -13,6 +14,8 @@ from ui.stream import Folders
 from ui.tabs import read_samples
 
 STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "page.js"))
+LOCALE = Path(__file__).with_name("locale")
+"""A catalogue for each language but English."""
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 """What the person's machine has: nothing is fetched from anywhere."""
 
@@ -36,4 +39,9 @@ def look() -> dict:
     """How the page looks, as Gradio takes it where a page is served."""
     theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT,
                                font_mono=["ui-monospace", "monospace"])
-    return {"theme": theme, "css_paths": [STYLE], "js": SCRIPT.read_text("utf-8")}
+    return {"theme": theme, "css_paths": [STYLE], "js": SCRIPT.read_text("utf-8"), "i18n": gr.I18n(**catalogues())}
+
+
+def catalogues() -> dict[str, dict[str, str]]:
+    """By the code of a language, what each English text of the page is in it; {} in a text stands for any words or number."""
+    return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(LOCALE.glob("*.json"))}

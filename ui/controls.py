@@ -1,25 +1,26 @@
 """The widgets that all modes share, each named after the keyword of img2img() or the option that it fills."""
 
+import math
 from dataclasses import dataclass, fields
+from functools import partial
 
 import gradio as gr
 
 from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
+from pipeline.styles import StyleDatabase
+from ui.events import QUIET
+from ui.scripts import ScriptControls, build_always_on, build_script_menu
 
 RESIZE_MODES = ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 MASK_MODES = ["Inpaint masked", "Inpaint not masked"]
 MASKED_CONTENT = ["fill", "original", "latent noise", "latent nothing"]
 INPAINT_AREAS = ["Whole picture", "Only masked"]
 SIZES = ["Resize to", "Resize by"]
+RATIOS = [(1, 1), (4, 3), (3, 2), (16, 9)]
+NO_REFINER = "None"
 PREVIEW_METHODS = next(f.metadata["choices"] for f in fields(Options) if f.name == "show_progress_type")
-
-QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""For events that only change the page: at once, without a spinner, not offered as an endpoint."""
-QUEUED = QUIET | {"queue": True, "concurrency_limit": None}
-"""The same for those that may have something to tell: gr.Info and gr.Warning reach the page through the queue only."""
-
 
 @dataclass
 class Controls:
@@ -29,8 +30,10 @@ class Controls:
     sd_vae: gr.Dropdown
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
+    styles: gr.Dropdown
     resize_mode: gr.Radio
     mask_blur: gr.Slider
+    mask_alpha: gr.Slider
     inpainting_mask_invert: gr.Radio
     inpainting_fill: gr.Radio
     inpaint_full_res: gr.Radio
@@ -45,6 +48,7 @@ class Controls:
     n_iter: gr.Slider
     batch_size: gr.Slider
     cfg_scale: gr.Slider
+    image_cfg_scale: gr.Slider
     denoising_strength: gr.Slider
     seed: gr.Number
     seed_enable_extras: gr.Checkbox
@@ -52,12 +56,16 @@ class Controls:
     subseed_strength: gr.Slider
     seed_resize_from_w: gr.Slider
     seed_resize_from_h: gr.Slider
+    refiner_checkpoint: gr.Dropdown
+    refiner_switch_at: gr.Slider
     override_settings: gr.Dropdown
     show_progress_type: gr.Radio
+    scripts: ScriptControls
 
     def named(self) -> dict[str, gr.components.Component]:
-        """The widgets by field name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The widgets by field name; those of scripts by names of their own, which scripts.packed() reads."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scripts"}
+        return own | self.scripts.named()
 
 
 def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
@@ -77,46 +85,101 @@ def vae_choices(models: ModelStore) -> list[str]:
     return ["Automatic", "None", *(file.path.name for file in models.catalog.vaes())]
 
 
-def build_prompts() -> dict[str, gr.components.Component]:
-    return {
-        "prompt": gr.Textbox(label="Prompt", lines=2, max_lines=8, placeholder="What the picture should show",
-                             elem_id="prompt"),
-        "negative_prompt": gr.Textbox(label="Negative prompt", lines=1, max_lines=8,
-                                      placeholder="What it should not show", elem_id="negative-prompt"),
-    }
+def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
+    return [(NO_REFINER, ""), *checkpoint_choices(models)]
+
+
+def build_prompts() -> tuple[list[gr.HTML], dict[str, gr.components.Component]]:
+    """(what shows how many tokens each takes, both prompts)."""
+    counters = [gr.HTML("", elem_classes="tokens")]
+    prompt = gr.Textbox(label="Prompt", lines=2, max_lines=8, placeholder="What the picture should show", elem_id="prompt")
+    counters.append(gr.HTML("", elem_classes="tokens"))
+    negative_prompt = gr.Textbox(label="Negative prompt", lines=1, max_lines=8, placeholder="What it should not show",
+                                 elem_id="negative-prompt")
+    return counters, {"prompt": prompt, "negative_prompt": negative_prompt}
+
+
+def build_style_menu(styles: StyleDatabase) -> gr.Dropdown:
+    return gr.Dropdown(list(styles.styles), value=[], multiselect=True, label="Styles", elem_id="styles")
 
 
 def build_mask_controls() -> dict[str, gr.components.Component]:
     with gr.Row():
         mask_blur = gr.Slider(0, 64, value=4, step=1, label="Mask blur")
-        padding = gr.Slider(0, 256, value=32, step=4, label="Only masked padding, pixels")
+        alpha = gr.Slider(0, 100, value=0, step=1, label="Mask transparency", visible=False)
     with gr.Row():
         mask_mode = gr.Radio(MASK_MODES, value=MASK_MODES[0], type="index", label="Mask mode")
+        content = gr.Radio(MASKED_CONTENT, value="original", type="index", label="Masked content")
+    with gr.Row():
         area = gr.Radio(INPAINT_AREAS, value=INPAINT_AREAS[0], type="index", label="Inpaint area")
-    content = gr.Radio(MASKED_CONTENT, value="original", type="index", label="Masked content")
-    return {"mask_blur": mask_blur, "inpaint_full_res_padding": padding, "inpainting_mask_invert": mask_mode,
-            "inpaint_full_res": area, "inpainting_fill": content}
+        padding = gr.Slider(0, 256, value=32, step=4, label="Only masked padding, pixels", interactive=False)
+    area.change(lambda only_masked: gr.Slider(interactive=bool(only_masked)), area, padding, **QUIET)
+    return {"mask_blur": mask_blur, "mask_alpha": alpha, "inpaint_full_res_padding": padding,
+            "inpainting_mask_invert": mask_mode, "inpaint_full_res": area, "inpainting_fill": content}
 
 
-def build_generation_controls(native_size: int) -> dict[str, gr.components.Component]:
-    """The rest, with width and height at what the model was trained on."""
+def build_generation_controls(models: ModelStore,
+                              native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button]:
+    """(the rest, with width and height at what the model was trained on; the button that takes both from the picture)."""
     with gr.Row():
         sampler_name = gr.Dropdown(list(SAMPLERS), value="DPM++ 2M", label="Sampling method")
         scheduler = gr.Dropdown([s.label for s in SCHEDULES.values()], value="Automatic", label="Schedule type")
     steps = gr.Slider(1, 150, value=20, step=1, label="Sampling steps")
     denoising_strength = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength", elem_id="denoising-strength")
     resize_mode = gr.Radio(RESIZE_MODES, value=RESIZE_MODES[0], type="index", label="Resize mode")
-    scale_tab = gr.Radio(SIZES, value=SIZES[0], type="index", label="Size")
-    with gr.Row() as resize_to:
-        width = gr.Slider(64, 2048, value=native_size, step=8, label="Width")
-        height = gr.Slider(64, 2048, value=native_size, step=8, label="Height")
-    scale_by = gr.Slider(0.05, 4, value=1, step=0.05, label="Scale", visible=False)
-    scale_tab.change(lambda by: (gr.Row(visible=not by), gr.Slider(visible=bool(by))), scale_tab, [resize_to, scale_by],
-                     **QUIET)
+    size, take_size = build_size(native_size)
     with gr.Row():
         n_iter = gr.Slider(1, 100, value=1, step=1, label="Batch count")
         batch_size = gr.Slider(1, 8, value=1, step=1, label="Batch size")
-    cfg_scale = gr.Slider(1, 30, value=7, step=0.5, label="CFG Scale")
+    with gr.Row():
+        cfg_scale = gr.Slider(1, 30, value=7, step=0.5, label="CFG Scale")
+        image_cfg_scale = gr.Slider(0, 3, value=1.5, step=0.05, label="Image CFG Scale", visible=False)
+    seeds = build_seeds()
+    with gr.Accordion("Refiner", open=False):
+        with gr.Row():
+            refiner = gr.Dropdown(refiner_choices(models), value="", label="Checkpoint", elem_id="refiner")
+            switch_at = gr.Slider(0.01, 1, value=0.8, step=0.01, label="Switch at")
+    overrides = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label="Override settings",
+                            info='Options for this picture only, such as "Clip skip: 2"; pasted infotext fills it',
+                            elem_id="override-settings")
+    preview = gr.Radio(list(PREVIEW_METHODS), value=PREVIEW_METHODS[0], label="Live preview",
+                       info="Full decodes each step: sharper, but it takes time")
+    widgets = size | seeds | {
+        "sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode, "n_iter": n_iter,
+        "batch_size": batch_size, "cfg_scale": cfg_scale, "image_cfg_scale": image_cfg_scale,
+        "denoising_strength": denoising_strength, "refiner_checkpoint": refiner, "refiner_switch_at": switch_at,
+        "override_settings": overrides, "show_progress_type": preview}
+    return widgets, take_size
+
+
+def build_size(native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button]:
+    """(width and height, or a factor of the picture's size; the button that takes the picture's)."""
+    by = gr.Radio(SIZES, value=SIZES[0], type="index", label="Size")
+    with gr.Column() as resize_to:
+        with gr.Row():
+            width = gr.Slider(64, 2048, value=native_size, step=8, label="Width")
+            height = gr.Slider(64, 2048, value=native_size, step=8, label="Height")
+        with gr.Row(elem_id="size-buttons"):
+            swap = gr.Button("Swap", size="sm", min_width=64, elem_id="swap-size")
+            take = gr.Button("The picture's", size="sm", min_width=96, elem_id="take-size")
+            ratios = {ratio: gr.Button(f"{ratio[0]}:{ratio[1]}", size="sm", min_width=48) for ratio in RATIOS}
+    scale_by = gr.Slider(0.05, 4, value=1, step=0.05, label="Scale", visible=False)
+    by.change(lambda by: (gr.Column(visible=not by), gr.Slider(visible=bool(by))), by, [resize_to, scale_by], **QUIET)
+    both = [width, height]
+    swap.click(None, both, both, js="(width, height) => [height, width]", **QUIET)
+    for ratio, button in ratios.items():
+        button.click(partial(with_ratio, ratio), both, both, **QUIET)
+    return {"selected_scale_tab": by, "width": width, "height": height, "scale_by": scale_by}, take
+
+
+def with_ratio(ratio: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    """The size with a ratio of its sides and about as many pixels as before; upright if it was upright before."""
+    long, short = (round(math.sqrt(width * height * part) / 8) * 8 for part in (ratio[0] / ratio[1], ratio[1] / ratio[0]))
+    long, short = (min(max(side, 64), 2048) for side in (long, short))
+    return (short, long) if height > width else (long, short)
+
+
+def build_seeds() -> dict[str, gr.components.Component]:
     with gr.Row():
         seed = gr.Number(value=-1, precision=0, label="Seed", info="-1 is a random one", elem_id="seed")
         extra = gr.Checkbox(value=False, label="Extra", info="Variations of a seed")
@@ -128,14 +191,11 @@ def build_generation_controls(native_size: int) -> dict[str, gr.components.Compo
             from_width = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from width")
             from_height = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from height")
     extra.change(lambda shown: gr.Group(visible=shown), extra, variations, **QUIET)
-    overrides = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label="Override settings",
-                            info='Options for this picture only, such as "Clip skip: 2"; pasted infotext fills it',
-                            elem_id="override-settings")
-    preview = gr.Radio(list(PREVIEW_METHODS), value=PREVIEW_METHODS[0], label="Live preview",
-                       info="Full decodes each step: sharper, but it takes time")
-    return {"sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode,
-            "selected_scale_tab": scale_tab, "width": width, "height": height, "scale_by": scale_by,
-            "n_iter": n_iter, "batch_size": batch_size, "cfg_scale": cfg_scale,
-            "denoising_strength": denoising_strength, "seed": seed, "seed_enable_extras": extra, "subseed": subseed,
-            "subseed_strength": subseed_strength, "seed_resize_from_w": from_width, "seed_resize_from_h": from_height,
-            "override_settings": overrides, "show_progress_type": preview}
+    return {"seed": seed, "seed_enable_extras": extra, "subseed": subseed, "subseed_strength": subseed_strength,
+            "seed_resize_from_w": from_width, "seed_resize_from_h": from_height}
+
+
+def build_scripts(always_on: dict[str, gr.components.Component]) -> ScriptControls:
+    """The scripts' menu; always_on: the widgets of those that act inside every run."""
+    menu = build_script_menu()
+    return ScriptControls(menu.script_name, menu.arguments | always_on)

@@ -55,6 +55,7 @@ class Reader:
 
 
 Pair = tuple[Image.Image | None, Image.Image | None]
+"""A picture, and its mask or its painted copy."""
 
 
 def read_picture(reader: Reader, file: File) -> Pair:
@@ -63,14 +64,36 @@ def read_picture(reader: Reader, file: File) -> Pair:
 
 def read_painted(reader: Reader, files: tuple[File, File]) -> Pair:
     """The picture and the painted mask: what the brush has covered, whatever its colour."""
+    picture, strokes = read_strokes(reader, files)
+    if picture is None or strokes is None:
+        return picture, None
+    mask = np.where(np.asarray(strokes.getchannel("A")) > 128, 255, 0).astype(np.uint8)
+    return picture, Image.fromarray(mask)
+
+
+def read_sketch(reader: Reader, files: tuple[File, File]) -> Pair:
+    """The picture with what was painted on it."""
+    picture, painted = read_sketch_and_original(reader, files)
+    return painted or picture, None
+
+
+def read_sketch_and_original(reader: Reader, files: tuple[File, File]) -> Pair:
+    """The picture, and the same with what was painted on it, as RGB; None where nothing was."""
+    picture, strokes = read_strokes(reader, files)
+    if picture is None or strokes is None or strokes.getbbox() is None:
+        return picture, None
+    return picture, Image.alpha_composite(picture.convert("RGBA"), strokes).convert(picture.mode)
+
+
+def read_strokes(reader: Reader, files: tuple[File, File]) -> Pair:
+    """The picture and what was painted on it, RGBA of its size. Raises InvalidRequest."""
     picture, layer = reader.picture(files[0], "init_images"), files[1]
     if picture is None or layer is None:
         return picture, None
     strokes = open_picture(layer, "mask").image
     if strokes.mode != "RGBA":
         raise InvalidRequest("mask", "mask: the painted layer has no transparency; clear the picture and paint again")
-    mask = Image.fromarray(np.where(np.asarray(strokes.getchannel("A")) > 128, 255, 0).astype(np.uint8))
-    return picture, mask if mask.size == picture.size else mask.resize(picture.size, Image.Resampling.NEAREST)
+    return picture, strokes if strokes.size == picture.size else strokes.resize(picture.size, Image.Resampling.NEAREST)
 
 
 def read_uploaded(reader: Reader, file: File, mask: File) -> Pair:

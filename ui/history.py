@@ -9,7 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from pipeline.journal import Entry, Journal, Picture
-from ui.controls import QUIET
+from ui.events import QUIET
 from ui.stream import hand_out
 
 PAGE = 48

@@ -9,15 +9,34 @@ import gradio as gr
 from gradio.events import EventListener
 
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
-from ui.controls import (QUEUED, QUIET, Controls, build_generation_controls, build_mask_controls, build_model_menus,
-                         build_prompts, checkpoint_choices, vae_choices)
+from pipeline.options import Options
+from ui.batch import build_batch, wire_batch
+from ui.controls import (
+    Controls,
+    build_generation_controls,
+    build_mask_controls,
+    build_model_menus,
+    build_prompts,
+    build_scripts,
+    build_style_menu,
+    checkpoint_choices,
+    refiner_choices,
+    vae_choices,
+)
+from ui.editor import Reader
+from ui.events import QUEUED, QUIET
 from ui.picker import build_picker, listed, wire_picker
-from ui.session import Session
-from ui.stream import Folders, Panel, Update, load_model, run
-from ui.tabs import TAB_LABELS, ModeTab, Sample, build_panel, build_tab, wire_panel, wire_samples
+from ui.results import Results, build_results, wire_results
+from ui.scripts import build_always_on
+from ui.session import Session, asked_by
+from ui.stream import Folders, Panel, Update, error_toast, load_model, run
+from ui.styles import build_style_editor, wire_style_editor, wire_styles
+from ui.tabs import MASKED, TAB_LABELS, ModeTab, Sample, build_tab, wire_samples
+from ui.tokens import wire_counters
 
 MAKE = "make"
 """The tab's id in the page."""
@@ -55,45 +74,101 @@ class Making:
 
 
 def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: list[Sample], pages: gr.Tabs, title: gr.HTML,
-                 session: Session, folders: Folders) -> Making:
+                 session: Session, folders: Folders, *, shared: bool) -> Making:
+    """shared: others use this page too, and change nothing of the server's."""
+    styles = engine.styles
     with gr.Row(elem_id="models", elem_classes="with-refresh"):
         menus = build_model_menus(models)
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=72, elem_id="refresh-models")
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=340):
-            widgets = menus | build_prompts()
+            counters, prompts = build_prompts()
+            with gr.Row(elem_classes="with-refresh"):
+                prompts["styles"] = build_style_menu(styles)
+                apply_styles = gr.Button("Apply", size="sm", scale=0, min_width=72, elem_id="apply-styles")
+                edit_styles = gr.Button("Edit", size="sm", scale=0, min_width=60, visible=not shared, elem_id="edit-styles")
+            style_editor = None if shared else build_style_editor(styles)
             picker = build_picker()
             with gr.Tabs(selected=Mode.IMG2IMG.value) as tabs:
                 modes = {mode: build_tab(mode, [s for s in samples if s.mode is mode]) for mode in TAB_LABELS}
+                batch = build_batch(shared=shared)
             with gr.Accordion("Mask", visible=False) as mask_settings:
-                widgets |= build_mask_controls()
+                mask_controls = build_mask_controls()
+                always_on = build_always_on()
             with gr.Accordion("Settings"):
-                widgets |= build_generation_controls(info.native_size)
+                settings, take_size = build_generation_controls(models, info.native_size)
+                scripts = build_scripts(always_on)
         with gr.Column(scale=5, min_width=340, elem_id="results"):
-            panel, sends = build_panel([tab.generate for tab in modes.values()])
-    making = Making(Controls(**widgets), modes, panel, pages, tabs)
-    controls = making.controls
+            panel, actions = build_results([*(tab.generate for tab in modes.values()), batch.generate], batch.report, shared=shared)
+    controls = Controls(**menus, **prompts, **mask_controls, **settings, scripts=scripts)
+    making = Making(controls, modes, panel, pages, tabs)
     gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus,
           concurrency_limit=None, show_progress="hidden", api_visibility="private")
+    gr.on([controls.sd_model_checkpoint.change], partial(image_guidance, models), controls.sd_model_checkpoint,
+          controls.image_cfg_scale, **QUIET)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
+    wire_counters(counters, controls, engine, models)
+    wire_styles(apply_styles, styles, controls)
+    if style_editor is not None:
+        wire_style_editor(edit_styles, style_editor, styles, controls)
     gr.on([refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
-          [*menus.values(), *picker.lists], **QUIET)
+          [*menus.values(), controls.refiner_checkpoint, *picker.lists], **QUIET)
+    current = gr.State(Mode.IMG2IMG)
+    take_size.click(partial(size_of, modes), [current, *making.files], [controls.width, controls.height], **QUEUED)
+    results = wire_results(panel, actions, engine, controls.seed)
     for mode, tab in modes.items():
-        tab.generate.click(partial(run, engine, mode, panel, folders, tab.read), inputs=[session.client, *tab.files],
+        tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, *tab.files],
                            inputs_kwargs=controls.named(), outputs=panel.outputs, concurrency_limit=None,
                            show_progress="hidden", api_visibility="private")
-        tab.tab.select(lambda shown: gr.Accordion(visible=shown), gr.State(mode is not Mode.IMG2IMG), mask_settings, **QUIET)
+        tab.tab.select(partial(enter, mode), None, [current, mask_settings, controls.mask_alpha], **QUIET)
         wire_samples(tab, controls)
-        making.bring(sends[mode].click, partial(with_result, mode), [panel.results],
-                     lambda results, selected, tab=tab: tab.loaded(results[selected][0]), [panel.results, panel.selected])
-    wire_panel(panel, engine)
+        making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
+                     partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])
+    wire_batch(batch, engine, models.catalog, controls, panel, folders, session, shared=shared)
+    gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks,
+          [current, mask_settings, controls.mask_alpha], **QUIET)
     return making
+
+
+def enter(mode: Mode) -> tuple[Mode, gr.Accordion, gr.Slider]:
+    """What a mode shows of the settings that not all modes have."""
+    return mode, gr.Accordion(visible=mode in MASKED), gr.Slider(visible=mode is Mode.INPAINT_SKETCH)
+
+
+def enter_batch(*masks: Any) -> tuple[Mode, gr.Accordion, gr.Slider]:
+    """The same for a batch, which has masks or has none."""
+    return Mode.BATCH, gr.Accordion(visible=any(masks)), gr.Slider(visible=False)
+
+
+def image_guidance(models: ModelStore, checkpoint: str) -> gr.Slider:
+    """Only edit models have a guidance by the picture."""
+    try:
+        return gr.Slider(visible=models.describe(Options(sd_model_checkpoint=checkpoint)).edit_model)
+    except PalimpsestError:
+        return gr.Slider(visible=False)
+
+
+def size_of(modes: dict[Mode, ModeTab], current: Mode, *files: Any) -> tuple[int, int]:
+    """Width and height of the picture in the tab that is open."""
+    if current is Mode.BATCH:
+        raise error_toast("A batch has many pictures; Resize by keeps the proportions of each.")
+    given = dict(zip((file for tab in modes.values() for file in tab.files), files))
+    picture = given[modes[current].files[0]]
+    reader = Reader()
+    try:
+        image = reader.picture(picture[0] if isinstance(picture, tuple) else picture, "init_images")
+    except PalimpsestError as error:
+        raise error_toast(str(error)) from error
+    if image is None:
+        raise error_toast("There is no picture yet whose size could be taken.")
+    return tuple(min(max(round(side / 8) * 8, 64), 2048) for side in image.size)
 
 
 def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
     """The menus and the picker's lists as the models folder is now."""
     models.catalog.refresh()
-    return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), *listed(models.catalog, part)]
+    return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), gr.Dropdown(refiner_choices(models)),
+            *listed(models.catalog, part)]
 
 
 def with_result(mode: Mode, results: list) -> Mode:
@@ -101,3 +176,9 @@ def with_result(mode: Mode, results: list) -> Mode:
     if not results:
         raise gr.Error("There is no result yet to use.", print_exception=False)
     return mode
+
+
+def result_for(actions: Results, tab: ModeTab, results: list, selected: int, with_mask: bool) -> Update:
+    """The selected picture in a mode's tab, where asked for with the mask of its job."""
+    mask = actions.mask(results, selected) if with_mask and tab.mode in MASKED else None
+    return tab.loaded(results[selected].file, mask)

@@ -12,12 +12,15 @@ from pipeline.settings import Settings
 from ui.history import build_history, wire_history
 from ui.making import MAKE, Making, build_making
 from ui.past import Past, wire_opening, wire_past
-from ui.png_info import PngInfo, build_png_info
+from ui.png_info import PngInfo, build_png_info, wire_png_info
 from ui.restore import settings_in, updates
 from ui.session import Session, wire_resuming, wire_session
 from ui.settings import build_settings, wire_settings
 from ui.stream import Folders, Update, title_html
 from ui.tabs import TAB_LABELS, Sample
+
+KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
+        (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("?",), "This list")]
 
 
 def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *,
@@ -28,10 +31,13 @@ def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Fol
     own jobs only, and change no settings.
     """
     session = Session()
+    gr.HTML(keys_html(), elem_id="keys")
     title = gr.HTML(title_html(models.find(engine.options)[0].title), elem_id="title")
+    if shared:
+        gr.Markdown(shared_line(engine.limits.pictures), elem_id="shared")
     with gr.Tabs(selected=MAKE, elem_id="pages") as pages:
         with gr.Tab("Make", id=MAKE):
-            making = build_making(engine, models, info, samples, pages, title, session, folders)
+            making = build_making(engine, models, info, samples, pages, title, session, folders, shared=shared)
         opened = wire_session(session, making.controls, engine, models, making.panel, title)
         if engine.journal is not None:
             with gr.Tab("History") as tab:
@@ -42,6 +48,7 @@ def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Fol
             opened = wire_opening(past, opened, session)
         with gr.Tab("PNG info"):
             png_info = build_png_info(TAB_LABELS)
+        wire_png_info(png_info, engine, models.catalog, session, shared=shared)
         wire_pasting(png_info, making, engine, models)
         if not shared:
             with gr.Tab("Settings") as tab:
@@ -49,13 +56,26 @@ def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Fol
     wire_resuming(session, engine, making.panel, opened)
 
 
+def shared_line(quota: int) -> str:
+    """What visitors should know. quota: pictures an hour, 0: there is none."""
+    limit = f"; {quota} pictures an hour" if quota else ""
+    return f"Shared page: pictures you make are saved on its owner's machine{limit}."
+
+
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:
     """PNG info's buttons that take a picture with its settings to a mode."""
     def fill(mode: Mode, file: str, text: str) -> Update:
-        values, notes = settings_in(text, making.controls, models.catalog, engine.options)
+        values, notes = settings_in(text, making.controls, models.catalog, engine.options, engine.styles)
         for note in notes:
             gr.Warning(note)
         return making.modes[mode].loaded(file) | updates(making.controls, values)
 
     for mode, button in info.sends.items():
         making.bring(button.click, partial(Mode, mode.value), [], partial(fill, mode), [info.picture, info.infotext])
+
+
+def keys_html() -> str:
+    """The keys of the page, shown by the key "?"."""
+    rows = "".join(f"<tr><td>{''.join(f'<kbd>{key}</kbd>' for key in keys)}</td><td>{what}</td></tr>" for keys, what in KEYS)
+    return (f'<dialog aria-label="Keys"><h2>Keys</h2><table>{rows}</table>'
+            '<form method="dialog"><button>Close</button></form></dialog>')

@@ -5,15 +5,17 @@ from collections.abc import Iterator
 import gradio as gr
 
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.img2img import Mode
 from pipeline.infotext import parse
+from pipeline.limits import Client
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from ui.controls import QUIET
+from ui.events import QUIET
 from ui.history import History
 from ui.making import MAKE, Making
 from ui.restore import settings_of, updates
-from ui.session import Session
-from ui.stream import HEARTBEAT, Folders, Update, follow, hand_out
+from ui.session import Session, asked_by
+from ui.stream import HEARTBEAT, Folders, Update, error_toast, follow, hand_out
 
 Chosen = tuple[str, int | None]
 """(job id, the id of one of its pictures)."""
@@ -33,15 +35,16 @@ class Past:
         return p
 
     def mode(self, chosen: Chosen) -> Mode:
-        """The mode that a job was made in; for one of the API the nearest."""
-        p, known = self.request(chosen), {mode.value: mode for mode in self.making.modes}
+        """The mode that a job was made in, or the nearest: an inpaint sketch is a picture and a mask by then."""
+        p = self.request(chosen)
+        known = {mode.value: mode for mode in self.making.modes if mode is not Mode.INPAINT_SKETCH}
         return known.get(self.journal.entry(chosen[0]).mode) or (Mode.INPAINT_UPLOAD if p.image_mask else Mode.IMG2IMG)
 
     def files(self, chosen: Chosen) -> Update:
         """Its picture and its mask, in its mode."""
         p, tab = self.request(chosen), self.making.modes[self.mode(chosen)]
-        return tab.loaded(*(hand_out(self.journal.originals.path(self.journal.originals.keep(image)), tab.files[0])
-                            for image in (*p.init_images[:1], p.image_mask) if image is not None))
+        originals = self.journal.originals
+        return tab.loaded(hand_out(originals.path(originals.keep(p.init_images[0])), tab.files[0]), p.image_mask)
 
     def everything(self, chosen: Chosen) -> Update:
         """Its settings as well, with the seed of the chosen picture."""
@@ -50,11 +53,17 @@ class Past:
         settings = settings_of(self.request(chosen), self.making.controls, self.engine.options, seed)
         return self.files(chosen) | updates(self.making.controls, settings)
 
-    def run_again(self, client: str, chosen: Chosen) -> Iterator[Update]:
+    def run_again(self, client: Client, chosen: Chosen) -> Iterator[Update]:
         panel = self.making.panel
-        job = self.engine.submit([self.request(chosen)], client=client, mode=self.journal.entry(chosen[0]).mode)
+        try:
+            job = self.engine.submit([self.request(chosen)], client=client, mode=self.journal.entry(chosen[0]).mode)
+        except PalimpsestError as error:
+            raise error_toast(str(error)) from error
         yield panel.start(job.id) | {self.making.pages: gr.Tabs(selected=MAKE)}
         yield from follow(panel, job.events(HEARTBEAT, cancels=False))
+
+    def last_was_batch(self, client: str) -> bool:
+        return bool(client) and any(entry.mode == Mode.BATCH.value for entry in self.journal.search(client=client, limit=1))
 
     def last(self, client: str) -> Chosen | None:
         """The newest job of a browser that can be brought back."""
@@ -62,11 +71,13 @@ class Past:
         return next(((entry.id, None) for entry in entries if self.journal.request(entry.id)), None)
 
     def last_mode(self, client: str) -> gr.Tabs:
+        if self.last_was_batch(client):
+            return gr.Tabs(selected=Mode.BATCH.value)
         last = self.last(client)
         return gr.Tabs(selected=self.mode(last).value) if last else gr.skip()
 
     def last_files(self, client: str) -> Update:
-        last = self.last(client)
+        last = None if self.last_was_batch(client) else self.last(client)
         return self.files(last) if last else {self.making.files[0]: gr.skip()}
 
 
@@ -74,7 +85,7 @@ def wire_past(past: Past, history: History, session: Session) -> None:
     """History's buttons."""
     making = past.making
     making.bring(history.restore.click, past.mode, [history.chosen], past.everything, [history.chosen])
-    history.again.click(past.run_again, [session.client, history.chosen], [*making.panel.outputs, making.pages],
+    history.again.click(asked_by(past.run_again), [session.client, history.chosen], [*making.panel.outputs, making.pages],
                         concurrency_limit=None, show_progress="hidden", api_visibility="private")
 
 

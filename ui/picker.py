@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipeline.models import Catalog, ModelFile, without_suffix
 from pipeline.networks import LoraNames, trigger_words
-from ui.controls import QUIET
+from ui.events import QUIET
 
 MOST_WORDS = 24
 """Of a LoRA's trigger words those that it has seen most often are offered."""
@@ -64,7 +64,7 @@ def listed(catalog: Catalog, part: str = "") -> list[gr.blocks.Block]:
 def nothing_sentence(catalog: Catalog, part: str) -> str:
     """What stands in place of an empty list."""
     return "No name holds this." if part else (
-        f"There are none yet: their folders are `Lora` and `embeddings` in `{catalog.root}`.")
+        f"There are none yet. Their folders: `{catalog.root / 'Lora'}`, `{catalog.root / 'embeddings'}`")
 
 
 def pills(label: str, elem_id: str) -> gr.Dataset:

@@ -13,7 +13,10 @@ from pipeline.options import Options
 from pipeline.pasting import OPTIONS, pasted_options, typed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import resolve_names, schedule_label
+from pipeline.scripts.soft_inpainting import SoftInpainting
+from pipeline.styles import StyleDatabase
 from ui.controls import Controls
+from ui.scripts import NONE, spread
 
 LABELS = {
     "Prompt": "prompt", "Negative prompt": "negative_prompt", "Steps": "steps", "CFG scale": "cfg_scale", "Seed": "seed",
@@ -21,7 +24,8 @@ LABELS = {
     "Variation seed strength": "subseed_strength", "Seed resize from-1": "seed_resize_from_w",
     "Seed resize from-2": "seed_resize_from_h", "Mask blur": "mask_blur", "Mask mode": "inpainting_mask_invert",
     "Masked content": "inpainting_fill", "Inpaint area": "inpaint_full_res", "Masked area padding": "inpaint_full_res_padding",
-}
+    "Image CFG scale": "image_cfg_scale", "Refiner switch at": "refiner_switch_at",
+} | {f"Soft inpainting {spec.name.replace('_', ' ')}": f"Soft Inpainting.{spec.name}" for spec in fields(SoftInpainting)}
 """What infotext calls the widgets."""
 Values = dict[str, Any]
 """Field name → value, radios as their index."""
@@ -33,30 +37,38 @@ def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current
     values = {name: value for name in named if (value := getattr(p, name, None)) is not None}
     values |= {name: getattr(p.options, name) for name in named if hasattr(p.options, name) and not hasattr(p, name)}
     values |= {"selected_scale_tab": 0, "scheduler": schedule_label(p.sampler_name, p.scheduler) or "Automatic"}
-    values |= {} if seed is None else {"seed": seed}
+    values |= ({} if seed is None else {"seed": seed}) | spread(p)
     others = {spec.name: value for spec in fields(Options) if spec.name not in named
               and (value := getattr(p.options, spec.name)) != getattr(current, spec.name)}
     return values | {"seed_enable_extras": extras_said(values), "override_settings": texts_of(others)}
 
 
-def settings_in(text: str, controls: Controls, catalog: Catalog, current: Options) -> tuple[Values, list[str]]:
+ABSENT = {"refiner_checkpoint": "", "script_name": NONE, "Soft Inpainting.enabled": False}
+"""What the widgets are of which an infotext says nothing."""
+
+
+def settings_in(text: str, controls: Controls, catalog: Catalog, current: Options,
+                styles: StyleDatabase) -> tuple[Values, list[str]]:
     """(what an infotext sets the widgets to, sentences on what could not be taken over)."""
     params = apply_backcompat(parse(text))
     named, notes = controls.named(), []
-    values = {name: read for label, name in LABELS.items()
-              if label in params and (read := read_value(named[name], params[label])) is not None}
+    values = ABSENT | {name: read for label, name in LABELS.items()
+                       if label in params and (read := read_value(named[name], params[label])) is not None}
+    values |= dict(zip(("styles", "prompt", "negative_prompt"), styles.extract(params["Prompt"], params["Negative prompt"])))
     if "Sampler" in params:
         try:
             sampler, schedule = resolve_names(params["Sampler"], params.get("Schedule type"))
             values |= {"sampler_name": sampler, "scheduler": schedule_label(sampler, schedule) or "Automatic"}
         except PalimpsestError as error:
             notes.append(str(error))
-    for wanted in filter(None, [params.get("Model hash") or params.get("Model")]):
+    for field, wanted in (("sd_model_checkpoint", params.get("Model hash") or params.get("Model")),
+                          ("refiner_checkpoint", params.get("Refiner"))):
         try:
-            values["sd_model_checkpoint"] = catalog.find_checkpoint(wanted).rel
+            values |= {field: catalog.find_checkpoint(wanted).rel} if wanted else {}
         except PalimpsestError:
-            notes.append(f"The checkpoint {params.get('Model', '')} [{params.get('Model hash', '?')}] is not here; "
-                         "the one that was chosen stays.")
+            called = params["Refiner"] if field == "refiner_checkpoint" else \
+                f"{params.get('Model', '')} [{params.get('Model hash', '?')}]"
+            notes.append(f"The checkpoint {called} is not here; the one that was chosen stays.")
     options = pasted_options(params, vars(current))
     values |= {name: options.pop(name) for name in list(options) if name in named}
     values |= {"selected_scale_tab": 0, "seed_enable_extras": extras_said(values), "override_settings": texts_of(options)}
@@ -93,6 +105,8 @@ def read_value(widget: gr.components.Component, text: str) -> Any:
     if isinstance(widget, gr.Radio):
         labels = [label for label, _ in widget.choices]
         return labels.index(text) if text in labels else None
+    if isinstance(widget, gr.Checkbox):
+        return text != "False"
     if not isinstance(widget, gr.Slider | gr.Number):
         return text
     whole = widget.precision == 0 or getattr(widget, "step", None) in (1, 4, 8)

@@ -1,30 +1,48 @@
 """What one browser keeps over a reload: who it is, what its widgets are set to, and the job that runs for it."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 
+from pipeline import verify
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
+from pipeline.img2img import Mode
+from pipeline.journal import Entry, Journal
+from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
-from ui.controls import QUIET, Controls, checkpoint_choices, vae_choices
+from pipeline.series import SHOWN
+from ui.controls import Controls, checkpoint_choices, refiner_choices, vae_choices
+from ui.events import QUIET
 from ui.stream import HEARTBEAT, Panel, Update, follow, title_html
 
 STORED = {"secret": "palimpsest"}
 """The same for every start of the program, or what is stored would be lost with it. It hides nothing from its own browser."""
 
 
+class BrowserId(gr.BrowserState):
+    """An unguessable id. What does not look like one is taken for none, so that no browser can claim to be a client of the API."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> str:
+        return payload if isinstance(payload, str) and re.fullmatch("[0-9a-f]{32}", payload) else ""
+
+
 class Session:
-    """Two values in the browser's local storage."""
+    """Values in the browser's local storage."""
 
     def __init__(self) -> None:
-        self.client = gr.BrowserState("", storage_key="palimpsest-client", **STORED)
-        """Who asks: unguessable, made when a browser first comes."""
+        self.client = BrowserId("", storage_key="palimpsest-client", **STORED)
+        """Who asks: made when a browser first comes."""
         self.settings = gr.BrowserState({}, storage_key="palimpsest-settings", **STORED)
         """Field name → what its widget shows."""
+        self.sound = gr.BrowserState(False, storage_key="palimpsest-sound", **STORED)
+        """Whether the end of a job is to be heard."""
 
 
 def wire_session(session: Session, controls: Controls, engine: Engine, models: ModelStore, panel: Panel,
@@ -36,8 +54,18 @@ def wire_session(session: Session, controls: Controls, engine: Engine, models: M
     kept = [*(widget.input for widget in named.values()), *(button.click for button in panel.generates)]
     gr.on(kept, None, list(named.values()), session.settings,
           js=f"(...values) => Object.fromEntries([{names}].map((name, i) => [name, values[i]]))", **QUIET)
+    panel.sound.input(None, panel.sound, session.sound, js="(on) => on", **QUIET)
+    gr.on(None, lambda on: on, session.sound, panel.sound, **QUIET)
     return gr.on(None, partial(opened, session, controls, engine, models, title), [session.client, session.settings],
                  [session.client, title, *named.values()], **QUIET)
+
+
+def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
+    """An event's handler that takes the browser's id as its first input → one that is told who asks, with the address."""
+    def handle(request: gr.Request, browser: str, *inputs: Any, **named: Any) -> Iterator[Update]:
+        yield from handler(Client(browser, network_of(request.client.host)), *inputs, **named)
+
+    return handle
 
 
 def wire_resuming(session: Session, engine: Engine, panel: Panel, opened: gr.events.Dependency) -> None:
@@ -59,11 +87,15 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     kept = settings.get("sd_model_checkpoint")
     checkpoint = kept if kept in [value for _, value in checkpoints] else chosen.rel
     vae = kept if (kept := settings.get("sd_vae")) in vaes else engine.options.sd_vae
+    refiners, styles = refiner_choices(models), list(engine.styles.styles)
+    refiner = kept if (kept := settings.get("refiner_checkpoint")) in [value for _, value in refiners] else ""
     return update | {
         session.client: client or uuid4().hex,
         title: title_html(models.catalog.hashed(chosen).title),
         controls.sd_model_checkpoint: gr.Dropdown(checkpoints, value=checkpoint),
-        controls.sd_vae: gr.Dropdown(vaes, value=vae)}
+        controls.sd_vae: gr.Dropdown(vaes, value=vae),
+        controls.refiner_checkpoint: gr.Dropdown(refiners, value=refiner),
+        controls.styles: gr.Dropdown(styles, value=[name for name in settings.get("styles", []) if name in styles])}
 
 
 def possible(widget: gr.components.Component, value: Any) -> bool:
@@ -72,17 +104,31 @@ def possible(widget: gr.components.Component, value: Any) -> bool:
         return isinstance(value, int | float) and widget.minimum <= value <= widget.maximum
     if isinstance(widget, gr.Radio):
         return any(value in choice for choice in widget.choices)
+    if isinstance(widget, gr.Dropdown) and not widget.multiselect:
+        return value in [choice for _, choice in widget.choices]
     return value is not None
 
 
 def resume(engine: Engine, panel: Panel, client: str) -> Iterator[Update]:
     """Show the job that still runs or waits for this browser, or else the pictures of its last one."""
     yield {panel.job_id: None}  # an event that yields nothing would empty all of them
-    job = next((job for job in engine.jobs() if client and job.client == client), None)
+    job = next((job for job in engine.jobs() if client and job.client.id == client and job.mode != verify.MODE), None)
     if job is not None:
         yield panel.start(job.id)
         yield from follow(panel, job.events(HEARTBEAT, cancels=False))
     elif client and engine.journal is not None:
-        for entry in engine.journal.search(client=client, limit=1):
-            if files := [(kept.path, kept.infotext) for kept in entry.pictures if kept.path.exists()]:
-                yield panel.show(files)
+        if files := [(kept.path, kept.infotext) for entry in last_of(engine.journal, client) for kept in entry.pictures
+                     if kept.path.exists()]:
+            yield panel.show(files[-SHOWN:])
+
+
+def last_of(journal: Journal, client: str) -> list[Entry]:
+    """A browser's last job; of a batch its newest files."""
+    newest = journal.search(client=client, limit=SHOWN)
+    batch = [entry for entry in newest if entry.mode == Mode.BATCH.value and job_of(entry) == job_of(newest[0])]
+    return batch[::-1] or newest[:1]
+
+
+def job_of(entry: Entry) -> str:
+    """The id of the job that a batch's file was part of."""
+    return entry.id.rpartition("-")[0]

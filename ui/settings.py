@@ -12,7 +12,7 @@ from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.options import Options
 from pipeline.settings import Settings
-from ui.controls import QUEUED, QUIET
+from ui.events import QUEUED, QUIET
 from ui.stream import error_toast
 
 GROUPS = {"CLIP_stop_at_last_layers": "Prompts", "sdxl_crop_top": "SDXL", "randn_source": "Noise",

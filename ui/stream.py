@@ -15,13 +15,16 @@ from pipeline.engine import Engine, Event, Failed, Finished, Queued, Step
 from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.geometry import Size
 from pipeline.img2img import Mode, img2img
+from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.previews import to_jpeg
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
+from pipeline.series import Outcome
 from ui.editor import Pair, Reader
 from ui.restore import options_in
+from ui.scripts import packed
 
 HEARTBEAT = 1.0
 """Seconds after which a silent job is shown again, so that a page that is gone is noticed."""
@@ -43,6 +46,17 @@ class Folders:
     grids: str
 
 
+@dataclass(frozen=True)
+class Result:
+    """A picture as the page has it."""
+
+    file: str
+    """Its copy, where Gradio may serve it from."""
+    infotext: str
+    path: str
+    """Where it is saved, as history knows it."""
+
+
 @dataclass
 class Panel:
     """The right side of the page: what is happening, then what came of it."""
@@ -50,13 +64,22 @@ class Panel:
     stage: gr.HTML
     """Live preview and progress line, shown while a job runs."""
     gallery: gr.Gallery
+    slider: gr.ImageSlider
+    """In the gallery's place while a picture is compared with what it was made from."""
+    compared: gr.State
+    """Whether it is."""
+    report: gr.HTML
+    """What became of a batch's files."""
     infotext: gr.Textbox
     interrupt: gr.Button
+    stop_after: gr.Button
     skip: gr.Button
+    sound: gr.Checkbox
+    """Whether the end of a job is to be heard."""
     job_id: gr.State
     """Of the job that this page watches, or None."""
     results: gr.State
-    """list of (file, infotext) as the gallery shows them."""
+    """list of Result, as the gallery shows them."""
     selected: gr.State
     """Index into results."""
     generates: list[gr.Button]
@@ -64,19 +87,20 @@ class Panel:
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.stage, self.gallery, self.infotext, self.interrupt, self.skip, self.job_id, self.results, self.selected,
-                *self.generates]
+        return [self.stage, self.gallery, self.slider, self.compared, self.report, self.infotext, self.interrupt, self.stop_after,
+                self.skip, self.job_id, self.results, self.selected, *self.generates]
 
     def start(self, job_id: str) -> Update:
         return {self.job_id: job_id, self.stage: gr.HTML(stage_html("Starting", 0.0), visible=True),
-                self.gallery: gr.Gallery(visible=False)} | self._buttons(running=True)
+                self.gallery: gr.Gallery(visible=False), self.slider: gr.ImageSlider(visible=False),
+                self.report: gr.HTML("", visible=False)} | self._buttons(running=True)
 
     def idle(self) -> Update:
         return {self.job_id: None, self.stage: gr.HTML("", visible=False),
                 self.gallery: gr.Gallery(visible=True)} | self._buttons(running=False)
 
     def _buttons(self, *, running: bool) -> Update:
-        return {button: gr.Button(interactive=running) for button in (self.interrupt, self.skip)} | {
+        return {button: gr.Button(interactive=running) for button in (self.interrupt, self.stop_after, self.skip)} | {
             button: gr.Button(interactive=not running) for button in self.generates}
 
     @singledispatchmethod
@@ -93,38 +117,52 @@ class Panel:
     @render.register
     def _(self, event: Step) -> Update:
         batch = f"picture {event.batch} of {event.batches} · " if event.batches > 1 else ""
-        line = (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {event.elapsed:.1f} s · "
-                f"about {event.eta:.1f} s left" if event.fraction else "Reading picture and prompt")
+        if event.outcome is not None:
+            batch = f"file {event.item} of {event.outcome.items} · {batch}"
+        line = (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {duration(event.elapsed)} · "
+                f"about {duration(event.eta)} left" if event.fraction else f"{batch}Reading picture and prompt")
         jpeg = None if event.preview is None else to_jpeg(event.preview, PREVIEW_SIZE)
-        return {self.stage: gr.HTML(stage_html(line, event.fraction, jpeg))}
+        return {self.stage: gr.HTML(stage_html(line, event.fraction, jpeg, small=event.outcome is not None))}
 
     @render.register
     def _(self, event: Finished) -> Update:
+        if event.outcome is not None:
+            return self.idle()
         processed = event.results[0]
         return self.idle() | self.show([(path or save_image(image, self.gallery.GRADIO_CACHE, name="unsaved"), text)
                                         for path, image, text in zip(processed.paths, processed.images, processed.infotexts)])
 
     def show(self, pictures: list[tuple[str, str]]) -> Update:
         """Pictures as results: (file, infotext) each."""
-        files = [(hand_out(path, self.gallery), text) for path, text in pictures]
-        return {self.gallery: gr.Gallery([file for file, _ in files], visible=True, selected_index=0 if files else None),
-                self.infotext: files[0][1] if files else "", self.results: files, self.selected: 0}
+        return self.show_results([self.result(*picture) for picture in pictures])
+
+    def result(self, path: str | Path, infotext: str) -> Result:
+        return Result(hand_out(path, self.gallery), infotext, str(path))
+
+    def show_results(self, results: list[Result], selected: int = 0) -> Update:
+        files = [result.file for result in results]
+        return {self.gallery: gr.Gallery(files, visible=True, selected_index=selected if files else None),
+                self.slider: gr.ImageSlider(visible=False), self.compared: False, self.infotext: results[selected].infotext if results else "",
+                self.results: results, self.selected: selected}
+
+    def gathered(self, outcome: Outcome, results: list[Result]) -> Update:
+        """What a batch has given so far, the newest picture selected."""
+        update = {self.report: gr.HTML(report_html(outcome), visible=True)}
+        return update | (self.show_results(results, len(results) - 1) if results else {})
 
 
-def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], client: str, *files: Any,
+def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], client: Client, *files: Any,
         **settings: Any) -> Iterator[Update]:
     """The one event handler: every tab's Generate button ends here.
 
-    client: the browser that asks; files: what the tab's picture components hold; settings: the controls by name.
+    client: who asks; files: what the tab's picture components hold; settings: the controls by name.
     """
     job_id = uuid4().hex
     reader = Reader()
     try:
-        overrides = options_in(settings.pop("override_settings"), engine.options)
-        overrides |= {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
+        settings = request_fields(engine, folders, settings)
         source = read(reader, *files)
-        events = img2img(engine, mode, source, job_id=job_id, client=client, heartbeat=HEARTBEAT, cancels=False,
-                         outpath_samples=folders.samples, outpath_grids=folders.grids, override_settings=overrides, **settings)
+        events = img2img(engine, mode, source, job_id=job_id, client=client, heartbeat=HEARTBEAT, cancels=False, **settings)
     except PalimpsestError as error:
         raise error_toast(str(error)) from error
     yield panel.start(job_id)
@@ -133,14 +171,29 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     yield from follow(panel, events)
 
 
+def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -> dict[str, Any]:
+    """The controls by name as keywords of img2img(). Raises InvalidRequest."""
+    settings = packed(settings)
+    overrides = options_in(settings.pop("override_settings"), engine.options)
+    overrides |= {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
+    return settings | {"outpath_samples": folders.samples, "outpath_grids": folders.grids, "override_settings": overrides}
+
+
 def follow(panel: Panel, events: Iterator[Event]) -> Iterator[Update]:
     """What a job's events show, to its end. The job goes on where the page is closed meanwhile."""
+    outcome, shown = None, {}
     for event in events:
         if isinstance(event, Failed):
             yield panel.idle()
             raise error_toast(event.message)
-        yield panel.render(event)
-        if isinstance(event, Finished):
+        update = panel.render(event)
+        if isinstance(event, Step | Finished) and event.outcome is not outcome:
+            outcome = event.outcome
+            shown = {picture: shown.get(picture) or panel.result(*picture) for picture in outcome.pictures
+                     if picture in shown or Path(picture[0]).is_file()}
+            update |= panel.gathered(outcome, list(shown.values()))
+        yield update
+        if isinstance(event, Finished) and event.results:
             tell(event.results[0])
 
 
@@ -167,7 +220,8 @@ def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[st
 
 def title_html(model: str) -> str:
     """The page's title line."""
-    return f'<h1>Palimpsest</h1><span class="model">{escape(model)}</span>'
+    return (f'<h1>Palimpsest</h1><span class="model">{escape(model)}</span>'
+            '<button class="keys" aria-label="Keys" onclick="document.querySelector(&quot;#keys dialog&quot;).showModal()">?</button>')
 
 
 def error_toast(sentence: str) -> gr.Error:
@@ -180,7 +234,7 @@ def tell(processed: Processed) -> None:
     for comment in processed.comments:
         gr.Info(escape(comment, quote=False))
     if processed.interrupted:
-        gr.Info("Interrupted: this is the picture so far." if processed.images else "Interrupted before there was a picture.")
+        gr.Info("Interrupted: this is what there was so far." if processed.images else "Interrupted before there was a picture.")
 
 
 def hand_out(path: str | Path, component: gr.components.Component) -> str:
@@ -188,9 +242,31 @@ def hand_out(path: str | Path, component: gr.components.Component) -> str:
     return save_file_to_cache(path, component.GRADIO_CACHE)
 
 
-def stage_html(line: str, fraction: float, jpeg: bytes | None = None) -> str:
-    """Live preview, progress bar and one line of text. Only numbers and our own words go in."""
+def duration(seconds: float) -> str:
+    """Such as 4.2 s, 3 min 20 s or 1 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def report_html(outcome: Outcome) -> str:
+    """How many of a batch's files are done, and of each that could not be, why."""
+    counts = [(outcome.already, f"{outcome.already} were done already"), (outcome.made, f"{outcome.made} are done now"),
+              (outcome.cut, f"{outcome.cut} ended early"), (len(outcome.failures), f"{len(outcome.failures)} could not be done")]
+    line = " · ".join([f"{outcome.items} files", *(said for count, said in counts if count)])
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(why)}</td></tr>" for name, why in outcome.failures)
+    table = f"<table><thead><tr><th>File</th><th>Why not</th></tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+    comments = "".join(f"<p>{escape(comment)}</p>" for comment in outcome.comments)
+    return f"<p>{line}</p>{table}{comments}"
+
+
+def stage_html(line: str, fraction: float, jpeg: bytes | None = None, *, small: bool = False) -> str:
+    """Live preview, progress bar and one line of text. Only numbers and our own words go in.
+
+    small: leave room for what comes below.
+    """
     picture = "" if jpeg is None else f'<img alt="Live preview" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
-    return (f'<div class="preview">{picture}</div>'
+    return (f'<div class="preview{" small" * small}">{picture}</div>'
             f'<div class="bar" role="progressbar" aria-valuenow="{fraction * 100:.0f}"><div style="width:{fraction:.1%}"></div></div>'
             f'<div class="line">{line}</div>')

@@ -1,4 +1,4 @@
-"""Where pictures are made: one tab per mode on the left, what comes of it on the right."""
+"""The modes' tabs: what each takes, and samples to begin with."""
 
 import json
 from collections.abc import Callable
@@ -9,15 +9,31 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from pipeline.engine import Engine
 from pipeline.img2img import Mode
-from ui.controls import QUIET, Controls
-from ui.editor import MaskEditor, PictureInput, read_painted, read_picture, read_uploaded
+from ui.controls import Controls
+from ui.editor import (
+    MaskEditor,
+    PictureInput,
+    read_painted,
+    read_picture,
+    read_sketch,
+    read_sketch_and_original,
+    read_uploaded,
+)
+from ui.events import QUIET
 from ui.restore import updates
-from ui.stream import Panel
 
-TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.INPAINT: "Inpaint", Mode.INPAINT_UPLOAD: "Inpaint upload"}
-BRUSH = "#f43f5e"
+TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.SKETCH: "Sketch", Mode.INPAINT: "Inpaint", Mode.INPAINT_SKETCH: "Inpaint sketch",
+              Mode.INPAINT_UPLOAD: "Inpaint upload"}
+MASKED = (Mode.INPAINT, Mode.INPAINT_SKETCH, Mode.INPAINT_UPLOAD)
+"""Modes in which the settings of masks act."""
+MASK_COLOR = "#f43f5e"
+PALETTE = ["#000000", "#ffffff", "#64748b", "#ef4444", "#f97316", "#facc15", "#22c55e", "#0ea5e9", "#6366f1", "#a16207"]
+"""Colours to paint with where they count."""
+PICTURE_TO_PAINT = {Mode.SKETCH: "Picture: paint what it should become", Mode.INPAINT: "Picture: paint over what should change",
+                    Mode.INPAINT_SKETCH: "Picture: paint what should be there; only that changes"}
+READERS = {Mode.IMG2IMG: read_picture, Mode.SKETCH: read_sketch, Mode.INPAINT: read_painted,
+           Mode.INPAINT_SKETCH: read_sketch_and_original, Mode.INPAINT_UPLOAD: read_uploaded}
 
 
 @dataclass(frozen=True)
@@ -25,24 +41,27 @@ class ModeTab:
     """What one mode needs: its picture components and how they are read."""
 
     mode: Mode
-    read: Callable
     files: list[gr.components.Component]
     generate: gr.Button
     tab: gr.Tab
     sample_gallery: gr.Gallery
     samples: list["Sample"]
 
-    def loaded(self, picture: str, mask: str | None = None) -> dict[gr.components.Component, Any]:
-        """What shows a picture in `files`, and a mask where the tab takes one."""
-        if self.mode is Mode.INPAINT:
-            layers = [] if mask is None else [as_strokes(Image.open(mask))]
+    @property
+    def read(self) -> Callable:
+        return READERS[self.mode]
+
+    def loaded(self, picture: str, mask: Image.Image | None = None) -> dict[gr.components.Component, Any]:
+        """What shows a picture in `files`, and a mask of the picture's size where the tab takes one."""
+        if self.mode in PICTURE_TO_PAINT:
+            layers = [as_strokes(mask)] if mask is not None and self.mode is Mode.INPAINT else []
             return {self.files[0]: {"background": picture, "layers": layers, "composite": None}}
         return dict(zip(self.files, [picture, mask]))
 
 
 def as_strokes(mask: Image.Image) -> Image.Image:
     """A mask as if it had been painted: the brush's colour where it is white, clear elsewhere."""
-    strokes = Image.new("RGBA", mask.size, BRUSH)
+    strokes = Image.new("RGBA", mask.size, MASK_COLOR)
     strokes.putalpha(mask.convert("L").point(lambda v: 255 if v > 128 else 0))
     return strokes
 
@@ -66,48 +85,37 @@ def read_samples(folder: Path) -> list[Sample]:
 
 def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
     with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True) as tab:
-        if mode is Mode.INPAINT:
-            # An empty canvas as small as can be: the editor centres a mask in it when it is larger than the picture.
-            files = [MaskEditor(label="Picture: paint over what should change", height=430, format="png", layers=False,
-                                transforms=(), sources=("upload", "clipboard"), elem_id="inpaint-editor", canvas_size=(1, 1),
-                                placeholder="Drop a picture here, or click to choose one",
-                                brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"))]
-            read = read_painted
+        if mode in PICTURE_TO_PAINT:
+            files = [painting(mode)]
         elif mode is Mode.INPAINT_UPLOAD:
             with gr.Row():
                 files = [picture_input("Picture", "upload-picture"),
                          picture_input("Mask: white is where it should change", "upload-mask")]
-            read = read_uploaded
         else:
             files = [picture_input("Picture", "img2img-picture")]
-            read = read_picture
         generate = gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}")
         gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Samples: click one to begin", columns=8,
                              fit_columns=False, height=120, allow_preview=False, object_fit="cover", interactive=False,
-                             format="png", buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples")
-    return ModeTab(mode, read, files, generate, tab, gallery, samples)
+                             format="png", buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples",
+                             visible=bool(samples))
+    return ModeTab(mode, files, generate, tab, gallery, samples)
+
+
+def painting(mode: Mode) -> MaskEditor:
+    """A picture to paint on: in one colour for a mask, in any where the paint counts."""
+    if mode is Mode.INPAINT:
+        brush = gr.Brush(default_size=24, colors=[MASK_COLOR], default_color=MASK_COLOR, color_mode="fixed")
+    else:
+        brush = gr.Brush(default_size=16, colors=PALETTE, default_color=PALETTE[0], color_mode="defaults")
+    # An empty canvas as small as can be: the editor centres a mask in it when it is larger than the picture.
+    return MaskEditor(label=PICTURE_TO_PAINT[mode], height=430, format="png", layers=False, transforms=(),
+                      sources=("upload", "clipboard"), elem_id=f"{mode.value.replace('_', '-')}-editor", canvas_size=(1, 1),
+                      placeholder="Drop a picture here, or click to choose one", brush=brush)
 
 
 def picture_input(label: str, elem_id: str) -> PictureInput:
     return PictureInput(label=label, height=340, format="png", image_mode=None, type="filepath",
                         sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id=elem_id)
-
-
-def build_panel(generates: list[gr.Button]) -> tuple[Panel, dict[Mode, gr.Button]]:
-    """The panel, and the buttons that send its selected picture to each mode."""
-    stage = gr.HTML("", visible=False, elem_id="stage")
-    gallery = gr.Gallery(label="Result", format="png", columns=3, height=460, object_fit="contain", preview=True,
-                         interactive=False, buttons=["download", "fullscreen"], elem_id="gallery")
-    with gr.Row():
-        interrupt = gr.Button("Interrupt", interactive=False, elem_id="interrupt")
-        skip = gr.Button("Skip", interactive=False, elem_id="skip")
-    with gr.Row():
-        sends = {mode: gr.Button(f"Use in {label}", size="sm", elem_id=f"use-in-{mode.value}")
-                 for mode, label in TAB_LABELS.items()}
-    infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
-                          elem_id="infotext")
-    return Panel(stage, gallery, infotext, interrupt, skip, gr.State(), gr.State([]), gr.State(0),
-                 generates), sends
 
 
 def wire_samples(tab: ModeTab, controls: Controls) -> None:
@@ -116,17 +124,7 @@ def wire_samples(tab: ModeTab, controls: Controls) -> None:
 
     def choose(event: gr.SelectData) -> dict:
         sample = tab.samples[event.index]
-        shown = tab.loaded(str(sample.picture), None if sample.mask is None else str(sample.mask))
+        shown = tab.loaded(str(sample.picture), None if sample.mask is None else Image.open(sample.mask))
         return shown | updates(controls, sample.settings)
 
     tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUIET)
-
-
-def wire_panel(panel: Panel, engine: Engine) -> None:
-    panel.interrupt.click(lambda job_id: job_id and engine.interrupt(job_id), panel.job_id, None, **QUIET)
-    panel.skip.click(lambda job_id: job_id and engine.skip(job_id), panel.job_id, None, **QUIET)
-
-    def select(results: list, event: gr.SelectData) -> tuple[int, str]:
-        return event.index, results[event.index][1]
-
-    panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUIET)

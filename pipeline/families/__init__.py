@@ -40,7 +40,8 @@ def describe(path: Path | str) -> ModelInfo:
         checkpoint = read_checkpoint(Path(path))
         facts = find_row(checkpoint).facts
         sizes = {name: part.size for name, part in checkpoint.parts.items()}
-    return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=facts.name, sizes=sizes,
+        edit_model = checkpoint.config("unet").get("in_channels") == sd.EDIT
+    return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=facts.name, sizes=sizes, edit_model=edit_model,
                      native_size=checkpoint.extra.get("native_size", facts.native_size))
 
 
@@ -73,8 +74,9 @@ def one_sentence(path: Path | str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError,
             SafetensorError) as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise ModelError(f'model "{path}" cannot be loaded: {reason}') from error
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = next(iter(said.splitlines()), "") or type(error).__name__
+        raise ModelError(f'model "{Path(path).name}" cannot be loaded: {reason}') from error
 
 
 def read_checkpoint(path: Path, vae: Path | None = None) -> Checkpoint:

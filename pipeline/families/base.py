@@ -184,6 +184,8 @@ class ModelInfo:
     path: str
     hash: str | None = None
     """The first 10 hex digits of the weights' SHA-256."""
+    sha256: str | None = None
+    """All of them."""
     native_size: int = 512
     """Width and height, in pixels, that the network was trained on."""
     family: str = ""
@@ -192,6 +194,9 @@ class ModelInfo:
     """The file of the VAE; None: it came with the checkpoint."""
     vae_hash: str | None = None
     """As `hash`, of that file."""
+    vae_sha256: str | None = None
+    edit_model: bool = False
+    """Whether it is an InstructPix2Pix network."""
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Numbers in the weights of each network, by its name in a diffusers folder."""
 

@@ -172,7 +172,7 @@ def read_part(folder: Path) -> Part:
     """One network in diffusers' or transformers' own layout."""
     config = read_json(folder / "config.json")
     if config is None:
-        raise ModelError(f'"{folder}" holds no config.json')
+        raise ModelError(f'"{folder.name}" holds no config.json')
     stored = {}
     for file in weight_files(folder):
         weights = Weights(file)
@@ -209,7 +209,8 @@ def read_json(path: Path) -> dict | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ModelError(f'"{path.parent.name}/{path.name}" cannot be read: {reason}') from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path} cannot be read: it must hold an object, as {{...}}")
+        raise ModelError(f'"{path.parent.name}/{path.name}" cannot be read: it must hold an object, as {{...}}')
     return value

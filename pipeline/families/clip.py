@@ -196,6 +196,11 @@ class ClipTextEncoder:
             pooled = vector if pooled is None else pooled
         return Cond(torch.hstack(features), pooled)
 
+    def count(self, text: str, *, emphasis: str, comma_backtrack: int) -> int:
+        """How many tokens of chunks a text takes, as encode() reads it: all chunks but the last count as full."""
+        chunks = build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack, embeddings=self.embeddings)
+        return CHUNK_LENGTH * (len(chunks) - 1) + len(chunks[-1].tokens)
+
     def find_embeddings(self, texts: list[str], *, emphasis: str) -> tuple[list[Embedding], list[str]]:
         """The embeddings that texts name, and a sentence for each that they name but that cannot be used."""
         found, missed = {}, {}

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from pipeline.errors import UnknownName
-from pipeline.networks.file import NetworkFile, Version, trigger_words, version
+from pipeline.networks.file import NetworkFile, Version, file_hash, trigger_words, version
 from pipeline.networks.merging import NetworkSet, Wanted
 from pipeline.networks.names import FoundFile, LoraNames
 from pipeline.networks.requests import KINDS, NetworkRequest, read_tags
@@ -33,7 +33,9 @@ class Applied:
     key: tuple[Wanted, ...] = ()
     """Equal for equal weights of one model."""
     hashes: dict[str, str] = field(default_factory=dict)
-    """Name in the prompt → 12 hex digits."""
+    """Name in the prompt → infotext's 12 hex digits."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Name in the prompt → of the whole file."""
     comments: list[str] = field(default_factory=list)
     """Sentences for the person who asked."""
     embeddings: list[tuple[str, str, dict[str, Tensor]]] = field(default_factory=list)
@@ -43,14 +45,15 @@ class Applied:
 class Networks:
     """Brings models to what prompts ask for. One per engine, on its thread.
 
-    find: a name in a prompt → its file. Raises UnknownName.
+    find: a name in a prompt → its file. Raises UnknownName. sha256: a file's, read whole or remembered.
     """
 
-    def __init__(self, find: Callable[[str], FoundFile] = no_files):
-        self._find = find
+    def __init__(self, find: Callable[[str], FoundFile] = no_files, sha256: Callable[[Path], str] = file_hash):
+        self._find, self._sha256 = find, sha256
         self._sets: WeakKeyDictionary[nn.Module, NetworkSet] = WeakKeyDictionary()
         """By UNet, which a family and a wrapper around it have in common."""
-        self._hashes: dict[tuple[Path, Version], str] = {}
+        self._hashes: dict[tuple[Path, Version], tuple[str, str]] = {}
+        """Infotext's, and the whole file's."""
 
     def apply(self, model: Model, requests: Sequence[NetworkRequest]) -> Applied:
         """Have these networks, and no others, in the model's weights.
@@ -70,7 +73,9 @@ class Networks:
         comments += networks.apply(model.modules, wanted)
         bundled = [(want.request.name, name, tensors) for want in wanted
                    for name, tensors in NetworkFile(want.path).embeddings().items()]
-        return Applied(tuple(wanted), {want.request.name: self._hash(want) for want in wanted}, comments, bundled)
+        hashes = {want.request.name: self._hash(want) for want in wanted}
+        return Applied(tuple(wanted), {name: short for name, (short, _) in hashes.items()},
+                       {name: whole for name, (_, whole) in hashes.items()}, comments, bundled)
 
     def knows(self, name: str) -> bool:
         """Whether there is a file of this name, or with this alias."""
@@ -80,10 +85,10 @@ class Networks:
             return False
         return True
 
-    def _hash(self, want: Wanted) -> str:
+    def _hash(self, want: Wanted) -> tuple[str, str]:
         key = want.path, want.version
         if key not in self._hashes:
-            self._hashes[key] = NetworkFile(want.path).short_hash
+            self._hashes[key] = NetworkFile(want.path).short_hash, self._sha256(want.path)
         return self._hashes[key]
 
 

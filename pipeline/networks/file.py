@@ -97,6 +97,12 @@ class AdapterConfig:
         return alpha / (max(rank, 1) ** (0.5 if config.get("use_rslora") else 1))
 
 
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def tensor_hash(path: Path) -> str:
     """The SHA-256 of a safetensors file's tensors, without its header, so that new metadata does not change it."""
     with path.open("rb") as file:

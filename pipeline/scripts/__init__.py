@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.hooks import HookList, Hooks
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
+from pipeline.record import asked
 from pipeline.scripts import (
     arguments,
     img2img_alternative,
@@ -72,6 +73,7 @@ ALWAYS_ON = {script.title.lower(): script for script in (
 def run(p: StableDiffusionProcessingImg2Img) -> Processed:
     """What the request gives: by its script, or by running it once. Raises InvalidRequest."""
     script, args, hooks = resolve(p)
+    p.receipts.begin(asked(p))
     if hooks:
         p = p.variant()
         p.scripts = HookList([p.scripts, *hooks])

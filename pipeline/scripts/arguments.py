@@ -8,6 +8,10 @@ from pipeline.errors import InvalidRequest
 from pipeline.options import number
 
 
+WIDGET = object()
+"""Stands for what a widget of the page holds."""
+
+
 @dataclass(frozen=True)
 class Argument:
     """What programs are told of one argument, under the names of A1111's script-info."""
@@ -19,15 +23,17 @@ class Argument:
     maximum: float | None = None
     step: float | None = None
     choices: tuple[str, ...] | None = None
+    on_page: Any = WIDGET
+    """What the page gives where it has no widget for it."""
 
 
 def argument(default: Any, label: str, *, minimum: float | None = None, maximum: float | None = None,
-             step: float | None = None, choices: tuple[str, ...] | None = None) -> Any:
+             step: float | None = None, choices: tuple[str, ...] | None = None, on_page: Any = WIDGET) -> Any:
     """A field of a script's record, annotated with the argument's type; a tuple holds any of the choices.
 
     Where there are choices, a number stands for the one in that place.
     """
-    return field(default=default, metadata={"argument": Argument(label, default, minimum, maximum, step, choices)})
+    return field(default=default, metadata={"argument": Argument(label, default, minimum, maximum, step, choices, on_page)})
 
 
 def notice(text: str) -> Any:
@@ -35,9 +41,10 @@ def notice(text: str) -> Any:
     return field(default=text, metadata={"argument": Argument("", text)})
 
 
-def free(default: Any, label: str, choices: tuple[str, ...] | None = None) -> Any:
+def free(default: Any, label: str, choices: tuple[str, ...] | None = None, *, on_page: Any = WIDGET) -> Any:
     """A field whose value the script itself checks."""
-    return field(default=default, metadata={"argument": Argument(label, default, choices=choices), "free": True})
+    known = Argument(label, default, choices=choices, on_page=on_page)
+    return field(default=default, metadata={"argument": known, "free": True})
 
 
 def describe(record: type) -> list[Argument]:

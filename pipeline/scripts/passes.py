@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from pipeline.processing import Output, Processed, StableDiffusionProcessingImg2Img, keep, with_grid
-from pipeline.rng import fixed_seed
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ def quiet(p: StableDiffusionProcessingImg2Img, **changes) -> StableDiffusionProc
 def seeded(p: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
     """A variant whose seed is known: the passes count on from it."""
     seed = p.seed[0] if isinstance(p.seed, list) else p.seed
-    return p.variant(seed=fixed_seed(seed))
+    return p.variant(seed=p.receipts.seed(seed))
 
 
 def pictures(processed: Processed) -> list[Output]:

@@ -1,7 +1,7 @@
 """X/Y/Z plot: one run for each combination of the values of up to three axes, as annotated grids."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -30,13 +30,13 @@ LABELS = tuple(axis.label for axis in AXES)
 class XYZPlot:
     x_type: Any = free("Seed", "X type", LABELS)
     x_values: Any = free("", "X values")
-    x_values_dropdown: Any = free(None, "X values", ())
+    x_values_dropdown: Any = free(None, "X values", (), on_page=None)
     y_type: Any = free("Nothing", "Y type", LABELS)
     y_values: Any = free("", "Y values")
-    y_values_dropdown: Any = free(None, "Y values", ())
+    y_values_dropdown: Any = free(None, "Y values", (), on_page=None)
     z_type: Any = free("Nothing", "Z type", LABELS)
     z_values: Any = free("", "Z values")
-    z_values_dropdown: Any = free(None, "Z values", ())
+    z_values_dropdown: Any = free(None, "Z values", (), on_page=None)
     draw_legend: bool = argument(True, "Draw legend")
     include_lone_images: bool = argument(False, "Include Sub Images")
     include_sub_grids: bool = argument(False, "Include Sub Grids")
@@ -45,7 +45,7 @@ class XYZPlot:
     vary_seeds_y: bool = argument(False, "Vary seeds for Y")
     vary_seeds_z: bool = argument(False, "Vary seeds for Z")
     margin_size: int = argument(0, "Grid margins (px)", minimum=0, maximum=500, step=2)
-    csv_mode: bool = argument(False, "Use text inputs instead of dropdowns")
+    csv_mode: bool = argument(False, "Use text inputs instead of dropdowns", on_page=True)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: XYZPlot) -> Processed:
     base = p if args.no_fixed_seeds else seeded(p)
     if not p.options.return_grid:
         base = base.variant(batch_size=1)
-    rulers = [ruler(args, name) for name in "xyz"]
+    rulers = [ruler(args, name, p.receipts.draw) for name in "xyz"]
     cells = make_cells(base, rulers)
     p.progress.begin(len(cells) * p.n_iter)
     drawn: dict[Place, Cell] = {}
@@ -135,13 +135,13 @@ def grid_infotext(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> s
     return text
 
 
-def ruler(args: XYZPlot, name: str) -> Ruler:
+def ruler(args: XYZPlot, name: str, draw: Callable[[], int] = random_seed) -> Ruler:
     axis = find_axis(getattr(args, f"{name}_type"))
     values, text = parse_values(axis, getattr(args, f"{name}_values"), getattr(args, f"{name}_values_dropdown"),
                                 as_text=args.csv_mode)
     fixed = axis.label in SEEDS and not args.no_fixed_seeds
     if fixed:
-        values = [random_seed() if value == -1 else value for value in values]
+        values = [draw() if value == -1 else value for value in values]
     return Ruler(name.upper(), axis, values, text, fixed, getattr(args, f"vary_seeds_{name}"))
 
 

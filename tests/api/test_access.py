@@ -4,7 +4,7 @@ import gradio as gr
 import pytest
 from fastapi.testclient import TestClient
 
-from api import build_app
+from api import SESSIONS, build_app
 from app import parse_flags
 from tests.api.conftest import LOCAL
 from tests.api.test_guard import LOGIN, basic, every_route
@@ -97,6 +97,17 @@ def test_the_page_and_the_api_share_a_port(backend):
     assert client.get(OPTIONS).status_code == 200 and client.get("/sdapi/v1/nobody").json() == {"detail": "Not Found"}
     client = TestClient(build_app(page, LOGIN, backend=backend), base_url=LOCAL)
     assert client.get("/").status_code == client.get(OPTIONS).status_code == 401
+
+
+def test_what_gradio_remembers_of_pages_that_were_opened_is_bounded():
+    with gr.Blocks(analytics_enabled=False) as page:
+        box = gr.Textbox()
+        box.change(lambda text: text, box, box, api_name="say")
+    client = TestClient(build_app(page, None), base_url=LOCAL)
+    for number in range(SESSIONS + 5):
+        answer = client.post("/gradio_api/run/say", json={"data": ["x"], "session_hash": str(number)})
+        assert answer.status_code == 200
+    assert len(page.state_holder.session_data) == SESSIONS
 
 
 @pytest.mark.parametrize("flags", [["--api-auth", "me"], ["--api-auth", "me:x,you"], ["--api-auth", ":x"]])

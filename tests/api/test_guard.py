@@ -1,12 +1,18 @@
 """What stands before every route."""
 
 import base64
+import socket
+import threading
+import time
+import urllib.request
 
 import gradio as gr
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from api import build_app
+from tests.api.conftest import wait_until
 
 LOGIN = ("me", "sécret")
 
@@ -80,6 +86,39 @@ def test_a_post_that_another_sites_page_makes_is_refused(open_client, headers):
 def test_what_another_sites_page_reads_is_refused_but_a_link_to_here_works(open_client):
     assert open_client.get("/config", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}).status_code == 403
     assert open_client.get("/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 200
+
+
+@pytest.mark.parametrize("route", ["/gradio_api/file=", "/gradio_api/file/"])
+def test_gradio_fetches_nothing_from_elsewhere(open_client, route):
+    for address in ("http://192.0.2.1/x.png", "https%3A//192.0.2.1/x.png"):
+        answer = open_client.get(route + address)
+        assert answer.status_code == 403 and answer.text == "Nothing is fetched from elsewhere."
+
+
+@pytest.fixture
+def port():
+    """A live server with a page, for whoever speaks to it by hand."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(client(None).app, port=port, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    yield port
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.mark.parametrize("path", ["upload", "upload?upload_id=x", "component_server", "queue/join"])
+def test_a_page_that_is_gone_amid_an_upload_is_no_error(port, path, caplog):
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", port)) as upload:
+        upload.sendall(f"POST /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 100000\r\n"
+                       "Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + part + bytes(5000))
+    time.sleep(0.2)
+    assert urllib.request.urlopen(f"http://127.0.0.1:{port}/gradio_api/startup-events").status == 200
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("headers", [{"Host": "[evil"}, {"Host": ""}])

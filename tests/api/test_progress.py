@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from pipeline.limits import Client
 from tests.api.conftest import image_of, wait_until
 
 V1 = "/sdapi/v1"
@@ -221,7 +222,7 @@ def test_a_busy_client_does_not_keep_another_waiting_for_all_its_jobs(gate, back
 
     gate.opened.clear()
     order = []
-    jobs = [backend.engine.submit([request(picture, steps=1)], name, client=name[0]) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]
+    jobs = [backend.engine.submit([request(picture, steps=1)], name, client=Client(name[0])) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]
     assert gate.reached.wait(30)
     for job in jobs:
         job.listen(lambda job=job: order.append(job.id) if job.state == "done" else None)

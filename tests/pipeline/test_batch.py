@@ -1,12 +1,23 @@
-"""Batch: a request per file."""
+"""Batch: a request per file; what fails is told, what was done is not done again."""
+
+import inspect
+import subprocess
+import sys
+import time
 
 import pytest
 from PIL import Image
 
-from pipeline.batch import Batch, find_pictures, requests
-from pipeline.engine import Finished
+from pipeline.batch import Batch, find_pictures, run, series
+from pipeline.engine import Engine, Failed, Finished, Step
 from pipeline.errors import InvalidRequest
+from pipeline.hooks import Hooks
+from pipeline.img2img import img2img
 from pipeline.infotext import png_info
+from pipeline.journal import Journal
+from pipeline.limits import Client, Limits
+from pipeline.series import SHOWN
+from tests.conftest import ROOT
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "sampler_name": "Euler", "prompt": "a forest"}
 
@@ -14,13 +25,48 @@ SMALL = {"width": 64, "height": 64, "steps": 2, "sampler_name": "Euler", "prompt
 @pytest.fixture
 def folder(tmp_path, picture):
     """Files 1, 2 and 10, of 64, 64 and 32 pixels."""
+    (tmp_path / "in").mkdir()
     for name, size in (("10.png", 32), ("2.jpg", 64), ("1.png", 64)):
-        picture.resize((size, size)).save(tmp_path / name)
-    return tmp_path
+        picture.resize((size, size)).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "outputs")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def recorded(demo, journal):
+    """An engine with a journal."""
+    engine = Engine(lambda options: demo, journal=journal)
+    yield engine
+    engine.close()
 
 
 def made(batch, **settings):
-    return list(requests(batch, SMALL | settings))
+    """The requests of all files."""
+    work = series(batch, SMALL | settings)
+    return [work.make(file) for file in work.items]
+
+
+def done(engine, folder, **fields):
+    """Do a folder with a journal, and give what came of it."""
+    settings = SMALL | {"outpath_samples": str(engine.journal.folder / "img2img"), "seed": 1} | fields
+    where = {name: settings.pop(name) for name in ("output_folder", "masks") if name in settings}
+    batch = Batch(find_pictures(folder), **where)
+    event = list(run(engine, batch, **settings))[-1]
+    assert isinstance(event, Finished), event
+    return event.outcome
+
+
+def counts(outcome):
+    return outcome.made, outcome.already, len(outcome.failures)
+
+
+# --- requests
 
 
 def test_pictures_are_found_in_natural_order_and_in_folders(folder):
@@ -30,45 +76,45 @@ def test_pictures_are_found_in_natural_order_and_in_folders(folder):
     assert [file.name for file in find_pictures(folder)] == ["2.jpg", "10.png", "1.PNG"]
 
 
+def test_digits_that_are_no_number_are_sorted_too(tmp_path):
+    for name in ("x².png", "x1.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert len(find_pictures(tmp_path)) == 2
+
+
 def test_all_files_have_the_same_seed(folder):
     seeds = {(p.seed, p.subseed) for p in made(Batch(find_pictures(folder)), seed=-1)}
     assert len(seeds) == 1 and -1 not in seeds.pop()
 
 
 def test_a_file_is_read_when_its_turn_comes(folder):
-    files = find_pictures(folder)
-    work = requests(Batch(files), SMALL)
-    next(work)
-    files[1].write_bytes(b"")
-    assert [p.init_images[0].size for p in work] == [(32, 32)]
+    work = series(Batch(find_pictures(folder)), SMALL)
+    work.make(work.items[0])
+    work.items[1].write_bytes(b"")
+    with pytest.raises(InvalidRequest, match="2.jpg: the file is empty"):
+        work.make(work.items[1])
+    assert work.make(work.items[2]).init_images[0].size == (32, 32)
 
 
 def test_each_picture_can_keep_its_own_proportions(folder):
     assert [(p.width, p.height) for p in made(Batch(find_pictures(folder), scale_by=1.5))] == [(96, 96), (96, 96), (48, 48)]
 
 
-def test_what_cannot_be_read_is_left_out_and_told(folder):
-    (folder / "0.png").write_bytes(b"no picture")
-    (folder / "11.png").write_bytes(b"")
-    first, _, last = made(Batch(find_pictures(folder)))
-    assert first.comments[0].startswith("Left out: 0.png: the file is not a picture")
-    assert last.comments[0].startswith("Left out: 11.png: the file is empty")
-
-
-def test_where_no_file_is_left_the_batch_is_refused(tmp_path):
-    with pytest.raises(InvalidRequest, match="no file could be used. Left out: gone.png"):
-        made(Batch([tmp_path / "gone.png"]))
-
-
 def test_masks_go_by_name_or_one_is_for_all(folder, tmp_path, mask):
-    masks = tmp_path / "masks"
-    masks.mkdir()
-    mask.save(masks / "2.png")
-    files = [file for file in find_pictures(folder) if file.parent == folder]
-    assert len([p for p in made(Batch(files, mask_folder=masks)) if p.image_mask]) == 3
-    mask.save(masks / "1.webp")
-    first, second = made(Batch(files, mask_folder=masks))
-    assert second.comments == ["Left out: 10.png has no mask."] and first.image_mask.size == (64, 64)
+    one, other = tmp_path / "2.png", tmp_path / "1.webp"
+    mask.save(one)
+    mask.save(other)
+    assert [p.image_mask.size for p in made(Batch(find_pictures(folder), masks=[one]))] == [(64, 64), (64, 64), (32, 32)]
+    work = series(Batch(find_pictures(folder), masks=[one, other]), SMALL)
+    assert work.make(work.items[0]).image_mask.size == (64, 64)
+    with pytest.raises(InvalidRequest, match="mask: none of the 2 masks has this file's name"):
+        work.make(work.items[2])
+
+
+def test_a_mask_that_is_all_black_is_refused_as_in_inpaint_upload(folder, tmp_path):
+    Image.new("L", (64, 64)).save(tmp_path / "1.png")
+    with pytest.raises(InvalidRequest, match="mask: it is all black"):
+        made(Batch(find_pictures(folder), masks=[tmp_path / "1.png"]))
 
 
 def test_infotext_is_taken_as_far_as_it_is_wanted(folder, picture):
@@ -78,10 +124,10 @@ def test_infotext_is_taken_as_far_as_it_is_wanted(folder, picture):
     p, = made(Batch(files, reuse=("Prompt", "Seed", "Steps")), seed=5, negative_prompt="fog")
     assert (p.prompt, p.negative_prompt, p.seed, p.steps, p.cfg_scale) == ("a forest an oak", "fog", 77, 3, 7.0)
     everything = Batch(files, reuse=("Negative prompt", "CFG scale", "Sampler", "Model hash"))
-    p, = requests(everything, SMALL | {"seed": 5}, has_model=lambda name: name == "0123456789")
+    p = series(everything, SMALL | {"seed": 5}, has_model=lambda name: name == "0123456789").make(files[0])
     assert (p.negative_prompt, p.cfg_scale, p.sampler_name, p.seed) == ("snow", 4.5, "Euler a", 5)
     assert p.options.sd_model_checkpoint == "0123456789"
-    p, = requests(everything, SMALL)
+    p, = made(everything)
     assert p.options.sd_model_checkpoint == ""
 
 
@@ -93,16 +139,214 @@ def test_infotext_can_lie_in_another_folder(folder, tmp_path, picture):
     assert (first.seed, second.seed) == (9, 5)
 
 
-def test_only_known_keys_can_be_taken(folder):
-    with pytest.raises(InvalidRequest, match="reuse: Size cannot be taken; valid: Prompt"):
-        made(Batch(find_pictures(folder), reuse=["Size"]))
+@pytest.mark.parametrize("batch, settings, sentence", [
+    (Batch([]), {}, "init_images: there are no files"),
+    (Batch([ROOT], reuse=["Size"]), {}, "reuse: Size cannot be taken; valid: Prompt"),
+    (Batch([ROOT], scale_by=7), {}, "scale_by must be a number between 0.05 and 4, got 7"),
+    (Batch([ROOT]), {"denoising_strength": 2}, "denoising_strength must be a number between 0 and 1, got 2"),
+    (Batch([ROOT]), {"script_name": "nobody's"}, 'script_name: no script called "nobody\'s"')])
+def test_what_would_fail_for_every_file_is_refused_at_once(batch, settings, sentence):
+    with pytest.raises(InvalidRequest, match=sentence):
+        series(batch, SMALL | settings)
 
 
-def test_results_are_saved_under_their_files_names(engine, folder, tmp_path):
+# --- as a job
+
+
+def test_what_cannot_be_done_is_told_and_the_rest_is_done(recorded, folder, picture):
+    (folder / "0.png").write_bytes(b"no picture")
+    picture.save(folder / "3.png", pnginfo=png_info("an oak\nSteps: 2000, Sampler: Euler, Seed: 9"))
+    batch = Batch([*find_pictures(folder), folder / "gone.png"], reuse=["Steps"])
+    event = list(run(recorded, batch, **SMALL, outpath_samples=str(recorded.journal.folder)))[-1]
+    assert [name for name, _ in event.outcome.failures] == ["0.png", "3.png", "gone.png"]
+    unreadable, out_of_range, gone = [why for _, why in event.outcome.failures]
+    assert unreadable.startswith("the file is not a picture") and gone.startswith("the file cannot be opened")
+    assert "steps must be a whole number between 1 and 1000" in out_of_range
+    assert event.outcome.made == 3 and event.results == []
+
+
+class Failing(Hooks):
+    """Runs out of memory, or stumbles, where the prompt says so."""
+
+    def process(self, p, *_):
+        if p.width == 96:
+            raise MemoryError
+        if p.width == 48:
+            raise LookupError("nobody thought of this")
+
+
+def test_an_error_inside_or_of_memory_ends_its_file_only(demo, folder, picture, journal, caplog):
+    picture.resize((32, 32)).save(folder / "10.png")
+    picture.resize((48, 48)).save(folder / "3.png")
+    engine = Engine(lambda options: demo, hooks=[Failing()], journal=journal)
+    event = list(run(engine, Batch(find_pictures(folder)), selected_scale_tab=1, scale_by=1.5,
+                     **SMALL, outpath_samples=str(journal.folder)))[-1]
+    engine.close()
+    assert isinstance(event, Finished) and counts(event.outcome) == (1, 0, 3)
+    assert {entry.state for entry in journal.search()} == {"done", "failed"} and len(journal.search()) == 4
+
+
+def test_results_are_saved_under_their_files_names(recorded, folder, tmp_path):
     out = tmp_path / "out"
     for _ in range(2):
-        work = requests(Batch([folder / "1.png", folder / "10.png"], output_folder=out), SMALL | {"seed": 1})
-        events = list(engine.submit(work).events())
-        assert isinstance(events[-1], Finished) and len(events[-1].results) == 2
-    assert sorted(file.name for file in out.iterdir()) == ["1-1.png", "1.png", "10-1.png", "10.png"]
+        done(recorded, folder, output_folder=out, resume=False)
+    assert sorted(file.name for file in out.iterdir()) == ["1-1.png", "1.png", "10-1.png", "10.png", "2-1.png", "2.png"]
     assert Image.open(out / "10.png").size == (64, 64)
+
+
+def test_events_tell_the_file_the_share_of_the_whole_and_the_pictures_so_far(recorded, folder):
+    events = list(run(recorded, Batch(find_pictures(folder)), **SMALL, outpath_samples=str(recorded.journal.folder)))
+    steps = [event for event in events if isinstance(event, Step)]
+    assert [step.fraction for step in steps] == sorted(step.fraction for step in steps) and steps[-1].fraction <= 1
+    assert all(step.fraction >= (step.item - 1) / 3 for step in steps) and {step.item for step in steps} <= {1, 2, 3}
+    assert all(step.outcome.items == 3 and step.outcome.made <= step.item for step in steps)
+    assert len(events[-1].outcome.pictures) == 3 and events[-1].outcome.pictures[0][1].startswith("a forest\n")
+
+
+def test_the_time_left_counts_only_files_that_were_done_now(recorded, folder):
+    job = recorded.submit(series(Batch(find_pictures(folder)), SMALL))
+    job.result()
+    job.work, job._item, job._gone_over, job._step, job._steps = series(Batch([folder] * 10), SMALL), 8, 8, 1, 2
+    job._started = time.monotonic() - 10
+    assert job._snapshot().eta == pytest.approx(30, rel=0.01)  # half a file took 10 s; one and a half are to go
+
+
+def test_only_the_newest_pictures_are_remembered(recorded, folder, tmp_path):
+    outcome = done(recorded, folder, n_iter=15, steps=1)
+    assert len(outcome.pictures) == SHOWN == 32 and outcome.made == 3
+    assert [entry.id for entry in recorded.journal.search()][0].endswith("-2")
+
+
+def meanwhile(engine, batch, act, **settings):
+    """What a batch ends with where something is done once, while its second file is sampled."""
+    for event in run(engine, batch, **SMALL | {"steps": 40}, outpath_samples=str(engine.journal.folder), **settings):
+        if act is not None and isinstance(event, Step) and event.item == 2 and 0 < event.step < event.steps:
+            act()
+            act = None
+    assert act is None
+    return event
+
+
+@pytest.mark.parametrize("act, states", [
+    ("interrupt", {"all-0": "done", "all-1": "interrupted"}),
+    ("skip", {"all-0": "done", "all-1": "interrupted", "all-2": "done"})])
+def test_interrupt_ends_the_batch_and_skip_the_file(recorded, folder, act, states):
+    event = meanwhile(recorded, Batch(find_pictures(folder)), getattr(recorded, act), job_id="all")
+    assert {entry.id: entry.state for entry in recorded.journal.search()} == states
+    assert (event.outcome.made, event.outcome.cut) == (len(states) - 1, 1) and len(event.outcome.pictures) == len(states)
+
+
+def test_a_cancelled_batch_ends(recorded, folder):
+    event = meanwhile(recorded, Batch(find_pictures(folder)), lambda: recorded.find().cancel())
+    assert isinstance(event, Failed) and len(recorded.journal.search()) == 2
+
+
+def test_a_quota_that_is_used_up_ends_the_batch(demo, folder, journal):
+    engine = Engine(lambda options: demo, journal=journal, limits=Limits(pictures=2))
+    fields = SMALL | {"outpath_samples": str(journal.folder)}
+    event = list(run(engine, Batch(find_pictures(folder)), client=Client("me"), **fields))[-1]
+    engine.close()
+    assert isinstance(event, Failed) and "2 pictures" in event.message
+
+
+# --- a second start
+
+
+def test_a_second_start_skips_what_is_done_and_shows_it(recorded, folder, tmp_path):
+    first = done(recorded, folder)
+    again = done(recorded, folder)
+    assert counts(first) == (3, 0, 0) and counts(again) == (0, 3, 0) and again.pictures == first.pictures
+    assert counts(done(recorded, folder, resume=False)) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("change, to_do", [
+    ({"steps": 3}, 3), ({"prompt": "a lake"}, 3), ({"seed": 2}, 3), ({"override_settings": {"CLIP_stop_at_last_layers": 2}}, 3),
+    ({"override_settings": {"show_progress_type": "Full"}}, 0)])
+def test_what_decides_the_picture_decides_whether_it_is_done(recorded, folder, change, to_do):
+    done(recorded, folder)
+    assert done(recorded, folder, **change).made == to_do
+
+
+def test_a_random_seed_is_no_difference(recorded, folder):
+    done(recorded, folder, seed=-1)
+    assert counts(done(recorded, folder, seed=-1)) == (0, 3, 0)
+    assert counts(done(recorded, folder, seed=5)) == (3, 0, 0)
+
+
+def test_another_picture_another_mask_or_a_lost_result_is_done_again(recorded, folder, tmp_path, picture, mask):
+    one = tmp_path / "mask.png"
+    mask.save(one)
+    first = done(recorded, folder, masks=[one])
+    assert counts(done(recorded, folder, masks=[one])) == (0, 3, 0)
+    picture.rotate(90).save(folder / "1.png")
+    recorded.journal.folder.joinpath(first.pictures[1][0]).unlink()
+    assert counts(done(recorded, folder, masks=[one])) == (2, 1, 0)
+    mask.rotate(10).save(one)
+    assert counts(done(recorded, folder, masks=[one])) == (3, 0, 0)
+
+
+def test_results_count_where_they_would_go_now(recorded, folder, tmp_path):
+    out = tmp_path / "out"
+    done(recorded, folder)
+    assert counts(done(recorded, folder, output_folder=out)) == (3, 0, 0)
+    assert counts(done(recorded, folder, output_folder=out)) == (0, 3, 0)
+    (out / "2.png").rename(tmp_path / "2.png")
+    assert counts(done(recorded, folder, output_folder=out)) == (1, 2, 0)
+
+
+def test_the_same_picture_under_two_names_is_done_under_both(recorded, folder, tmp_path, picture):
+    picture.save(folder / "20.png")
+    assert counts(done(recorded, folder, output_folder=tmp_path / "out")) == (4, 0, 0)
+    assert (tmp_path / "out" / "20.png").exists()
+
+
+def test_on_a_shared_page_only_ones_own_jobs_count(recorded, folder):
+    done(recorded, folder, client=Client("me"))
+    assert done(recorded, folder, client=Client("you"), mine_only=True).already == 0
+    assert done(recorded, folder, client=Client("you")).already == 3
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from pipeline.batch import Batch, find_pictures, series
+from pipeline.engine import Job
+from pipeline.journal import Journal
+from pipeline.processing import Processed
+from pipeline.saving import save_under
+
+def process(p):
+    if p.samples_filename == "10":
+        print("third", flush=True)
+        time.sleep(60)
+    image = p.init_images[0]
+    image.info["parameters"] = "a forest"
+    path = save_under(image, p.outpath_samples, stem=p.samples_filename, announce=lambda path: job.saving(path, "a forest"))
+    return Processed([image], ["a forest"], [path], 0, [], [], [], [], [])
+
+inputs, outputs = map(Path, sys.argv[1:])
+job = Job(series(Batch(find_pictures(inputs), output_folder=outputs / "out"),
+                 dict(width=64, height=64, steps=2, sampler_name="Euler", prompt="a forest", seed=-1)),
+          journal=Journal(outputs))
+job.run(process)
+"""
+"""A batch without a model, which stops at its third file."""
+
+
+def test_a_batch_that_was_killed_goes_on_where_it_stopped(demo, folder, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), str(tmp_path / "outputs")], cwd=ROOT,
+                               stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "third\n"
+    process.kill()
+    process.wait(30)
+    engine = Engine(lambda options: demo, journal=Journal(tmp_path / "outputs"))
+    assert [entry.state for entry in engine.journal.search()] == ["interrupted", "done", "done"]
+    outcome = done(engine, folder, output_folder=tmp_path / "outputs" / "out", seed=-1)
+    engine.close()
+    assert counts(outcome) == (1, 2, 0)
+    assert sorted(file.name for file in (tmp_path / "outputs" / "out").iterdir()) == ["1.png", "10.png", "2.png"]
+
+
+def test_a_batch_takes_the_keywords_of_a_single_edit():
+    single, several = (set(inspect.signature(function).parameters) for function in (img2img, run))
+    assert single - {"mode", "source"} <= several

@@ -50,6 +50,21 @@ def tokens(*values, width=1):
     return torch.tensor(values)[None, :, None].expand(1, len(values), width)
 
 
+# counting
+
+class Words:
+    """A text encoder for which every word is a token."""
+
+    def count(self, text, *, emphasis, comma_backtrack):
+        return len(text.split())
+
+
+@pytest.mark.parametrize("prompt, count", [
+    ("", 0), ("a b c", 3), ("a b AND c d e", 3), ("[a b c:d:0.5] e", 4), ("a [b|c d]", 3)])
+def test_of_all_that_a_prompt_is_in_turn_the_longest_text_counts(prompt, count):
+    assert encoder(Recording(text_encoders=[Words()])).count_tokens(prompt) == count
+
+
 # AND
 
 def test_and_makes_parts_with_their_weights():

@@ -4,14 +4,17 @@ import gc
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import torch
 
 from pipeline.engine import Engine, Failed, Finished, Queued, Step
-from pipeline.errors import Cancelled, HookError, ModelError
+from pipeline.errors import Cancelled, HookError, ModelError, TooMany
 from pipeline.hooks import Hooks
 from pipeline.journal import Journal
+from pipeline.limits import Client, Limits
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 
@@ -96,6 +99,24 @@ def test_interrupt_keeps_the_picture_so_far(engine, picture):
             engine.interrupt(job.id)
     result = event.results[0]
     assert result.interrupted and len(result.images) == 1
+
+
+def test_stop_after_finishes_the_picture_and_starts_no_other(engine, picture):
+    whole = engine.submit([request(picture, seed=1, steps=40, denoising_strength=1.0)]).result()[0].images[0]
+    job = engine.submit([request(picture, seed=1, n_iter=9, steps=40, denoising_strength=1.0)])
+    for event in job.events():
+        if isinstance(event, Step) and event.step >= 1:
+            engine.stop_after(job.id)
+    result = event.results[0]
+    assert result.interrupted and [image.tobytes() for image in result.images] == [whole.tobytes()]
+
+
+def test_stopping_after_the_last_picture_interrupts_nothing(engine, picture):
+    job = engine.submit([request(picture, steps=40, denoising_strength=1.0)])
+    for event in job.events():
+        if isinstance(event, Step) and event.step >= 1:
+            engine.stop_after(job.id)
+    assert not event.results[0].interrupted
 
 
 def test_skip_ends_one_batch_and_the_next_one_runs_whole(engine, picture):
@@ -369,6 +390,11 @@ def test_an_unforeseen_error_is_logged_and_told(engine, picture, caplog):
     assert "nobody thought of this" in caplog.text
 
 
+def test_an_error_of_the_disk_does_not_name_the_place_of_a_file():
+    error = OSError(28, "No space left on device", "/home/me/outputs/00001.png")
+    assert Failed(error).message == "Something went wrong inside: OSError: No space left on device"
+
+
 def test_several_processing_objects_are_one_job(engine, picture):
     made = []
 
@@ -405,7 +431,7 @@ def states(engine) -> dict[str, tuple[str, int]]:
 
 
 def test_the_journal_follows_a_job(recorded, gate, picture, tmp_path):
-    job = recorded.submit([request(picture, outpath_samples=str(tmp_path))], "one", client="me", mode="inpaint")
+    job = recorded.submit([request(picture, outpath_samples=str(tmp_path))], "one", client=Client("me"), mode="inpaint")
     assert gate.reached.wait(30) and states(recorded) == {"one": ("running", 0)}
     waiting = recorded.submit([request(picture, outpath_samples=str(tmp_path))], "two")
     assert states(recorded)["two"] == ("queued", 0)
@@ -434,6 +460,63 @@ def test_what_became_of_a_job_is_recorded(recorded, gate, picture, tmp_path):
     list(jobs[0].events()), list(bad.events())
     assert states(recorded) == {"stopped": ("interrupted", 1), "dropped": ("interrupted", 0), "bad": ("failed", 0)}
     assert "seed: 1 are given for 2 pictures" in recorded.journal.entry("bad").message
+
+
+def test_beyond_its_bound_a_clients_job_is_refused_and_nothing_else_changes(recorded, gate, picture, tmp_path):
+    def submit(name, client):
+        return recorded.submit([request(picture, outpath_samples=str(tmp_path))], name, client=Client(client))
+
+    recorded.limits = Limits(waiting=2)
+    running = submit("running", "me")
+    assert gate.reached.wait(30)
+    waiting = [submit(f"waiting {number}", "me") for number in range(2)]
+    with pytest.raises(TooMany, match="You have 2 jobs waiting already; wait for one to end or interrupt one."):
+        submit("refused", "me")
+    waiting.append(submit("another's", "you"))
+    recorded.interrupt("waiting 0")
+    waiting.append(submit("after that", "me"))
+    gate.opened.set()
+    assert running.result() and [job.result() for job in waiting[1:]]
+    assert states(recorded).keys() == {"running", "waiting 0", "waiting 1", "another's", "after that"}
+
+
+def test_jobs_that_come_at_once_keep_the_bound(gated, gate, picture):
+    gated.limits = Limits(waiting=3)
+    running = gated.submit([request(picture)])
+    assert gate.reached.wait(30)
+
+    def submit(_):
+        with suppress(TooMany):
+            gated.submit([request(picture)], client=Client("me"))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(submit, range(16)))
+    assert len(gated.jobs()) == 1 + 3
+    gate.opened.set()
+    assert running.result()
+
+
+@pytest.mark.parametrize("fields, pictures", [
+    ({"batch_size": 2, "n_iter": 3}, 6),
+    ({"script_name": "Loopback", "script_args": [3, 0.5, "Linear", "None"]}, 3),
+], ids=["batches", "a script's passes"])
+def test_the_quota_counts_every_picture_that_is_made(demo, picture, fields, pictures):
+    for quota, made in ((pictures, True), (pictures - 1, False)):
+        engine = Engine(lambda options: demo, limits=Limits(pictures=quota))
+        try:
+            engine.submit([request(picture, steps=1, **fields)]).result()
+            assert made
+        except TooMany:
+            assert not made
+        engine.close()
+
+
+def test_of_requests_that_are_made_as_they_run_each_counts_as_it_begins(demo, picture):
+    engine = Engine(lambda options: demo, limits=Limits(pictures=2))
+    job = engine.submit(request(picture, steps=1, seed=seed) for seed in range(3))
+    with pytest.raises(TooMany, match="there is room for 1 more in 60 minutes"):
+        job.result()
+    engine.close()
 
 
 def test_requests_that_are_made_as_they_run_are_recorded_one_by_one(recorded, gate, picture, tmp_path):

@@ -61,14 +61,14 @@ def test_a_pickle_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("index", [b'{"_class', b"", b"\xff\xfe", b"[]", b"null", b'"StableDiffusion"'])
-def test_a_corrupt_index_is_refused_by_its_path(index, folder):
+def test_a_corrupt_index_is_refused_by_its_name(index, folder):
     path = folder(index)
-    assert refusal(families.describe, path).startswith(f'{path / "model_index.json"} cannot be read: ')
+    assert refusal(families.describe, path).startswith('"my-model/model_index.json" cannot be read: ')
 
 
-def test_a_corrupt_note_of_our_own_is_refused_by_its_path(folder):
+def test_a_corrupt_note_of_our_own_is_refused_by_its_name(folder):
     path = folder(**{"palimpsest.json": b"[64]"})
-    assert refusal(families.describe, path).startswith(f'{path / "palimpsest.json"} cannot be read: ')
+    assert refusal(families.describe, path).startswith('"my-model/palimpsest.json" cannot be read: ')
 
 
 @pytest.mark.parametrize("index, name", [
@@ -86,10 +86,10 @@ def test_a_folder_with_no_networks_is_refused(folder):
         '"my-model" is not a whole checkpoint: it lacks the unet and the vae and the text_encoder')
 
 
-def test_a_damaged_part_is_refused_with_its_path(folder):
+def test_a_damaged_part_is_refused_with_its_name(folder):
     path = folder(**{"unet/config.json": b"{"})
     message = refusal(families.load, path, placement.choose("cpu"))
-    assert message.startswith(f'{path / "unet" / "config.json"} cannot be read: ')
+    assert message.startswith('"unet/config.json" cannot be read: ')
 
 
 # placement

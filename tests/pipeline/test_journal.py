@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.journal import ELSEWHERE, Journal, from_record, to_record
+from pipeline.journal import Journal
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.record import ELSEWHERE, from_record, to_record
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,13 @@ def test_a_job_is_followed_from_the_queue_to_its_pictures(journal):
     assert entry.created <= entry.ended <= time.time()
 
 
+def test_a_picture_is_found_by_its_file(journal):
+    journal.queued("one", request())
+    paths = [save(journal, "one", name) for name in ("00000-7.png", "00001-8.png")]
+    entry, kept = journal.find(str(paths[1]))
+    assert (entry.id, kept.path) == ("one", paths[1]) and journal.find("nowhere.png") is None
+
+
 def test_an_id_that_is_taken_keeps_the_first_job(journal):
     assert journal.queued("one", request(prompt="first")) == "one"
     other = journal.queued("one", request(prompt="second"))
@@ -82,7 +90,7 @@ def test_a_request_comes_back_as_it_was(journal, made):
     again = journal.request("one", outpath_samples="elsewhere")
     assert type(again) is type(made) and again.outpath_samples == "elsewhere"
     for name in (set(vars(made)) - ELSEWHERE - {"init_images", "image_mask", "scripts", "progress", "cond_cache", "embeddings",
-                                                "style_database"}):
+                                                "style_database", "receipts"}):
         assert getattr(again, name) == getattr(made, name), name
     assert again.options == made.options
     assert [seen(image) for image in again.init_images] == [seen(image) for image in made.init_images]
@@ -107,8 +115,8 @@ def test_the_same_picture_is_kept_once(journal):
 
 
 def test_a_record_is_plain_json(journal):
-    record = to_record(request(mask=picture("white", "L")), journal.originals)
-    assert from_record(json.loads(json.dumps(record)), journal.originals) is not None
+    record = to_record(request(mask=picture("white", "L")), journal.originals.keep)
+    assert from_record(json.loads(json.dumps(record)), journal.originals.open) is not None
 
 
 @pytest.fixture

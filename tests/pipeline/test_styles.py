@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.errors import InvalidRequest, ModelError
+from pipeline.errors import InvalidRequest, ModelError, UnknownName
 from pipeline.processing import StableDiffusionProcessingImg2Img, expand
 from pipeline.styles import MAX_LENGTH, StyleDatabase
 
@@ -135,10 +135,18 @@ def test_what_is_saved_is_read_again(database, file):
     assert [path.name for path in file.parent.iterdir()] == ["styles.csv"]
 
 
-def test_a_style_that_is_dropped_is_gone_from_the_file(database, file):
-    del database.styles["frame"]
+def test_a_style_that_is_removed_is_gone_from_the_file(database, file):
+    database.remove("frame")
     database.save()
     assert "frame" not in StyleDatabase(file).styles
+    with pytest.raises(UnknownName, match="frame"):
+        database.remove("frame")
+
+
+@pytest.mark.parametrize("name", ["", "#comment"])
+def test_a_style_that_could_not_be_read_again_is_refused(database, name):
+    with pytest.raises(InvalidRequest, match="name: a style needs one"):
+        database.put(name, "text")
 
 
 def test_reload_sees_what_others_have_written(database, file):

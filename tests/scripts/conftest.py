@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.errors import Interrupted
 from pipeline.progress import Progress
 
 
@@ -17,14 +18,19 @@ def request_for(demo, picture):
 
 
 class Watch(Progress):
-    """Counts what it is told, and stops after so many batches if asked."""
+    """Counts what it is told, and stops after so many batches, or interrupts the batch behind so many, if asked."""
 
-    def __init__(self, stop_after=None):
-        self.batches, self.done, self.stop_after = [], 0, stop_after
+    def __init__(self, stop_after=None, interrupt_behind=None):
+        self.batches, self.done, self.stop_after, self.interrupt_behind = [], 0, stop_after, interrupt_behind
 
     @property
     def stopped(self):
-        return self.done == self.stop_after
+        return self.done == self.stop_after or self.partial
+
+    def checkpoint(self):
+        if self.done == self.interrupt_behind:
+            self.partial = True
+            raise Interrupted
 
     def begin(self, batches):
         self.batches.append(batches)
@@ -35,9 +41,9 @@ class Watch(Progress):
 
 @pytest.fixture
 def watched(request_for):
-    """A function: (stop_after, fields) → a request whose progress is watched."""
-    def make(stop_after=None, **fields):
+    """A function: (stop_after, interrupt_behind, fields) → a request whose progress is watched."""
+    def make(stop_after=None, interrupt_behind=None, **fields):
         p = request_for(**fields)
-        p.progress = Watch(stop_after)
+        p.progress = Watch(stop_after, interrupt_behind)
         return p
     return make

@@ -66,10 +66,11 @@ def test_colours_are_corrected_to_the_first_source_throughout(request_for, pictu
     assert result.images[2].tobytes() != from_second.images[0].tobytes()
 
 
-def test_stopped_after_a_loop_only_whole_loops_are_given(watched):
-    p = watched(stop_after=2, script_name="Loopback", script_args=[4, 0.4, "Linear", "None"])
+@pytest.mark.parametrize("end, loops", [({"stop_after": 2}, 2), ({"interrupt_behind": 2}, 2), ({"interrupt_behind": 1}, 1)])
+def test_only_whole_loops_are_given(watched, end, loops):
+    p = watched(**end, script_name="Loopback", script_args=[4, 0.4, "Linear", "None"])
     result = scripts.run(p)
-    assert result.interrupted and len(result.images) == 1 and p.progress.done == 2
+    assert result.interrupted and len(result.images) == loops + (loops > 1)  # and a grid of several
 
 
 def test_a_picture_cannot_be_described(request_for):

@@ -9,13 +9,29 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from playwright.sync_api import expect, sync_playwright
 from safetensors.torch import save_file
 
+from pipeline.families.placement import choose
+from pipeline.loading import ModelStore
+from pipeline.models import Catalog
+from pipeline.styles import StyleDatabase
 from tests.browser import CHROMIUM_ARGS, find_chromium
-from tests.conftest import ROOT
+from tests.conftest import DEMO_MODEL, ROOT
+from ui.controls import (
+    Controls,
+    build_generation_controls,
+    build_mask_controls,
+    build_model_menus,
+    build_prompts,
+    build_scripts,
+    build_style_menu,
+)
+from ui.scripts import build_always_on
 
 START_SECONDS = 180
 """A busy machine imports slowly; a test of speed is not a test."""
@@ -34,7 +50,8 @@ class Server:
 def start(*flags: str, outputs: Path):
     """Start app.py with the flags on a free port and yield it as a Server once it answers."""
     command = [sys.executable, "-u", "app.py", "--port", "0", "--no-browser", "--device", "cpu", "--precision", "float32",
-               "--outputs-dir", str(outputs), "--settings-file", str(outputs.parent / "config.json"), *flags]
+               "--outputs-dir", str(outputs), "--settings-file", str(outputs.parent / "config.json"),
+               "--styles-file", str(outputs.parent / "styles.csv"), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                env=os.environ | {"GRADIO_TEMP_DIR": str(outputs.parent / "cache")})
     lines: list[str] = []
@@ -70,6 +87,16 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def controls(tmp_path_factory):
+    """The widgets of the page, with the demo model alone."""
+    catalog = Catalog(tmp_path_factory.mktemp("models"), extra=[DEMO_MODEL])
+    models = ModelStore(catalog, choose("cpu", "float32"), catalog.find_checkpoint("demo-model"))
+    with gr.Blocks():
+        return Controls(**build_model_menus(models), **build_prompts()[1], styles=build_style_menu(StyleDatabase()),
+                        **build_mask_controls(), **build_generation_controls(models, 512)[0], scripts=build_scripts(build_always_on()))
+
+
+@pytest.fixture(scope="session")
 def browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
@@ -92,3 +119,21 @@ def page(browser, server):
     yield page
     context.close()
     assert not elsewhere and not failures
+
+
+@pytest.fixture
+def picture_file(tmp_path):
+    """A 160x160 PNG in which every pixel can be told from its neighbours."""
+    image = Image.new("RGB", (160, 160))
+    image.putdata([(x, y, (x + y) % 256) for y in range(160) for x in range(160)])
+    image.save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+@pytest.fixture
+def mask_file(tmp_path):
+    """White from 60 to 99 on both axes."""
+    image = Image.new("L", (160, 160))
+    ImageDraw.Draw(image).rectangle((60, 60, 99, 99), fill=255)
+    image.save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"

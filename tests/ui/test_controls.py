@@ -3,32 +3,20 @@
 import inspect
 from dataclasses import fields
 
-import gradio as gr
 import pytest
 
-from pipeline.families.placement import choose
 from pipeline.img2img import img2img
-from pipeline.loading import ModelStore
-from pipeline.models import Catalog
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from tests.conftest import DEMO_MODEL, ROOT
-from ui.controls import Controls, build_generation_controls, build_mask_controls, build_model_menus, build_prompts
+from tests.conftest import ROOT
+from ui.controls import Controls, with_ratio
 from ui.stream import ONLY_OPTIONS
 from ui.tabs import read_samples
 
 
-@pytest.fixture(scope="module")
-def controls(tmp_path_factory):
-    catalog = Catalog(tmp_path_factory.mktemp("models"), extra=[DEMO_MODEL])
-    models = ModelStore(catalog, choose("cpu", "float32"), catalog.find_checkpoint("demo-model"))
-    with gr.Blocks():
-        return Controls(**build_model_menus(models), **build_prompts(), **build_mask_controls(), **build_generation_controls(512))
-
-
 def test_every_widget_fills_a_keyword_of_img2img_a_field_of_the_request_or_an_option():
     request = {f.name for f in fields(StableDiffusionProcessingImg2Img)} | {"mask_blur"}
-    assert {f.name for f in fields(Controls)} <= request | set(inspect.signature(img2img).parameters) | ONLY_OPTIONS
+    assert {f.name for f in fields(Controls)} <= request | {"scripts"} | set(inspect.signature(img2img).parameters) | ONLY_OPTIONS
 
 
 def test_an_option_that_is_a_field_of_the_request_too_is_the_field():
@@ -42,6 +30,11 @@ def test_the_menus_list_the_models_and_send_a_name_that_stays_when_the_title_get
 
 @pytest.mark.parametrize("name, label, low, high, step, default", [
     ("mask_blur", "Mask blur", 0, 64, 1, 4),
+    ("mask_alpha", "Mask transparency", 0, 100, 1, 0),
+    ("image_cfg_scale", "Image CFG Scale", 0, 3, 0.05, 1.5),
+    ("refiner_switch_at", "Switch at", 0.01, 1, 0.01, 0.8),
+    ("Soft Inpainting.preservation_strength", "Preservation strength", 0, 8, 0.05, 0.5),
+    ("Loopback.loops", "Loops", 1, 32, 1, 4),
     ("inpaint_full_res_padding", "Only masked padding, pixels", 0, 256, 4, 32),
     ("steps", "Sampling steps", 1, 150, 1, 20),
     ("width", "Width", 64, 2048, 8, 512),
@@ -74,6 +67,13 @@ def test_radios_are_a1111s_and_give_their_index(controls, name, choices, default
 
 def test_the_menus_begin_with_a1111s_defaults(controls):
     assert (controls.sampler_name.value, controls.scheduler.value, controls.seed.value) == ("DPM++ 2M", "Automatic", -1)
+
+
+@pytest.mark.parametrize("ratio, size, expected", [
+    ((1, 1), (512, 512), (512, 512)), ((16, 9), (512, 512), (680, 384)), ((16, 9), (384, 680), (384, 680)),
+    ((4, 3), (600, 800), (600, 800)), ((16, 9), (64, 64), (88, 64)), ((3, 2), (2048, 2048), (2048, 1672))])
+def test_a_ratio_keeps_the_number_of_pixels_the_orientation_and_the_sliders_ranges(ratio, size, expected):
+    assert with_ratio(ratio, *size) == expected
 
 
 def test_every_sample_names_files_and_settings_that_are_there():

@@ -7,7 +7,7 @@ import urllib.request
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
+from PIL import Image, ImageFilter, PngImagePlugin
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
@@ -23,24 +23,6 @@ WATCH_PREVIEWS = """() => {
 }"""
 
 
-@pytest.fixture
-def picture_file(tmp_path):
-    """A 160x160 PNG in which every pixel can be told from its neighbours."""
-    image = Image.new("RGB", (160, 160))
-    image.putdata([(x, y, (x + y) % 256) for y in range(160) for x in range(160)])
-    image.save(tmp_path / "picture.png")
-    return tmp_path / "picture.png"
-
-
-@pytest.fixture
-def mask_file(tmp_path):
-    """White from 60 to 99 on both axes."""
-    image = Image.new("L", (160, 160))
-    ImageDraw.Draw(image).rectangle((60, 60, 99, 99), fill=255)
-    image.save(tmp_path / "mask.png")
-    return tmp_path / "mask.png"
-
-
 def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
 
@@ -50,11 +32,11 @@ def put(page, element, file):
     page.locator(f"#{element} img").first.wait_for()
 
 
-def put_in_editor(page, file):
-    page.locator("#inpaint-editor canvas").first.wait_for()
+def put_in_editor(page, file, editor="inpaint-editor"):
+    page.locator(f"#{editor} canvas").first.wait_for()
     page.wait_for_timeout(1000)  # the canvas is there before it takes a picture
-    page.locator("#inpaint-editor input[type=file]").first.set_input_files(str(file))
-    expect(page.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
+    page.locator(f"#{editor} input[type=file]").first.set_input_files(str(file))
+    expect(page.locator(f"#{editor}")).not_to_contain_text("Drop a picture here")
 
 
 def set_slider(page, label, value):
@@ -82,9 +64,9 @@ def toast(page):
     return page.locator(".toast-body").last
 
 
-def paint(page, points):
+def paint(page, points, editor="inpaint-editor"):
     """A brush stroke through points given as shares of the picture's width and height."""
-    canvas = page.locator("#inpaint-editor canvas").first
+    canvas = page.locator(f"#{editor} canvas").first
     page.wait_for_timeout(1500)  # the editor moves the picture into place after it has loaded
     box = canvas.bounding_box()
     side = min(box["width"], box["height"])

@@ -1,6 +1,5 @@
 """Settings back in the widgets, from requests and from infotexts."""
 
-import gradio as gr
 import pytest
 from PIL import Image
 
@@ -8,15 +7,9 @@ from pipeline.errors import InvalidRequest
 from pipeline.models import Catalog
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from ui.controls import Controls, build_generation_controls, build_mask_controls, build_prompts
+from pipeline.styles import StyleDatabase
 from ui.restore import options_in, settings_in, settings_of, texts_of, updates
-
-
-@pytest.fixture(scope="module")
-def controls():
-    with gr.Blocks():
-        menus = {"sd_model_checkpoint": gr.Dropdown(), "sd_vae": gr.Dropdown()}
-        return Controls(**menus, **build_prompts(), **build_mask_controls(), **build_generation_controls(128))
+from ui.scripts import packed
 
 
 @pytest.fixture
@@ -25,7 +18,7 @@ def catalog(tmp_path):
 
 
 def pasted(controls, catalog, text: str, current=Options()) -> dict:
-    values, _ = settings_in(text, controls, catalog, current)
+    values, _ = settings_in(text, controls, catalog, current, StyleDatabase())
     return values
 
 
@@ -41,7 +34,10 @@ def pasted(controls, catalog, text: str, current=Options()) -> dict:
      {"seed_enable_extras": True, "subseed": 5, "subseed_strength": 0.3}),
     ("Seed resize from: 512x256", {"seed_enable_extras": True, "seed_resize_from_w": 512, "seed_resize_from_h": 256}),
     ("Clip skip: 2, ENSD: 31337, VAE: x.pt", {"override_settings": ["Clip skip: 2", "ENSD: 31337"], "sd_vae": "x.pt"}),
-    ("Clip skip: 1", {"override_settings": []})])
+    ("Clip skip: 1", {"override_settings": []}),
+    ("Soft inpainting enabled: True, Soft inpainting schedule bias: 1.5, Image CFG scale: 1.2",
+     {"Soft Inpainting.enabled": True, "Soft Inpainting.schedule_bias": 1.5, "image_cfg_scale": 1.2}),
+    ("Refiner switch at: 0.5", {"refiner_switch_at": 0.5, "refiner_checkpoint": "", "Soft Inpainting.enabled": False})])
 def test_an_infotext_sets_the_widgets(controls, catalog, line, expected):
     values = pasted(controls, catalog, f"a boat\nNegative prompt: rain\nSteps: 7, CFG scale: 6, {line}")
     assert {name: values[name] for name in expected} == expected
@@ -49,7 +45,8 @@ def test_an_infotext_sets_the_widgets(controls, catalog, line, expected):
 
 
 def test_what_is_not_here_is_told_and_the_rest_is_taken(controls, catalog):
-    values, notes = settings_in("a boat\nSteps: 7, Sampler: Dream, Model hash: 0123456789, Model: other", controls, catalog, Options())
+    values, notes = settings_in("a boat\nSteps: 7, Sampler: Dream, Model hash: 0123456789, Model: other", controls, catalog, Options(),
+                                StyleDatabase())
     assert values["steps"] == 7 and "sampler_name" not in values and "sd_model_checkpoint" not in values
     assert "Dream" in notes[0] and "other [0123456789] is not here" in notes[1]
 
@@ -71,6 +68,27 @@ def test_a_request_comes_back_whole(controls):
     assert {name: values[name] for name in expected} == expected
     shown = updates(controls, values)
     assert shown[controls.inpainting_fill] == "latent noise" and shown[controls.inpaint_full_res] == "Whole picture"
+
+
+def test_a_requests_scripts_come_back_whole(controls):
+    p = StableDiffusionProcessingImg2Img(
+        init_images=[Image.new("RGB", (8, 8))], script_name="outpainting mk2", script_args=["", 64, 8, ["left"], 1.0, 0.05],
+        alwayson_scripts={"soft inpainting": {"args": [True, 2]}})
+    values = settings_of(p, controls, Options())
+    assert values["script_name"] == "Outpainting mk2" and values["Outpainting mk2.directions"] == ["left"]
+    assert (values["Soft Inpainting.enabled"], values["Soft Inpainting.schedule_bias"]) == (True, 2)
+    again = packed(values)
+    assert again["script_name"] == "Outpainting mk2" and again["script_args"][1:] == [64, 8, ["left"], 1.0, 0.05]
+    assert again["alwayson_scripts"] == {"Soft Inpainting": {"args": [True, 2, 0.5, 4, 0, 0.5, 2]}}
+    assert not any("." in name for name in again)
+
+
+def test_styles_are_taken_out_of_a_pasted_prompt(controls, catalog, tmp_path):
+    styles = StyleDatabase(tmp_path / "styles.csv")
+    styles.put("oil", "oil painting of {prompt}", "photo")
+    values, _ = settings_in("oil painting of a boat\nNegative prompt: rain, photo\nSteps: 7, CFG scale: 6, Seed: 1", controls, catalog,
+                            Options(), styles)
+    assert (values["styles"], values["prompt"], values["negative_prompt"]) == (["oil"], "a boat", "rain")
 
 
 def test_override_settings_are_read_as_they_are_written():

@@ -1,0 +1,177 @@
+"""The receipt in a PNG: all that its pixels depend on, so that it can be made again and compared.
+
+No time, no path and no name of the machine is in it: the same request gives the same file.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from pipeline import __version__
+from pipeline.infotext import RECEIPT
+from pipeline.originals import digest
+from pipeline.rng import fixed_seed, random_seed
+
+if TYPE_CHECKING:
+    from pipeline.families.base import Placement
+    from pipeline.processing import StableDiffusionProcessingImg2Img
+
+PACKAGES = ("torch", "diffusers", "transformers", "pillow")
+"""Whose versions can change pixels."""
+
+Files = dict[str, dict[str, str | None]]
+"""SHA-256 by name by kind (checkpoint, VAE, LoRA, embedding, style); None where it is not known."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a picture was made from, and by what."""
+
+    program: str
+    """This program's version."""
+    packages: dict[str, str]
+    """Version by name, of PACKAGES."""
+    device: str
+    precision: str
+    rng: str
+    """The option randn_source."""
+    checkpoint: str
+    """A name in `files`, as are the next two."""
+    vae: str | None
+    """None: the checkpoint's own."""
+    refiner: str | None
+    files: Files
+    """All that was used up to this picture."""
+    request: dict[str, Any]
+    """What was asked for, as record.asked() gives it."""
+    drawn: list[int]
+    """The random seeds that were drawn up to this picture."""
+    seed: int | None
+    """This picture's; None for a grid."""
+    number: int
+    """Which of the request's pictures it is, from 0, in the order that they were finished in."""
+    interrupted: bool
+    """It, or one that it was made from, was not sampled to its end."""
+    pixels: str
+    """Its own digest."""
+
+    @property
+    def text(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+KINDS = {"program": str, "packages": dict, "device": str, "precision": str, "rng": str, "checkpoint": str,
+         "vae": str | None, "refiner": str | None, "files": dict, "request": dict, "drawn": list, "seed": int | None,
+         "number": int, "interrupted": bool, "pixels": str}
+"""What the text of a receipt holds under each name."""
+
+
+def read_receipt(image: Image.Image) -> Receipt | None:
+    """The receipt that a picture carries, if there is one. Raises ValueError for one that is damaged."""
+    text = image.info.get(RECEIPT)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+    except (TypeError, RecursionError) as error:
+        raise ValueError("it is no JSON that can be read") from error
+    if not isinstance(values, dict) or values.keys() != KINDS.keys():
+        raise ValueError("its entries are not a receipt's")
+    sound = (all(isinstance(values[name], kind) for name, kind in KINDS.items())
+             and all(isinstance(hashes, dict) for hashes in values["files"].values())
+             and all(isinstance(seed, int) for seed in values["drawn"]))
+    if not sound:
+        raise ValueError("one of its entries is of another kind")
+    return Receipt(**values)
+
+
+class Receipts:
+    """Writes the receipts of a request's pictures, and draws its random seeds. All variants of a request share one.
+
+    drawn: what the first draws give, as they did before. wanted: the number of a picture to be found, behind which the run
+    ends. Until begin() nothing is written.
+    """
+
+    def __init__(self, drawn: Sequence[int] = (), wanted: int | None = None):
+        self._given, self._wanted = tuple(drawn), wanted
+        self.found: Image.Image | None = None
+        """The picture that is wanted, once it is there."""
+        self._request: dict[str, Any] | None = None
+        self._packages: dict[str, str] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._drawn: list[int] = []
+        self._files: Files = {}
+        self._number, self._cut = 0, False
+
+    def begin(self, request: dict[str, Any]) -> None:
+        """A run begins, of the request of that record."""
+        self._request, self._packages = request, {name: version(name) for name in PACKAGES}
+        self._forget()
+
+    def draw(self) -> int:
+        """A random seed."""
+        drawn = len(self._drawn)
+        self._drawn.append(self._given[drawn] if drawn < len(self._given) else random_seed())
+        return self._drawn[-1]
+
+    def seed(self, wanted: int) -> int:
+        """A seed, drawn where a random one is wanted."""
+        return fixed_seed(wanted, self.draw)
+
+    def use(self, kind: str, name: str, sha256: str | None) -> None:
+        """A file, or a style, has its part in the pictures from now on."""
+        self._files.setdefault(kind, {})[name] = sha256
+
+    def stamp(self, p: "StableDiffusionProcessingImg2Img", image: Image.Image, seed: int | None = None) -> None:
+        """Put its receipt into a finished picture's info. seed: its own; None: it is a grid."""
+        if self._request is None:
+            return
+        self._cut |= p.progress.partial
+        depends_on_others = seed is None or bool(p.script_name)
+        names = self._use_models(p)
+        receipt = Receipt(__version__, self._packages, device_of(p.sd_model.placement), precision_of(p), p.options.randn_source,
+                          *names, self._files, self._request, self._drawn, seed, self._number,
+                          (self._cut or p.progress.stopped) if depends_on_others else p.progress.partial, digest(image))
+        image.info[RECEIPT] = receipt.text
+        if self._number == self._wanted:
+            self.found, p.progress.stopped = image, True
+        self._number += 1
+
+    def _use_models(self, p: "StableDiffusionProcessingImg2Img") -> tuple[str, str | None, str | None]:
+        """(checkpoint, VAE, refiner) by their names."""
+        info, refiner = p.sd_model.info, None if p.refiner is None else p.refiner.info
+        self.use("checkpoint", info.name, info.sha256)
+        if info.vae is not None:
+            self.use("VAE", info.vae, info.vae_sha256)
+        if refiner is not None:
+            self.use("checkpoint", refiner.name, refiner.sha256)
+        return info.name, info.vae, refiner and refiner.name
+
+
+def device_of(placement: "Placement") -> str:
+    """What computes, as far as its rounding depends on it."""
+    device = placement.device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"CPU, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return device.type
+
+
+def precision_of(p: "StableDiffusionProcessingImg2Img") -> str:
+    """What the networks compute in, as "float16, VAE float32"; and what was done otherwise for want of memory."""
+    model, vae = (str(dtype).removeprefix("torch.") for dtype in (p.sd_model.placement.dtype, p.sd_model.placement.vae_dtype))
+    return ", ".join(filter(None, [model, None if vae == model else f"VAE {vae}", p.extra_generation_params.get("Low memory")]))
+
+
+def digest_of_texts(*texts: str) -> str:
+    """SHA-256 of what a style adds."""
+    return sha256(json.dumps(texts).encode()).hexdigest()

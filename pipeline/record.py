@@ -1,0 +1,99 @@
+"""A request as plain JSON and back: what history keeps of it, and what a picture's receipt says of it."""
+
+from collections.abc import Callable, Collection
+from dataclasses import fields
+from typing import Any
+
+from PIL import Image
+
+from pipeline.options import Options
+from pipeline.originals import digest
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+
+KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
+ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples",
+             "do_not_save_grid", "force_task_id"}
+"""Fields of a request that say where it runs and what becomes of its pictures, not what they show."""
+FILES = {"sd_model_checkpoint", "sd_vae"}
+"""Options that a receipt answers with the very files."""
+UNSEEN = {"samples_format", "jpeg_quality", "enable_pnginfo", "live_previews_enable", "show_progress_type",
+          "live_previews_image_format", "show_progress_every_n_steps"}
+"""Options that change no pixel."""
+UNSEEN = {"live_previews_enable", "show_progress_type", "live_previews_image_format", "show_progress_every_n_steps",
+          "samples_format", "jpeg_quality", "enable_pnginfo"}
+"""Options that a saved picture does not show."""
+
+
+def to_record(p: StableDiffusionProcessingImg2Img, name: Callable[[Image.Image], str]) -> dict[str, Any]:
+    """A request as plain JSON, its pictures by the names that `name` gives them.
+
+    Of its options only those that differ from the defaults are in it.
+    """
+    def plain(value: Any) -> Any:
+        if isinstance(value, Image.Image):
+            return {"picture": name(value)}
+        if isinstance(value, (list, tuple)):
+            return [plain(each) for each in value]
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        return value
+
+    kind = next(name for name, class_ in KINDS.items() if type(p) is class_)
+    values = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
+    options = {spec.name: value for spec in fields(Options) if (value := getattr(p.options, spec.name)) != spec.default}
+    return {"kind": kind, "options": options} | plain(values | {"mask": p.image_mask})
+
+
+def essence(record: dict[str, Any], besides: Collection[str] = ()) -> dict[str, Any]:
+    """What of a record decides the picture, without the fields `besides`."""
+    options = {name: {key: value for key, value in record[name].items() if key not in UNSEEN}
+               for name in ("options", "override_settings")}
+    return {name: value for name, value in (record | options).items() if name not in besides}
+
+
+def asked(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
+    """A request as receipts name it: the same for all ways to ask for the same, from the page or the API."""
+    record = to_record(p, digest)
+    record |= {spec.name: bool(getattr(p, spec.name)) for spec in fields(p) if spec.type is bool and spec.name in record}
+    record["options"] = {name: value for name, value in record["options"].items() if name not in FILES | UNSEEN}
+    record |= {"override_settings": {}, "seed_enable_extras": True}  # what they did is in other fields already
+    if p.script_name:  # which may take a run's grid for its picture
+        record["do_not_save_grid"] = p.do_not_save_grid
+    return without_fractions(record)
+
+
+def without_fractions(value: Any) -> Any:
+    """JSON in which 7.0 is 7."""
+    if isinstance(value, list):
+        return [without_fractions(each) for each in value]
+    if isinstance(value, dict):
+        return {key: without_fractions(each) for key, each in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def from_record(record: dict[str, Any], find: Callable[[str], Image.Image | None],
+                **where: Any) -> StableDiffusionProcessingImg2Img | None:
+    """The request of a record; None where a picture of it is not found. Raises InvalidRequest, as for any request.
+
+    where: the fields of ELSEWHERE.
+    """
+    missing = False
+
+    def rich(value: Any) -> Any:
+        nonlocal missing
+        if isinstance(value, dict) and value.keys() == {"picture"}:
+            image = find(value["picture"])
+            missing |= image is None
+            return image
+        if isinstance(value, list):
+            return [rich(each) for each in value]
+        if isinstance(value, dict):
+            return {key: rich(each) for key, each in value.items()}
+        return value
+
+    values = rich(record)
+    if missing:
+        return None
+    kind, options = KINDS[values.pop("kind")], Options().override(values.pop("options"))
+    return kind(options=options, **values | where)

@@ -1,0 +1,140 @@
+"""What can be done with a result: compared, sent on, asked for again, copied as a command, deleted."""
+
+import base64
+import io
+import json
+import re
+import urllib.request
+import zipfile
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.ui.test_page import generate, open_tab, pixels, put, result, set_slider
+
+
+@pytest.fixture
+def made(page, picture_file, mask_file):
+    """The page with a result of Inpaint upload, whose seed was random."""
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture_file)
+    put(page, "upload-mask", mask_file)
+    page.locator("#prompt textarea").fill("a red house")
+    for label, value in (("Sampling steps", 3), ("Width", 160), ("Height", 160)):
+        set_slider(page, label, value)
+    generate(page, "inpaint_upload")
+    result(page)
+    return page
+
+
+def saved(server) -> set:
+    return {path for path in server.outputs.glob("img2img-images/*/*.png") if path.stat().st_size}
+
+
+def test_before_and_after_are_shown_one_behind_the_other(made):
+    made.locator("#compare").click()
+    expect(made.locator("#before-after img").nth(1)).to_be_visible()
+    expect(made.locator("#gallery")).to_be_hidden()
+    made.locator("#compare").click()
+    expect(made.locator("#gallery img").first).to_be_visible()
+    expect(made.locator("#before-after")).to_be_hidden()
+
+
+def test_the_seed_of_a_result_is_reused(made):
+    seed = re.search(r"Seed: (\d+)", result(made).info["parameters"])[1]
+    made.locator("#reuse-seed").click()
+    expect(made.locator("#seed input")).to_have_value(seed)
+
+
+def test_a_result_goes_to_another_mode_with_its_mask(made):
+    made.get_by_label("with its mask").check()
+    made.locator("#use-in-inpaint").click()
+    expect(made.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
+    made.wait_for_timeout(2000)
+    before = made.locator("#gallery img").first.get_attribute("src")
+    first = pixels(result(made))
+    set_slider(made, "Denoising strength", 1)
+    generate(made, "inpaint")
+    expect(made.locator("#gallery img").first).not_to_have_attribute("src", before)
+    changed = abs(pixels(result(made)) - first).max(axis=-1) > 0
+    assert changed[70:90, 70:90].mean() > 0.8 and not changed[:40].any() and not changed[120:].any()
+
+
+def test_the_copied_command_gives_the_same_bytes(made, server):
+    made.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    made.locator("#copy-curl").click()
+    expect(made.get_by_text("Copied")).to_be_visible()
+    made.wait_for_function("async () => (await navigator.clipboard.readText()).includes('init_images')")
+    command = made.evaluate("navigator.clipboard.readText()")
+    address, body = re.search(r"@- (\S+) <<'PALIMPSEST'\n(.*)\nPALIMPSEST\n", command, re.DOTALL).groups()
+    request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
+    answer = json.load(urllib.request.urlopen(request, timeout=120))
+    shown = urllib.request.urlopen(made.locator("#gallery img").first.get_attribute("src")).read()
+    assert base64.b64decode(answer["images"][0]) == shown
+
+
+def test_a_result_is_deleted_only_when_that_is_confirmed(made, server):
+    before = saved(server)
+    made.once("dialog", lambda dialog: dialog.dismiss())
+    made.locator("#delete-result").click()
+    made.wait_for_timeout(1000)
+    assert saved(server) == before
+    made.once("dialog", lambda dialog: dialog.accept())
+    made.locator("#delete-result").click()
+    expect(made.locator("#gallery img")).to_have_count(0)
+    assert len(before - saved(server)) == 1
+
+
+def test_all_results_come_as_one_zip_of_the_very_files(page, picture_file, server):
+    before = saved(server)
+    put(page, "img2img-picture", picture_file)
+    for label, value in (("Sampling steps", 2), ("Batch count", 2)):
+        set_slider(page, label, value)
+    generate(page, "img2img")
+    result(page)
+    with page.expect_download() as download:
+        page.locator("#download-all").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        files = {archive.read(name) for name in archive.namelist()}
+    assert len(files) == 3 and {path.read_bytes() for path in saved(server) - before} <= files  # a grid and two pictures
+
+
+def test_stop_after_this_one_finishes_the_picture_and_ends_the_job(page, picture_file):
+    put(page, "img2img-picture", picture_file)
+    set_slider(page, "Batch count", 100)
+    generate(page, "img2img")
+    page.locator("#stage img").first.wait_for()
+    page.locator("#stop-after").click()
+    result(page)
+    made = page.locator("#gallery .thumbnails .thumbnail-item").count()
+    assert 1 <= made < 100
+    assert "Interrupted" not in page.locator("#infotext textarea").input_value()
+
+
+def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
+    open_tab(made, "img2img")
+    made.evaluate("""async () => {
+        const picture = await (await fetch(document.querySelector("#gallery img").src)).blob();
+        const clipboard = new DataTransfer();
+        clipboard.items.add(new File([picture], "pasted.png", {type: "image/png"}));
+        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: clipboard, bubbles: true}));
+    }""")
+    made.locator("#img2img-picture img").first.wait_for()
+    pasted = made.locator("#img2img-picture img").first.get_attribute("src")
+    set_slider(made, "Sampling steps", 2)
+    generate(made, "img2img")
+    expect(made.locator("#stage")).to_be_visible()
+    expect(made.locator("#gallery img").first).to_be_visible()
+    made.locator("#gallery img").first.drag_to(made.locator("#img2img-picture"))
+    expect(made.locator("#img2img-picture img").first).not_to_have_attribute("src", pasted)
+
+
+def test_the_keys_are_listed(page):
+    page.locator("body").press("?")
+    expect(page.locator("#keys dialog")).to_be_visible()
+    expect(page.locator("#keys dialog")).to_contain_text("Generate")
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys dialog")).to_be_hidden()
+    page.locator("#title .keys").click()
+    expect(page.locator("#keys dialog")).to_be_visible()

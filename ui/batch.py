@@ -1,0 +1,199 @@
+"""The tab Batch: many files, uploaded or in a folder, as one job."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+from gradio.components.file import ListFiles
+from gradio.data_classes import FileData
+
+from pipeline import batch
+from pipeline.batch import EXTENSIONS, REUSABLE, Batch, find_pictures, natural
+from pipeline.engine import Engine
+from pipeline.errors import InvalidRequest, PalimpsestError
+from pipeline.img2img import Mode
+from pipeline.limits import Client
+from pipeline.models import Catalog
+from ui.controls import Controls
+from ui.events import QUIET
+from ui.session import Session, asked_by
+from ui.stream import HEARTBEAT, Folders, Panel, Update, error_toast, follow, request_fields
+
+UPLOAD, DIRECTORY = "Upload", "From directory"
+INPUT, OUTPUT, INFO = "Input directory", "Output directory", "PNG info directory"
+MASKS = "Inpaint batch mask directory (required for inpaint batch processing only)"
+FOLDERS = ("input_directory", "output_directory", "mask_directory", "info_directory")
+"""What a shared page does not have."""
+
+
+class Files(gr.File):
+    """gr.File that hands over the paths of the files as they were uploaded."""
+
+    is_template = True
+
+    def preprocess(self, payload: ListFiles | FileData | None) -> list[Path]:
+        files = payload.root if isinstance(payload, ListFiles) else [] if payload is None else [payload]
+        return [Path(file.path) for file in files]
+
+
+@dataclass(frozen=True)
+class BatchTab:
+    """What the tab holds."""
+
+    tab: gr.Tab
+    generate: gr.Button
+    report: gr.HTML
+    """What became of the files."""
+    inputs: dict[str, gr.components.Component]
+    """By the names that read() knows; on a shared page without the folders."""
+
+    @property
+    def masks(self) -> list[gr.components.Component]:
+        """What gives masks."""
+        return [self.inputs[name] for name in ("masks", "mask_directory") if name in self.inputs]
+
+
+def build_batch(*, shared: bool) -> BatchTab:
+    """shared: others use this page too, so folders of this machine are not offered."""
+    inputs: dict[str, gr.components.Component] = {}
+    with gr.Tab("Batch", id=Mode.BATCH.value, render_children=True) as tab:
+        if not shared:
+            inputs["source"] = gr.Radio([UPLOAD, DIRECTORY], value=UPLOAD, show_label=False, container=False,
+                                        elem_id="batch-source")
+        with gr.Row() as uploads:
+            inputs |= {"files": files("Pictures", "batch-files"),
+                       "masks": files("Masks: by name, or one for all", "batch-masks")}
+        if not shared:
+            inputs |= build_folders(uploads, inputs["source"])
+        with gr.Accordion("PNG info", open=False):
+            inputs["reuses"] = gr.Checkbox(label="Append png info to prompts", elem_id="batch-reuses")
+            if not shared:
+                inputs["info_directory"] = gr.Textbox(label=INFO, placeholder="Empty: the pictures' own", max_lines=1,
+                                                      elem_id="batch-info-directory")
+            inputs["reuse"] = gr.CheckboxGroup(list(REUSABLE), label="Parameters to take from png info",
+                                               info="Prompts are added to those above, the others take their place",
+                                               elem_id="batch-reuse")
+        inputs["resume"] = gr.Checkbox(True, label="Skip files that are done already", elem_id="batch-resume",
+                                       info="Those with a finished picture of the same settings")
+        generate = gr.Button("Generate", variant="primary", elem_id=f"generate-{Mode.BATCH.value}")
+        report = gr.HTML("", visible=False, elem_id="report")
+    return BatchTab(tab, generate, report, inputs)
+
+
+def build_folders(uploads: gr.Row, source: gr.Radio) -> dict[str, gr.components.Component]:
+    """The folders, which take the uploads' place."""
+    with gr.Column(visible=False) as part:
+        folders = {
+            "input_directory": gr.Textbox(label=INPUT, max_lines=1, elem_id="batch-input-directory",
+                                          placeholder="A folder on the machine that Palimpsest runs on"),
+            "output_directory": gr.Textbox(label=OUTPUT, max_lines=1, placeholder="Empty: where other results are saved",
+                                           elem_id="batch-output-directory"),
+            "mask_directory": gr.Textbox(label=MASKS, max_lines=1, placeholder="Empty: there are no masks",
+                                         elem_id="batch-mask-directory")}
+    source.change(lambda source: (gr.Row(visible=source == UPLOAD), gr.Column(visible=source == DIRECTORY)), source,
+                  [uploads, part], **QUIET)
+    return folders
+
+
+def files(label: str, elem_id: str) -> Files:
+    return Files(label=label, file_count="multiple", file_types=list(EXTENSIONS), height=220, elem_id=elem_id)
+
+
+def wire_batch(tab: BatchTab, engine: Engine, catalog: Catalog, controls: Controls, panel: Panel, folders: Folders,
+               session: Session, *, shared: bool) -> None:
+    tab.generate.click(asked_by(partial(run, engine, catalog, panel, folders, list(tab.inputs), shared)),
+                       inputs=[session.client, *tab.inputs.values()], inputs_kwargs=controls.named(), outputs=panel.outputs,
+                       concurrency_limit=None, show_progress="hidden", api_visibility="private")
+
+
+def run(engine: Engine, catalog: Catalog, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,
+        *values: Any, **settings: Any) -> Iterator[Update]:
+    """What the Generate button does. names, values: of the tab's inputs; settings: the controls by name."""
+    asked, job_id = dict(zip(names, values, strict=True)), uuid4().hex
+    try:
+        events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
+                           client=client, has_model=partial(has_model, catalog), heartbeat=HEARTBEAT, cancels=False,
+                           **request_fields(engine, folders, settings))
+    except PalimpsestError as error:
+        raise error_toast(str(error)) from error
+    yield panel.start(job_id)
+    yield from follow(panel, events)
+
+
+def read(asked: dict[str, Any], *, shared: bool) -> Batch:
+    """The batch that the tab's inputs ask for. Raises InvalidRequest by a folder's label."""
+    if shared and (given := [name for name in FOLDERS if asked.get(name)]):
+        raise InvalidRequest(given[0], f"{given[0]}: a shared page takes no folders of its machine; upload the files")
+    reuse, infos = (), None
+    if asked["reuses"]:
+        reuse, infos = asked["reuse"], asked.get("info_directory")
+        if not reuse:
+            raise InvalidRequest("reuse", "Parameters to take from png info: none is ticked")
+    infos = folder(INFO, infos) if infos else None
+    if asked.get("source", UPLOAD) == UPLOAD:
+        return Batch(by_name(asked["files"]), masks=by_name(asked["masks"]) or None, reuse=reuse, info_folder=infos)
+    source, target = folder(INPUT, asked["input_directory"]), made(asked["output_directory"])
+    if target == source:
+        raise InvalidRequest("output_directory", f"{OUTPUT}: it is the input directory, and its pictures would be taken for "
+                                                 "inputs the next time; name another")
+    pictures = [file for file in pictures_of(INPUT, source) if target is None or not file.is_relative_to(target)]
+    return Batch(pictures, masks=masks_in(asked["mask_directory"]), output_folder=target, reuse=reuse, info_folder=infos)
+
+
+def by_name(uploads: list[Path]) -> list[Path]:
+    """In natural order: each lies in a folder of its own."""
+    return sorted(uploads, key=lambda file: natural(Path(file.name)))
+
+
+def path_of(text: str) -> Path:
+    """What somebody has typed, or copied with quotes around it, as a path."""
+    return Path(text.strip().strip('"\'')).expanduser().absolute()
+
+
+def folder(label: str, text: str) -> Path:
+    """The folder of that name. Raises InvalidRequest where there is none."""
+    if not text.strip():
+        raise InvalidRequest(label, f"{label}: name a folder that holds pictures")
+    path = path_of(text)
+    if not path.is_dir():
+        raise InvalidRequest(label, f'{label}: there is no folder "{path}"')
+    return path
+
+
+def made(text: str) -> Path | None:
+    """The output folder, made where it is not there; None where none is named. Raises InvalidRequest."""
+    if not text.strip():
+        return None
+    path = path_of(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(OUTPUT, f'{OUTPUT}: "{path}" cannot be a folder ({error.strerror})') from error
+    return path
+
+
+def pictures_of(label: str, path: Path) -> list[Path]:
+    """The pictures in a folder. Raises InvalidRequest where there is none."""
+    found = find_pictures(path)
+    if not found:
+        raise InvalidRequest(label, f'{label}: "{path}" holds no pictures; valid: {", ".join(EXTENSIONS)}')
+    return found
+
+
+def masks_in(text: str) -> list[Path] | None:
+    """The masks in the folder of that name, None where none is named. Raises InvalidRequest where there are none."""
+    if not text.strip():
+        return None
+    path = folder(MASKS, text)
+    return [mask for mask in pictures_of(MASKS, path) if mask.parent == path]
+
+
+def has_model(catalog: Catalog, name: str) -> bool:
+    try:
+        return bool(name) and catalog.find_checkpoint(name) is not None
+    except PalimpsestError:
+        return False

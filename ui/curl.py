@@ -1,0 +1,41 @@
+"""A request as the command that sends it to the API, which answers with the same bytes as the page has shown."""
+
+import base64
+import io
+import json
+from dataclasses import fields
+from typing import Any
+
+from PIL import Image
+
+from pipeline.options import Options
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.record import ELSEWHERE
+
+END = "PALIMPSEST"
+
+
+def command(p: StableDiffusionProcessingImg2Img, address: str, *, login: bool) -> str:
+    """A line for a shell with curl. address: of this server; login: it asks for one, which has to be put in."""
+    user = "-u USER:PASSWORD " if login else ""
+    return (f"curl -s {user}-H 'Content-Type: application/json' --data-binary @- {address}/sdapi/v1/img2img <<'{END}'\n"
+            f"{json.dumps(payload(p))}\n{END}\n")
+
+
+def payload(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
+    """A request that has not run as the body of POST /sdapi/v1/img2img. Nothing of it depends on the server's own options."""
+    body = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
+    body |= {"mask": p.image_mask, "override_settings": {spec.name: getattr(p.options, spec.name) for spec in fields(Options)
+                                                         if getattr(p.options, spec.name) != spec.default}}
+    return {name: plain(value) for name, value in body.items() if value is not None}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: pictures as PNG in base64."""
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    if not isinstance(value, Image.Image):
+        return value
+    file = io.BytesIO()
+    value.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

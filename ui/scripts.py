@@ -1,0 +1,108 @@
+"""The scripts' place on the page: widgets made from the arguments that each script describes."""
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from typing import Any
+
+import gradio as gr
+
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.scripts import ALWAYS_ON, SCRIPTS, AlwaysOn, Script, always_on, arguments, find
+from pipeline.scripts.arguments import WIDGET, Argument
+from ui.events import QUIET
+
+NONE = "None"
+"""The menu's entry for a request that is run once, as it is."""
+
+
+@dataclass
+class ScriptControls:
+    """The menu, and every script's widgets by "Title.argument"."""
+
+    script_name: gr.Dropdown
+    arguments: dict[str, gr.components.Component]
+
+    def named(self) -> dict[str, gr.components.Component]:
+        return {"script_name": self.script_name} | self.arguments
+
+
+def build_script_menu() -> ScriptControls:
+    """The menu, and below it the widgets of the script that is chosen."""
+    menu = gr.Dropdown([NONE, *(script.title for script in SCRIPTS.values())], value=NONE, label="Script", elem_id="script")
+    widgets, groups = {}, {}
+    for script in SCRIPTS.values():
+        with gr.Group(visible=False, elem_classes="script") as groups[script.title]:
+            widgets |= build_arguments(script)
+    menu.change(lambda chosen: [gr.Group(visible=title == chosen) for title in groups], menu, list(groups.values()), **QUIET)
+    return ScriptControls(menu, widgets)
+
+
+def build_always_on() -> dict[str, gr.components.Component]:
+    """The widgets of the scripts that act inside every run, each script in an accordion of its own."""
+    widgets = {}
+    for script in ALWAYS_ON.values():
+        with gr.Accordion(script.title, open=False):
+            widgets |= build_arguments(script)
+    return widgets
+
+
+def build_arguments(script: Script | AlwaysOn) -> dict[str, gr.components.Component]:
+    widgets = {}
+    for spec, known in described(script):
+        if not known.label:
+            gr.Markdown(known.value, container=True)
+        elif known.on_page is WIDGET:
+            widgets[f"{script.title}.{spec.name}"] = widget_for(spec, known)
+    return widgets
+
+
+def described(script: Script | AlwaysOn) -> Iterator[tuple[Field, Argument]]:
+    return zip(fields(script.record), script.arguments)
+
+
+def widget_for(spec: Field, known: Argument) -> gr.components.Component:
+    """A widget of the argument's kind and range."""
+    if isinstance(known.value, tuple):
+        return gr.CheckboxGroup(list(known.choices), value=list(known.value), label=known.label)
+    if known.choices is not None:
+        return gr.Dropdown(list(known.choices), value=known.value, label=known.label)
+    if isinstance(known.value, bool):
+        return gr.Checkbox(known.value, label=known.label)
+    if spec.type in (int, float):
+        return gr.Slider(known.minimum, known.maximum, value=known.value, step=known.step, label=known.label)
+    return gr.Textbox(known.value, lines=1, max_lines=12, label=known.label)
+
+
+def packed(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by widget → the same with the widgets of scripts as a request's fields script_name, script_args, alwayson_scripts.
+
+    What no value is given for is its default, or what the page gives without a widget.
+    """
+    values = dict(values)
+    chosen = values.pop("script_name", NONE)
+    given = {script.title: [values.pop(f"{script.title}.{spec.name}", known.value if known.on_page is WIDGET else known.on_page)
+                            for spec, known in described(script)]
+             for script in (*SCRIPTS.values(), *ALWAYS_ON.values())}
+    always = {script.title: {"args": given[script.title]} for script in ALWAYS_ON.values() if given[script.title][0]}
+    if chosen == NONE:
+        return values | {"alwayson_scripts": always}
+    return values | {"script_name": chosen, "script_args": given[chosen], "alwayson_scripts": always}
+
+
+def spread(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
+    """What the widgets of scripts were when a request was made: the way back from packed()."""
+    values: dict[str, Any] = {"script_name": NONE}
+    if p.script_name:
+        script = find(p.script_name)
+        values = {"script_name": script.title} | filled(
+            script, arguments.read(script.record, p.script_args, name="script_args", title=script.title))
+    given = {script.title: record for script, record in always_on(p.alwayson_scripts)}
+    for script in ALWAYS_ON.values():
+        values |= filled(script, given.get(script.title) or script.record())
+    return values
+
+
+def filled(script: Script | AlwaysOn, record: Any) -> dict[str, Any]:
+    """A script's record as its widgets show it."""
+    return {f"{script.title}.{spec.name}": list(value) if isinstance(value := getattr(record, spec.name), tuple) else value
+            for spec, known in described(script) if known.label and known.on_page is WIDGET}

@@ -1,0 +1,48 @@
+"""How many tokens the prompts take, beside them: a chunk of the text encoder has 75."""
+
+from functools import partial
+from math import ceil
+
+import gradio as gr
+
+from pipeline.conditioning import CondCache, PromptEncoder
+from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
+from pipeline.loading import ModelStore
+from pipeline.options import Options
+from pipeline.prompt_parser import extract_networks, strip_comments
+from ui.controls import Controls
+from ui.events import QUIET
+
+CHUNK = 75
+
+
+def wire_counters(counters: list[gr.HTML], controls: Controls, engine: Engine, models: ModelStore) -> None:
+    """Count whenever a prompt has changed; of what is typed meanwhile, the last is counted."""
+    read = [controls.prompt, controls.negative_prompt, controls.styles, controls.sd_model_checkpoint, controls.sd_vae, controls.steps]
+    gr.on([controls.prompt.change, controls.negative_prompt.change, controls.styles.change], partial(counted, engine, models), read,
+          counters, trigger_mode="always_last", **QUIET)
+
+
+def counted(engine: Engine, models: ModelStore, prompt: str, negative_prompt: str, styles: list[str], checkpoint: str, vae: str,
+            steps: int) -> list[str]:
+    """What the counters show; nothing as long as the model is not loaded."""
+    try:
+        options = engine.options.override({"sd_model_checkpoint": checkpoint, "sd_vae": vae})
+        family = models.loaded(options)
+        if family is None:
+            return ["", ""]
+        encoder = PromptEncoder(family, options, int(steps), CondCache())
+        texts = [engine.styles.apply_styles(prompt, styles), engine.styles.apply_negative_styles(negative_prompt, styles)]
+        return [shown(encoder.count_tokens(plain(text, options))) for text in texts]
+    except PalimpsestError:  # said when the picture is asked for, not while somebody types
+        return ["", ""]
+
+
+def plain(text: str, options: Options) -> str:
+    """A prompt without comments and networks."""
+    return extract_networks(strip_comments(text) if options.enable_prompt_comments else text)[0]
+
+
+def shown(count: int) -> str:
+    return f"{count}/{CHUNK * max(ceil(count / CHUNK), 1)}"

@@ -505,11 +505,12 @@ def expand(p: StableDiffusionProcessingImg2Img) -> None:
     for style in filter(None, map(p.style_database.styles.get, p.styles)):
         p.receipts.use("style", style.name, digest_of_texts(style.prompt, style.negative_prompt))
     # one that does nothing is no part of the receipt
-    subseed = p.receipts.seed(p.subseed) if p.subseed_strength else fixed_seed(p.subseed)
+    own = not p.script_name  # a script may want other seeds in each of its runs
+    subseed = p.receipts.seed(p.subseed, "subseed" if own else None) if p.subseed_strength else fixed_seed(p.subseed)
     if isinstance(p.seed, list):
         p.all_seeds = each(p.seed, count, "seed")
     else:
-        seed = p.receipts.seed(p.seed)
+        seed = p.receipts.seed(p.seed, "seed" if own else None)
         # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
         p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
     p.all_subseeds = [subseed + i for i in range(count)]

@@ -122,9 +122,13 @@ class Receipts:
         self._drawn.append(self._given[drawn] if drawn < len(self._given) else random_seed())
         return self._drawn[-1]
 
-    def seed(self, wanted: int) -> int:
-        """A seed, drawn where a random one is wanted."""
-        return fixed_seed(wanted, self.draw)
+    def seed(self, wanted: int, settles: str | None = None) -> int:
+        """A seed, drawn where a random one is wanted. settles: the field of the request that is known from then on."""
+        if settles is None or self._request is None:
+            return fixed_seed(wanted, self.draw)
+        seed = fixed_seed(wanted, random_seed)
+        self._request = self._request | {settles: seed}
+        return seed
 
     def use(self, kind: str, name: str, sha256: str | None) -> None:
         """A file, or a style, has its part in the pictures from now on."""

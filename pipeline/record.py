@@ -19,9 +19,6 @@ FILES = {"sd_model_checkpoint", "sd_vae"}
 """Options that a receipt answers with the very files."""
 UNSEEN = {"samples_format", "jpeg_quality", "enable_pnginfo", "live_previews_enable", "show_progress_type",
           "live_previews_image_format", "show_progress_every_n_steps"}
-"""Options that change no pixel."""
-UNSEEN = {"live_previews_enable", "show_progress_type", "live_previews_image_format", "show_progress_every_n_steps",
-          "samples_format", "jpeg_quality", "enable_pnginfo"}
 """Options that a saved picture does not show."""
 
 

@@ -1,7 +1,7 @@
 """Make the pictures of the documents by using the page: python -m tools.screenshots
 
-Starts app.py, and for the first sample of each tab takes the picture before and after; the page itself is shown with
-the first edit, wide, dark and on a phone. Everything goes to docs/pictures.
+Starts app.py, and for the first sample of each tab takes the picture before and after; then shows every tab of the page,
+and the page dark, on a phone and in German. Everything goes to docs/pictures.
 """
 
 import json
@@ -22,6 +22,7 @@ SAMPLES = ROOT / "assets" / "samples"
 TABS = {"img2img": "img2img", "inpaint": "Inpaint", "inpaint_upload": "Inpaint upload"}
 """The tab's name in samples.json and in the page's ids, and its label."""
 PICTURES = ROOT / "docs" / "pictures"
+WIDE, PHONE = {"width": 1366, "height": 900}, {"width": 390, "height": 844}
 SHOWN = (256, 256)
 """Size of the before and after pictures."""
 
@@ -46,30 +47,96 @@ def save(name: str, data: Image.Image) -> None:
     data.convert("RGB").resize(SHOWN, Image.Resampling.LANCZOS).save(PICTURES / f"{name}.png", optimize=True)
 
 
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+    page.wait_for_timeout(1500)
+
+
+def shoot(page: Page, name: str) -> None:
+    page.mouse.move(0, 0)
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(1500)
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+def stroke(page: Page, editor: str, points: list[tuple[float, float]]) -> None:
+    """A brush stroke through points given as shares of the editor's picture."""
+    box = page.locator(f"#{editor} canvas").first.bounding_box()
+    side = min(box["width"], box["height"])
+    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+    page.mouse.move(left + points[0][0] * side, top + points[0][1] * side)
+    page.mouse.down()
+    for x, y in points[1:]:
+        page.mouse.move(left + x * side, top + y * side, steps=8)
+    page.mouse.up()
+
+
+def samples_of(tab: str) -> list[Path]:
+    rows = json.loads((SAMPLES / "samples.json").read_text("utf-8"))
+    return [SAMPLES / row["picture"] for row in rows if row["tab"] == tab]
+
+
+def show_modes(page: Page) -> None:
+    """The modes with samples, each before and after; then a comparison, a sketch and a batch."""
+    for tab in TABS:
+        result = edit(page, tab)
+        name = tab.replace("_", "-")
+        save(f"{name}-before", Image.open(samples_of(tab)[0]))
+        save(f"{name}-after", Image.open(urllib.request.urlopen(result)))
+        shoot(page, f"page-{name}")
+    edit(page, "img2img")
+    page.locator("#compare").click()
+    shoot(page, "page-compare")
+    page.locator("#compare").click()
+    page.locator("#use-in-sketch").click()
+    page.wait_for_timeout(3000)
+    stroke(page, "sketch-editor", [(0.7, 0.75), (0.85, 0.75)])
+    shoot(page, "page-sketch")
+    open_tab(page, "Batch")
+    page.locator("#batch-files input[type=file]").set_input_files([str(file) for file in samples_of("img2img")])
+    page.wait_for_timeout(2000)
+    page.locator("#generate-batch").click()
+    page.locator("#report").get_by_text("are done now").wait_for(timeout=300_000)
+    page.locator("#generate-batch:not([disabled])").wait_for(timeout=300_000)
+    shoot(page, "page-batch")
+
+
+def show_tabs(page: Page, outputs: Path) -> None:
+    open_tab(page, "History")
+    page.locator("#history .thumbnail-item").first.click()
+    shoot(page, "page-history")
+    open_tab(page, "PNG info")
+    newest = max(outputs.glob("img2img-images/*/*.png"), key=lambda file: file.stat().st_mtime)
+    page.locator("#png-info-picture input[type=file]").first.set_input_files(str(newest))
+    page.wait_for_timeout(2000)
+    shoot(page, "page-png-info")
+    open_tab(page, "Settings")
+    shoot(page, "page-settings")
+
+
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as outputs, sync_playwright() as playwright:
-        process = subprocess.Popen([sys.executable, "-u", "app.py", "--port", "0", "--no-browser", "--outputs-dir", outputs],
-                                   cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        outputs = Path(folder) / "outputs"
+        command = [sys.executable, "-u", "app.py", "--port", "0", "--no-browser", "--outputs-dir", str(outputs),
+                   "--settings-file", f"{folder}/config.json", "--styles-file", f"{folder}/styles.csv"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
             address = next(found[1] for line in process.stdout if (found := re.search(r"is ready at (\S+)", line)))
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
-            page = browser.new_page(viewport={"width": 1366, "height": 900})
+            page = browser.new_page(viewport=WIDE)
             page.goto(address)
-            samples = json.loads((SAMPLES / "samples.json").read_text("utf-8"))
-            for tab in TABS:
-                result = edit(page, tab)
-                name = tab.replace("_", "-")
-                save(f"{name}-before", Image.open(SAMPLES / next(s["picture"] for s in samples if s["tab"] == tab)))
-                save(f"{name}-after", Image.open(urllib.request.urlopen(result)))
-                page.screenshot(path=PICTURES / f"page-{name}.png")
-            page.goto(f"{address}/?__theme=dark")
-            edit(page, "img2img")
-            page.screenshot(path=PICTURES / "page-dark.png")
-            page.set_viewport_size({"width": 390, "height": 844})
-            page.goto(address)
-            page.wait_for_timeout(2000)
-            page.screenshot(path=PICTURES / "page-phone.png")
+            show_modes(page)
+            show_tabs(page, outputs)
+            for name, query, settings in (("page-dark", "?__theme=dark", {"viewport": WIDE}), ("page-phone", "", {"viewport": PHONE}),
+                                          ("page-german", "", {"viewport": WIDE, "locale": "de-DE"})):
+                other = browser.new_page(**settings)  # each a browser that has not been here before
+                other.goto(f"{address}/{query}")
+                other.locator("#samples-img2img .thumbnail-item").first.click()
+                other.wait_for_timeout(2000)
+                other.locator("#generate-img2img").click()
+                other.locator("#gallery img").first.wait_for()
+                shoot(other, name)
             browser.close()
         finally:
             process.terminate()

@@ -31,7 +31,7 @@ def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Pa
     """
     folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
     with gr.Blocks(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
-        build_page(engine, models, info, folders, read_samples(samples), settings=settings, shared=shared)
+        build_page(page, engine, models, info, folders, read_samples(samples), settings=settings, shared=shared)
     return page
 
 
@@ -39,9 +39,12 @@ def look() -> dict:
     """How the page looks, as Gradio takes it where a page is served."""
     theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT,
                                font_mono=["ui-monospace", "monospace"])
-    return {"theme": theme, "css_paths": [STYLE], "js": SCRIPT.read_text("utf-8"), "i18n": gr.I18n(**catalogues())}
+    return {"theme": theme, "css_paths": [STYLE], "js": f"() => ({SCRIPT.read_text('utf-8')})({json.dumps(catalogues())})"}
 
 
 def catalogues() -> dict[str, dict[str, str]]:
-    """By the code of a language, what each English text of the page is in it; {} in a text stands for any words or number."""
+    """By the code of a language, what each English text of the page is in it; {} in a text stands for any words or number.
+
+    Not given to Gradio as gr.I18n: it would translate the values of widgets too, which events then send.
+    """
     return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(LOCALE.glob("*.json"))}

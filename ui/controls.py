@@ -6,6 +6,7 @@ from functools import partial
 
 import gradio as gr
 
+from pipeline.errors import PalimpsestError
 from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
@@ -87,6 +88,14 @@ def vae_choices(models: ModelStore) -> list[str]:
 
 def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
     return [(NO_REFINER, ""), *checkpoint_choices(models)]
+
+
+def is_edit_model(models: ModelStore, checkpoint: str) -> bool:
+    """Whether a checkpoint is guided by the picture too."""
+    try:
+        return models.describe(Options(sd_model_checkpoint=checkpoint)).edit_model
+    except PalimpsestError:
+        return False
 
 
 def build_prompts() -> tuple[list[gr.HTML], dict[str, gr.components.Component]]:

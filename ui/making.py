@@ -13,7 +13,6 @@ from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
-from pipeline.options import Options
 from ui.batch import build_batch, wire_batch
 from ui.controls import (
     Controls,
@@ -24,13 +23,14 @@ from ui.controls import (
     build_scripts,
     build_style_menu,
     checkpoint_choices,
+    is_edit_model,
     refiner_choices,
     vae_choices,
 )
 from ui.editor import Reader
 from ui.events import QUEUED, QUIET
-from ui.picker import build_picker, listed, wire_picker
-from ui.results import Results, build_results, wire_results
+from ui.picker import Picker, build_picker, listed, wire_picker
+from ui.results import Actions, Results, build_results, wire_results
 from ui.scripts import build_always_on
 from ui.session import Session, asked_by
 from ui.stream import Folders, Panel, Update, error_toast, load_model, run
@@ -99,35 +99,48 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 settings, take_size = build_generation_controls(models, info.native_size)
                 scripts = build_scripts(always_on)
         with gr.Column(scale=5, min_width=340, elem_id="results"):
-            panel, actions = build_results([*(tab.generate for tab in modes.values()), batch.generate], batch.report, shared=shared)
-    controls = Controls(**menus, **prompts, **mask_controls, **settings, scripts=scripts)
-    making = Making(controls, modes, panel, pages, tabs)
+            generates = [*(tab.generate for tab in modes.values()), batch.generate]
+            panel, actions = build_results(generates, batch.report, shared=shared)
+    making = Making(Controls(**menus, **prompts, **mask_controls, **settings, scripts=scripts), modes, panel, pages, tabs)
+    wire_models(making.controls, engine, models, title, refresh, picker)
+    wire_counters(counters, making.controls, engine, models)
+    wire_styles(apply_styles, styles, making.controls)
+    if style_editor is not None:
+        wire_style_editor(edit_styles, style_editor, styles, making.controls)
+    wire_modes(making, actions, engine, session, folders)
+    wire_batch(batch, engine, models.catalog, making.controls, panel, folders, session, shared=shared)
+    current = gr.State(Mode.IMG2IMG)
+    entered = [current, mask_settings, making.controls.mask_alpha]
+    for mode, tab in modes.items():
+        tab.tab.select(partial(enter, mode), None, entered, **QUIET)
+    gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks, entered, **QUIET)
+    take_size.click(partial(size_of, modes), [current, *making.files], [making.controls.width, making.controls.height], **QUEUED)
+    return making
+
+
+def wire_models(controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, refresh: gr.Button, picker: Picker) -> None:
+    """The menus load what is chosen; both Refresh buttons list what there is now."""
+    menus = {"sd_model_checkpoint": controls.sd_model_checkpoint, "sd_vae": controls.sd_vae}
     gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus,
           concurrency_limit=None, show_progress="hidden", api_visibility="private")
-    gr.on([controls.sd_model_checkpoint.change], partial(image_guidance, models), controls.sd_model_checkpoint,
-          controls.image_cfg_scale, **QUIET)
+    controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=is_edit_model(models, checkpoint)),
+                                        controls.sd_model_checkpoint, controls.image_cfg_scale, **QUIET)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
-    wire_counters(counters, controls, engine, models)
-    wire_styles(apply_styles, styles, controls)
-    if style_editor is not None:
-        wire_style_editor(edit_styles, style_editor, styles, controls)
     gr.on([refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
           [*menus.values(), controls.refiner_checkpoint, *picker.lists], **QUIET)
-    current = gr.State(Mode.IMG2IMG)
-    take_size.click(partial(size_of, modes), [current, *making.files], [controls.width, controls.height], **QUEUED)
+
+
+def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders) -> None:
+    """Each tab's Generate and samples, and the way of a result to each tab."""
+    panel, controls = making.panel, making.controls
     results = wire_results(panel, actions, engine, controls.seed)
-    for mode, tab in modes.items():
+    for mode, tab in making.modes.items():
         tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, *tab.files],
                            inputs_kwargs=controls.named(), outputs=panel.outputs, concurrency_limit=None,
                            show_progress="hidden", api_visibility="private")
-        tab.tab.select(partial(enter, mode), None, [current, mask_settings, controls.mask_alpha], **QUIET)
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])
-    wire_batch(batch, engine, models.catalog, controls, panel, folders, session, shared=shared)
-    gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks,
-          [current, mask_settings, controls.mask_alpha], **QUIET)
-    return making
 
 
 def enter(mode: Mode) -> tuple[Mode, gr.Accordion, gr.Slider]:
@@ -138,14 +151,6 @@ def enter(mode: Mode) -> tuple[Mode, gr.Accordion, gr.Slider]:
 def enter_batch(*masks: Any) -> tuple[Mode, gr.Accordion, gr.Slider]:
     """The same for a batch, which has masks or has none."""
     return Mode.BATCH, gr.Accordion(visible=any(masks)), gr.Slider(visible=False)
-
-
-def image_guidance(models: ModelStore, checkpoint: str) -> gr.Slider:
-    """Only edit models have a guidance by the picture."""
-    try:
-        return gr.Slider(visible=models.describe(Options(sd_model_checkpoint=checkpoint)).edit_model)
-    except PalimpsestError:
-        return gr.Slider(visible=False)
 
 
 def size_of(modes: dict[Mode, ModeTab], current: Mode, *files: Any) -> tuple[int, int]:

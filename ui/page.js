@@ -1,9 +1,8 @@
 // What the page does besides Gradio: it speaks the browser's language; the title tells how far a job is, a sound its end;
 // the keyboard; pictures that are pasted, or dragged from the results.
-() => {
+(catalogues) => {
   // Texts of the page by the catalogue of ui/locale for the browser's language: whole, part by part where " · " joins them,
   // or as a key with {} in it. What stands in quotes is a name and stays.
-  const catalogues = window.gradio_config.i18n_translations;
   const language = [navigator.language, navigator.language.split("-")[0]].find((code) => code in catalogues);
   const catalogue = catalogues[language] ?? {};
   const literally = (text) => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
@@ -22,8 +21,9 @@
     return text;
   };
 
-  // what people typed, and the names of files, models and styles
-  const THEIRS = "textarea, input, code, pre, style, script, .token, .options, .file-preview, #picker .gallery, #report td:first-child";
+  // what people typed, names of files, models and styles, and what menus offer, as requests and infotext say it
+  const THEIRS = "textarea, input, code, pre, style, script, .token, .options, .file-preview, #picker .gallery, "
+    + "#report td:first-child";
   const SPOKEN = ["placeholder", "aria-label"];
   const localize = (node) => {
     if (node.nodeType === Node.TEXT_NODE) {
@@ -166,4 +166,4 @@
       document.querySelector("#keys dialog").showModal();
     }
   });
-};
+}

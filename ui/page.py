@@ -23,9 +23,9 @@ KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑
         (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("?",), "This list")]
 
 
-def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *,
+def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *,
                settings: Settings, shared: bool) -> None:
-    """Lay the page out inside an open gr.Blocks, and wire it.
+    """Lay the page out inside `page`, which is open, and wire it.
 
     info: of the model that is loaded at the start. shared: others can open the page too, see their
     own jobs only, and change no settings.
@@ -38,7 +38,7 @@ def build_page(engine: Engine, models: ModelStore, info: ModelInfo, folders: Fol
     with gr.Tabs(selected=MAKE, elem_id="pages") as pages:
         with gr.Tab("Make", id=MAKE):
             making = build_making(engine, models, info, samples, pages, title, session, folders, shared=shared)
-        opened = wire_session(session, making.controls, engine, models, making.panel, title)
+        opened = wire_session(page, session, making.controls, engine, models, making.panel, title)
         if engine.journal is not None:
             with gr.Tab("History") as tab:
                 history = build_history()

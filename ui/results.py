@@ -24,7 +24,8 @@ from ui.tabs import TAB_LABELS
 
 COPY = "(text) => { if (text) window.palimpsest.copy(text); }"
 FETCH = "() => setTimeout(() => document.querySelector('#archive').click(), 200)"
-CONFIRM = "(...values) => [...values.slice(0, -1), window.confirm(window.palimpsest.translate('Delete the file of this picture?'))]"
+CONFIRM = """(...values) => [...values.slice(0, -1),
+                           window.confirm(window.palimpsest.translate('Delete the file of this picture?'))]"""
 
 
 @dataclass

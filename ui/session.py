@@ -16,7 +16,7 @@ from pipeline.journal import Entry, Journal
 from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
-from ui.controls import Controls, checkpoint_choices, refiner_choices, vae_choices
+from ui.controls import Controls, checkpoint_choices, is_edit_model, refiner_choices, vae_choices
 from ui.events import QUIET
 from ui.stream import HEARTBEAT, Panel, Update, follow, title_html
 
@@ -45,7 +45,7 @@ class Session:
         """Whether the end of a job is to be heard."""
 
 
-def wire_session(session: Session, controls: Controls, engine: Engine, models: ModelStore, panel: Panel,
+def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: Engine, models: ModelStore, panel: Panel,
                  title: gr.HTML) -> gr.events.Dependency:
     """When a page is opened it finds the models that there are now and its own settings. Gives the event that does so."""
     named = controls.named()
@@ -55,9 +55,10 @@ def wire_session(session: Session, controls: Controls, engine: Engine, models: M
     gr.on(kept, None, list(named.values()), session.settings,
           js=f"(...values) => Object.fromEntries([{names}].map((name, i) => [name, values[i]]))", **QUIET)
     panel.sound.input(None, panel.sound, session.sound, js="(on) => on", **QUIET)
-    gr.on(None, lambda on: on, session.sound, panel.sound, **QUIET)
-    return gr.on(None, partial(opened, session, controls, engine, models, title), [session.client, session.settings],
-                 [session.client, title, *named.values()], **QUIET)
+    # page.load, as gr.on(None, ...) would listen to changes of what is stored too
+    page.load(lambda on: on, session.sound, panel.sound, **QUIET)
+    return page.load(partial(opened, session, controls, engine, models, title), [session.client, session.settings],
+                     [session.client, title, *named.values()], **QUIET)
 
 
 def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
@@ -94,6 +95,7 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
         title: title_html(models.catalog.hashed(chosen).title),
         controls.sd_model_checkpoint: gr.Dropdown(checkpoints, value=checkpoint),
         controls.sd_vae: gr.Dropdown(vaes, value=vae),
+        controls.image_cfg_scale: gr.Slider(value=settings.get("image_cfg_scale", 1.5), visible=is_edit_model(models, checkpoint)),
         controls.refiner_checkpoint: gr.Dropdown(refiners, value=refiner),
         controls.styles: gr.Dropdown(styles, value=[name for name in settings.get("styles", []) if name in styles])}
 

@@ -35,6 +35,9 @@ PREVIEW_SIZE = Size(512, 512)
 ONLY_OPTIONS = {f.name for f in fields(Options)} - {f.name for f in fields(StableDiffusionProcessingImg2Img)}
 """Options that are no fields of a request: what the page sets of them goes with the request as override_settings."""
 
+FRACTIONS = {f.name for f in fields(StableDiffusionProcessingImg2Img) if f.type in (float, float | None)}
+"""Fields of a request that are no whole numbers."""
+
 Update = dict[gr.blocks.Block, Any]
 
 
@@ -172,8 +175,12 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
 
 
 def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -> dict[str, Any]:
-    """The controls by name as keywords of img2img(). Raises InvalidRequest."""
+    """The controls by name as keywords of img2img(). Raises InvalidRequest.
+
+    Widgets give 7 where the API reads 7.0; the same infotext comes of both.
+    """
     settings = packed(settings)
+    settings |= {name: float(settings[name]) for name in FRACTIONS & settings.keys() if isinstance(settings[name], int)}
     overrides = options_in(settings.pop("override_settings"), engine.options)
     overrides |= {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
     return settings | {"outpath_samples": folders.samples, "outpath_grids": folders.grids, "override_settings": overrides}

@@ -25,6 +25,7 @@ def made(page, picture_file, mask_file):
         set_slider(page, label, value)
     generate(page, "inpaint_upload")
     result(page)
+    page.wait_for_timeout(1500)  # Gradio tells the page a second time what it showed last
     return page
 
 
@@ -114,6 +115,7 @@ def test_stop_after_this_one_finishes_the_picture_and_ends_the_job(page, picture
 
 def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     open_tab(made, "img2img")
+    made.wait_for_timeout(1000)  # what the tab shows of the settings has arrived
     made.evaluate("""async () => {
         const picture = await (await fetch(document.querySelector("#gallery img").src)).blob();
         const clipboard = new DataTransfer();
@@ -138,3 +140,11 @@ def test_the_keys_are_listed(page):
     expect(page.locator("#keys dialog")).to_be_hidden()
     page.locator("#title .keys").click()
     expect(page.locator("#keys dialog")).to_be_visible()
+
+
+def test_a_setting_that_is_changed_leaves_tabs_and_pictures_alone(made):
+    open_tab(made, "img2img")
+    set_slider(made, "Sampling steps", 9)
+    made.wait_for_timeout(2000)
+    expect(made.get_by_role("tab", name="img2img", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(made.locator("#img2img-picture img")).to_have_count(0)

@@ -69,7 +69,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, *, shared: bool) 
         gr.Markdown("Use in", elem_classes="label")
         sends = {mode: gr.Button(label, size="sm", min_width=60, elem_id=f"use-in-{mode.value}")
                  for mode, label in TAB_LABELS.items()}
-        with_mask = gr.Checkbox(False, label="with its mask", container=False, min_width=100, elem_id="with-mask")
+        with_mask = gr.Checkbox(False, label="with mask", container=False, min_width=100, elem_id="with-mask")
     infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
                           elem_id="infotext")
     panel = Panel(stage, gallery, slider, gr.State(False), report, infotext, interrupt, stop_after, skip, sound, gr.State(),

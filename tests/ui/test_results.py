@@ -49,7 +49,7 @@ def test_the_seed_of_a_result_is_reused(made):
 
 
 def test_a_result_goes_to_another_mode_with_its_mask(made):
-    made.get_by_label("with its mask").check()
+    made.get_by_label("with mask").check()
     made.locator("#use-in-inpaint").click()
     expect(made.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
     made.wait_for_timeout(2000)

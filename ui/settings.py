@@ -74,8 +74,13 @@ def wire_settings(tab: gr.Tab, page: SettingsTab, settings: Settings, engine: En
     shown = gr.State({})
     outputs = [shown, page.save, *page.widgets.values()]
     gr.on(None, partial(brought_up_to_date, page, shown, engine, {}), None, outputs, **QUIET)  # when the page is opened
-    tab.select(partial(brought_up_to_date, page, shown, engine), shown, outputs, **QUIET)
+    tab.select(partial(refreshed, page, shown, engine), shown, outputs, **QUIET)
     page.save.click(partial(save, page, shown, settings, engine), shown, outputs, inputs_kwargs=page.widgets, **QUEUED)
+
+
+def refreshed(page: SettingsTab, shown: gr.State, engine: Engine, before: dict[str, Any]) -> dict[gr.blocks.Block, Any]:
+    """The same when the tab is opened, unless the page's own opening is still on its way: that sets them."""
+    return brought_up_to_date(page, shown, engine, before) if before else {shown: before}
 
 
 def brought_up_to_date(page: SettingsTab, shown: gr.State, engine: Engine, before: dict[str, Any]) -> dict[gr.blocks.Block, Any]:

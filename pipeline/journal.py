@@ -212,6 +212,13 @@ class Journal:
             (self.folder / "thumbnails" / f"{picture_id}.jpg").unlink(missing_ok=True)
             self._change("DELETE FROM pictures WHERE id = ?", picture_id)
 
+    def discard(self, entry: Entry, picture_id: int | None) -> None:
+        """Remove a picture of a job and its file, and with the last one the job."""
+        if len(entry.pictures) > 1:
+            self.delete(picture_id)
+        else:
+            self.forget(entry.id)
+
     def forget(self, job_id: str) -> None:
         """Remove a job with its pictures and their files."""
         for row in self._read("SELECT id FROM pictures WHERE job = ?", job_id):

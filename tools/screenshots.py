@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import CHROMIUM_ARGS, find_chromium
+from tests.ui.steps import open_tab, paint
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"
@@ -47,28 +48,11 @@ def save(name: str, data: Image.Image) -> None:
     data.convert("RGB").resize(SHOWN, Image.Resampling.LANCZOS).save(PICTURES / f"{name}.png", optimize=True)
 
 
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
-    page.wait_for_timeout(1500)
-
-
 def shoot(page: Page, name: str) -> None:
     page.mouse.move(0, 0)
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(1500)
     page.screenshot(path=PICTURES / f"{name}.png")
-
-
-def stroke(page: Page, editor: str, points: list[tuple[float, float]]) -> None:
-    """A brush stroke through points given as shares of the editor's picture."""
-    box = page.locator(f"#{editor} canvas").first.bounding_box()
-    side = min(box["width"], box["height"])
-    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
-    page.mouse.move(left + points[0][0] * side, top + points[0][1] * side)
-    page.mouse.down()
-    for x, y in points[1:]:
-        page.mouse.move(left + x * side, top + y * side, steps=8)
-    page.mouse.up()
 
 
 def samples_of(tab: str) -> list[Path]:
@@ -90,7 +74,7 @@ def show_modes(page: Page) -> None:
     page.locator("#compare").click()
     page.locator("#use-in-sketch").click()
     page.wait_for_timeout(3000)
-    stroke(page, "sketch-editor", [(0.7, 0.75), (0.85, 0.75)])
+    paint(page, [(0.7, 0.75), (0.85, 0.75)], "sketch-editor")
     shoot(page, "page-sketch")
     open_tab(page, "Batch")
     page.locator("#batch-files input[type=file]").set_input_files([str(file) for file in samples_of("img2img")])

@@ -1,6 +1,6 @@
 """The tab Batch: many files, uploaded or in a folder, as one job."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,9 @@ from pipeline.img2img import Mode
 from pipeline.limits import Client
 from pipeline.models import Catalog
 from ui.controls import Controls
-from ui.events import QUIET
+from ui.events import QUEUED, QUIET
 from ui.session import Session, asked_by
-from ui.stream import HEARTBEAT, Folders, Panel, Update, error_toast, follow, request_fields
+from ui.stream import HEARTBEAT, Folders, Panel, Update, follow, request_fields, toasts
 
 UPLOAD, DIRECTORY = "Upload", "From directory"
 INPUT, OUTPUT, INFO = "Input directory", "Output directory", "PNG info directory"
@@ -106,20 +106,17 @@ def files(label: str, elem_id: str) -> Files:
 def wire_batch(tab: BatchTab, engine: Engine, catalog: Catalog, controls: Controls, panel: Panel, folders: Folders,
                session: Session, *, shared: bool) -> None:
     tab.generate.click(asked_by(partial(run, engine, catalog, panel, folders, list(tab.inputs), shared)),
-                       inputs=[session.client, *tab.inputs.values()], inputs_kwargs=controls.named(), outputs=panel.outputs,
-                       concurrency_limit=None, show_progress="hidden", api_visibility="private")
+                       inputs=[session.client, *tab.inputs.values()], inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)
 
 
 def run(engine: Engine, catalog: Catalog, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,
         *values: Any, **settings: Any) -> Iterator[Update]:
     """What the Generate button does. names, values: of the tab's inputs; settings: the controls by name."""
     asked, job_id = dict(zip(names, values, strict=True)), uuid4().hex
-    try:
+    with toasts():
         events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
                            client=client, has_model=partial(has_model, catalog), heartbeat=HEARTBEAT, cancels=False,
                            **request_fields(engine, folders, settings))
-    except PalimpsestError as error:
-        raise error_toast(str(error)) from error
     yield panel.start(job_id)
     yield from follow(panel, events)
 

@@ -12,7 +12,7 @@ from pipeline.options import Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 from pipeline.styles import StyleDatabase
 from ui.events import QUIET
-from ui.scripts import ScriptControls, build_always_on, build_script_menu
+from ui.scripts import ScriptControls, build_script_menu
 
 RESIZE_MODES = ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 MASK_MODES = ["Inpaint masked", "Inpaint not masked"]

@@ -180,8 +180,6 @@ def favour(history: History, journal: Journal, chosen: tuple) -> gr.Button:
 def delete(history: History, journal: Journal, chosen: tuple) -> gr.Column:
     """Delete the chosen picture, and with its last one the job."""
     entry = journal.entry(chosen[0])
-    if entry is not None and len(entry.pictures) > 1:
-        journal.delete(chosen[1])
-    elif entry is not None:
-        journal.forget(entry.id)
+    if entry is not None:
+        journal.discard(entry, chosen[1])
     return gr.Column(visible=False)

@@ -9,7 +9,6 @@ import gradio as gr
 from gradio.events import EventListener
 
 from pipeline.engine import Engine
-from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
@@ -33,7 +32,7 @@ from ui.picker import Picker, build_picker, listed, wire_picker
 from ui.results import Actions, Results, build_results, wire_results
 from ui.scripts import build_always_on
 from ui.session import Session, asked_by
-from ui.stream import Folders, Panel, Update, error_toast, load_model, run
+from ui.stream import Folders, Panel, Update, error_toast, load_model, run, toasts
 from ui.styles import build_style_editor, wire_style_editor, wire_styles
 from ui.tabs import MASKED, TAB_LABELS, ModeTab, Sample, build_tab, wire_samples
 from ui.tokens import wire_counters
@@ -121,8 +120,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
 def wire_models(controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, refresh: gr.Button, picker: Picker) -> None:
     """The menus load what is chosen; both Refresh buttons list what there is now."""
     menus = {"sd_model_checkpoint": controls.sd_model_checkpoint, "sd_vae": controls.sd_vae}
-    gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus,
-          concurrency_limit=None, show_progress="hidden", api_visibility="private")
+    gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus, **QUEUED)
     controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=is_edit_model(models, checkpoint)),
                                         controls.sd_model_checkpoint, controls.image_cfg_scale, **QUIET)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
@@ -136,8 +134,7 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
     results = wire_results(panel, actions, engine, controls.seed)
     for mode, tab in making.modes.items():
         tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, *tab.files],
-                           inputs_kwargs=controls.named(), outputs=panel.outputs, concurrency_limit=None,
-                           show_progress="hidden", api_visibility="private")
+                           inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])
@@ -160,10 +157,8 @@ def size_of(modes: dict[Mode, ModeTab], current: Mode, *files: Any) -> tuple[int
     given = dict(zip((file for tab in modes.values() for file in tab.files), files))
     picture = given[modes[current].files[0]]
     reader = Reader()
-    try:
+    with toasts():
         image = reader.picture(picture[0] if isinstance(picture, tuple) else picture, "init_images")
-    except PalimpsestError as error:
-        raise error_toast(str(error)) from error
     if image is None:
         raise error_toast("There is no picture yet whose size could be taken.")
     return tuple(min(max(round(side / 8) * 8, 64), 2048) for side in image.size)

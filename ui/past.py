@@ -5,17 +5,15 @@ from collections.abc import Iterator
 import gradio as gr
 
 from pipeline.engine import Engine
-from pipeline.errors import PalimpsestError
 from pipeline.img2img import Mode
-from pipeline.infotext import parse
 from pipeline.limits import Client
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from ui.events import QUIET
+from ui.events import QUEUED, QUIET
 from ui.history import History
 from ui.making import MAKE, Making
-from ui.restore import settings_of, updates
+from ui.restore import seed_in, settings_of, updates
 from ui.session import Session, asked_by
-from ui.stream import HEARTBEAT, Folders, Update, error_toast, follow, hand_out
+from ui.stream import HEARTBEAT, Folders, Update, follow, hand_out, toasts
 
 Chosen = tuple[str, int | None]
 """(job id, the id of one of its pictures)."""
@@ -49,16 +47,14 @@ class Past:
     def everything(self, chosen: Chosen) -> Update:
         """Its settings as well, with the seed of the chosen picture."""
         kept = next((kept for kept in self.journal.entry(chosen[0]).pictures if kept.id == chosen[1]), None)
-        seed = int(said) if kept and (said := parse(kept.infotext).get("Seed", "")).isdecimal() else None
+        seed = seed_in(kept.infotext) if kept else None
         settings = settings_of(self.request(chosen), self.making.controls, self.engine.options, seed)
         return self.files(chosen) | updates(self.making.controls, settings)
 
     def run_again(self, client: Client, chosen: Chosen) -> Iterator[Update]:
         panel = self.making.panel
-        try:
+        with toasts():
             job = self.engine.submit([self.request(chosen)], client=client, mode=self.journal.entry(chosen[0]).mode)
-        except PalimpsestError as error:
-            raise error_toast(str(error)) from error
         yield panel.start(job.id) | {self.making.pages: gr.Tabs(selected=MAKE)}
         yield from follow(panel, job.events(HEARTBEAT, cancels=False))
 
@@ -85,8 +81,7 @@ def wire_past(past: Past, history: History, session: Session) -> None:
     """History's buttons."""
     making = past.making
     making.bring(history.restore.click, past.mode, [history.chosen], past.everything, [history.chosen])
-    history.again.click(asked_by(past.run_again), [session.client, history.chosen], [*making.panel.outputs, making.pages],
-                        concurrency_limit=None, show_progress="hidden", api_visibility="private")
+    history.again.click(asked_by(past.run_again), [session.client, history.chosen], [*making.panel.outputs, making.pages], **QUEUED)
 
 
 def wire_opening(past: Past, opened: gr.events.Dependency, session: Session) -> gr.events.Dependency:

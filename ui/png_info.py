@@ -19,7 +19,7 @@ from pipeline.verify import Verdict, read_claim, refusal, request_again, verify
 from ui.editor import PictureInput
 from ui.events import QUEUED, QUIET
 from ui.session import Session, asked_by
-from ui.stream import HEARTBEAT, error_toast
+from ui.stream import HEARTBEAT, toasts
 
 NOTHING = "This picture says nothing of how it was made."
 
@@ -65,11 +65,9 @@ def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Sess
 
 def read(info: PngInfo, file: str | None) -> dict:
     """What the tab shows of a file, or of none."""
-    try:
+    with toasts():
         image = None if file is None else open_file(file, "image")
         text = None if image is None else read_from_image(image)[0] or NOTHING
-    except PalimpsestError as error:
-        raise error_toast(str(error)) from error
     said, sound = ("", False) if image is None else what_receipt_says(image)
     buttons = {button: gr.Button(interactive=file is not None) for button in info.sends.values()}
     return {info.infotext: text, info.receipt: said, info.verify: gr.Button(interactive=sound)} | buttons

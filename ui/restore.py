@@ -75,6 +75,12 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
     return values, notes
 
 
+def seed_in(text: str) -> int | None:
+    """The seed that an infotext names, where it does."""
+    said = parse(text).get("Seed", "")
+    return int(said) if said.isdecimal() else None
+
+
 def texts_of(options: Mapping[str, Any]) -> list[str]:
     """Options as the box Override settings shows them: "Clip skip: 2", by infotext's names where it has one."""
     labels = {name: label for label, name in OPTIONS.items()}

@@ -1,7 +1,6 @@
 """What came of a job: the pictures, and everything that can be done with the one that is selected."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +18,7 @@ from pipeline.journal import Entry, Journal, Picture
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
 from ui.events import QUEUED, QUIET
+from ui.restore import seed_in
 from ui.stream import Panel, Update
 from ui.tabs import TAB_LABELS
 
@@ -116,8 +116,8 @@ class Results:
 
     def seed(self, results: list, index: int) -> Any:
         self.selected(results, index)
-        said = parse(results[index].infotext).get("Seed", "")
-        return int(said) if said.isdecimal() else gr.skip()
+        seed = seed_in(results[index].infotext)
+        return gr.skip() if seed is None else seed
 
     def compare(self, results: list, index: int, compared: bool) -> Update:
         """What the job began with and the selected picture, one behind the other; and back to the pictures."""
@@ -157,10 +157,7 @@ class Results:
         if not confirmed:
             return {self.panel.selected: index}
         entry, picture = self.owner(results, index)
-        if len(entry.pictures) > 1:
-            self.journal.delete(picture.id)
-        else:
-            self.journal.forget(entry.id)
+        self.journal.discard(entry, picture.id)
         return self.panel.show_results([result for result in results if result.path != results[index].path])
 
     def open_folder(self, results: list, index: int) -> None:

@@ -17,7 +17,7 @@ from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
 from ui.controls import Controls, checkpoint_choices, is_edit_model, refiner_choices, vae_choices
-from ui.events import QUIET
+from ui.events import QUEUED, QUIET
 from ui.stream import HEARTBEAT, Panel, Update, follow, title_html
 
 STORED = {"secret": "palimpsest"}
@@ -71,8 +71,7 @@ def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator
 
 def wire_resuming(session: Session, engine: Engine, panel: Panel, opened: gr.events.Dependency) -> None:
     """Then it finds its running job, or its last pictures."""
-    opened.then(partial(resume, engine, panel), session.client, panel.outputs, concurrency_limit=None, show_progress="hidden",
-                api_visibility="private")
+    opened.then(partial(resume, engine, panel), session.client, panel.outputs, **QUEUED)
 
 
 def opened(session: Session, controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, client: str,

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import singledispatchmethod
 from html import escape
@@ -162,12 +163,10 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     """
     job_id = uuid4().hex
     reader = Reader()
-    try:
+    with toasts():
         settings = request_fields(engine, folders, settings)
         source = read(reader, *files)
         events = img2img(engine, mode, source, job_id=job_id, client=client, heartbeat=HEARTBEAT, cancels=False, **settings)
-    except PalimpsestError as error:
-        raise error_toast(str(error)) from error
     yield panel.start(job_id)
     for note in reader.notes:
         gr.Info(note)
@@ -206,11 +205,9 @@ def follow(panel: Panel, events: Iterator[Event]) -> Iterator[Update]:
 
 def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[str]:
     """Load what a page has chosen, as soon as nobody waits for a picture; the title line tells how that stands."""
-    try:
+    with toasts():
         options = engine.options.override(chosen)
         title = models.find(options)[0].title
-    except PalimpsestError as error:
-        raise error_toast(str(error)) from error
     yield title_html(f"{title} · waiting to be loaded")
     for event in engine.preload(options).events(HEARTBEAT):
         match event:
@@ -234,6 +231,15 @@ def title_html(model: str) -> str:
 def error_toast(sentence: str) -> gr.Error:
     """The sentence as the page shows it: toasts are HTML, and a sentence may hold what somebody typed."""
     return gr.Error(escape(sentence, quote=False), print_exception=False)
+
+
+@contextmanager
+def toasts() -> Iterator[None]:
+    """What is refused inside is shown by its sentence."""
+    try:
+        yield
+    except PalimpsestError as error:
+        raise error_toast(str(error)) from error
 
 
 def tell(processed: Processed) -> None:

@@ -10,7 +10,7 @@ from pipeline.errors import PalimpsestError
 from pipeline.styles import StyleDatabase
 from ui.controls import Controls
 from ui.events import QUEUED, QUIET
-from ui.stream import error_toast
+from ui.stream import error_toast, toasts
 
 
 @dataclass
@@ -51,10 +51,8 @@ def wire_styles(apply: gr.Button, styles: StyleDatabase, controls: Controls) -> 
     prompts = [controls.prompt, controls.negative_prompt]
 
     def write(names: list[str], prompt: str, negative_prompt: str) -> tuple[str, str, list]:
-        try:
+        with toasts():
             return styles.apply_styles(prompt, names), styles.apply_negative_styles(negative_prompt, names), []
-        except PalimpsestError as error:
-            raise error_toast(str(error)) from error
 
     apply.click(write, [controls.styles, *prompts], [*prompts, controls.styles], **QUEUED)
 

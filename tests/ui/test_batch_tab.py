@@ -10,7 +10,7 @@ from pipeline.batch import Batch
 from pipeline.errors import InvalidRequest
 from pipeline.series import Outcome
 from tests.ui.conftest import start
-from tests.ui.test_page import open_tab, set_slider, toast
+from tests.ui.steps import open_tab, set_slider, toast
 from ui.batch import DIRECTORY, FOLDERS, UPLOAD, build_batch, read
 from ui.stream import duration, report_html
 

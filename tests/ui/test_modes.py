@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.test_page import generate, open_tab, paint, pixels, put, put_in_editor, result, set_slider
+from tests.ui.steps import generate, open_tab, paint, pixels, put, put_in_editor, result, set_slider
 
 
 def number(page, label):

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from pipeline.infotext import png_info
 from tests.conftest import ROOT
-from tests.ui.test_page import open_tab
+from tests.ui.steps import open_tab
 
 
 def saved_by(server):

@@ -1,6 +1,6 @@
 """What a browser keeps, and what a reload leaves in the server's log."""
 
-from tests.ui.test_page import SAMPLES
+from tests.ui.steps import SAMPLES
 
 STORED = """async () => [...Object.keys(localStorage), ...Object.keys(sessionStorage),
                          ...(await indexedDB.databases()).map(found => found.name), ...(await caches.keys())]"""

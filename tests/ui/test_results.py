@@ -1,17 +1,15 @@
 """What can be done with a result: compared, sent on, asked for again, copied as a command, deleted."""
 
 import base64
-import io
 import json
 import re
 import urllib.request
 import zipfile
 
 import pytest
-from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.test_page import generate, open_tab, pixels, put, result, set_slider
+from tests.ui.steps import generate, open_tab, pixels, put, result, set_slider
 
 
 @pytest.fixture

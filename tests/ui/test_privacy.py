@@ -1,13 +1,13 @@
 """What a browser keeps, and what a reload leaves in the server's log."""
 
-from tests.ui.steps import SAMPLES
+from tests.conftest import ROOT
 
 STORED = """async () => [...Object.keys(localStorage), ...Object.keys(sessionStorage),
                          ...(await indexedDB.databases()).map(found => found.name), ...(await caches.keys())]"""
 
 
 def make_a_picture(page):
-    page.locator("#img2img-picture input[type=file]").first.set_input_files(str(SAMPLES / "sea.png"))
+    page.locator("#img2img-picture input[type=file]").first.set_input_files(str(ROOT / "assets" / "samples" / "sea.png"))
     page.locator("#img2img-picture img").first.wait_for()
     page.locator("#generate-img2img").click()
 

@@ -19,8 +19,7 @@ from api.guard import BodyLimit, Guard, Login
 MAX_UPLOAD = 64 * 2**20
 """Bytes of one file uploaded to the page."""
 SESSIONS = 64
-"""Opened pages that Gradio remembers, a MiB or two each: those used last. Each load of the page is one, and Gradio forgets none
-by itself before there are 10 000."""
+"""Opened pages that Gradio remembers, a MiB or two each: those used last."""
 MAX_BODY = 256
 """MiB of one request to the API, where nothing else is asked for."""
 ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it concerns img2img, with additions."

@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from pipeline.engine import Failed
 from pipeline.errors import Cancelled, InvalidRequest, ModelError, PalimpsestError, TooMany
+from pipeline.job import Failed
 from pipeline.memory import is_out_of_memory
 
 PYDANTIC_1 = {  # how A1111 names what clients most often get wrong

@@ -19,7 +19,7 @@ from api.progress import progress_answer
 from api.strict import StrictRoute
 from api.visitors import Who
 from api.waiting import events
-from pipeline.engine import Failed, Finished, Job
+from pipeline.job import Failed, Finished, Job
 from pipeline.limits import Client
 from pipeline.processing import StableDiffusionProcessingImg2Img
 

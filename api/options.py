@@ -25,7 +25,7 @@ UNSETTABLE = ("api_enable_requests", "api_forbid_local_requests", "api_useragent
               "infotext_explanation", "profiling_explanation", "sd_vae_explanation", "settings_in_ui")
 """Passed over in silence, as in A1111: what may be asked of other servers is a matter of this one's flags, and the last
 four are texts of A1111's page."""
-SAME_AS = {"show_progress_type": {"Approx NN": "Approx cheap", "TAESD": "Approx cheap"}}
+SAME_AS = {"show_progress_type": {"Approx NN": "Approx cheap"}}
 """Values of A1111's for which another does here."""
 
 

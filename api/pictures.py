@@ -12,6 +12,7 @@ from PIL import Image
 from api.fetch import Fetcher
 from pipeline.errors import InvalidRequest
 from pipeline.infotext import exif_bytes, png_info, read_from_image
+from pipeline.saving import COMPRESSION
 from pipeline.uploads import FORMATS, open_picture
 
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
@@ -99,7 +100,8 @@ def quoted(pictures: str | list[str] | None) -> str:
 
 def png_bytes(image: Image.Image, *, metadata: bool = True) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "PNG", pnginfo=png_info(image.info.get("parameters"), image.info) if metadata else None)
+    texts = png_info(image.info.get("parameters"), image.info) if metadata else None
+    image.save(stream, "PNG", pnginfo=texts, **COMPRESSION)
     return stream.getvalue()
 
 

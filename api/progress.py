@@ -9,7 +9,8 @@ from api.models import PageProgressAnswer, PageProgressRequest, PendingTasks, Pr
 from api.pictures import encode_picture
 from api.strict import StrictRoute
 from api.visitors import Who, job_of
-from pipeline.engine import Engine, Job, Queued, Step
+from pipeline.engine import Engine
+from pipeline.job import Job, Queued, Step
 
 router = APIRouter(tags=["progress"], route_class=StrictRoute)
 

@@ -6,7 +6,8 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from pipeline.engine import Engine, Job
+from pipeline.engine import Engine
+from pipeline.job import Job
 from pipeline.limits import Client, network_of
 
 PICTURES = ("img2img", "txt2img", "img2img/stream", "interrupt", "skip", "png-info")

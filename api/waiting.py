@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from pipeline.engine import Event, Failed, Finished, Job
+from pipeline.job import Event, Failed, Finished, Job
 from pipeline.processing import Processed
 
 

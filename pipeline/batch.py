@@ -4,16 +4,16 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from pipeline.engine import Engine, Event
+from pipeline.engine import Engine
 from pipeline.errors import InvalidRequest
 from pipeline.img2img import Mode, check_source, fitted
 from pipeline.infotext import parse, read_from_image
+from pipeline.job import Event
 from pipeline.journal import Entry, Journal
 from pipeline.limits import Client
 from pipeline.options import number

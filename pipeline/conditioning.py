@@ -1,11 +1,11 @@
 """Prompts to what the network is conditioned on at each model call: editing schedules, AND, several pictures."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pipeline.caches import Cache
 from pipeline.embeddings import Embedding
 from pipeline.families.base import Cond, Family, SdxlConditions
 from pipeline.geometry import Size
@@ -28,22 +28,6 @@ Parts = list[Part]
 """What one picture is conditioned on."""
 
 
-class CondCache:
-    """The last few encoded prompts. Owned by the engine; a key holds everything that the encoding depends on."""
-
-    def __init__(self, size: int = 32):
-        self._size = size
-        self._entries: OrderedDict[tuple, Schedule] = OrderedDict()
-
-    def get(self, key: tuple, make) -> Schedule:
-        if key not in self._entries:
-            self._entries[key] = make()
-            if len(self._entries) > self._size:
-                self._entries.popitem(last=False)
-        self._entries.move_to_end(key)
-        return self._entries[key]
-
-
 @dataclass(frozen=True)
 class PromptEncoder:
     """Encodes prompts for one job: `calls` model calls, with `options`."""
@@ -51,7 +35,7 @@ class PromptEncoder:
     family: Family
     options: Options
     calls: int
-    cache: CondCache
+    cache: Cache
     networks: tuple = ()
     """What is merged into the family's weights."""
     size: Size = Size(512, 512)
@@ -101,8 +85,9 @@ class PromptEncoder:
             return [(end, conds[row:row + 1]) for row, (end, _) in enumerate(steps)]
 
         embeddings = tuple(encoder.embeddings.key for encoder in self.family.text_encoders[:1])
-        return self.cache.get((self.family.info, self.family.placement, self.networks, embeddings, tuple(steps),
+        kept = self.cache.get(("text", self.family.info, self.family.placement, self.networks, embeddings, tuple(steps),
                                *settings.values()), encode)
+        return [(end, copied(cond)) for end, cond in kept]
 
     def _sdxl(self, negative: bool) -> SdxlConditions:
         options = self.options
@@ -110,6 +95,10 @@ class PromptEncoder:
             width=self.size.width, height=self.size.height, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
             aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score,
             clip_l_skip=options.sdxl_clip_l_skip, negative=negative)
+
+
+def copied(cond: Cond) -> Cond:
+    return Cond(cond.crossattn.clone(), None if cond.vector is None else cond.vector.clone())
 
 
 def positive_at(parts: list[Parts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:

@@ -87,19 +87,29 @@ def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None, overlay: Image.Image | None,
-                  upscaler: str | None = None) -> tuple[Image.Image, Image.Image]:
-    """(`image` under the RGBA `overlay`, `image` before that): where the overlay is opaque, its pixels are kept exactly.
+                  upscaler: str | None = None) -> Image.Image:
+    """`image` under the RGBA `overlay`: where that is opaque, its pixels are kept exactly.
 
     paste_to (x, y, w, h) is where an only-masked result belongs in the overlay's picture.
     """
     if overlay is None:
-        return image, image.copy()
-    if paste_to is not None:
-        image = uncrop(image, Size(*overlay.size), paste_to, upscaler)
-    before = image.copy()
-    image = image.convert("RGBA")
-    image.alpha_composite(overlay)
-    return image.convert("RGB"), before
+        return image
+    image = before_overlay(image, paste_to, overlay, upscaler)
+    if overlay.size != image.size:  # behind a latent upscale; they meet at the upper left
+        overlay = overlay.crop((0, 0, *image.size))
+    whole = overlay.convert("RGB")
+    box = ImageOps.invert(overlay.getchannel("A")).getbbox()  # what is not opaque: often a small part of a large picture
+    if box is not None:
+        part = image.crop(box).convert("RGBA")
+        part.alpha_composite(overlay.crop(box))
+        whole.paste(part.convert("RGB"), box)
+    return whole
+
+
+def before_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None, overlay: Image.Image | None,
+                   upscaler: str | None = None) -> Image.Image:
+    """What the model drew, at its place in the overlay's picture."""
+    return image if overlay is None or paste_to is None else uncrop(image, Size(*overlay.size), paste_to, upscaler)
 
 
 def uncrop(image: Image.Image, size: Size, paste_to: tuple[int, int, int, int], upscaler: str | None = None) -> Image.Image:

@@ -6,9 +6,10 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.engine import Engine, Event
+from pipeline.engine import Engine
 from pipeline.errors import InvalidRequest
 from pipeline.images import resize_image
+from pipeline.job import Event
 from pipeline.limits import Client
 from pipeline.masking import create_binary_mask
 from pipeline.options import number

@@ -8,13 +8,14 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from PIL import Image
 
-from pipeline.originals import Originals, digest
+from pipeline.originals import Originals
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.record import essence, from_record, to_record
 
@@ -25,6 +26,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     mode TEXT NOT NULL,
     state TEXT NOT NULL,
     created REAL NOT NULL,
+    started REAL,
     ended REAL,
     message TEXT NOT NULL DEFAULT '',
     prompt TEXT NOT NULL,
@@ -70,6 +72,8 @@ class Entry:
     """queued, running, done, interrupted or failed."""
     created: float
     """Seconds since 1970, as time.time() gives them."""
+    started: float | None
+    """When it had its model."""
     ended: float | None
     message: str
     """Why it failed."""
@@ -78,6 +82,11 @@ class Entry:
     model: str
     pictures: list[Picture]
     """In the order that they were made in."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took with its model there; None where that is not known."""
+        return None if self.started is None or self.ended is None else self.ended - self.started
 
 
 class Journal:
@@ -97,6 +106,7 @@ class Journal:
             self._database = sqlite3.connect(folder / "palimpsest.sqlite3", check_same_thread=False, isolation_level=None)
             self._database.row_factory = sqlite3.Row
             self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;" + SCHEMA)
+        self._add_what_is_new()
         self._close_what_is_open()
 
     def close(self) -> None:
@@ -107,7 +117,7 @@ class Journal:
 
     def queued(self, job_id: str, p: StableDiffusionProcessingImg2Img, *, client: str = "", mode: str = "") -> str:
         """A job waits. The pictures that it starts from are kept first. Gives its id, another one where that is taken."""
-        request = json.dumps(to_record(p, self.originals.keep))
+        request = json.dumps(to_record(p, partial(self.originals.keep, digest=p.digests.of)))
         with self._lock:
             entry = uuid4().hex if self._read("SELECT 1 FROM jobs WHERE id = ?", job_id) else job_id
             self._change("INSERT INTO jobs (id, client, mode, state, created, prompt, negative_prompt, request) "
@@ -117,7 +127,7 @@ class Journal:
 
     def running(self, job_id: str, model: str) -> None:
         """It has its model."""
-        self._change("UPDATE jobs SET state = 'running', model = ? WHERE id = ?", model, job_id)
+        self._change("UPDATE jobs SET state = 'running', model = ?, started = ? WHERE id = ?", model, time.time(), job_id)
 
     def saving(self, job_id: str, path: str, infotext: str) -> None:
         """A picture of it is about to be moved to that path, where an empty file holds its place."""
@@ -172,7 +182,7 @@ class Journal:
         besides: fields that may differ. before: seconds since 1970, only jobs that were asked for earlier. client: only
         this one's; None: everybody's.
         """
-        wanted = json.loads(json.dumps(to_record(p, digest)))
+        wanted = json.loads(json.dumps(to_record(p, p.digests.of)))
         rows = self._read("SELECT * FROM jobs WHERE json_extract(request, '$.init_images[0].picture') = ? AND state = 'done' "
                           "AND created < ? AND (client = ? OR ?) ORDER BY created DESC", wanted["init_images"][0]["picture"],
                           time.time() if before is None else before, client, client is None)
@@ -226,6 +236,11 @@ class Journal:
         self._change("DELETE FROM jobs WHERE id = ?", job_id)
 
     # --- inside
+
+    def _add_what_is_new(self) -> None:
+        """Bring a file of an earlier version to this one's columns."""
+        if "started" not in {row["name"] for row in self._read("PRAGMA table_info(jobs)")}:
+            self._change("ALTER TABLE jobs ADD COLUMN started REAL")
 
     def _close_what_is_open(self) -> None:
         with self._transaction():

@@ -129,6 +129,7 @@ class ModelStore:
         info = self._named(info, checkpoint, vae, lambda share: self.tell(start * share))
         family = self._read(checkpoint.path, place, info, vae=None if vae is None else vae.path,
                             progress=lambda share: self.tell(start + (1 - start) * share))
+        family.tiny = families.tiny_decoder(self.catalog.root / "VAE-approx", info, place)
         if place.offload != "none":
             family.notes.append(f"{checkpoint.rel} does not fit into the memory of {place.device} whole, so "
                                 f"{OFFLOADED[place.offload]} is there only while it computes.")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.families.base import Cond, Family
+from pipeline.families.base import Cond, Family, Reuse, Reused
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says where it has no exception of its own for it: on processors and Apple's cards."""
@@ -110,11 +110,16 @@ class Frugal:
     def decode(self, latent: Tensor) -> Tensor:
         return torch.cat([self.family.decode(image[None]) for image in latent])
 
+    @contextmanager
+    def reusing(self, reuse: Reuse) -> Iterator[Reused]:
+        yield Reused()  # what is taken over would have to be kept
+
 
 @contextmanager
 def frugal(family: Family) -> Iterator[Frugal]:
     """The family with less memory; afterwards its weights are where they were again, as far as there is room."""
     family.autoencoder.cut_into_tiles(TILE, above=TILE**2)
+    family.forget_edit()
     if family.placement.device.type != "cpu":
         family.offload.follow("sequential")
         collect(family.placement.device)

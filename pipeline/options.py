@@ -141,6 +141,13 @@ class Options:
     token_merging_ratio: float = option(0.0, "Token merging: share of the tokens that attention treats as others; faster, less detail.", low=0, high=0.9)
     token_merging_ratio_img2img: float = option(0.0, "Token merging in img2img; 0 is the ratio above.", low=0, high=0.9)
 
+    # fast: other pixels for less time
+    step_cache_interval: int = option(1, "Step caching: so many model calls share one pass through the network's depth; 1 is exact.", low=1, high=10)
+    step_cache_threshold: float = option(0.0, "Step caching by need: calls share it while the first layer has changed by less than this; 0 is off.", low=0, high=1)
+    guidance_start: float = option(0.0, "Use the negative prompt only from this share of the noise levels on; 0 is exact.", low=0, high=1)
+    guidance_stop: float = option(1.0, "And only up to this share; 1 is exact.", low=0, high=1)
+    edit_reuse: bool = option(False, "Edit-aware reuse: where the same picture is inpainted again, compute only around the mask. Needs memory.")
+
     # picture files, as the API gives them
     samples_format: str = option("png", "The format of the pictures in an answer.", choices=("png", "jpg", "jpeg", "webp"))
     jpeg_quality: int = option(80, "Quality of JPEG and WebP.", low=1, high=100)
@@ -148,7 +155,7 @@ class Options:
 
     # watching
     live_previews_enable: bool = option(True, "Show the picture while it forms.")
-    show_progress_type: str = option("Approx cheap", "How previews are made: a quick approximation, or the full decoder.", choices=("Approx cheap", "Full"))
+    show_progress_type: str = option("Approx cheap", "How previews are made: a quick approximation, the small decoder in models/VAE-approx/taesd where it is there, or the full one.", choices=("Approx cheap", "TAESD", "Full"))
     live_previews_image_format: str = option("png", "The format of the previews that the API gives.", choices=("jpeg", "png", "webp"))
     show_progress_every_n_steps: int = option(1, "Steps between two previews.", low=1, high=32)
 

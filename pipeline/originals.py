@@ -1,21 +1,40 @@
 """The pictures that requests start from: each kept once, as a PNG named by its content."""
 
 import os
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
 from PIL import Image
 
-LEAST_COMPRESSION = 1
-"""zlib's level: a third larger files than usual, in a tenth of the time."""
+from pipeline.saving import COMPRESSION
 
 
 def digest(image: Image.Image) -> str:
     """SHA-256 of what is seen, in hexadecimal: mode, size and pixels, whatever the file they came in."""
     content = sha256(f"{image.mode} {image.width}x{image.height} ".encode())
     content.update(image.tobytes())
+    if image.mode in ("P", "PA"):  # pixels are places in a list of colours
+        content.update(bytes(image.getpalette("RGBA")))
     return content.hexdigest()
+
+
+class Digests:
+    """The digests of a request's pictures, each computed once: for the journal, the receipt and the cache.
+
+    So a picture must not be changed in place once the request has it, only replaced by another one.
+    """
+
+    def __init__(self):
+        self._known: dict[int, tuple[Image.Image, str]] = {}
+        """By id, which is not given to another picture as long as this one is held."""
+
+    def of(self, image: Image.Image) -> str:
+        known = self._known.get(id(image))
+        if known is None or known[0] is not image:
+            known = self._known[id(image)] = image, digest(image)
+        return known[1]
 
 
 class Originals:
@@ -24,7 +43,7 @@ class Originals:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def keep(self, image: Image.Image) -> str:
+    def keep(self, image: Image.Image, digest: Callable[[Image.Image], str] = digest) -> str:
         """Keep a picture, unless it is there already, and give its digest. Raises OSError."""
         name = digest(image)
         path = self._path(name)
@@ -32,7 +51,7 @@ class Originals:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{uuid4().hex}.tmp")
             try:
-                image.save(draft, format="PNG", compress_level=LEAST_COMPRESSION)
+                image.save(draft, format="PNG", **COMPRESSION)
                 os.replace(draft, path)
             finally:
                 draft.unlink(missing_ok=True)

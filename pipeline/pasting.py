@@ -17,6 +17,8 @@ OPTIONS = {
     "SGM noise multiplier": "sgm_noise_multiplier", "UniPC variant": "uni_pc_variant", "UniPC skip type": "uni_pc_skip_type",
     "UniPC order": "uni_pc_order", "UniPC lower order final": "uni_pc_lower_order_final", "Noise Schedule": "sd_noise_schedule",
     "Skip Early CFG": "skip_early_cond", "Beta scheduler alpha": "beta_dist_alpha", "Beta scheduler beta": "beta_dist_beta",
+    "Step cache interval": "step_cache_interval", "Step cache threshold": "step_cache_threshold",
+    "Guidance start": "guidance_start", "Guidance stop": "guidance_stop", "Edit reuse": "edit_reuse",
 }
 
 

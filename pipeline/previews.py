@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.errors import ModelError
 from pipeline.families.base import Family, LatentFormat
 from pipeline.geometry import Size
 from pipeline.images import image_grid, to_image
@@ -20,9 +21,18 @@ def latent_to_rgb(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
 
 
 def preview(model: Family, denoised: Tensor, method: str) -> Image.Image:
-    """The batch `denoised` (B, C, h, w) as one picture, by the method of Options.show_progress_type."""
+    """The batch `denoised` (B, C, h, w) as one picture, by the method of Options.show_progress_type.
+
+    TAESD is the quick approximation where its file is not there, or cannot be used, which is told then.
+    """
     if method == "Full":
         return image_grid([to_image(pixels) for pixels in model.decode(denoised)])
+    if method == "TAESD" and model.tiny is not None:
+        try:
+            return image_grid([to_image(pixels.clamp(-1, 1)) for pixels in model.tiny.decode(denoised)])
+        except ModelError as error:
+            model.tiny = None
+            model.notes.append(f"Previews are approximate: {error}.")
     return image_grid([latent_to_rgb(latent, model.latent_format) for latent in denoised])
 
 

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.conditioning import CondCache, PromptEncoder
+from pipeline.caches import Cache
+from pipeline.conditioning import PromptEncoder
 from pipeline.describe import create_infotext
 from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors, ti_hashes
 from pipeline.errors import InvalidRequest, ModelError
@@ -22,11 +23,12 @@ from pipeline.families.base import Family
 from pipeline.families.wrapping import wrapping_around
 from pipeline.geometry import Size
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs, OverlayArgs
-from pipeline.images import apply_color_correction, apply_overlay, grid_rows, image_grid, resize_image, to_image
-from pipeline.masking import MaskPlan, create_binary_mask, latent_masks, plan_mask
+from pipeline.images import apply_color_correction, apply_overlay, before_overlay, grid_rows, image_grid, resize_image, to_image
+from pipeline.masking import MaskPlan, create_binary_mask
 from pipeline.networks import KINDS as NETWORK_KINDS
 from pipeline.networks import Networks, hashes_text, read_tags
 from pipeline.options import Options, number
+from pipeline.originals import Digests
 from pipeline.previews import cheap_pixels
 from pipeline.progress import Progress
 from pipeline.prompt_parser import Network, extract_networks, parse_schedule, strip_comments
@@ -35,7 +37,7 @@ from pipeline.rng import ImageRNG, fixed_seed
 from pipeline.samplers import SAMPLERS, create_sampler, resolve_names
 from pipeline.samplers.sampler import Sampler
 from pipeline.saving import save_image, save_under
-from pipeline.sources import Source, encode, mask_tensor, prepare_source
+from pipeline.sources import Source, Stages
 from pipeline.styles import StyleDatabase
 
 FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
@@ -60,7 +62,8 @@ NUMBERS = {
 }
 
 
-BOUND = ("scripts", "progress", "cond_cache", "networks", "embeddings", "style_database", "load_model", "comments", "receipts")
+BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "comments",
+         "receipts")
 """What a variant of a request shares with it."""
 REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
 """The NUMBERS that have no other place to come from when they are None."""
@@ -193,7 +196,7 @@ class StableDiffusionProcessingImg2Img:
     # --- set by the engine, or by process_images() where nobody did
     scripts: Hooks = field(default_factory=HookList, init=False)
     progress: Progress = field(default_factory=Progress, init=False)
-    cond_cache: CondCache = field(default_factory=CondCache, init=False)
+    cache: Cache = field(default_factory=Cache, init=False)
     refiner: Family | None = field(default=None, init=False)
     """The model that refiner_checkpoint names."""
     load_model: Callable[[Options], Family] | None = field(default=None, init=False)
@@ -203,6 +206,7 @@ class StableDiffusionProcessingImg2Img:
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
     receipts: Receipts = field(default_factory=Receipts, init=False)
     """What writes the pictures' receipts; scripts.run() begins it."""
+    digests: Digests = field(default_factory=Digests, init=False)
 
     # --- set by the constructor
     image_mask: Image.Image | None = field(default=None, init=False)
@@ -312,23 +316,23 @@ class StableDiffusionProcessingImg2Img:
         """Turn source pictures and mask into the latents that the sampler starts from."""
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options)
         self.batch = self.batch_size if len(self.init_images) == 1 else len(self.init_images)
-        plan = self._plan_mask()
+        stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=tiles(self))
+        plan = self._plan_mask(stages)
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
-        sources = [prepare_source(image, plan, latent_mask, size=self.size, resize_mode=self.resize_mode,
+        sources = [stages.prepare(image, plan, latent_mask, size=self.size, resize_mode=self.resize_mode,
                                   masked_content=self.inpainting_fill, background=self.options.img2img_background_color,
                                   correct_color=self.options.img2img_color_correction,
                                   upscaler=self.options.upscaler_for_img2img) for image in self.init_images]
         self._adopt(plan, sources)
         if self.options.sd_vae_encode_method != "Full":
             self.extra_generation_params["VAE Encoder"] = self.options.sd_vae_encode_method
-        pixels = torch.stack([source.pixels for source in sources])
-        self.init_latent = self._to_batch(encode(self.sd_model, pixels, self.size, latent_upscale=self.resize_mode == 3))
+        latent = stages.encode(sources, self.size, latent_upscale=self.resize_mode == 3)
+        self.init_latent = self._to_batch(latent)
         if plan is not None:
-            self.mask, self.nmask = latent_masks(latent_mask, self.init_latent, round=self.rounds_mask)
+            self.mask, self.nmask = map(torch.clone, stages.latent_masks(latent_mask, latent, round=self.rounds_mask))
             self.init_latent = self._fill_latent(all_seeds)
-        self.image_conditioning = self._to_batch(self.sd_model.image_conditioning(
-            pixels, self.init_latent[:len(pixels)], mask_tensor(plan, round=self.rounds_mask),
-            mask_weight=self.options.inpainting_mask_weight))
+        self.image_conditioning = self._to_batch(stages.image_conditioning(
+            sources, latent, plan, round=self.rounds_mask, mask_weight=self.options.inpainting_mask_weight))
 
     def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list[int], subseeds: list[int],
                subseed_strength: float, prompts: list[str]) -> Tensor:
@@ -346,13 +350,14 @@ class StableDiffusionProcessingImg2Img:
             return samples
         return blend(self, samples)
 
-    def _plan_mask(self) -> MaskPlan | None:
+    def _plan_mask(self, stages: Stages) -> MaskPlan | None:
         if self.image_mask is None:
             return None
         record, only_masked = self.extra_generation_params, bool(self.inpaint_full_res)
-        plan = plan_mask(self.image_mask, size=self.size, round=self.rounds_mask, invert=bool(self.inpainting_mask_invert),
-                         blur=(self.mask_blur_x, self.mask_blur_y), resize_mode=self.resize_mode,
-                         only_masked=only_masked, padding=self.inpaint_full_res_padding)
+        plan = stages.plan_mask(
+            self.image_mask, size=self.size, round=self.rounds_mask, invert=bool(self.inpainting_mask_invert),
+            blur=(self.mask_blur_x, self.mask_blur_y), resize_mode=self.resize_mode, only_masked=only_masked,
+            padding=self.inpaint_full_res_padding)
         if self.inpainting_mask_invert:
             record["Mask mode"] = "Inpaint not masked"
         if self.mask_blur_x > 0 or self.mask_blur_y > 0:
@@ -367,15 +372,17 @@ class StableDiffusionProcessingImg2Img:
         return plan
 
     def _adopt(self, plan: MaskPlan | None, sources: list[Source]) -> None:
+        """Take over what is put back in the end; as copies, since hooks may paint on it."""
         self.paste_to = None if plan is None else plan.paste_to
-        self.mask_for_overlay = sources[-1].mask_for_overlay
+        self.mask_for_overlay = None if plan is None else sources[-1].mask_for_overlay.copy()
         repeats = self.batch if len(sources) == 1 else 1
-        self.overlay_images = [source.overlay for source in sources if source.overlay is not None] * repeats
-        self.color_corrections = self.color_corrections or [source.color_target for source in sources
+        self.overlay_images = [source.overlay.copy() for source in sources if source.overlay is not None] * repeats
+        self.color_corrections = self.color_corrections or [source.color_target.copy() for source in sources
                                                             if source.color_target is not None] * repeats
 
     def _to_batch(self, tensor: Tensor) -> Tensor:
-        return tensor.repeat(self.batch, 1, 1, 1) if len(tensor) == 1 else tensor
+        """A copy with a row for each picture."""
+        return tensor.repeat(self.batch // len(tensor), 1, 1, 1)
 
     def _fill_latent(self, all_seeds: list[int]) -> Tensor:
         """The init latent with its masked part replaced as masked content 2 and 3 ask."""
@@ -447,7 +454,7 @@ def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
     p.scripts.process(p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
-    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cond_cache, size=p.size)
+    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size)
     outputs: list[Output] = []
     partial = False
     for iteration in range(p.n_iter):
@@ -615,14 +622,16 @@ def finish_image(p: StableDiffusionProcessingImg2Img, pixels: Tensor, index: int
     overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None
     shown = OverlayArgs(index, p.mask_for_overlay, overlay)
     p.scripts.postprocess_maskoverlay(p, shown)
-    image, before_overlay = apply_overlay(image, p.paste_to, shown.overlay_image, p.options.upscaler_for_img2img)
+    place = p.paste_to, shown.overlay_image, p.options.upscaler_for_img2img
+    drawn, image = image, apply_overlay(image, *place)
     text = create_infotext(p, index)
     outputs = [keep(p, image, text, p.seeds[index], "-interrupted" if p.progress.partial else "")]
     if shown.mask_for_overlay is not None and p.options.return_mask:
         outputs.append(keep(p, shown.mask_for_overlay.convert("RGB"), "", p.seeds[index], "-mask"))
     if shown.mask_for_overlay is not None and p.options.return_mask_composite:
-        mask = resize_image(2, shown.mask_for_overlay, *before_overlay.size).convert("L")
-        masked = Image.composite(before_overlay.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
+        before = before_overlay(drawn, *place)
+        mask = resize_image(2, shown.mask_for_overlay, *before.size).convert("L")
+        masked = Image.composite(before.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
         outputs.append(keep(p, masked.convert("RGBA"), "", p.seeds[index], "-mask-composite"))
     return outputs
 

@@ -5,7 +5,8 @@ No time, no path and no name of the machine is in it: the same request gives the
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,7 @@ class Receipts:
 
     def begin(self, request: dict[str, Any]) -> None:
         """A run begins, of the request of that record."""
-        self._request, self._packages = request, {name: version(name) for name in PACKAGES}
+        self._request, self._packages = request, versions()
         self._forget()
 
     def draw(self) -> int:
@@ -158,6 +159,12 @@ class Receipts:
         if refiner is not None:
             self.use("checkpoint", refiner.name, refiner.sha256)
         return info.name, info.vae, refiner and refiner.name
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Version by name, of PACKAGES."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def device_of(placement: "Placement") -> str:

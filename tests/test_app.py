@@ -4,6 +4,8 @@ import base64
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +22,7 @@ from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.settings import Settings
-from tests.conftest import DEMO_MODEL
+from tests.conftest import DEMO_MODEL, ROOT
 from tests.ui.conftest import start
 
 
@@ -125,6 +127,13 @@ def test_the_model_of_an_earlier_run_is_used_while_it_is_there_and_no_other_is_a
     settle_model(settings, models, asked=asked)
     assert settings.options.sd_model_checkpoint == used
     assert ('no checkpoint called "gone"' in capsys.readouterr().out) == (remembered == "gone")
+
+
+def test_the_page_and_the_api_need_nothing_that_only_models_need():
+    imports = "import sys, api, ui, pipeline.engine, pipeline.loading, pipeline.embeddings, pipeline.verify\n"
+    heavy = '{"diffusers", "transformers", "scipy", "torch._dynamo"}'
+    run = subprocess.run([sys.executable, "-c", f"{imports}print(*{heavy} & set(sys.modules))"], cwd=ROOT, capture_output=True, text=True)
+    assert (run.stdout, run.returncode) == ("\n", 0), run
 
 
 def test_a_polite_kill_answers_who_waits_and_ends_the_app_in_good_order(tmp_path):

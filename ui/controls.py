@@ -59,6 +59,12 @@ class Controls:
     seed_resize_from_h: gr.Slider
     refiner_checkpoint: gr.Dropdown
     refiner_switch_at: gr.Slider
+    step_cache_interval: gr.Slider
+    step_cache_threshold: gr.Slider
+    guidance_start: gr.Slider
+    guidance_stop: gr.Slider
+    token_merging_ratio: gr.Slider
+    edit_reuse: gr.Checkbox
     override_settings: gr.Dropdown
     show_progress_type: gr.Radio
     scripts: ScriptControls
@@ -148,12 +154,13 @@ def build_generation_controls(models: ModelStore,
         with gr.Row():
             refiner = gr.Dropdown(refiner_choices(models), value="", label="Checkpoint", elem_id="refiner")
             switch_at = gr.Slider(0.01, 1, value=0.8, step=0.01, label="Switch at")
+    fast = build_fast()
     overrides = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label="Override settings",
                             info='Options for this picture only, such as "Clip skip: 2"; pasted infotext fills it',
                             elem_id="override-settings")
     preview = gr.Radio(list(PREVIEW_METHODS), value=PREVIEW_METHODS[0], label="Live preview",
-                       info="Full decodes each step: sharper, but it takes time")
-    widgets = size | seeds | {
+                       info="Full decodes each step: sharper, but it takes time; TAESD nearly so at once, where its file is there")
+    widgets = size | seeds | fast | {
         "sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode, "n_iter": n_iter,
         "batch_size": batch_size, "cfg_scale": cfg_scale, "image_cfg_scale": image_cfg_scale,
         "denoising_strength": denoising_strength, "refiner_checkpoint": refiner, "refiner_switch_at": switch_at,
@@ -202,6 +209,27 @@ def build_seeds() -> dict[str, gr.components.Component]:
     extra.change(lambda shown: gr.Group(visible=shown), extra, variations, **QUIET)
     return {"seed": seed, "seed_enable_extras": extra, "subseed": subseed, "subseed_strength": subseed_strength,
             "seed_resize_from_w": from_width, "seed_resize_from_h": from_height}
+
+
+def build_fast() -> dict[str, gr.components.Component]:
+    """What makes pictures faster and a little different; as it stands, nothing does."""
+    with gr.Accordion("Fast, at the price of other pixels", open=False, elem_id="fast"):
+        with gr.Row():
+            interval = gr.Slider(1, 10, value=1, step=1, label="Step cache interval",
+                                 info="Model calls that share one pass through the depth; 1 is exact")
+            threshold = gr.Slider(0, 1, value=0, step=0.01, label="Step cache threshold",
+                                  info="Share it while the first layer changes by less; 0 is off")
+        with gr.Row():
+            start = gr.Slider(0, 1, value=0, step=0.05, label="Guidance from", info="Before it the negative prompt rests")
+            stop = gr.Slider(0, 1, value=1, step=0.05, label="Guidance to", info="After it the negative prompt rests")
+        with gr.Row():
+            merging = gr.Slider(0, 0.9, value=0, step=0.05, label="Token merging",
+                                info="Share of the tokens that attention treats as others")
+            reuse = gr.Checkbox(False, label="Edit reuse", info="A picture inpainted again is computed around its mask only",
+                                elem_id="edit-reuse")
+        gr.Markdown("Run exactly, below a result, makes it again without any of this and says what it saved and changed.")
+    return {"step_cache_interval": interval, "step_cache_threshold": threshold, "guidance_start": start, "guidance_stop": stop,
+            "token_merging_ratio": merging, "edit_reuse": reuse}
 
 
 def build_scripts(always_on: dict[str, gr.components.Component]) -> ScriptControls:

@@ -9,7 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from pipeline.journal import Entry, Journal, Picture
-from ui.events import QUIET
+from ui.events import CONFIRM, QUIET
 from ui.stream import hand_out
 
 PAGE = 48
@@ -41,6 +41,8 @@ class History:
     again: gr.Button
     favour: gr.Button
     delete: gr.Button
+    confirmed: gr.Checkbox
+    """Whether it is to be deleted indeed."""
 
     @property
     def question(self) -> list[gr.components.Component]:
@@ -77,7 +79,7 @@ def build_history() -> History:
             infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
                                   elem_id="history-infotext")
     return History(words, model, since, favourites, gallery, more, gr.State([]), gr.State(), details, picture, about, infotext,
-                   restore, again, favour, delete)
+                   restore, again, favour, delete, gr.Checkbox(visible="hidden"))
 
 
 def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.BrowserState, *, shared: bool) -> None:
@@ -95,7 +97,8 @@ def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.Bro
 
     history.gallery.select(choose, history.rows, history.shown, **QUIET)
     history.favour.click(partial(favour, history, journal), history.chosen, history.favour, **QUIET)
-    history.delete.click(partial(delete, history, journal), history.chosen, [history.details], **QUIET).then(
+    history.delete.click(partial(delete, history, journal), [history.chosen, history.confirmed], [history.details], js=CONFIRM,
+                         **QUIET).then(
         find, asked, [history.gallery, history.rows, history.more], **QUIET)
 
 
@@ -177,8 +180,10 @@ def favour(history: History, journal: Journal, chosen: tuple) -> gr.Button:
     return favour_button(picture_of(journal.entry(chosen[0]), chosen[1]))
 
 
-def delete(history: History, journal: Journal, chosen: tuple) -> gr.Column:
+def delete(history: History, journal: Journal, chosen: tuple, confirmed: bool) -> gr.Column:
     """Delete the chosen picture, and with its last one the job."""
+    if not confirmed:
+        return gr.Column()
     entry = journal.entry(chosen[0])
     if entry is not None:
         journal.discard(entry, chosen[1])

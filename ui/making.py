@@ -28,6 +28,7 @@ from ui.controls import (
 )
 from ui.editor import Reader
 from ui.events import QUEUED, QUIET
+from ui.exact import run_exactly
 from ui.picker import Picker, build_picker, listed, wire_picker
 from ui.results import Actions, Results, build_results, wire_results
 from ui.scripts import build_always_on
@@ -132,6 +133,8 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
     """Each tab's Generate and samples, and the way of a result to each tab."""
     panel, controls = making.panel, making.controls
     results = wire_results(panel, actions, engine, controls.seed)
+    actions.exactly.click(asked_by(partial(run_exactly, results, engine, folders)), [session.client, panel.results, panel.selected],
+                          panel.outputs, **QUEUED)
     for mode, tab in making.modes.items():
         tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, *tab.files],
                            inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)

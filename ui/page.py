@@ -14,7 +14,7 @@ from ui.making import MAKE, Making, build_making
 from ui.past import Past, wire_opening, wire_past
 from ui.png_info import PngInfo, build_png_info, wire_png_info
 from ui.restore import settings_in, updates
-from ui.session import Session, wire_resuming, wire_session
+from ui.session import Session, forget_closed, wire_resuming, wire_session
 from ui.settings import build_settings, wire_settings
 from ui.stream import Folders, Update, title_html
 from ui.tabs import TAB_LABELS, Sample
@@ -54,6 +54,7 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
             with gr.Tab("Settings") as tab:
                 wire_settings(tab, build_settings(), settings, engine)
     wire_resuming(session, engine, making.panel, opened)
+    page.unload(partial(forget_closed, page))
 
 
 def shared_line(quota: int) -> str:

@@ -7,10 +7,11 @@ from functools import partial
 import gradio as gr
 from PIL import Image
 
-from pipeline.engine import Engine, Event, Step
+from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.img2img import Mode
 from pipeline.infotext import read_from_image
+from pipeline.job import Event, Step
 from pipeline.limits import Client
 from pipeline.models import Catalog
 from pipeline.receipt import read_receipt

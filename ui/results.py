@@ -17,15 +17,13 @@ from pipeline.infotext import parse
 from pipeline.journal import Entry, Journal, Picture
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
-from ui.events import QUEUED, QUIET
+from ui.events import CONFIRM, QUEUED, QUIET
 from ui.restore import seed_in
 from ui.stream import Panel, Update
 from ui.tabs import TAB_LABELS
 
 COPY = "(text) => { if (text) window.palimpsest.copy(text); }"
 FETCH = "() => setTimeout(() => document.querySelector('#archive').click(), 200)"
-CONFIRM = """(...values) => [...values.slice(0, -1),
-                           window.confirm(window.palimpsest.translate('Delete the file of this picture?'))]"""
 
 
 @dataclass
@@ -37,6 +35,7 @@ class Actions:
     with_mask: gr.Checkbox
     reuse_seed: gr.Button
     compare: gr.Button
+    exactly: gr.Button
     curl: gr.Button
     curl_text: gr.Textbox
     download: gr.Button
@@ -53,6 +52,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, *, shared: bool) 
                          interactive=False, buttons=["download", "fullscreen"], elem_id="gallery")
     slider = gr.ImageSlider(label="Before and after", format="png", type="filepath", height=460, interactive=False, visible=False,
                             buttons=["fullscreen"], elem_id="before-after")
+    remark = gr.HTML("", visible=False, elem_id="remark")
     with gr.Row(elem_classes="actions"):
         interrupt = gr.Button("Interrupt", interactive=False, size="md", min_width=90, elem_id="interrupt")
         stop_after = gr.Button("Stop after this", interactive=False, size="md", min_width=110, elem_id="stop-after")
@@ -61,6 +61,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, *, shared: bool) 
     with gr.Row(elem_classes="actions"):
         compare = gr.Button("Before / after", size="sm", min_width=90, elem_id="compare")
         reuse_seed = gr.Button("Reuse seed", size="sm", min_width=80, elem_id="reuse-seed")
+        exactly = gr.Button("Run exactly", size="sm", min_width=80, elem_id="run-exactly")
         curl = gr.Button("Copy as curl", size="sm", min_width=90, elem_id="copy-curl")
         download = gr.Button("Download all", size="sm", min_width=90, elem_id="download-all")
         folder = None if shared else gr.Button("Open folder", size="sm", min_width=80, elem_id="open-folder")
@@ -72,9 +73,9 @@ def build_results(generates: list[gr.Button], report: gr.HTML, *, shared: bool) 
         with_mask = gr.Checkbox(False, label="with mask", container=False, min_width=100, elem_id="with-mask")
     infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
                           elem_id="infotext")
-    panel = Panel(stage, gallery, slider, gr.State(False), report, infotext, interrupt, stop_after, skip, sound, gr.State(),
+    panel = Panel(stage, gallery, slider, gr.State(False), remark, report, infotext, interrupt, stop_after, skip, sound, gr.State(),
                   gr.State([]), gr.State(0), generates)
-    return panel, Actions(sends, with_mask, reuse_seed, compare, curl, gr.Textbox(visible="hidden"), download,
+    return panel, Actions(sends, with_mask, reuse_seed, compare, exactly, curl, gr.Textbox(visible="hidden"), download,
                           gr.DownloadButton(visible="hidden", elem_id="archive"), delete,
                           gr.Checkbox(visible="hidden"), folder)
 
@@ -123,7 +124,7 @@ class Results:
         """What the job began with and the selected picture, one behind the other; and back to the pictures."""
         if compared:
             return {self.panel.slider: gr.ImageSlider(visible=False), self.panel.gallery: gr.Gallery(visible=True),
-                    self.panel.compared: False}
+                    self.panel.remark: gr.HTML(visible=False), self.panel.compared: False}
         after = self.selected(results, index)
         p = self.request(results, index)
         with Image.open(after) as image:
@@ -134,10 +135,7 @@ class Results:
     def curl(self, results: list, index: int, request: gr.Request) -> str:
         """The command that gives the selected picture's job again, with the seed that it had."""
         entry, _ = self.owner(results, index)
-        p, said = self.request(results, index), parse(entry.pictures[0].infotext)
-        for name, label in (("seed", "Seed"), ("subseed", "Variation seed")):
-            if getattr(p, name) == -1 and label in said:
-                setattr(p, name, int(said[label]))
+        p = with_seeds(self.request(results, index), entry)
         gr.Info("Copied: paste it into a shell.")
         address = request.headers.get("origin") or f"http://{request.headers['host']}"
         return command(p, address, login="authorization" in request.headers)
@@ -166,6 +164,15 @@ class Results:
             gr.Info(f"It lies in {picture.path.parent}.")
 
 
+def with_seeds(p: StableDiffusionProcessingImg2Img, entry: Entry) -> StableDiffusionProcessingImg2Img:
+    """A job's request with the seeds that were drawn for it."""
+    said = parse(entry.pictures[0].infotext)
+    for name, label in (("seed", "Seed"), ("subseed", "Variation seed")):
+        if getattr(p, name) == -1 and label in said:
+            setattr(p, name, int(said[label]))
+    return p
+
+
 def wire_results(panel: Panel, actions: Actions, engine: Engine, seed: gr.Number) -> Results:
     results, chosen = Results(panel, engine.journal), [panel.results, panel.selected]
     for button, act in ((panel.interrupt, engine.interrupt), (panel.stop_after, engine.stop_after), (panel.skip, engine.skip)):
@@ -176,7 +183,7 @@ def wire_results(panel: Panel, actions: Actions, engine: Engine, seed: gr.Number
 
     panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUIET)
     actions.reuse_seed.click(results.seed, chosen, seed, **QUIET)
-    actions.compare.click(results.compare, [*chosen, panel.compared], [panel.slider, panel.gallery, panel.compared], **QUIET)
+    actions.compare.click(results.compare, [*chosen, panel.compared], [panel.slider, panel.gallery, panel.remark, panel.compared], **QUIET)
     actions.curl.click(results.curl, chosen, actions.curl_text, **QUEUED).then(None, actions.curl_text, None, js=COPY, **QUIET)
     actions.download.click(results.archive, chosen, actions.archive, **QUEUED).success(None, None, None, js=FETCH, **QUIET)
     actions.delete.click(results.delete, [*chosen, actions.confirmed], panel.outputs, js=CONFIRM, **QUEUED)

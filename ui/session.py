@@ -23,6 +23,9 @@ from ui.stream import HEARTBEAT, Panel, Update, follow, title_html
 STORED = {"secret": "palimpsest"}
 """The same for every start of the program, or what is stored would be lost with it. It hides nothing from its own browser."""
 
+CLOSED = 8
+"""How many closed pages Gradio goes on remembering: a page that has lost its connection looks closed, and may come back."""
+
 
 class BrowserId(gr.BrowserState):
     """An unguessable id. What does not look like one is taken for none, so that no browser can claim to be a client of the API."""
@@ -59,6 +62,14 @@ def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: 
     page.load(lambda on: on, session.sound, panel.sound, **QUIET)
     return page.load(partial(opened, session, controls, engine, models, title), [session.client, session.settings],
                      [session.client, title, *named.values()], **QUIET)
+
+
+def forget_closed(page: gr.Blocks) -> None:
+    """Let go of what Gradio keeps of pages that were closed, a MiB or two each, but for those used last."""
+    pages = page.state_holder.session_data
+    closed = [name for name, kept in list(pages.items()) if kept.is_closed]
+    for name in closed[:-CLOSED]:
+        pages.pop(name, None)
 
 
 def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:

@@ -19,7 +19,8 @@ GROUPS = {"CLIP_stop_at_last_layers": "Prompts", "sdxl_crop_top": "SDXL", "randn
           "img2img_fix_steps": "img2img", "add_model_hash_to_info": "Infotext", "sd_lora": "LoRA and embeddings",
           "eta_ancestral": "Sampling", "samples_format": "Pictures that the API gives", "live_previews_enable": "Watching"}
 """The option that a group begins with → its title."""
-ELSEWHERE = ("sd_model_checkpoint", "sd_vae", "show_progress_type")
+ELSEWHERE = ("sd_model_checkpoint", "sd_vae", "show_progress_type", "step_cache_interval", "step_cache_threshold",
+             "guidance_start", "guidance_stop", "token_merging_ratio", "edit_reuse")
 """Options that are chosen where pictures are made."""
 
 

@@ -12,10 +12,11 @@ from uuid import uuid4
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
-from pipeline.engine import Engine, Event, Failed, Finished, Queued, Step
+from pipeline.engine import Engine
 from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.geometry import Size
 from pipeline.img2img import Mode, img2img
+from pipeline.job import Event, Failed, Finished, Queued, Step
 from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.options import Options
@@ -72,6 +73,8 @@ class Panel:
     """In the gallery's place while a picture is compared with what it was made from."""
     compared: gr.State
     """Whether it is."""
+    remark: gr.HTML
+    """What there is to say of the two."""
     report: gr.HTML
     """What became of a batch's files."""
     infotext: gr.Textbox
@@ -91,13 +94,13 @@ class Panel:
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.stage, self.gallery, self.slider, self.compared, self.report, self.infotext, self.interrupt, self.stop_after,
+        return [self.stage, self.gallery, self.slider, self.compared, self.remark, self.report, self.infotext, self.interrupt, self.stop_after,
                 self.skip, self.job_id, self.results, self.selected, *self.generates]
 
     def start(self, job_id: str) -> Update:
         return {self.job_id: job_id, self.stage: gr.HTML(stage_html("Starting", 0.0), visible=True),
                 self.gallery: gr.Gallery(visible=False), self.slider: gr.ImageSlider(visible=False),
-                self.report: gr.HTML("", visible=False)} | self._buttons(running=True)
+                self.remark: gr.HTML("", visible=False), self.report: gr.HTML("", visible=False)} | self._buttons(running=True)
 
     def idle(self) -> Update:
         return {self.job_id: None, self.stage: gr.HTML("", visible=False),

@@ -5,7 +5,8 @@ from math import ceil
 
 import gradio as gr
 
-from pipeline.conditioning import CondCache, PromptEncoder
+from pipeline.caches import Cache
+from pipeline.conditioning import PromptEncoder
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.loading import ModelStore
@@ -32,7 +33,7 @@ def counted(engine: Engine, models: ModelStore, prompt: str, negative_prompt: st
         family = models.loaded(options)
         if family is None:
             return ["", ""]
-        encoder = PromptEncoder(family, options, int(steps), CondCache())
+        encoder = PromptEncoder(family, options, int(steps), Cache())
         texts = [engine.styles.apply_styles(prompt, styles), engine.styles.apply_negative_styles(negative_prompt, styles)]
         return [shown(encoder.count_tokens(plain(text, options))) for text in texts]
     except PalimpsestError:  # said when the picture is asked for, not while somebody types

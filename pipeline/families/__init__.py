@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.families import placement, sd, sdxl
+from pipeline.families import placement, sd, sdxl, tiny
 from pipeline.families.base import Family, ModelInfo, Placement
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules, read_folder
 from pipeline.families.original import read_file, read_vae
@@ -67,6 +68,17 @@ def change_vae(family: Family, path: Path | str, info: ModelInfo, vae: Path | No
         family.take_vae(build_modules(only_vae, family.placement)["vae"], info)
 
 
+def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDecoder | None:
+    """The small decoder for a model's previews, where a folder like A1111's VAE-approx holds it; its weights are unread."""
+    path = folder / tiny.NAMES.get(info.family, "none")
+
+    def read() -> nn.Module:
+        with one_sentence(path):
+            return tiny.read(path, place)
+
+    return tiny.TinyDecoder(place, read) if (path / "config.json").is_file() else None
+
+
 @contextmanager
 def one_sentence(path: Path | str) -> Iterator[None]:
     """Whatever a file's content makes the readers of tensors and configs raise, as a ModelError."""
@@ -98,4 +110,4 @@ def display_name(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-__all__ = ["FAMILIES", "FamilyRow", "change_vae", "describe", "load", "placement"]
+__all__ = ["FAMILIES", "FamilyRow", "change_vae", "describe", "load", "placement", "tiny_decoder"]

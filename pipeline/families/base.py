@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.families.autoencoder import Autoencoder
     from pipeline.families.clip import ClipTextEncoder
     from pipeline.families.offload import Offload
+    from pipeline.families.tiny import TinyDecoder
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,75 @@ class SdxlConditions:
     """Whether clip skip acts on the first text encoder."""
     negative: bool = False
     """A negative prompt: where all its texts are empty, its features are zeros."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a map, in its cells; the lower and right bounds are outside."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def area(self) -> int:
+        return self.height * self.width
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.right)
+
+    def aligned(self, cells: int, height: int, width: int) -> "Window":
+        """The smallest window around this one whose bounds are multiples of `cells`, within a map of that size."""
+        return Window(self.top // cells * cells, self.left // cells * cells,
+                      min(-(-self.bottom // cells) * cells, height), min(-(-self.right // cells) * cells, width))
+
+    def scaled(self, height: int, width: int) -> "Window":
+        """The same part of a larger or smaller map, in which it has this size."""
+        return Window(self.top * height // self.height, self.left * width // self.width,
+                      self.bottom * height // self.height, self.right * width // self.width)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is edited, for a network that remembers its latest edit."""
+
+    key: tuple
+    """Edits with equal keys start from the same picture and take the same calls."""
+    window: Window | None
+    """The part of the latent that may change; None: all of it."""
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What a network may take over from earlier calls in place of computing it: faster, and a little different."""
+
+    interval: int = 1
+    """Calls that share their deep features; 1: each has its own."""
+    threshold: float = 0.0
+    """They are shared while the first layer's output has changed by less than this share; 0: that is not asked."""
+    edit: Edit | None = None
+    """Where the same picture was edited before, only around its window; this goes before the others."""
+
+
+@dataclass
+class Reused:
+    """How often a network did so."""
+
+    calls: int = 0
 
 
 class Prediction(Protocol):
@@ -221,6 +291,8 @@ class Family(Protocol):
     offload: "Offload"
     text_encoders: "list[ClipTextEncoder]"
     autoencoder: "Autoencoder"
+    tiny: "TinyDecoder | None"
+    """Decodes previews, where its file is there."""
     takes_image_conditioning: bool
     """Whether image_conditioning() is more than zeros."""
     edit_model: bool
@@ -253,6 +325,12 @@ class Family(Protocol):
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         """Within it, denoise() takes this share of the tokens of its self-attentions for others: faster, less detail."""
+
+    def reusing(self, reuse: Reuse) -> AbstractContextManager[Reused]:
+        """Within it, which is one sampling, denoise() takes over from earlier calls; what it gives counts them."""
+
+    def forget_edit(self) -> None:
+        """Let go of the memory of the latest edit."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """(B, C, h, w) → (B, 3, H, W) in [-1, 1], float32."""

@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x and 2.x: one text encoder, a UNet, latents of 4 channels; their inpainting and edit variants."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from torch.nn import functional as F
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.autoencoder import Autoencoder
 from pipeline.families.base import (
-    Cond, Eps, LatentFormat, ModelInfo, Placement, Prediction, SdxlConditions, V, zero_terminal_snr)
+    Cond, Eps, LatentFormat, ModelInfo, Placement, Prediction, Reuse, Reused, SdxlConditions, V, zero_terminal_snr)
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
+from pipeline.families.edit_reuse import EditedUNet, Recording
 from pipeline.families.offload import Offload
+from pipeline.families.step_cache import StepCache
+from pipeline.families.tiny import TinyDecoder
 from pipeline.families.token_merging import merging_tokens
 
 RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
@@ -23,6 +27,9 @@ RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1
 
 PLAIN, EDIT, INPAINTING = 4, 8, 9
 """Channels that a UNet takes: the latent; the source's latent too; or a mask and the masked source's latent too."""
+
+EDIT_BYTES = 4 << 30
+"""How much is kept of the latest edit at most."""
 
 TOKENIZER = Path(__file__).parents[2] / "assets" / "tokenizers" / "clip"
 PREDICTIONS = {"epsilon": Eps, "v_prediction": V}
@@ -59,6 +66,9 @@ class StableDiffusion:
                               for part, settings in facts.text_encoders.items()]
         self._clip_skip = facts.clip_skip
         self._unet = modules["unet"]
+        self._network: Callable[..., Tensor] = self._ask_unet
+        self._recording: Recording | None = None
+        self.tiny: TinyDecoder | None = None
         for block in self._unet.up_blocks:
             block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
         self.autoencoder = Autoencoder(modules["vae"], placement, self.notes, self.offload)
@@ -104,11 +114,31 @@ class StableDiffusion:
         dtype = self.placement.dtype
         if self.takes_image_conditioning:
             x = torch.cat([x, image_cond], dim=1)
-        return self._unet(x.to(dtype), t, encoder_hidden_states=cond.crossattn.to(dtype), return_dict=False,
-                          **self._extra_conditions(cond))[0].float()
+        return self._network(x.to(dtype), t, encoder_hidden_states=cond.crossattn.to(dtype),
+                             **self._extra_conditions(cond)).float()
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         return merging_tokens(self._unet, ratio)
+
+    @contextmanager
+    def reusing(self, reuse: Reuse) -> Iterator[Reused]:
+        reused = Reused()
+        if reuse.edit is not None:
+            if self._recording is None or self._recording.key != reuse.edit.key:
+                self._recording = Recording(reuse.edit.key, EDIT_BYTES)
+            self._network = EditedUNet(self._unet, self._recording, reuse.edit.window, reused)
+        elif reuse.interval > 1 or reuse.threshold > 0:
+            self._network = StepCache(self._unet, reuse.interval, reuse.threshold, reused)
+        try:
+            yield reused
+        finally:
+            self._network = self._ask_unet
+
+    def forget_edit(self) -> None:
+        self._recording = None
+
+    def _ask_unet(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+        return self._unet(x, t, return_dict=False, **conditions)[0]
 
     def _extra_conditions(self, cond: Cond) -> dict[str, Any]:
         """What the UNet takes besides."""

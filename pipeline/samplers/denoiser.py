@@ -127,6 +127,9 @@ class CFGDenoiser:
         if options.skip_early_cond and self.call / self.calls <= options.skip_early_cond:
             record["Skip Early CFG"] = options.skip_early_cond
             return True
+        if self._beyond_guidance(sigma):
+            record["Guidance start"], record["Guidance stop"] = options.guidance_start, options.guidance_stop
+            return True
         threshold = options.s_min_uncond if self.p.s_min_uncond is None else self.p.s_min_uncond
         due = self.call % 2 or options.s_min_uncond_all
         if due and threshold > 0 and sigma[0] < threshold and self.image_cfg_scale is None:
@@ -135,6 +138,13 @@ class CFGDenoiser:
                 record["NGMS all steps"] = True
             return True
         return False
+
+    def _beyond_guidance(self, sigma: Tensor) -> bool:
+        """Whether this noise level is outside of those that the options limit guidance to."""
+        start, stop = self.p.options.guidance_start, self.p.options.guidance_stop
+        if (start, stop) == (0.0, 1.0) or self.image_cfg_scale is not None:
+            return False
+        return not start <= self.completed(sigma) <= stop
 
     def _padded(self, cond: Cond, uncond: Cond) -> tuple[Cond, Cond]:
         """Both with the same number of tokens, where the options ask for it."""

@@ -21,11 +21,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from api import build_app
 from api.backend import Backend
+from pipeline.caches import Cache
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import Engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
-from pipeline.families.base import Cond, Eps, ModelInfo, SdxlConditions, V
+from pipeline.families.base import Cond, Eps, ModelInfo, Reuse, Reused, SdxlConditions, V
 from pipeline.families.clip import ClipTextEncoder
 from pipeline.models import Catalog
 from pipeline.networks import LoraNames, Networks
@@ -176,6 +177,7 @@ class ReplayedModel:
         self.info = ModelInfo(name, name, digest, native_size=facts.native_size, family=facts.name)
         self.placement = placement.choose("cpu", "float32")
         self.prediction = prediction(sd.scaled_linear_alphas())
+        self.autoencoder = SimpleNamespace(module=nn.Linear(1, 1))  # by which a cache would know it
         self.edit_model, self.takes_image_conditioning = channels == sd.EDIT, channels != sd.PLAIN
         self._clip_skip, self._prompts = facts.clip_skip, sdxl.StableDiffusionXL if facts is sdxl.BASE else sd.StableDiffusion
         self.modules = {"unet": NoUNet(), **{part: text_encoder(part, weights) for part in facts.text_encoders}}
@@ -204,6 +206,9 @@ class ReplayedModel:
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def reusing(self, reuse: Reuse) -> AbstractContextManager[Reused]:
+        return nullcontext(Reused())
 
 
 def denoise_questions(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> dict[str, Tensor]:
@@ -236,7 +241,7 @@ def application(models: Path, load, find_checkpoint, styles: Path, outputs: Path
     """The API around models that `load` gives, with the LoRAs and embeddings of a models folder."""
     catalog = Catalog(models, cache=outputs / "hashes.json")
     engine = Engine(load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths),
-                    styles=StyleDatabase(styles))
+                    styles=StyleDatabase(styles), cache=Cache(0))  # a tape has each question as often as it comes up
     store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint))
     try:
         with TestClient(build_app(None, None, backend=Backend(engine, store, Settings(), outputs)),

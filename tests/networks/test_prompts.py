@@ -7,7 +7,7 @@ import pytest
 import torch
 from network_models import File, Model
 
-from pipeline.conditioning import CondCache
+from pipeline.caches import Cache
 from pipeline.errors import ModelError, UnknownName
 from pipeline.networks import NetworkFile, NetworkRequest, Networks, hashes_text
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
@@ -39,12 +39,12 @@ def networks(demo, loras):
 @pytest.fixture
 def draw(demo, networks, picture):
     """Runs a small request with a prompt; all share one cache of encoded prompts."""
-    cache = CondCache()
+    cache = Cache()
 
     def run(prompt, **fields):
         p = StableDiffusionProcessingImg2Img(demo, prompt=prompt, init_images=[picture], width=32, height=32, steps=1, seed=1,
                                              sampler_name="Euler", **fields)
-        p.networks, p.cond_cache = networks, cache
+        p.networks, p.cache = networks, cache
         return process_images(p)
     return run
 

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from pipeline.batch import Batch, find_pictures, run, series
-from pipeline.engine import Engine, Failed, Finished, Step
+from pipeline.engine import Engine
 from pipeline.errors import InvalidRequest
 from pipeline.hooks import Hooks
 from pipeline.img2img import img2img
 from pipeline.infotext import png_info
+from pipeline.job import Failed, Finished, Step
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits
 from pipeline.series import SHOWN
@@ -310,7 +311,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from pipeline.batch import Batch, find_pictures, series
-from pipeline.engine import Job
+from pipeline.job import Job
 from pipeline.journal import Journal
 from pipeline.processing import Processed
 from pipeline.saving import save_under

@@ -3,8 +3,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
+from pipeline.caches import Cache
 from pipeline.conditioning import (
-    CondCache,
     PromptEncoder,
     negative_at,
     pad_with_empty,
@@ -39,7 +39,7 @@ class Recording:
 
 
 def encoder(family=None, *, calls=10, cache=None, **options):
-    return PromptEncoder(family or Recording(), Options(**options), calls, cache or CondCache())
+    return PromptEncoder(family or Recording(), Options(**options), calls, cache or Cache())
 
 
 def first_tokens(cond):
@@ -182,7 +182,7 @@ def test_the_options_reach_the_text_encoder():
 
 def test_sdxl_is_told_of_the_picture_and_which_prompt_it_is():
     family = Recording()
-    asked = PromptEncoder(family, Options(sdxl_crop_top=8, sdxl_crop_left=4, sdxl_clip_l_skip=True), 10, CondCache(), size=Size(96, 64))
+    asked = PromptEncoder(family, Options(sdxl_crop_top=8, sdxl_crop_left=4, sdxl_clip_l_skip=True), 10, Cache(), size=Size(96, 64))
     asked.positive(["1"])
     said = SdxlConditions(width=96, height=64, crop_top=8, crop_left=4, aesthetic_score=6.0, clip_l_skip=True)
     assert family.settings["sdxl"] == said
@@ -193,7 +193,7 @@ def test_sdxl_is_told_of_the_picture_and_which_prompt_it_is():
 # the cache
 
 def test_a_prompt_is_encoded_once():
-    family, cache = Recording(), CondCache()
+    family, cache = Recording(), Cache()
     for _ in range(2):
         encoder(family, cache=cache).positive(["1", "1 :0.5", "2"])
         encoder(family, cache=cache).negative(["1", "2"])
@@ -201,7 +201,7 @@ def test_a_prompt_is_encoded_once():
 
 
 def test_a_picture_of_another_size_is_encoded_anew():
-    family, cache = Recording(), CondCache()
+    family, cache = Recording(), Cache()
     for size in (Size(64, 64), Size(64, 96), Size(64, 64)):
         PromptEncoder(family, Options(), 10, cache, size=size).positive(["1"])
     assert family.calls == [["1"], ["1"]]
@@ -211,7 +211,7 @@ def test_a_picture_of_another_size_is_encoded_anew():
     {"CLIP_stop_at_last_layers": 2}, {"emphasis": "Ignore"}, {"comma_padding_backtrack": 0},
 ])
 def test_another_way_of_encoding_is_encoded_anew(options):
-    family, cache = Recording(), CondCache()
+    family, cache = Recording(), Cache()
     encoder(family, cache=cache).positive(["1"])
     encoder(family, cache=cache, **options).positive(["1"])
     assert family.calls == [["1"], ["1"]]
@@ -222,29 +222,14 @@ def test_another_way_of_encoding_is_encoded_anew(options):
     Recording(placement=Placement(CPU.device, torch.bfloat16, torch.float32)),
 ])
 def test_another_model_is_encoded_anew(other):
-    cache = CondCache()
+    cache = Cache()
     encoder(cache=cache).positive(["1"])
     encoder(other, cache=cache).positive(["1"])
     assert other.calls == [["1"]]
 
 
 def test_the_same_switch_at_another_step_is_right():
-    cache = CondCache()
+    cache = Cache()
     encoder(cache=cache, calls=10).positive(["[1:2:0.5]"])
     later = encoder(cache=cache, calls=20).positive(["[1:2:0.5]"])
     assert [first_tokens(positive_at(later, call)[0]) for call in (10, 11)] == [[1], [2]]
-
-
-def test_the_least_recently_used_prompt_is_forgotten():
-    cache = CondCache(size=2)
-    made = []
-    for key in "abacabc":
-        cache.get((key,), lambda: made.append(key) or [])
-    assert "".join(made) == "abcbc"
-
-
-def test_a_failed_encoding_is_not_kept():
-    cache = CondCache()
-    with pytest.raises(ZeroDivisionError):
-        cache.get(("a",), lambda: 1 / 0)
-    assert cache.get(("a",), lambda: [(1, "made")]) == [(1, "made")]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.conditioning import CondCache
+from pipeline.caches import Cache
 from pipeline.embeddings import SOLE, Embedding, EmbeddingShelf, EmbeddingTable, read_embedding, ti_hashes
 from pipeline.errors import ModelError
 from pipeline.families.clip import ClipTextEncoder, build_chunks
@@ -324,11 +324,11 @@ def test_without_embeddings_nothing_is_said():
 @pytest.fixture
 def job(demo, picture, tmp_path):
     """Runs a request of these fields with the embeddings in tmp_path."""
-    cache = CondCache()
+    cache = Cache()
 
     def run(**fields):
         p = StableDiffusionProcessingImg2Img(sd_model=demo, init_images=[picture], width=64, height=64, seed=1, steps=2, **fields)
-        p.embeddings, p.cond_cache = shelf_of(tmp_path), cache
+        p.embeddings, p.cache = shelf_of(tmp_path), cache
         return process_images(p)
 
     yield run

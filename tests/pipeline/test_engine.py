@@ -10,9 +10,10 @@ from contextlib import suppress
 import pytest
 import torch
 
-from pipeline.engine import Engine, Failed, Finished, Queued, Step
+from pipeline.engine import Engine
 from pipeline.errors import Cancelled, HookError, ModelError, TooMany
 from pipeline.hooks import Hooks
+from pipeline.job import Failed, Finished, Queued, Step
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits
 from pipeline.options import Options
@@ -187,13 +188,16 @@ def test_a_model_that_cannot_be_loaded_fails_each_job_with_its_sentence(picture)
 
 
 def test_jobs_submitted_while_the_model_loads_run_when_it_is_there(demo, picture):
-    loading = threading.Event()
+    begun, loading = threading.Event(), threading.Event()
 
     def load(options):
+        begun.set()
         assert loading.wait(30)
         return demo
 
     engine = Engine(load)
+    engine.preload()
+    assert begun.wait(30)
     job = engine.submit([request(picture)])
     events = job.events()
     assert next(events) == Queued(0, loading=True)
@@ -230,9 +234,12 @@ def librarian(shelf):
     engine.close()
 
 
+def test_no_model_is_loaded_before_somebody_wants_one(librarian, shelf):
+    librarian.close()
+    assert shelf.asked == []
+
+
 def test_the_model_is_the_one_that_each_requests_own_options_name(librarian, shelf, picture):
-    librarian.preload().result()
-    shelf.asked.clear()
     librarian.submit([request(picture, override_settings={"sd_model_checkpoint": name}) for name in ("one", "two")]).result()
     assert shelf.asked == ["one", "two"]
 
@@ -254,7 +261,7 @@ def test_a_model_can_be_loaded_ahead_and_whoever_asked_is_told(librarian, shelf)
     assert librarian.preload(Options(sd_model_checkpoint="two")).result() == []
     librarian.options = Options(sd_model_checkpoint="three")
     librarian.preload().result()
-    assert shelf.asked == ["", "two", "three"]
+    assert shelf.asked == ["two", "three"]
     with pytest.raises(ModelError, match="the file is damaged"):
         librarian.preload(Options(sd_model_checkpoint="damaged")).result()
 
@@ -295,7 +302,6 @@ def test_loading_is_told_to_the_job_it_is_for_and_to_those_behind(demo, picture)
         return demo
 
     engine = Engine(load)
-    engine.preload().result()
     mine, next_one = (engine.submit([request(picture, override_settings={"sd_model_checkpoint": "large"})]) for _ in range(2))
     assert told.wait(30)
     events, behind = mine.events(), next_one.events()

@@ -12,6 +12,7 @@ from pipeline.images import (
     LANCZOS,
     apply_color_correction,
     apply_overlay,
+    before_overlay,
     blend_luminosity,
     color_target,
     cut_out,
@@ -146,7 +147,7 @@ def test_the_composite_is_that_of_a1111():
     plan = plan_mask(mask, size=Size(64, 64), round=True, invert=False, blur=(4, 4), resize_mode=0,
                      only_masked=False, padding=0)
     overlay = cut_out(gradient(), plan.mask_for_overlay).convert("RGBA")
-    composite, _ = apply_overlay(solid((10, 20, 30), 64, 64), None, overlay)
+    composite = apply_overlay(solid((10, 20, 30), 64, 64), None, overlay)
     points = [composite.getpixel(at) for at in ((0, 0), (32, 10), (32, 14), (32, 16))]
     assert points == [(0, 0, 0), (109, 36, 74), (45, 30, 48), (10, 20, 30)]
     assert digest(composite) == "5a8add11e3b927dd"
@@ -160,7 +161,7 @@ def overlay_of(source, box, blurred=0):
 
 def test_pixels_under_an_opaque_overlay_are_those_of_the_source():
     source, result = noise(16, 16), noise(16, 16, seed=1)
-    composite, _ = apply_overlay(result, None, overlay_of(source, (4, 4, 12, 12)))
+    composite = apply_overlay(result, None, overlay_of(source, (4, 4, 12, 12)))
     inside = np.zeros((16, 16), bool)
     inside[4:12, 4:12] = True
     assert (np.asarray(composite)[~inside] == np.asarray(source)[~inside]).all()
@@ -169,7 +170,7 @@ def test_pixels_under_an_opaque_overlay_are_those_of_the_source():
 
 def test_an_only_masked_result_changes_no_pixel_outside_its_mask():
     source, result = noise(16, 16), noise(64, 64, seed=1)
-    composite, _ = apply_overlay(result, (2, 3, 8, 8), overlay_of(source, (4, 4, 10, 10)))
+    composite = apply_overlay(result, (2, 3, 8, 8), overlay_of(source, (4, 4, 10, 10)))
     changed = (np.asarray(composite) != np.asarray(source)).any(axis=-1)
     assert changed[4:10, 4:10].any()
     changed[4:10, 4:10] = False
@@ -177,19 +178,30 @@ def test_an_only_masked_result_changes_no_pixel_outside_its_mask():
 
 
 def test_an_only_masked_result_returns_at_the_size_of_the_source():
-    composite, before = apply_overlay(noise(8, 8), (0, 0, 4, 4), overlay_of(noise(16, 12), (0, 0, 4, 4)))
-    assert composite.size == before.size == (16, 12)
+    place = (0, 0, 4, 4), overlay_of(noise(16, 12), (0, 0, 4, 4))
+    assert apply_overlay(noise(8, 8), *place).size == before_overlay(noise(8, 8), *place).size == (16, 12)
 
 
-def test_the_picture_before_the_overlay_is_kept():
+def test_the_picture_before_the_overlay_is_what_was_drawn():
     result = noise(16, 16, seed=1)
-    _, before = apply_overlay(result, None, overlay_of(noise(16, 16), (4, 4, 12, 12)))
-    assert digest(before) == digest(result)
+    assert digest(before_overlay(result, None, overlay_of(noise(16, 16), (4, 4, 12, 12)))) == digest(result)
+
+
+@pytest.mark.parametrize("alpha", [0, 255, "a little", "all kinds"])
+@pytest.mark.parametrize("paste_to, size", [(None, (16, 12)), (None, (20, 9)), ((3, 2, 9, 7), (8, 8))])
+def test_a_composite_is_the_same_as_if_all_of_it_were_composed(alpha, paste_to, size):
+    values = np.full((12, 16), 255, np.uint8) if alpha == "a little" else np.random.default_rng(2).integers(0, 256, (12, 16), np.uint8)
+    values[5:7, 2:5] = (90, 180, 0)
+    overlay, result = noise(16, 12).convert("RGBA"), noise(*size, seed=1)
+    overlay.putalpha(Image.fromarray(values) if isinstance(alpha, str) else alpha)
+    whole = before_overlay(result, paste_to, overlay).convert("RGBA")
+    whole.alpha_composite(overlay)
+    assert digest(apply_overlay(result, paste_to, overlay)) == digest(whole.convert("RGB"))
 
 
 def test_without_an_overlay_the_picture_stays():
-    composite, before = apply_overlay(noise(8, 8), (0, 0, 4, 4), None)
-    assert digest(composite) == digest(before) == digest(noise(8, 8))
+    place = (0, 0, 4, 4), None
+    assert digest(apply_overlay(noise(8, 8), *place)) == digest(before_overlay(noise(8, 8), *place)) == digest(noise(8, 8))
 
 
 def test_a_result_returns_to_where_it_was_cropped():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.engine import Finished
 from pipeline.errors import InvalidRequest
 from pipeline.img2img import Mode, check_source, fitted, img2img
+from pipeline.job import Finished
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 1, "sampler_name": "Euler"}
 

@@ -89,8 +89,8 @@ def test_a_request_comes_back_as_it_was(journal, made):
     journal.queued("one", made)
     again = journal.request("one", outpath_samples="elsewhere")
     assert type(again) is type(made) and again.outpath_samples == "elsewhere"
-    for name in (set(vars(made)) - ELSEWHERE - {"init_images", "image_mask", "scripts", "progress", "cond_cache", "embeddings",
-                                                "style_database", "receipts"}):
+    for name in (set(vars(made)) - ELSEWHERE - {"init_images", "image_mask", "scripts", "progress", "cache", "embeddings",
+                                                "style_database", "receipts", "digests"}):
         assert getattr(again, name) == getattr(made, name), name
     assert again.options == made.options
     assert [seen(image) for image in again.init_images] == [seen(image) for image in made.init_images]

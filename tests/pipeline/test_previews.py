@@ -1,11 +1,12 @@
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pipeline.errors import ModelError
 from pipeline.families.base import LatentFormat
 from pipeline.geometry import Size
 from pipeline.previews import latent_to_rgb, preview, to_jpeg
@@ -18,6 +19,8 @@ class Model:
     """A family that decodes to its latent's first three channels, eight times enlarged."""
 
     latent_format: LatentFormat = LatentFormat(rgb_factors=FACTORS)
+    tiny: object = None
+    notes: list = field(default_factory=list)
 
     def decode(self, latent):
         return latent[:, :3].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
@@ -67,6 +70,31 @@ def test_a_batch_is_one_grid(method, cell):
 @pytest.mark.parametrize("method, size", [("Approx cheap", (3, 2)), ("Full", (24, 16))])
 def test_a_single_picture_fills_its_preview(method, size):
     assert preview(Model(), latents(RED), method).size == size
+
+
+class Tiny:
+    """Decodes to twice the size; or cannot be read."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def decode(self, latent):
+        if self.error:
+            raise self.error
+        return latent[:, :3].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3) * 3
+
+
+@pytest.mark.parametrize("tiny, size", [(Tiny(), (6, 4)), (None, (3, 2))])
+def test_the_small_decoder_is_used_where_it_is_there(tiny, size):
+    shown = preview(Model(tiny=tiny), latents(RED), "TAESD")
+    assert shown.size == size and shown.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_small_decoder_that_cannot_be_read_is_told_once_and_costs_no_picture():
+    model = Model(tiny=Tiny(ModelError('model "taesd" cannot be loaded: it is cut short')))
+    for _ in range(2):
+        assert preview(model, latents(RED), "TAESD").size == (3, 2)
+    assert model.notes == ['Previews are approximate: model "taesd" cannot be loaded: it is cut short.']
 
 
 @pytest.mark.parametrize("source, box, shown", [

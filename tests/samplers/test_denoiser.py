@@ -115,6 +115,19 @@ def test_ngms_skips_the_negative_prompt_below_its_sigma(everywhere, expected):
     assert [above(X, SIGMA).unique().item() for _ in range(2)] == [15, 15]
 
 
+@pytest.mark.parametrize("start, stop, levels", [
+    (0.0, 1.0, [0.0, 0.3, 0.6, 1.0]), (0.3, 1.0, [0.3, 0.6, 1.0]), (0.0, 0.5, [0.0, 0.3]), (0.2, 0.7, [0.3, 0.6])])
+def test_guidance_can_be_limited_to_some_of_the_noise_levels(start, stop, levels):
+    model = Model()
+    guided = denoiser(model, [(cond(3), 1.0)], cond(1), guidance_start=start, guidance_stop=stop)
+    done = [0.0, 0.3, 0.6, 1.0]
+    for share in done:
+        guided(X, torch.tensor([1 - share]))
+    assert [share for share, (rows, _) in zip(done, model.calls) if rows == 2] == levels
+    limits = {"Guidance start": start, "Guidance stop": stop}
+    assert guided.p.extra_generation_params == (limits if len(levels) < 4 else {})
+
+
 def test_the_init_latent_stays_where_the_mask_preserves():
     mask = torch.zeros(4, 2, 2)
     mask[:, 0] = 1

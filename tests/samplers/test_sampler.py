@@ -9,13 +9,13 @@ import torch
 
 from pipeline.conditioning import Part
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Eps, V
+from pipeline.families.base import Cond, Eps, Reuse, Reused, V, Window
 from pipeline.hooks import HookList
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG
 from pipeline.samplers import SAMPLERS, create_sampler
-from pipeline.samplers.sampler import altered, token_merging_ratio
+from pipeline.samplers.sampler import altered, surroundings, token_merging_ratio
 
 ALPHAS = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
 SHAPE = (4, 2, 2)
@@ -24,7 +24,7 @@ SHAPE = (4, 2, 2)
 class Family:
     """A network that takes a tenth of its input, and what it is conditioned on, for noise; remembers its timesteps."""
 
-    name, edit_model = "sd1", False
+    name, edit_model, reused = "sd1", False, 0
     prediction = Eps(ALPHAS)
 
     def __init__(self):
@@ -38,6 +38,11 @@ class Family:
     def merging_tokens(self, ratio):
         self.merged.append(ratio)
         yield
+
+    @contextmanager
+    def reusing(self, reuse):
+        self.reuse = reuse
+        yield Reused(calls=self.reused)
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,64 @@ def test_the_ratio_of_merged_tokens_is_img2img_s_unless_the_request_says_otherwi
     family = Family()
     sample("Euler", p, family)
     assert family.merged == [ratio]
+
+
+# what is taken over from earlier calls
+
+def masked(top, left, bottom, right):
+    nmask = torch.zeros(4, 16, 24)
+    nmask[:, top:bottom, left:right] = 0.5
+    return nmask
+
+
+@pytest.mark.parametrize("nmask, window", [
+    (masked(5, 8, 9, 10), Window(3, 6, 11, 12)), (masked(0, 0, 4, 4), Window(0, 0, 6, 6)),
+    (masked(12, 20, 16, 24), Window(10, 18, 16, 24)), (masked(0, 0, 16, 24), Window(0, 0, 16, 24))])
+def test_a_mask_is_computed_with_two_cells_around_it(nmask, window):
+    assert surroundings(nmask) == window
+
+
+def planned(x=0.0, name="Euler", **settings):
+    """What a network may take over in a sampling with a mask."""
+    nmask = torch.zeros(SHAPE)
+    nmask[:, :1, :1] = 1
+    family, settings = Family(), {"nmask": nmask, "mask": 1 - nmask} | settings
+    p = job(**settings)
+    p.encoder = SimpleNamespace(networks=())
+    latent, cond = torch.full((1, *SHAPE), x), Cond(torch.zeros(1, 77, 3))
+    create_sampler(name, family, p.options).sample_img2img(
+        p, latent, p.rng.next(), [[Part([(99, cond)], 1.0)]], [[(99, cond)]], image_conditioning=latent.new_zeros(1, 5, 1, 1))
+    return family.reuse
+
+
+def test_by_default_nothing_is_taken_over():
+    assert planned() == Reuse()
+
+
+def test_step_caching_goes_as_the_options_say():
+    assert planned(overrides={"step_cache_interval": 3, "step_cache_threshold": 0.2}) == Reuse(3, 0.2)
+
+
+EDIT = {"overrides": {"edit_reuse": True}}
+
+
+def test_an_edit_is_told_apart_by_its_picture_and_its_calls_and_not_by_prompt_or_seed():
+    edit = planned(**EDIT).edit
+    assert edit.key == planned(**EDIT, prompts=["q"], seeds=[99]).edit.key
+    others = [planned(1.0, **EDIT), planned(name="DDIM", **EDIT), planned(**EDIT, steps=30), planned(**EDIT, strength=0.9)]
+    assert len({edit.key, *(other.edit.key for other in others)}) == 5
+    assert planned(**EDIT, mask=None, nmask=None).edit is None
+
+
+@pytest.mark.parametrize("reused, overrides, expected", [
+    (3, {"step_cache_interval": 2}, {"Step cache interval": 2}), (0, {"step_cache_interval": 2}, {}),
+    (3, {"step_cache_threshold": 0.1}, {"Step cache threshold": 0.1}),
+    (3, {"edit_reuse": True, "step_cache_interval": 2}, {"Edit reuse": True}), (0, {"edit_reuse": True}, {})])
+def test_infotext_says_what_was_taken_over_and_only_where_it_was(reused, overrides, expected):
+    p, family = job(overrides=overrides, nmask=torch.ones(SHAPE), mask=torch.zeros(SHAPE)), Family()
+    p.encoder, family.reused = SimpleNamespace(networks=()), reused
+    sample("Euler", p, family)
+    assert {name: value for name, value in p.extra_generation_params.items() if value} == expected
 
 
 # refusals and ends

@@ -256,6 +256,22 @@ def test_a_job_comes_back_from_history_with_picture_mask_and_settings(page, brow
     fresh.context.close()
 
 
+def test_history_deletes_a_picture_only_when_that_is_confirmed(page, picture_file, server):
+    put(page, "img2img-picture", picture_file)
+    set_slider(page, "Sampling steps", 1)
+    generate(page, "img2img")
+    result(page)
+    newest = max(server.outputs.glob("img2img-images/*/*.png"), key=lambda file: file.stat().st_mtime)
+    open_tab(page, "History")
+    page.locator("#history .thumbnail-item").first.click()
+    for answer, there in (("dismiss", True), ("accept", False)):
+        page.once("dialog", lambda dialog, answer=answer: getattr(dialog, answer)())
+        page.locator("#history-delete").click()
+        page.wait_for_timeout(1500)
+        assert newest.exists() == there
+    expect(page.locator("#history-details")).to_be_hidden()
+
+
 def test_a_dropped_picture_brings_its_settings(page, tmp_path):
     image = Image.new("RGB", (128, 128), "green")
     text = ("an old castle\nNegative prompt: rain\nSteps: 7, Sampler: Euler a, CFG scale: 3.5, Seed: 42, Size: 192x128, "

@@ -40,6 +40,26 @@ def test_before_and_after_are_shown_one_behind_the_other(made):
     expect(made.locator("#before-after")).to_be_hidden()
 
 
+def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
+    exact = pixels(result(made))
+    made.locator("#run-exactly").click()
+    expect(made.get_by_text("This picture is exact already")).to_be_visible()
+    made.locator("#reuse-seed").click()
+    made.get_by_text("Fast, at the price").click()
+    made.wait_for_timeout(1000)
+    set_slider(made, "Guidance to", 0.5)
+    before = made.locator("#gallery img").first.get_attribute("src")
+    generate(made, "inpaint_upload")
+    expect(made.locator("#gallery img").first).not_to_have_attribute("src", before)
+    assert "Guidance stop: 0.5" in result(made).info["parameters"] and (pixels(result(made)) != exact).any()
+    made.wait_for_timeout(1500)
+    made.locator("#run-exactly").click()
+    expect(made.get_by_text(re.compile(r"Left fast, right exact · .* times as fast · .*\(PSNR [\d.]+ dB\)"))).to_be_visible()
+    expect(made.locator("#before-after img").nth(1)).to_be_visible()
+    made.locator("#compare").click()
+    assert (pixels(result(made)) == exact).all()
+
+
 def test_the_seed_of_a_result_is_reused(made):
     seed = re.search(r"Seed: (\d+)", result(made).info["parameters"])[1]
     made.locator("#reuse-seed").click()

@@ -1,0 +1,122 @@
+"""Step caching: most calls of a UNet redo its outermost layers only and take the rest from an earlier call.
+
+The layers are DeepCache's (Ma, Fang and Wang, 2023); when they are enough is counted, or judged by how much the first
+layer's output has changed, as first-block caches do.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.families.base import Reused
+
+SLOTS = 4
+"""Batches that are told apart within one sampling, such as prompt and negative prompt where they are asked one by one."""
+
+
+@dataclass
+class Slot:
+    """What one batch's latest whole call left."""
+
+    crossattn: Tensor
+    deep: Tensor
+    """(B, C, h, w): what the last block's last but one layer was given from below."""
+    first: Tensor
+    """(B, C, h, w): the first layer's output."""
+    age: int = 1
+    """Calls that it has answered, the whole one included."""
+
+
+class StepCache:
+    """Stands in for a diffusers UNet during one sampling.
+
+    interval: calls that share one whole call; 1: no limit but the threshold. threshold: as long as the first layer's output
+    has changed by a smaller share than this; 0: however much it has.
+    """
+
+    def __init__(self, unet: nn.Module, interval: int, threshold: float, reused: Reused):
+        self._unet, self._interval, self._threshold, self._reused = unet, interval, threshold, reused
+        self._slots: list[Slot] = []
+
+    def __call__(self, x: Tensor, t: Tensor, *, encoder_hidden_states: Tensor, **conditions: Any) -> Tensor:
+        slot = self._slot(x, encoder_hidden_states)
+        if slot is None or (self._interval > 1 and slot.age >= self._interval):
+            return self._whole(slot, x, t, encoder_hidden_states, conditions)
+        outer = OuterLayers(self._unet, x, t, encoder_hidden_states, **conditions)
+        if self._threshold > 0 and change(outer.first, slot.first) >= self._threshold:
+            return self._whole(slot, x, t, encoder_hidden_states, conditions)
+        slot.age += 1
+        self._reused.calls += 1
+        return outer.finish(slot.deep)
+
+    def _slot(self, x: Tensor, crossattn: Tensor) -> Slot | None:
+        """What is kept of this batch with these prompts."""
+        return next((slot for slot in self._slots if len(slot.deep) == len(x) and slot.crossattn.shape == crossattn.shape
+                     and torch.equal(slot.crossattn, crossattn)), None)
+
+    def _whole(self, old: Slot | None, x: Tensor, t: Tensor, crossattn: Tensor, conditions: dict[str, Any]) -> Tensor:
+        with seeing(self._unet) as seen:
+            output = self._unet(x, t, encoder_hidden_states=crossattn, return_dict=False, **conditions)[0]
+        kept = [slot for slot in self._slots if slot is not old]
+        self._slots = [*kept[-(SLOTS - 1):], Slot(crossattn, seen["deep"], seen["first"])]
+        return output
+
+
+@contextmanager
+def seeing(unet: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Within it a call of the UNet leaves what a Slot holds in the dictionary."""
+    seen: dict[str, Tensor] = {}
+    down, up = unet.down_blocks[0], unet.up_blocks[-1]
+
+    def see_first(_module: nn.Module, _inputs: tuple, output: Any) -> None:
+        seen["first"] = output[0] if isinstance(output, tuple) else output
+
+    def see_deep(_module: nn.Module, inputs: tuple) -> None:
+        skip = seen["first"].shape[1]
+        seen["deep"] = inputs[0][:, :-skip]
+
+    hooks = [(down.attentions if has_attention(down) else down.resnets)[0].register_forward_hook(see_first),
+             up.resnets[-2].register_forward_pre_hook(see_deep)]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class OuterLayers:
+    """The first layer of a UNet's way down and the last two of its way up, for one input."""
+
+    def __init__(self, unet: nn.Module, x: Tensor, t: Tensor, crossattn: Tensor, added_cond_kwargs: dict[str, Tensor] | None = None):
+        self._unet, self._crossattn = unet, crossattn
+        emb = unet.time_embedding(unet.get_time_embed(sample=x, timestep=t))
+        added = unet.get_aug_embed(emb=emb, encoder_hidden_states=crossattn, added_cond_kwargs=added_cond_kwargs)
+        self._emb = emb if added is None else emb + added
+        self._skip = unet.conv_in(x)
+        self.first = self._layer(unet.down_blocks[0], 0, self._skip)
+
+    def finish(self, deep: Tensor) -> Tensor:
+        """The network's output with this from below."""
+        up, unet = self._unet.up_blocks[-1], self._unet
+        for index, skip in ((-2, self.first), (-1, self._skip)):
+            deep = self._layer(up, index, torch.cat([deep, skip], dim=1))
+        return unet.conv_out(unet.conv_act(unet.conv_norm_out(deep)))
+
+    def _layer(self, block: nn.Module, index: int, x: Tensor) -> Tensor:
+        x = block.resnets[index](x, self._emb)
+        if not has_attention(block):
+            return x
+        return block.attentions[index](x, encoder_hidden_states=self._crossattn, return_dict=False)[0]
+
+
+def has_attention(block: nn.Module) -> bool:
+    return bool(getattr(block, "has_cross_attention", False))
+
+
+def change(now: Tensor, before: Tensor) -> float:
+    """By which share a feature map has changed."""
+    return ((now - before).abs().mean() / before.abs().mean()).item()

@@ -1,0 +1,19 @@
+"""What makes pictures faster and a little different, and the way back to the exact ones."""
+
+from pipeline.options import Options
+from pipeline.processing import StableDiffusionProcessingImg2Img
+
+EXACT = {name: getattr(Options(), name) for name in (
+    "step_cache_interval", "step_cache_threshold", "guidance_start", "guidance_stop", "edit_reuse", "token_merging_ratio",
+    "token_merging_ratio_img2img")}
+"""The options that trade pixels for time, and their values that do not."""
+
+
+def is_fast(p: StableDiffusionProcessingImg2Img) -> bool:
+    """Whether a request trades pixels for time."""
+    return any(getattr(p.options, name) != value for name, value in EXACT.items())
+
+
+def exactly(p: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
+    """The same request without that."""
+    return p.variant(override_settings=EXACT)

@@ -1,0 +1,51 @@
+"""Run exactly: a picture that was made fast is made again exactly, and the page says what that saved and what it changed."""
+
+from collections.abc import Iterator
+from html import escape
+
+import gradio as gr
+from PIL import Image
+
+from pipeline.engine import Engine
+from pipeline.fast import exactly, is_fast
+from pipeline.journal import Entry, Picture
+from pipeline.limits import Client
+from pipeline.verify import distance
+from ui.results import Results, with_seeds
+from ui.stream import HEARTBEAT, Folders, Update, duration, follow, hand_out, toasts
+
+
+def run_exactly(results: Results, engine: Engine, folders: Folders, client: Client, shown: list, index: int) -> Iterator[Update]:
+    """Make the selected picture's job again without what Fast did, and put both pictures one behind the other."""
+    entry, picture = results.owner(shown, index)
+    p = engine.journal.request(entry.id, outpath_samples=folders.samples, outpath_grids=folders.grids)
+    if p is None:
+        raise gr.Error("A picture that this job began with is gone.", print_exception=False)
+    if not is_fast(p):
+        raise gr.Error("This picture is exact already: nothing under Fast was on.", print_exception=False)
+    with toasts():
+        job = engine.submit([exactly(with_seeds(p, entry))], client=client, mode=entry.mode)
+    yield results.panel.start(job.id)
+    yield from follow(results.panel, job.events(HEARTBEAT, cancels=False))
+    yield from told(results, entry, picture, engine.journal.entry(job.id))
+
+
+def told(results: Results, entry: Entry, fast: Picture, again: Entry | None) -> Iterator[Update]:
+    """The fast picture behind the exact one, and a line on both; nothing where the exact one was interrupted."""
+    place = [kept.id for kept in entry.pictures].index(fast.id)
+    if again is None or again.state != "done" or place >= len(again.pictures):
+        return
+    panel, exact = results.panel, again.pictures[place]
+    with Image.open(fast.path) as before, Image.open(exact.path) as after:
+        apart = distance(after, before)
+    files = tuple(hand_out(path, panel.gallery) for path in (fast.path, exact.path))
+    yield {panel.slider: gr.ImageSlider(files, visible=True), panel.gallery: gr.Gallery(visible=False), panel.compared: True,
+           panel.remark: gr.HTML(f"<p>{escape(sentence(entry.seconds, again.seconds, apart))}</p>", visible=True)}
+
+
+def sentence(fast: float | None, exact: float | None, apart: str) -> str:
+    """What was saved, in seconds, and what it changed."""
+    parts = ["Left fast, right exact"]
+    if fast and exact:
+        parts += [f"{duration(fast)} in place of {duration(exact)}", f"{exact / fast:.1f} times as fast"]
+    return " · ".join([*parts, apart])

@@ -1,4 +1,4 @@
-"""How long until a newcomer sees a picture: python -m benchmarks.first_picture
+"""How long until a newcomer sees a picture: python -m benchmarks first_picture
 
 Starts app.py with the demo model, opens the page in a headless Chromium, clicks the first sample and Generate, and
 prints seconds from process start to page ready, from click to first preview and to picture (first and warm), and the

@@ -1,25 +1,24 @@
-"""How long a full-size single file takes to load, and how much memory: python -m benchmarks.load [sd1] [sdxl]
+"""How long a full-size single file takes to load, and how much memory: python -m benchmarks load [sd1] [sdxl]
 
 Writes a checkpoint of random weights in the original layout, float16, with the dimensions of SD 1.5 and of SDXL, and
 loads it with Palimpsest and with diffusers' from_single_file, in a child process each, from a warm file cache, without
-a network, until every weight is in memory. Prints seconds and the growth of the process's memory to its peak, beside the weights' size in the precision
-used. diffusers loads faster and in less memory with accelerate, which requirements-oracles.txt installs. SDXL in float32
-needs 14 GB with Palimpsest.
+a network, until every weight is in memory. Prints seconds and the growth of the process's memory to its peak, beside the
+weights' size in the precision used. diffusers loads faster and in less memory with accelerate, which requirements-oracles.txt
+installs. SDXL in float32 needs 14 GB with Palimpsest.
 """
 
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from benchmarks.report import peak_memory, version
 from tests.families import tiny
 
 CLIP_L = dict(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
@@ -118,11 +117,6 @@ def measure(loader: str, file: Path, configs: Path, precision: str) -> None:
     print(json.dumps({"seconds": time.perf_counter() - began, "bytes": peak_memory() - before, "model": type(model).__name__}))
 
 
-def peak_memory() -> int:
-    """Bytes that this process has had resident at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def run(loader: str, file: Path, configs: Path, precision: str) -> dict:
     """measure() in a child process."""
     with file.open("rb") as stream:  # into the file cache
@@ -133,14 +127,6 @@ def run(loader: str, file: Path, configs: Path, precision: str) -> dict:
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def version(package: str) -> str:
-    """The installed version, or a dash."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "-"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How closely Palimpsest draws what A1111 drew: python -m benchmarks.parity [--goldens FOLDER] [--only REGEX] [--misses]
+"""How closely Palimpsest draws what A1111 drew: python -m benchmarks parity [--goldens FOLDER] [--only REGEX] [--misses]
 
 Without a folder it runs the cases of tests/golden, where the UNet and the VAE are recordings and everything around them is
 computed. With one, laid out likewise and with whole checkpoints in FOLDER/models, it starts a server of its own in float32 on

@@ -1,4 +1,4 @@
-"""Many people at the page for a long time: python -m benchmarks.soak --minutes 30 --sessions 8
+"""Many people at the page for a long time: python -m benchmarks soak --minutes 30 --sessions 8
 
 Starts the app with the demo model and a folder of its own, and opens so many browsers in one Chromium. Each does at random,
 by a fixed seed, what people do: chooses a sample, changes the prompt, generates in any mode, interrupts, skips, reloads the

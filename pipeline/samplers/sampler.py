@@ -1,6 +1,5 @@
 """From a request to a solver's run: how many steps, from which noise level, with which settings."""
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import partial
@@ -11,11 +10,12 @@ from torch import Tensor
 
 from pipeline.conditioning import PromptEncoder
 from pipeline.errors import Interrupted, InvalidRequest
-from pipeline.families.base import Cond, Edit, Family, Prediction, Reuse, Reused, Window, zero_terminal_snr
+from pipeline.families.base import Cond, Family, Prediction, zero_terminal_snr
 from pipeline.hooks import Hooks
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG, randn_local
+from pipeline.samplers import reuse
 from pipeline.samplers.brownian import BrownianNoise
 from pipeline.samplers.denoiser import CFGDenoiser, Model
 from pipeline.samplers.lcm import LCMSchedule
@@ -56,8 +56,6 @@ class SamplingJob(Protocol):
     extra_generation_params: dict[str, Any]
 
 
-MARGIN = 2
-"""Cells of the latent around a mask that are computed with it."""
 CFGPP_SCALE = 12.5
 """The cfg_scale that CFG++ counts as 1."""
 MAX_TIMESTEPS = 1000
@@ -100,28 +98,6 @@ def token_merging_ratio(p: SamplingJob) -> float:
     options = p.options
     overridden = options.token_merging_ratio if "token_merging_ratio" in p.override_settings else 0.0
     return overridden or options.token_merging_ratio_img2img or options.token_merging_ratio
-
-
-def reuse(denoiser: CFGDenoiser, key: tuple) -> Reuse:
-    """What the options let the network take over from earlier calls; key: what else than the latent an edit depends on."""
-    p, options = denoiser.p, denoiser.p.options
-    edit = None
-    if options.edit_reuse and p.nmask is not None:
-        digest = hashlib.blake2b(denoiser.init_latent.cpu().numpy().tobytes()).digest()
-        edit = Edit((digest, p.encoder.networks, *key), surroundings(p.nmask))
-    return Reuse(options.step_cache_interval, options.step_cache_threshold, edit)
-
-
-def surroundings(nmask: Tensor) -> Window:
-    """The part of a latent that a mask (C, h, w) regenerates, with MARGIN around it."""
-    regenerated = nmask.amax(dim=0) > 0
-    bounds = []
-    for axis, length in ((1, nmask.shape[-2]), (0, nmask.shape[-1])):
-        places = regenerated.any(dim=axis).nonzero()
-        low, high = (places.min().item(), places.max().item() + 1) if len(places) else (0, 0)
-        bounds.append((max(low - MARGIN, 0), min(high + MARGIN, length)))
-    (top, bottom), (left, right) = bounds
-    return Window(top, left, bottom, right)
 
 
 class Sampler(ABC):
@@ -173,28 +149,19 @@ class Sampler(ABC):
         def report(step: int, denoised: Tensor) -> None:
             p.progress.report(step + 1, denoiser.last_latent)
 
-        plan = reuse(denoiser, (self.row.name, tuple(schedule.tolist()), len(start)))
+        plan = reuse.planned(denoiser, (self.row.name, tuple(schedule.tolist()), len(start)))
         try:
             with self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused:
                 try:
                     return self.row.solver(denoiser, start, schedule, callback=report, **settings)
                 finally:
-                    self._record_reuse(p, plan, reused)
+                    reuse.record(p.extra_generation_params, plan, reused)
         except Interrupted:
             return denoiser.last_latent
         finally:
             self.final_family = denoiser.family
             if denoiser.padding is not None:
                 p.extra_generation_params[denoiser.padding] = True
-
-    def _record_reuse(self, p: SamplingJob, plan: Reuse, reused: Reused) -> None:
-        """Note what made the pixels others than the exact ones."""
-        record = p.extra_generation_params
-        if reused.calls and plan.edit is not None:
-            record["Edit reuse"] = True
-        elif reused.calls:
-            record["Step cache interval"] = plan.interval if plan.interval > 1 else None
-            record["Step cache threshold"] = plan.threshold or None
 
     def _discards(self, p: SamplingJob) -> bool:
         """Whether the last noise level but one is left out; recorded where an option asks for it."""

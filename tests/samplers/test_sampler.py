@@ -15,7 +15,8 @@ from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG
 from pipeline.samplers import SAMPLERS, create_sampler
-from pipeline.samplers.sampler import altered, surroundings, token_merging_ratio
+from pipeline.samplers.reuse import surroundings
+from pipeline.samplers.sampler import altered, token_merging_ratio
 
 ALPHAS = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
 SHAPE = (4, 2, 2)

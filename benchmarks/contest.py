@@ -1,0 +1,98 @@
+"""Competitors in processes of their own that run by turns, so that what the machine does meanwhile hits all of them alike."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.report import peak_memory
+
+ROOT = Path(__file__).parents[1]
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+"""What a run gave: seconds, and what else its competitor tells."""
+
+
+class Contestant:
+    """A process that makes itself ready, and then does one run for each line on its stdin.
+
+    module: its main() calls compete() where it gets --child TASK. python: the interpreter, where not this one.
+    """
+
+    def __init__(self, name: str, module: str, task: dict[str, Any], *, python: str = sys.executable):
+        self.name = name
+        self.ready: Answer = {}
+        """What it said when it was ready."""
+        self.peak = 0
+        """Bytes that it has had resident at most."""
+        self._command = [python, "-m", f"benchmarks.{module}", "--child", json.dumps(task)]
+        self._process: subprocess.Popen | None = None
+
+    def run(self, request: Request) -> Answer:
+        """One run. Raises SystemExit where the process has ended."""
+        if self._process is None:
+            self._process = subprocess.Popen(self._command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.ready = self._answer()
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+    def _answer(self) -> Answer:
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} ended with status {self._process.wait()}")
+        answer = json.loads(line)
+        self.peak = max(self.peak, answer["peak"])
+        return answer
+
+
+def compete(make: Callable[[], Callable[..., Answer]]) -> None:
+    """In the child: get ready by `make`, whose result does a run for each line on stdin, given that line's keywords."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def tell(answer: Answer) -> None:
+        print(json.dumps(answer | {"peak": peak_memory()}), file=answers, flush=True)
+
+    run = make()
+    tell(getattr(run, "ready", {}))
+    for line in sys.stdin:
+        tell(run(**json.loads(line)))
+
+
+def by_turns(contestants: Sequence[Contestant], rounds: Iterable[Sequence[Request]], *, fresh: bool = False,
+             told: Callable[[str], None] = lambda line: None) -> list[list[list[Answer]]]:
+    """[contestant][round][request]: each request is done by all before the next, and each round another is first.
+
+    fresh: for machines that cannot hold all models at once. Then a contestant does a whole round, and its process ends before
+    the next contestant's begins. told: gets a line for each run.
+    """
+    answers: list[list[list[Answer]]] = [[] for _ in contestants]
+    for turn, requests in enumerate(rounds):
+        order = [(turn + place) % len(contestants) for place in range(len(contestants))]
+        for mine in answers:
+            mine.append([])
+        runs = [(place, request) for place in order for request in requests] if fresh \
+            else [(place, request) for request in requests for place in order]
+        for number, (place, request) in enumerate(runs, 1):
+            answer = contestants[place].run(request)
+            answers[place][-1].append(answer)
+            told(f"round {turn + 1}, {contestants[place].name}, {request.get('case', 'run')}: {answer['seconds']:.2f} s, "
+                 f"CPU {answer.get('cpu', math.nan):.2f} s")
+            if fresh and number % len(requests) == 0:
+                contestants[place].close()
+    return answers
+
+
+def middle(answers: Iterable[Answer], key: str = "seconds") -> float:
+    return median(answer[key] for answer in answers)

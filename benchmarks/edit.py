@@ -1,0 +1,194 @@
+"""One edit from click to saved picture, beside diffusers' pipelines: python -m benchmarks edit --model sd1
+
+Everybody gets the same checkpoint (random weights in SD 1.5's or SDXL's size, or the demo model), the same pictures and as
+many model calls, in a process of their own, by turns. Seconds are medians of whole edits, from the request to the saved PNG,
+after a short one to warm up; CPU seconds, of all cores, are what to look at where others use the machine meanwhile. The last
+table holds each figure against its bar; a bar that counts on bfloat16 is judged only where the processor has it.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.competitors import STAGES, get_ready, model_calls, model_files
+from benchmarks.contest import Answer, Contestant, Request, by_turns, compete, middle
+from benchmarks.report import GIB, Bar, has_bf16, show, show_bars, show_machine, write_json
+
+SIZES = {"demo": 256, "sd1": 512, "sdxl": 1024}
+"""Pixels."""
+CASES = ("img2img", "another seed", "another prompt", "inpaint")
+MINE, DEFAULT, BEST, COMPILED = "Palimpsest", "diffusers, default", "diffusers, best", "diffusers, compiled"
+SMALL_MASK = 0.05
+"""Share of the picture."""
+STEP_CACHE, EDIT_REUSE = "step cache, interval 3", "small mask again"
+FAST = {STEP_CACHE: ("another seed", {"step_cache_interval": 3}), EDIT_REUSE: ("inpaint again", {"edit_reuse": True})}
+"""What is faster than which exact case, and by which options."""
+
+Rounds = list[dict[str, Answer]]
+"""Of one competitor: the answers by case."""
+
+
+def competitors(task: dict[str, Any], *, compiled: bool) -> list[Contestant]:
+    card = torch.cuda.is_available()
+    best = "float16" if card else "bfloat16" if has_bf16() else "float32"
+    plain = task | {"who": "diffusers", "precision": "float16" if card else "float32", "channels_last": False,
+                    "compiled": False}
+    tasks = {MINE: task | {"who": "palimpsest"}, DEFAULT: plain, BEST: plain | {"precision": best, "channels_last": True}}
+    if compiled:
+        tasks[COMPILED] = tasks[BEST] | {"compiled": True}
+    return [Contestant(name, "edit", settings) for name, settings in tasks.items()]
+
+
+def requests(number: int, size: int, steps: int, strength: float) -> list[Request]:
+    """A round: a picture that nobody has seen and what is asked about it, after something to warm up."""
+    edit = {"case": "img2img", "number": number, "size": size, "steps": steps, "strength": strength, "seed": number,
+            "prompt": f"a red house, {number} trees"}
+    return [edit | {"case": "warm-up", "number": 1000 + number, "steps": 2, "prompt": "a boat"}, edit,
+            edit | {"case": "another seed", "seed": 100 + number},
+            edit | {"case": "another prompt", "prompt": f"a house in winter, {number} cars"},
+            edit | {"case": "inpaint", "number": 2000 + number, "mask": 0.25}]
+
+
+def fast_requests(number: int, size: int, steps: int, strength: float) -> list[Request]:
+    """A round: what was edited before is edited again with another seed, exactly and fast."""
+    warm_up, edit, again, *_ = requests(3000 + number, size, steps, strength)
+    mask = edit | {"case": "inpaint first", "mask": SMALL_MASK}
+    mask_again = mask | {"case": "inpaint again", "seed": again["seed"]}
+    return [warm_up, edit, again, faster(again, STEP_CACHE), mask, mask_again,
+            faster(mask, EDIT_REUSE) | {"case": "remembered"}, faster(mask_again, EDIT_REUSE)]
+
+
+def faster(request: Request, way: str) -> Request:
+    return request | {"case": way, "settings": FAST[way][1]}
+
+
+def by_case(rounds: Sequence[Sequence[Answer]], asked: Sequence[Sequence[Request]]) -> Rounds:
+    return [{request["case"]: answer for request, answer in zip(*pair)} for pair in zip(asked, rounds)]
+
+
+def seconds(rounds: Rounds, case: str, key: str = "seconds") -> float:
+    """A case's seconds, the median; those of all cores with the key "cpu"."""
+    return middle((answers[case] for answers in rounds), key)
+
+
+def in_stages(rounds: Rounds, case: str, *names: str) -> float:
+    """Seconds of a case in these stages, the median."""
+    return median(sum(answers[case]["stages"].get(name, 0.0) for name in names) for answers in rounds)
+
+
+def share_outside(rounds: Rounds, case: str, *names: str) -> float:
+    """Per cent of a case's time that is not in these stages, the median."""
+    return 100 * median(1 - sum(answers[case]["stages"].get(name, 0.0) for name in names) / answers[case]["seconds"]
+                        for answers in rounds)
+
+
+def psnr(one: str, other: str) -> float:
+    """How alike two picture files are, in dB."""
+    with Image.open(one) as a, Image.open(other) as b:
+        error = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def judge(everyone: dict[str, Rounds], quick: Rounds) -> list[Bar]:
+    card, mine = torch.cuda.is_available(), everyone[MINE]
+    bf16 = "" if has_bf16() else "bf16"
+
+    def times(other: str, case: str = "img2img") -> float | None:
+        return seconds(everyone[other], case) / seconds(mine, case) if other in everyone else None
+
+    def gain(way: str) -> float | None:
+        return seconds(quick, FAST[way][0]) / seconds(quick, way) if quick else None
+
+    on_card = [Bar("GPU: edit, diffusers' default / ours", times(DEFAULT) if card else None, 1.5),
+               Bar("GPU: edit, diffusers compiled / ours", times(COMPILED) if card else None, 1)]
+    on_processor = [
+        Bar("CPU: edit, diffusers' default / ours", times(DEFAULT), 3.8, needs=bf16),
+        Bar("CPU: edit, diffusers' best / ours", times(BEST), 1.15, needs=bf16),
+        Bar("CPU: edit, diffusers compiled, frozen / ours", times(COMPILED), 1),
+        Bar("CPU: another seed, diffusers' best / ours", times(BEST, "another seed"), 1.25, needs=bf16),
+        Bar("CPU: another prompt, diffusers' best / ours", times(BEST, "another prompt"), 1.25, needs=bf16),
+        Bar("CPU: edit, % outside UNet and VAE", share_outside(mine, "img2img", "UNet", "VAE encode", "VAE decode"), 3,
+            at_most=True),
+        Bar("CPU: step cache of interval 3, exact / fast", gain(STEP_CACHE), 2),
+        Bar("CPU: mask of 5 % again, exact / fast", gain(EDIT_REUSE), 3),
+        Bar("another seed, % outside UNet and decode", share_outside(mine, "another seed", "UNet", "VAE decode"), 2,
+            at_most=True)]
+    return on_card if card else on_processor + on_card
+
+
+def check_calls(everyone: dict[str, Rounds], calls: int) -> None:
+    """Raise SystemExit where somebody had less to do than others."""
+    counts = {answers[case]["calls"] for rounds in everyone.values() for answers in rounds for case in CASES}
+    if counts != {calls}:
+        raise SystemExit(f"there should be {calls} model calls in each edit, got {sorted(counts)}")
+
+
+def parse_flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SIZES, default="sd1")
+    parser.add_argument("--size", type=int, help="pixels; default: what the model was made for")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--strength", type=float, default=0.75)
+    parser.add_argument("--runs", type=int, default=3, help="rounds of all cases; default: %(default)s")
+    parser.add_argument("--compile", action="store_true", help="also diffusers with torch.compile, which takes minutes first")
+    parser.add_argument("--fast", action="store_true", help="also Palimpsest's fast mode, against its exact one")
+    parser.add_argument("--fresh", action="store_true", help="only one model in memory at a time; it is loaded in every round")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    flags = parse_flags()
+    if flags.child:
+        return compete(lambda: get_ready(**json.loads(flags.child)))
+    edit = flags.size or SIZES[flags.model], flags.steps, flags.strength
+    show_machine()
+    with model_files(flags.model) as files:
+        contest = competitors(dict(zip(("file", "configs", "outputs"), map(str, files))), compiled=flags.compile)
+        asked = [requests(number, *edit) for number in range(flags.runs)]
+        everyone = {one.name: by_case(answers, asked) for one, answers in zip(
+            contest, by_turns(contest, asked, fresh=flags.fresh, told=partial(print, flush=True)))}
+        check_calls(everyone, model_calls(*edit[1:]))
+        asked = [fast_requests(number, *edit) for number in range(flags.runs)] if flags.fast else []
+        quick = by_case(by_turns(contest[:1], asked, told=partial(print, flush=True))[0], asked)
+        alike = {way: median(psnr(answers[exact]["path"], answers[way]["path"]) for answers in quick)
+                 for way, (exact, _) in FAST.items() if quick}
+        for one in contest:
+            one.close()
+    report(contest, everyone, quick, alike, f"{flags.model}, {edit[0]}x{edit[0]}, {model_calls(*edit[1:])} model calls, "
+                                            f"medians of {flags.runs}", flags.json)
+
+
+def report(contest: Sequence[Contestant], everyone: dict[str, Rounds], quick: Rounds, alike: dict[str, float], title: str,
+           file: Path | None) -> None:
+    head = "case", "competitor", "seconds", "CPU s", "/ ours", "CPU / ours"
+    rows = [(case, name, *(seconds(rounds, case, key) for key in ("seconds", "cpu")),
+             *(seconds(rounds, case, key) / seconds(everyone[MINE], case, key) for key in ("seconds", "cpu")))
+            for case in CASES for name, rounds in everyone.items()]
+    show(head, rows, title)
+    loads = [(one.name, one.ready["load"], one.peak / GIB) for one in contest]
+    show(("competitor", "load, s", "peak GiB"), loads)
+    show(("Palimpsest's stages, s", *CASES),
+         [(name, *(in_stages(everyone[MINE], case, name) for case in CASES)) for name in STAGES])
+    if quick:
+        show(("fast mode", "exact, s", "fast, s", "exact / fast", "PSNR, dB"),
+             [(way, seconds(quick, exact), seconds(quick, way), seconds(quick, exact) / seconds(quick, way), alike[way])
+              for way, (exact, _) in FAST.items()])
+    bars = judge(everyone, quick)
+    show_bars(bars, "The bars are for sd1, 512x512, 20 steps, strength 0.75. This was " + title)
+    write_json(file, {"title": title, "rows": [dict(zip(head, row)) for row in rows], "load and peak": loads,
+                      "rounds": everyone, "fast": quick, "PSNR": alike, "bars": [bar.row() for bar in bars]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What makes one UNet call faster: python -m benchmarks unet
+
+A UNet of SD 1.5's size with random weights, a batch of two (prompt and negative prompt), in each way by turns with the plain
+one, in processes of their own. Seconds are medians; the first call of each is left out and told apart. The ratio of CPU time
+is what to look at where others use the machine meanwhile.
+"""
+
+import argparse
+import ctypes
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.contest import Answer, Contestant, by_turns, compete, middle
+from benchmarks.load import UNETS
+from benchmarks.report import GIB, show, show_machine, write_json
+
+PLAIN = "plain eager"
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Numbers of glibc's mallopt()."""
+
+
+def channels_last(unet: nn.Module) -> nn.Module:
+    return unet.to(memory_format=torch.channels_last)
+
+
+def fused(unet: nn.Module) -> nn.Module:
+    unet.fuse_qkv_projections()
+    return unet
+
+
+def compiled_blocks(unet: nn.Module) -> nn.Module:
+    unet.compile_repeated_blocks()
+    return unet
+
+
+def frozen(unet: nn.Module) -> nn.Module:
+    torch._inductor.config.freezing = True
+    return torch.compile(unet)
+
+
+def keeping_memory(unet: nn.Module) -> nn.Module:
+    """With glibc told to keep what is freed, so that no page is asked for twice."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    return unet
+
+
+def openvino(unet: nn.Module) -> Callable[..., Tensor]:
+    """Converted with the shapes that it is asked for first."""
+    import openvino as ov
+
+    class Plain(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+            return unet(x, t, text, return_dict=False)[0]
+
+    network = None
+
+    def call(x: Tensor, t: Tensor, text: Tensor, return_dict: bool) -> tuple[Tensor]:
+        nonlocal network
+        if network is None:
+            inputs = (x, t, text)
+            converted = ov.convert_model(Plain(), example_input=inputs, input=[tuple(each.shape) for each in inputs])
+            network = ov.compile_model(converted, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        return torch.from_numpy(network([x.numpy(), t.numpy(), text.numpy()])[0]),
+
+    return call
+
+
+WAYS: dict[str, Callable[[nn.Module], Callable]] = {
+    PLAIN: lambda unet: unet,
+    "channels-last": channels_last,
+    "fused q/k/v": fused,
+    "fused q/k/v, channels-last": lambda unet: channels_last(fused(unet)),
+    "freed memory kept": keeping_memory,
+    "compiled repeated blocks": compiled_blocks,
+    "compiled whole": torch.compile,
+    "compiled whole, channels-last": lambda unet: torch.compile(channels_last(unet)),
+    "compiled whole, frozen": frozen,
+    "compiled whole, frozen, fused q/k/v": lambda unet: frozen(fused(unet)),
+    "OpenVINO, static shapes": openvino,
+}
+
+
+def prepare(way: str, size: int, precision: str) -> Callable[..., Answer]:
+    from diffusers import UNet2DConditionModel
+
+    dtype = getattr(torch, precision)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**UNETS["sd1"])
+    unet = unet.to_empty(device="cpu").to(dtype).eval().requires_grad_(False)
+    torch.manual_seed(0)
+    noise = torch.randn(1 << 22, dtype=dtype) * 0.02
+    for weights in unet.parameters():
+        weights.view(-1).copy_(noise.repeat(weights.numel() // len(noise) + 1)[:weights.numel()])
+    inputs = (torch.randn(2, 4, size // 8, size // 8, dtype=dtype), torch.tensor([500.0, 500.0]),
+              torch.randn(2, 77, 768, dtype=dtype))
+    network = WAYS[way](unet)
+
+    def run() -> Answer:
+        began, busy = time.perf_counter(), time.process_time()
+        with torch.no_grad():
+            output = network(*inputs, return_dict=False)[0]
+        return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - busy,
+                "mean": output.float().abs().mean().item()}
+
+    return run
+
+
+def compare(ways: Sequence[str], task: dict, runs: int, pythons: dict[str, str]) -> list[tuple]:
+    """A row for each way, all of them by turns with the plain one."""
+    contest = [Contestant(way, "unet", task | {"way": way}, python=pythons.get(way, sys.executable)) for way in (PLAIN, *ways)]
+    answers = by_turns(contest, [[{}]] * (runs + 1), told=partial(print, flush=True))
+    plain, *others = ([answer for answer, in rounds] for rounds in answers)
+    for one in contest:
+        one.close()
+    rows = []
+    for one, answers in zip(contest[1:], others):
+        before, after = middle(plain[1:]), middle(answers[1:])
+        rows.append((one.name, before, after, before / after, middle(plain[1:], "cpu") / middle(answers[1:], "cpu"),
+                     answers[0]["seconds"], one.peak / GIB, answers[-1]["mean"] / plain[-1]["mean"] - 1))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ways", nargs="*", help=f"any of {', '.join(WAYS)}; all where none is given")
+    parser.add_argument("--size", type=int, default=512, help="pixels")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--together", type=int, default=1, help="ways in memory at once, besides the plain one")
+    parser.add_argument("--python", nargs=2, metavar=("WAY", "INTERPRETER"), action="append", default=[],
+                        help="another interpreter for a way, such as one that has OpenVINO")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.child:
+        return compete(lambda: prepare(**json.loads(flags.child)))
+    show_machine()
+    task, ways, rows = {"size": flags.size, "precision": flags.precision}, flags.ways or list(WAYS)[1:], []
+    for start in range(0, len(ways), flags.together):
+        rows += compare(ways[start:start + flags.together], task, flags.runs, dict(flags.python))
+    head = "way", "plain, s", "this way, s", "ratio", "ratio of CPU time", "first call, s", "peak GiB", "change of the mean"
+    show(head, rows, f"One UNet call, {flags.size}x{flags.size}, batch of two, {flags.precision}, medians of {flags.runs}")
+    write_json(flags.json, {"rows": [dict(zip(head, row)) for row in rows]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What a network may take over from earlier calls, as the options say; and what infotext says of it."""
+
+import hashlib
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.families.base import Edit, Reuse, Reused, Window
+from pipeline.samplers.denoiser import CFGDenoiser
+
+MARGIN = 2
+"""Cells of the latent around a mask that are computed with it."""
+
+
+def planned(denoiser: CFGDenoiser, key: tuple) -> Reuse:
+    """What the options let the network take over from earlier calls; key: what else than the latent an edit depends on."""
+    p, options = denoiser.p, denoiser.p.options
+    edit = None
+    if options.edit_reuse and p.nmask is not None:
+        digest = hashlib.blake2b(denoiser.init_latent.cpu().numpy().tobytes()).digest()
+        edit = Edit((digest, p.encoder.networks, *key), surroundings(p.nmask))
+    return Reuse(options.step_cache_interval, options.step_cache_threshold, edit)
+
+
+def surroundings(nmask: Tensor) -> Window:
+    """The part of a latent that a mask (C, h, w) regenerates, with MARGIN around it."""
+    regenerated = nmask.amax(dim=0) > 0
+    bounds = []
+    for axis, length in ((1, nmask.shape[-2]), (0, nmask.shape[-1])):
+        places = regenerated.any(dim=axis).nonzero()
+        low, high = (places.min().item(), places.max().item() + 1) if len(places) else (0, 0)
+        bounds.append((max(low - MARGIN, 0), min(high + MARGIN, length)))
+    (top, bottom), (left, right) = bounds
+    return Window(top, left, bottom, right)
+
+
+def record(params: dict[str, Any], plan: Reuse, reused: Reused) -> None:
+    """Note what made the pixels others than the exact ones."""
+    if reused.calls and plan.edit is not None:
+        params["Edit reuse"] = True
+    elif reused.calls:
+        params["Step cache interval"] = plan.interval if plan.interval > 1 else None
+        params["Step cache threshold"] = plan.threshold or None

@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.families.base import Edit, Reuse, Reused, Window
 from pipeline.samplers.denoiser import CFGDenoiser
 
-MARGIN = 2
+MARGIN = 1
 """Cells of the latent around a mask that are computed with it."""
 
 

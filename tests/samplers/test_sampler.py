@@ -231,9 +231,9 @@ def masked(top, left, bottom, right):
 
 
 @pytest.mark.parametrize("nmask, window", [
-    (masked(5, 8, 9, 10), Window(3, 6, 11, 12)), (masked(0, 0, 4, 4), Window(0, 0, 6, 6)),
-    (masked(12, 20, 16, 24), Window(10, 18, 16, 24)), (masked(0, 0, 16, 24), Window(0, 0, 16, 24))])
-def test_a_mask_is_computed_with_two_cells_around_it(nmask, window):
+    (masked(5, 8, 9, 10), Window(4, 7, 10, 11)), (masked(0, 0, 4, 4), Window(0, 0, 5, 5)),
+    (masked(12, 20, 16, 24), Window(11, 19, 16, 24)), (masked(0, 0, 16, 24), Window(0, 0, 16, 24))])
+def test_a_mask_is_computed_with_a_cell_around_it(nmask, window):
     assert surroundings(nmask) == window
 
 

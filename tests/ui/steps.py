@@ -12,6 +12,11 @@ def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
 
 
+def open_accordion(page, title):
+    page.get_by_role("button", name=title).click()
+    page.wait_for_timeout(1000)  # its widgets are there before they take their values
+
+
 def put(page, element, file):
     page.locator(f"#{element} input[type=file]").first.set_input_files(str(file))
     page.locator(f"#{element} img").first.wait_for()

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter, PngImagePlugin
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
-from tests.ui.steps import generate, open_tab, paint, pixels, put, put_in_editor, result, set_slider, toast
+from tests.ui.steps import generate, open_accordion, open_tab, paint, pixels, put, put_in_editor, result, set_slider, toast
 
 SAMPLES = ROOT / "assets" / "samples"
 
@@ -324,7 +324,7 @@ def open_settings(page):
 
 def test_settings_are_saved_and_wrong_ones_are_not(page, server):
     open_settings(page)
-    page.get_by_role("button", name="Prompts").click()
+    open_accordion(page, "Prompts")
     skip = page.locator("#option-CLIP_stop_at_last_layers input")
     skip.fill("2")
     page.locator("#settings-save").click()
@@ -335,7 +335,7 @@ def test_settings_are_saved_and_wrong_ones_are_not(page, server):
     expect(page.get_by_text("img2img_background_color must be a colour")).to_be_visible()
     page.reload()
     open_settings(page)
-    page.get_by_role("button", name="Prompts").click()
+    open_accordion(page, "Prompts")
     expect(skip).to_have_value("2")
     skip.fill("1")
     page.locator("#settings-save").click()

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.steps import generate, open_tab, pixels, put, result, set_slider
+from tests.ui.steps import generate, open_accordion, open_tab, pixels, put, result, set_slider
 
 
 @pytest.fixture
@@ -45,8 +45,7 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     made.locator("#run-exactly").click()
     expect(made.get_by_text("This picture is exact already")).to_be_visible()
     made.locator("#reuse-seed").click()
-    made.get_by_text("Fast, at the price").click()
-    made.wait_for_timeout(1000)
+    open_accordion(made, "Fast, at the price")
     set_slider(made, "Guidance to", 0.5)
     before = made.locator("#gallery img").first.get_attribute("src")
     generate(made, "inpaint_upload")

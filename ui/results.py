@@ -58,7 +58,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, *, shared: bool) 
         stop_after = gr.Button("Stop after this", interactive=False, size="md", min_width=110, elem_id="stop-after")
         skip = gr.Button("Skip", interactive=False, size="md", min_width=60, elem_id="skip")
         sound = gr.Checkbox(False, label="Sound at the end", container=False, min_width=120, elem_id="sound")
-    with gr.Row(elem_classes="actions"):
+    with gr.Row(elem_classes=["actions", "many"]):
         compare = gr.Button("Before / after", size="sm", min_width=90, elem_id="compare")
         reuse_seed = gr.Button("Reuse seed", size="sm", min_width=80, elem_id="reuse-seed")
         exactly = gr.Button("Run exactly", size="sm", min_width=80, elem_id="run-exactly")

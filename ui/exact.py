@@ -12,15 +12,13 @@ from pipeline.journal import Entry, Picture
 from pipeline.limits import Client
 from pipeline.verify import distance
 from ui.results import Results, with_seeds
-from ui.stream import HEARTBEAT, Folders, Update, duration, follow, hand_out, toasts
+from ui.stream import HEARTBEAT, Update, duration, follow, hand_out, toasts
 
 
-def run_exactly(results: Results, engine: Engine, folders: Folders, client: Client, shown: list, index: int) -> Iterator[Update]:
+def run_exactly(results: Results, engine: Engine, client: Client, shown: list, index: int) -> Iterator[Update]:
     """Make the selected picture's job again without what Fast did, and put both pictures one behind the other."""
     entry, picture = results.owner(shown, index)
-    p = engine.journal.request(entry.id, outpath_samples=folders.samples, outpath_grids=folders.grids)
-    if p is None:
-        raise gr.Error("A picture that this job began with is gone.", print_exception=False)
+    p = results.request(shown, index)
     if not is_fast(p):
         raise gr.Error("This picture is exact already: nothing under Fast was on.", print_exception=False)
     with toasts():

@@ -132,8 +132,8 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, title: g
 def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders) -> None:
     """Each tab's Generate and samples, and the way of a result to each tab."""
     panel, controls = making.panel, making.controls
-    results = wire_results(panel, actions, engine, controls.seed)
-    actions.exactly.click(asked_by(partial(run_exactly, results, engine, folders)), [session.client, panel.results, panel.selected],
+    results = wire_results(panel, actions, engine, folders, controls.seed)
+    actions.exactly.click(asked_by(partial(run_exactly, results, engine)), [session.client, panel.results, panel.selected],
                           panel.outputs, **QUEUED)
     for mode, tab in making.modes.items():
         tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, *tab.files],

@@ -19,7 +19,7 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
 from ui.events import CONFIRM, QUEUED, QUIET
 from ui.restore import seed_in
-from ui.stream import Panel, Update
+from ui.stream import Folders, Panel, Update
 from ui.tabs import TAB_LABELS
 
 COPY = "(text) => { if (text) window.palimpsest.copy(text); }"
@@ -83,8 +83,8 @@ def build_results(generates: list[gr.Button], report: gr.HTML, *, shared: bool) 
 class Results:
     """Does what the buttons say. All take the panel's results and the index of the one that is selected."""
 
-    def __init__(self, panel: Panel, journal: Journal | None):
-        self.panel, self.journal = panel, journal
+    def __init__(self, panel: Panel, journal: Journal | None, folders: Folders):
+        self.panel, self.journal, self.folders = panel, journal, folders
 
     def selected(self, results: list, index: int) -> str:
         """The selected picture's file, as the page has it."""
@@ -102,7 +102,8 @@ class Results:
 
     def request(self, results: list, index: int) -> StableDiffusionProcessingImg2Img:
         """What the selected picture's job was asked for."""
-        p = self.journal.request(self.owner(results, index)[0].id)
+        p = self.journal.request(self.owner(results, index)[0].id, outpath_samples=self.folders.samples,
+                                 outpath_grids=self.folders.grids)
         if p is None:
             raise gr.Error("A picture that this job began with is gone.", print_exception=False)
         return p
@@ -173,8 +174,8 @@ def with_seeds(p: StableDiffusionProcessingImg2Img, entry: Entry) -> StableDiffu
     return p
 
 
-def wire_results(panel: Panel, actions: Actions, engine: Engine, seed: gr.Number) -> Results:
-    results, chosen = Results(panel, engine.journal), [panel.results, panel.selected]
+def wire_results(panel: Panel, actions: Actions, engine: Engine, folders: Folders, seed: gr.Number) -> Results:
+    results, chosen = Results(panel, engine.journal, folders), [panel.results, panel.selected]
     for button, act in ((panel.interrupt, engine.interrupt), (panel.stop_after, engine.stop_after), (panel.skip, engine.skip)):
         button.click(lambda job_id, act=act: act(job_id) if job_id else None, panel.job_id, None, **QUIET)
 

@@ -114,8 +114,8 @@ class Edit:
 
     key: tuple
     """Edits with equal keys start from the same picture and take the same calls."""
-    window: Window | None
-    """The part of the latent that may change; None: all of it."""
+    window: Window
+    """The part of the latent that may change."""
 
 
 @dataclass(frozen=True)

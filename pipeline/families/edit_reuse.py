@@ -31,7 +31,7 @@ class Call:
     tokens: list[Tensor] = field(default_factory=list)
     """(B, n, C): what each self-attention was given."""
     statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    """(B, groups, 1) mean and variance of each group norm's input."""
+    """(B, groups, 1) mean and variance of each group norm's input, float32."""
     maps: list[Tensor] = field(default_factory=list)
     """(B, C, H, W): what each convolution was given."""
 
@@ -48,21 +48,19 @@ class Recording:
     limit: int
     """Bytes."""
     calls: list[Call] = field(default_factory=list)
-    nbytes: int = 0
 
     def add(self, number: int, call: Call) -> None:
-        """Keep a call under its number, unless that would take more than the limit; then the rest is not kept either."""
-        if number > len(self.calls) or self.nbytes + call.nbytes > self.limit:
-            return
-        self.calls[number:] = [call]
-        self.nbytes = sum(kept.nbytes for kept in self.calls)
+        """Keep a call under its number in place of what followed, unless that would take more than the limit."""
+        before = self.calls[:number]
+        if len(before) == number and sum(kept.nbytes for kept in before) + call.nbytes <= self.limit:
+            self.calls = [*before, call]
 
 
 class EditedUNet:
     """Stands in for a diffusers UNet during one sampling: it records, or computes a window of what is recorded."""
 
-    def __init__(self, unet: nn.Module, recording: Recording, window: Window | None, reused: Reused):
-        """window: in cells of the latent; None: everything is computed."""
+    def __init__(self, unet: nn.Module, recording: Recording, window: Window, reused: Reused):
+        """window: in cells of the latent."""
         self._unet, self._recording, self._window, self._reused = unet, recording, window, reused
         self._layers = Layers.of(unet)
         self._align = 2 ** (len(unet.config.block_out_channels) - 1)
@@ -71,12 +69,12 @@ class EditedUNet:
     def __call__(self, x: Tensor, t: Tensor, *, encoder_hidden_states: Tensor, **conditions: Any) -> Tensor:
         number, self._number = self._number, self._number + 1
         conditions |= {"encoder_hidden_states": encoder_hidden_states, "return_dict": False}
-        known = self._recording.calls[number] if number < len(self._recording.calls) else None
         height, width = x.shape[-2:]
         if height % self._align or width % self._align:
             return self._unet(x, t, **conditions)[0]
-        window = None if self._window is None else self._window.aligned(self._align, height, width)
-        if known is None or len(known.output) != len(x) or window is None or window.area > LARGEST_SHARE * height * width:
+        known = self._recording.calls[number] if number < len(self._recording.calls) else None
+        window = self._window.aligned(self._align, height, width)
+        if known is None or len(known.output) != len(x) or window.area > LARGEST_SHARE * height * width:
             return self._record(number, x, t, conditions)
         self._reused.calls += 1
         part = x[..., window.rows, window.columns].contiguous()
@@ -119,7 +117,7 @@ def recording(layers: Layers) -> Iterator[Call]:
         call.tokens[index] = compact(inputs[0])
 
     def keep_statistics(index: int, module: nn.GroupNorm, inputs: tuple) -> None:
-        variance, mean = torch.var_mean(grouped(inputs[0], module), dim=-1, keepdim=True, correction=0)
+        variance, mean = torch.var_mean(grouped(inputs[0], module).float(), dim=-1, keepdim=True, correction=0)
         call.statistics[index] = mean, variance
 
     def keep_map(index: int, _module: nn.Module, inputs: tuple) -> None:
@@ -161,7 +159,7 @@ def look_around(tokens: Tensor, window: Window, size: tuple[int, int], _attentio
 def normalise(mean: Tensor, variance: Tensor, norm: nn.GroupNorm, inputs: tuple, _output: Tensor) -> Tensor:
     """What a group norm gives with the whole picture's statistics."""
     x = inputs[0]
-    values = (grouped(x, norm) - mean) * (variance + norm.eps).rsqrt()
+    values = ((grouped(x, norm) - mean) * (variance + norm.eps).rsqrt()).to(x.dtype)
     shape = (1, -1) + (1,) * (x.ndim - 2)
     return values.reshape(x.shape) * norm.weight.reshape(shape) + norm.bias.reshape(shape)
 

@@ -1,25 +1,33 @@
 """What a network may take over from earlier calls, as the options say; and what infotext says of it."""
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from pipeline.families.base import Edit, Reuse, Reused, Window
 from pipeline.samplers.denoiser import CFGDenoiser
 
+if TYPE_CHECKING:
+    from pipeline.samplers.sampler import SamplingJob
+
 MARGIN = 1
 """Cells of the latent around a mask that are computed with it."""
 
 
-def planned(denoiser: CFGDenoiser, key: tuple) -> Reuse:
-    """What the options let the network take over from earlier calls; key: what else than the latent an edit depends on."""
+def planned(denoiser: CFGDenoiser, sampler: str, schedule: Tensor) -> Reuse:
+    """What the options let the network take over from earlier calls, in a run of that sampler by that schedule."""
     p, options = denoiser.p, denoiser.p.options
     edit = None
-    if options.edit_reuse and p.nmask is not None:
+    if remembers_edit(p):
         digest = hashlib.blake2b(denoiser.init_latent.cpu().numpy().tobytes()).digest()
-        edit = Edit((digest, p.encoder.networks, *key), surroundings(p.nmask))
+        edit = Edit((digest, p.encoder.networks, sampler, *schedule.tolist()), surroundings(p.nmask))
     return Reuse(options.step_cache_interval, options.step_cache_threshold, edit)
+
+
+def remembers_edit(p: "SamplingJob") -> bool:
+    """Whether the network remembers this edit, and takes over from the one before where that was alike."""
+    return p.options.edit_reuse and p.nmask is not None
 
 
 def surroundings(nmask: Tensor) -> Window:

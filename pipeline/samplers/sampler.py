@@ -91,11 +91,13 @@ def altered(prediction: Prediction, options: Options) -> Prediction:
 
 
 def token_merging_ratio(p: SamplingJob) -> float:
-    """Which share of the tokens is merged.
+    """Which share of the tokens is merged; none where an edit is remembered, which needs each in its place.
 
     A1111: the ratio for img2img comes before the general one, unless the request itself overrides the latter.
     """
     options = p.options
+    if reuse.remembers_edit(p):
+        return 0.0
     overridden = options.token_merging_ratio if "token_merging_ratio" in p.override_settings else 0.0
     return overridden or options.token_merging_ratio_img2img or options.token_merging_ratio
 
@@ -149,7 +151,7 @@ class Sampler(ABC):
         def report(step: int, denoised: Tensor) -> None:
             p.progress.report(step + 1, denoiser.last_latent)
 
-        plan = reuse.planned(denoiser, (self.row.name, tuple(schedule.tolist()), len(start)))
+        plan = reuse.planned(denoiser, self.row.name, schedule)
         try:
             with self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused:
                 try:

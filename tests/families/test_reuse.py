@@ -127,7 +127,7 @@ def test_a_change_within_the_window_is_followed_and_one_outside_is_not(unet):
 
 
 @pytest.mark.parametrize("why, window, x", [
-    ("no window", None, X), ("a large window", Window(0, 0, 32, 30), X), ("another batch", WINDOW, X[:1]),
+    ("the whole picture", Window(0, 0, 32, 32), X), ("a large window", Window(0, 0, 32, 30), X), ("another batch", WINDOW, X[:1]),
     ("a size that halves do not meet", WINDOW, noise(2, 4, 30, 32))])
 def test_all_is_computed_where_a_window_cannot_be(unet, why, window, x):
     recording = Recording(("key",), 1 << 30)
@@ -144,6 +144,19 @@ def test_what_is_too_large_is_not_kept(unet):
     assert recording.calls == [] and edited(unet, X, recording=recording)[1] == 0
 
 
+def test_in_half_precision_the_statistics_are_still_in_full():
+    torch.manual_seed(0)
+    half = UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, cross_attention_dim=16, attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
+    half = half.to(torch.bfloat16).requires_grad_(False).eval()
+    recording = Recording(("key",), 1 << 30)
+    for calls in (0, 1):
+        answer, reused = edited(half, X.bfloat16(), recording=recording, prompts=PROMPTS.bfloat16())
+        assert reused == calls and answer.dtype == torch.bfloat16 and answer.isfinite().all()
+    assert {part.dtype for pair in recording.calls[0].statistics for part in pair} == {torch.float32}
+
+
 def test_nothing_stays_on_the_network(unet):
     recording = Recording(("key",), 1 << 30)
     for _ in range(2):
@@ -155,4 +168,4 @@ def test_nothing_stays_on_the_network(unet):
 
 
 def test_edits_differ_by_their_keys():
-    assert Edit(("a",), None) != Edit(("b",), None)
+    assert Edit(("a",), WINDOW) != Edit(("b",), WINDOW)

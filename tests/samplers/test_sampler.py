@@ -269,6 +269,13 @@ def test_an_edit_is_told_apart_by_its_picture_and_its_calls_and_not_by_prompt_or
     assert planned(**EDIT, mask=None, nmask=None).edit is None
 
 
+def test_tokens_are_not_merged_where_an_edit_is_remembered():
+    p = job(overrides={"edit_reuse": True, "token_merging_ratio": 0.5}, nmask=torch.ones(SHAPE), mask=torch.zeros(SHAPE))
+    p.encoder, family = SimpleNamespace(networks=()), Family()
+    sample("Euler", p, family)
+    assert family.merged == [0.0] and token_merging_ratio(p) == 0.0
+
+
 @pytest.mark.parametrize("reused, overrides, expected", [
     (3, {"step_cache_interval": 2}, {"Step cache interval": 2}), (0, {"step_cache_interval": 2}, {}),
     (3, {"step_cache_threshold": 0.1}, {"Step cache threshold": 0.1}),

@@ -444,6 +444,7 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
         p.sd_model = load_model(p, p.options)
     if p.refiner_checkpoint not in (None, "", "None", "none"):
         p.refiner = load_model(p, p.options.override({"sd_model_checkpoint": p.refiner_checkpoint}))
+        check_refiner(p.refiner, p.sd_model)
     models = [p.sd_model] if p.refiner is None else [p.sd_model, p.refiner]
     with wrapping_around([module for model in models for module in model.modules.values()] if tiles(p) else []):
         return _run_batches(p)
@@ -497,6 +498,15 @@ def load_model(p: StableDiffusionProcessingImg2Img, options: Options) -> Family:
         raise InvalidRequest("sd_model_checkpoint", "sd_model_checkpoint: only the engine can load another checkpoint or VAE, "
                                                     "and this request runs without it")
     return p.load_model(options)
+
+
+def check_refiner(refiner: Family, model: Family) -> None:
+    """Raise InvalidRequest where a refiner sees the source in a way that the model does not."""
+    alike = (model.takes_image_conditioning, model.edit_model) == (True, refiner.edit_model)
+    if refiner.takes_image_conditioning and not alike:
+        kind = "InstructPix2Pix" if refiner.edit_model else "inpainting"
+        raise InvalidRequest("refiner_checkpoint", f'refiner_checkpoint: "{refiner.info.name}" is an {kind} checkpoint, which '
+                                                   "can only refine what another one of its kind has begun")
 
 
 def expand(p: StableDiffusionProcessingImg2Img) -> None:

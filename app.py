@@ -261,6 +261,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def serve(flags: argparse.Namespace) -> None:
     """Serve the page until somebody ends it."""
+    from pipeline import allocator
     from pipeline.errors import PalimpsestError
     from pipeline.families import placement
     from pipeline.limits import Limits
@@ -269,6 +270,7 @@ def serve(flags: argparse.Namespace) -> None:
     from pipeline.settings import Settings
     from pipeline.styles import StyleDatabase
 
+    allocator.share_arena()
     try:
         place = placement.choose(flags.device, flags.precision)
         catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL])

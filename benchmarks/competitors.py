@@ -72,13 +72,14 @@ class Palimpsest:
     """
 
     def __init__(self, file: Path, outputs: Path, *, precision: str = "auto"):
-        from pipeline import families
+        from pipeline import allocator, families
         from pipeline.engine import Engine, Job
         from pipeline.journal import Journal
 
         began = time.perf_counter()
         self.outputs = outputs
         self.begin: Callable[[Any], object] = lambda job: None
+        allocator.share_arena()
         self.model = families.load(file, families.placement.choose("auto", precision))
         self.engine = Engine(lambda options: self.model, journal=Journal(outputs))
         self.ready = {"load": time.perf_counter() - began}

@@ -6,7 +6,6 @@ is what to look at where others use the machine meanwhile.
 """
 
 import argparse
-import ctypes
 import json
 import sys
 import time
@@ -20,10 +19,9 @@ from torch import Tensor, nn
 from benchmarks.contest import Answer, Contestant, by_turns, compete, middle
 from benchmarks.load import UNETS
 from benchmarks.report import GIB, show, show_machine, write_json
+from pipeline import allocator
 
 PLAIN = "plain eager"
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Numbers of glibc's mallopt()."""
 
 
 def channels_last(unet: nn.Module) -> nn.Module:
@@ -46,10 +44,8 @@ def frozen(unet: nn.Module) -> nn.Module:
 
 
 def keeping_memory(unet: nn.Module) -> nn.Module:
-    """With glibc told to keep what is freed, so that no page is asked for twice."""
-    libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    """As the engine does it."""
+    allocator.keep_freed(True)
     return unet
 
 

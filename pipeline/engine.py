@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 
+from pipeline import allocator
 from pipeline.caches import Cache
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, PalimpsestError
@@ -16,7 +17,7 @@ from pipeline.hooks import HookList, Hooks
 from pipeline.job import Failed, Finished, Job, Queued, Work
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits, Quota
-from pipeline.memory import frugal, is_out_of_memory
+from pipeline.memory import frugal, is_out_of_memory, keep_freed_where_plenty
 from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 FINISHED = 16
 """How many ended jobs the engine knows the ids of."""
+PAUSE = 30.0
+"""Seconds without work after which memory that was kept for the next job is given back."""
 
 
 class Engine:
@@ -186,7 +189,11 @@ class Engine:
     def _serve_next(self) -> bool:
         """Wait for a job and run it, or load a model ahead where none waits; False when the engine is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._preload or self._closed)
+            paused = not self._changed.wait_for(self._has_work, PAUSE)
+        if paused:
+            allocator.give_back()
+        with self._changed:
+            self._changed.wait_for(self._has_work)
             if self._jobs:
                 self._running = self._jobs.popleft()
                 self._tell_places()
@@ -201,6 +208,9 @@ class Engine:
         else:
             return False
         return True
+
+    def _has_work(self) -> bool:
+        return bool(self._jobs or self._preload or self._closed)
 
     def _run(self, job: Job) -> None:
         if job.cancelled:
@@ -223,7 +233,9 @@ class Engine:
         """Run one request, and once more with less memory where the first try has run out of it."""
         request = {name: copy(value) if isinstance(value, (list, dict)) else value for name, value in vars(p).items()}
         try:
-            return self._process_with(p.sd_model or self._model_for(job, p.options), job, p, self._cache)
+            model = p.sd_model or self._model_for(job, p.options)
+            keep_freed_where_plenty(model.placement, p.width * p.height * p.batch_size)
+            return self._process_with(model, job, p, self._cache)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

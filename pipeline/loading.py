@@ -108,7 +108,7 @@ class ModelStore:
     def _load(self, checkpoint: ModelFile, vae: ModelFile | None) -> Family:
         info = self._describe(checkpoint.path)  # a file that is no model costs nobody theirs
         sizes = [numbers * self._place.dtype_of(part).itemsize for part, numbers in info.sizes.items()]
-        working = working_memory(info.native_size, self._place.vae_dtype)
+        working = working_memory(info.native_size**2, self._place.vae_dtype)
         self._fit(sum(sizes) + working)
         on_card = self._place.device.type != "cpu"
         first = choose_offload(sizes, working, self._free(self._place.device)) if on_card else "none"

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.families.base import Cond, Family, Reuse, Reused
+from pipeline import allocator
+from pipeline.families.base import Cond, Family, Placement, Reuse, Reused
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says where it has no exception of its own for it: on processors and Apple's cards."""
@@ -19,6 +20,8 @@ TILE = 512
 """Pixels along the edge of the autoencoder's tiles where memory is short."""
 LIBRARIES = 1 << 29
 """Bytes."""
+KEPT = 2
+"""Times the working memory that is taken at most where freed memory is kept, since it lies in pieces."""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -65,6 +68,7 @@ def read_number(file: Path, name: str = "", *, unit: int = 1) -> int | None:
 def collect(device: torch.device) -> None:
     """Give the memory of what nobody uses any more back to the device."""
     gc.collect()
+    allocator.give_back()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -77,12 +81,25 @@ def choose_offload(sizes: Iterable[int], working: int, free: int | None) -> str:
     return next((plan for plan, weights in needs.items() if free is None or weights + working <= free), "sequential")
 
 
-def working_memory(native_size: int, dtype: torch.dtype) -> int:
-    """Bytes that a picture of the model's own size needs besides weights, with the autoencoder in this precision.
+def working_memory(pixels: int, dtype: torch.dtype) -> int:
+    """Bytes that a picture of so many pixels needs besides weights, with the autoencoder in this precision.
 
     Most is in use where it decodes: some 4 maps of 256 channels at full size. The rest is for the device's libraries.
     """
-    return native_size**2 * 4 * 256 * dtype.itemsize + LIBRARIES
+    return pixels * 4 * 256 * dtype.itemsize + LIBRARIES
+
+
+def keep_freed_where_plenty(place: Placement, pixels: int, free: Callable[[torch.device], int | None] = free_memory) -> None:
+    """Keep what is freed from now on where a processor has plenty of memory for pictures of so many pixels."""
+    def is_plenty() -> bool:
+        left = free(place.device)
+        return left is not None and left >= KEPT * working_memory(pixels, place.vae_dtype)
+
+    keep = False
+    if place.device.type == "cpu" and not (keep := is_plenty()):
+        allocator.give_back()  # what is kept counts as taken
+        keep = is_plenty()
+    allocator.keep_freed(keep)
 
 
 class Frugal:
@@ -120,9 +137,10 @@ def frugal(family: Family) -> Iterator[Frugal]:
     """The family with less memory; afterwards its weights are where they were again, as far as there is room."""
     family.autoencoder.cut_into_tiles(TILE, above=TILE**2)
     family.forget_edit()
+    allocator.keep_freed(False)
     if family.placement.device.type != "cpu":
         family.offload.follow("sequential")
-        collect(family.placement.device)
+    collect(family.placement.device)
     try:
         yield Frugal(family)
     finally:

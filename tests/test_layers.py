@@ -11,7 +11,7 @@ ROOMS = ("api", "app", "launch", "pipeline", "tools", "ui")
 LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks",
     "progress", "uploads", "saving", "tiles", "grids", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
-    "pasting", "caches"))
+    "pasting", "caches", "allocator"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.processing", "pipeline.record", "pipeline.samplers", "pipeline.families.base",
                "pipeline.scripts")

@@ -17,6 +17,7 @@ from pipeline.families.base import (
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.edit_reuse import EditedUNet, Recording
+from pipeline.families.layout import arrange
 from pipeline.families.offload import Offload
 from pipeline.families.step_cache import StepCache
 from pipeline.families.tiny import TinyDecoder
@@ -72,6 +73,8 @@ class StableDiffusion:
         for block in self._unet.up_blocks:
             block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
         self.autoencoder = Autoencoder(modules["vae"], placement, self.notes, self.offload)
+        for part in ("unet", "vae"):
+            arrange(modules[part], placement)
         self.edit_model = self._unet.config.in_channels == EDIT
         self.takes_image_conditioning = self._unet.config.in_channels != PLAIN
         self.prediction = self._find_prediction(checkpoint)
@@ -83,6 +86,7 @@ class StableDiffusion:
 
     def take_vae(self, module: torch.nn.Module, info: ModelInfo) -> None:
         self._modules["vae"], self.info = module, info
+        arrange(module, self.placement)
         self.offload.follow(self.placement.offload)
         self.autoencoder = Autoencoder(module, self.placement, self.notes, self.offload)
 

@@ -19,7 +19,7 @@ PLACE = Placement(torch.device("cpu"), torch.float32, torch.float32)
 NUMBERS = {"unet": 1000, "text_encoder": 200, "vae": 50}
 WEIGHTS = 4 * 1250
 """Bytes, in float32."""
-WORKING = working_memory(64, torch.float32)
+WORKING = working_memory(64**2, torch.float32)
 PLENTY = WORKING + WEIGHTS
 CARD = Placement(torch.device("cuda"), torch.float32, torch.float32)
 

@@ -5,10 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pipeline import allocator
 from pipeline.errors import HookError, ModelError
 from pipeline.families.base import Placement
-from pipeline.memory import (LIBRARIES, choose_offload, container_memory, free_memory, frugal, is_out_of_memory, read_number,
-                             working_memory)
+from pipeline.memory import (KEPT, LIBRARIES, choose_offload, container_memory, free_memory, frugal, is_out_of_memory,
+                             keep_freed_where_plenty, read_number, working_memory)
+
+PLENTY = KEPT * working_memory(512**2, torch.float32)
 
 
 def raised_from(error, cause):
@@ -134,5 +137,21 @@ def test_the_plan_is_the_first_whose_weights_and_pictures_fit(free, plan):
 
 
 def test_a_picture_of_twice_the_edge_needs_four_times_the_room_besides_the_libraries():
-    small, large = (working_memory(size, torch.float16) - LIBRARIES for size in (512, 1024))
+    small, large = (working_memory(size**2, torch.float16) - LIBRARIES for size in (512, 1024))
     assert large == 4 * small == 2**31
+
+
+@pytest.mark.parametrize("device, free, told", [
+    ("cpu", [PLENTY], [True]),
+    ("cpu", [PLENTY - 1, PLENTY], ["give back", True]),
+    ("cpu", [PLENTY - 1, PLENTY - 1], ["give back", False]),
+    ("cpu", [None, None], ["give back", False]),
+    ("cuda", [], [False]),
+])
+def test_freed_memory_is_kept_where_there_is_twice_what_a_picture_needs(monkeypatch, device, free, told):
+    """Counted once more after giving back what was kept before."""
+    calls, left = [], iter(free)
+    monkeypatch.setattr(allocator, "keep_freed", calls.append)
+    monkeypatch.setattr(allocator, "give_back", lambda: calls.append("give back"))
+    keep_freed_where_plenty(Placement(torch.device(device), torch.float32, torch.float32), 512**2, lambda _: next(left))
+    assert calls == told

@@ -87,15 +87,15 @@ class Palimpsest:
         self._watch_stages(Job)
 
     def _watch_stages(self, job: type) -> None:
-        from pipeline import processing
+        from pipeline import finishing, processing
 
         for name, stage in (("encode_prompts", "text"), ("encode_image", "VAE encode"), ("denoise", "UNet"),
                             ("decode", "VAE decode")):
             self.watch.around(self.model, name, stage)
         self.watch.around(processing.StableDiffusionProcessingImg2Img, "sample", "around the UNet")
         self.watch.around(job, "report", "preview")
-        self.watch.around(processing, "apply_overlay", "overlay")
-        self.watch.around(processing, "try_to_save", "save")
+        self.watch.around(finishing, "apply_overlay", "overlay")
+        self.watch.around(finishing, "try_to_save", "save")
 
     def __call__(self, *, number: int, size: int, steps: int, strength: float, prompt: str, seed: int,
                  mask: float | None = None, settings: dict[str, Any] | None = None, **ignored: Any) -> Answer:

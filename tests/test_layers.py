@@ -13,7 +13,7 @@ LEAVES = tuple(f"pipeline.{name}" for name in (
     "progress", "uploads", "saving", "tiles", "grids", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
     "pasting", "caches", "allocator"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.samplers")
-SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.processing", "pipeline.record", "pipeline.samplers", "pipeline.families.base",
+SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.finishing", "pipeline.processing", "pipeline.record", "pipeline.samplers", "pipeline.families.base",
                "pipeline.scripts")
 FAMILIES_SEE = ("pipeline.errors", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from pipeline.processing import Output, Processed, StableDiffusionProcessingImg2Img, keep, with_grid
+from pipeline.finishing import Output, keep, with_grid
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from pipeline.errors import InvalidRequest
+from pipeline.finishing import keep_grid
 from pipeline.geometry import Size
 from pipeline.grids import Legend, annotate
 from pipeline.images import image_grid
-from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, keep_grid, process_images
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.scripts.arguments import argument
 from pipeline.scripts.passes import seeded
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from pipeline.describe import create_infotext
 from pipeline.errors import InvalidRequest, PalimpsestError
+from pipeline.finishing import Output, keep_grid
 from pipeline.geometry import Size
 from pipeline.grids import Legend, annotate
 from pipeline.images import image_grid
-from pipeline.processing import Output, Processed, StableDiffusionProcessingImg2Img, keep_grid, process_images
+from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.rng import random_seed
 from pipeline.scripts.arguments import argument, free
 from pipeline.scripts.axes import AXES, Axis, find_axis, parse_values

@@ -1,0 +1,94 @@
+"""A decoded picture made ready to be shown: colours, overlay, infotext, masks, its file; and grids of several."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from torch import Tensor
+
+from pipeline.describe import create_infotext
+from pipeline.hooks import OverlayArgs
+from pipeline.images import apply_color_correction, apply_overlay, before_overlay, grid_rows, image_grid, resize_image, to_image
+from pipeline.saving import save_image, save_under
+
+if TYPE_CHECKING:
+    from pipeline.processing import StableDiffusionProcessingImg2Img
+
+
+@dataclass(frozen=True)
+class Output:
+    """One picture of a result."""
+
+    image: Image.Image
+    infotext: str
+    path: str | None
+
+
+def finish_image(p: "StableDiffusionProcessingImg2Img", pixels: Tensor, index: int) -> list[Output]:
+    """Decoded pixels (3, H, W) in [-1, 1] as a finished picture, saved if asked, and its masks if asked."""
+    image = to_image(pixels)
+    if index < len(p.color_corrections):
+        image = apply_color_correction(p.color_corrections[index], image)
+    overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None
+    shown = OverlayArgs(index, p.mask_for_overlay, overlay)
+    p.scripts.postprocess_maskoverlay(p, shown)
+    place = p.paste_to, shown.overlay_image, p.options.upscaler_for_img2img
+    drawn, image = image, apply_overlay(image, *place)
+    text = create_infotext(p, index)
+    outputs = [keep(p, image, text, p.seeds[index], "-interrupted" if p.progress.partial else "")]
+    if shown.mask_for_overlay is not None and p.options.return_mask:
+        outputs.append(keep(p, shown.mask_for_overlay.convert("RGB"), "", p.seeds[index], "-mask"))
+    if shown.mask_for_overlay is not None and p.options.return_mask_composite:
+        before = before_overlay(drawn, *place)
+        mask = resize_image(2, shown.mask_for_overlay, *before.size).convert("L")
+        masked = Image.composite(before.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
+        outputs.append(keep(p, masked.convert("RGBA"), "", p.seeds[index], "-mask-composite"))
+    return outputs
+
+
+def keep(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text: str, seed: int, suffix: str) -> Output:
+    if text:
+        image.info["parameters"] = text
+    p.receipts.stamp(p, image, seed)
+    folder = None if p.do_not_save_samples else p.outpath_samples
+
+    def announce(path: str) -> None:
+        p.progress.saving(path, text)
+
+    def save() -> str:
+        if p.samples_filename is None:
+            return save_image(image, folder, name=f"{seed}{suffix}", announce=announce)
+        return save_under(image, folder, stem=f"{p.samples_filename}{suffix}", announce=announce)
+
+    return Output(image, text, try_to_save(p, folder, save))
+
+
+def try_to_save(p: "StableDiffusionProcessingImg2Img", folder: str | None, save: Callable[[], str]) -> str | None:
+    """The path of the saved picture. A full disk must not cost the picture: it is told and the job goes on."""
+    if folder is None:
+        return None
+    try:
+        return save()
+    except OSError as error:
+        p.comments.append(f"A picture could not be saved in {folder}: {error.strerror or error}.")
+        return None
+
+
+def with_grid(p: "StableDiffusionProcessingImg2Img", outputs: list[Output], rows: int | None = None) -> list[Output]:
+    """The pictures, with a grid of all of them in front where there are several and it is wanted."""
+    options, count = p.options, len(outputs)
+    if not outputs or not options.return_grid or (count == 1 and options.grid_only_if_multiple):
+        return outputs
+    if rows is None and options.n_rows >= 0:
+        rows = options.n_rows or p.batch_size
+    rows = rows or grid_rows(count, leave_no_gap=options.grid_prevent_empty_spots)
+    grid = image_grid([output.image for output in outputs], rows, options.grid_background_color)
+    return [keep_grid(p, grid, outputs[0].infotext, "grid"), *outputs]
+
+
+def keep_grid(p: "StableDiffusionProcessingImg2Img", grid: Image.Image, text: str, name: str) -> Output:
+    grid.info["parameters"] = text
+    p.receipts.stamp(p, grid)
+    return Output(grid, text, try_to_save(p, p.outpath_grids, lambda: save_image(
+        grid, p.outpath_grids, name=name, announce=lambda path: p.progress.saving(path, text))))

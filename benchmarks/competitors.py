@@ -17,6 +17,8 @@ from benchmarks.contest import ROOT, Answer
 from benchmarks.load import write_checkpoint
 
 DEMO = ROOT / "assets" / "demo-model"
+SIZES = {"demo": 256, "sd1": 512, "sdxl": 1024}
+"""The models, and the pixels of their pictures."""
 NEGATIVE = "blurry, dark"
 STAGES = ("text", "VAE encode", "UNet", "around the UNet", "preview", "VAE decode", "overlay", "save", "rest")
 

@@ -8,30 +8,20 @@ table holds each figure against its bar; a bar that counts on bfloat16 is judged
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from benchmarks.competitors import STAGES, get_ready, model_calls, model_files
+from benchmarks.competitors import SIZES, STAGES, get_ready, model_calls, model_files
 from benchmarks.contest import Answer, Contestant, Request, by_turns, compete, middle
 from benchmarks.report import GIB, Bar, has_bf16, show, show_bars, show_machine, write_json
 
-SIZES = {"demo": 256, "sd1": 512, "sdxl": 1024}
-"""Pixels."""
 CASES = ("img2img", "another seed", "another prompt", "inpaint")
 MINE, DEFAULT, BEST, COMPILED = "Palimpsest", "diffusers, default", "diffusers, best", "diffusers, compiled"
-SMALL_MASK = 0.05
-"""Share of the picture."""
-STEP_CACHE, EDIT_REUSE = "step cache, interval 3", "small mask again"
-FAST = {STEP_CACHE: ("another seed", {"step_cache_interval": 3}), EDIT_REUSE: ("inpaint again", {"edit_reuse": True})}
-"""What is faster than which exact case, and by which options."""
 
 Rounds = list[dict[str, Answer]]
 """Of one competitor: the answers by case."""
@@ -58,19 +48,6 @@ def requests(number: int, size: int, steps: int, strength: float) -> list[Reques
             edit | {"case": "inpaint", "number": 2000 + number, "mask": 0.25}]
 
 
-def fast_requests(number: int, size: int, steps: int, strength: float) -> list[Request]:
-    """A round: what was edited before is edited again with another seed, exactly and fast."""
-    warm_up, edit, again, *_ = requests(3000 + number, size, steps, strength)
-    mask = edit | {"case": "inpaint first", "mask": SMALL_MASK}
-    mask_again = mask | {"case": "inpaint again", "seed": again["seed"]}
-    return [warm_up, edit, again, faster(again, STEP_CACHE), mask, mask_again,
-            faster(mask, EDIT_REUSE) | {"case": "remembered"}, faster(mask_again, EDIT_REUSE)]
-
-
-def faster(request: Request, way: str) -> Request:
-    return request | {"case": way, "settings": FAST[way][1]}
-
-
 def by_case(rounds: Sequence[Sequence[Answer]], asked: Sequence[Sequence[Request]]) -> Rounds:
     return [{request["case"]: answer for request, answer in zip(*pair)} for pair in zip(asked, rounds)]
 
@@ -91,22 +68,12 @@ def share_outside(rounds: Rounds, case: str, *names: str) -> float:
                         for answers in rounds)
 
 
-def psnr(one: str, other: str) -> float:
-    """How alike two picture files are, in dB."""
-    with Image.open(one) as a, Image.open(other) as b:
-        error = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def judge(everyone: dict[str, Rounds], quick: Rounds) -> list[Bar]:
+def judge(everyone: dict[str, Rounds]) -> list[Bar]:
     card, mine = torch.cuda.is_available(), everyone[MINE]
     bf16 = "" if has_bf16() else "bf16"
 
     def times(other: str, case: str = "img2img") -> float | None:
         return seconds(everyone[other], case) / seconds(mine, case) if other in everyone else None
-
-    def gain(way: str) -> float | None:
-        return seconds(quick, FAST[way][0]) / seconds(quick, way) if quick else None
 
     on_card = [Bar("GPU: edit, diffusers' default / ours", times(DEFAULT) if card else None, 1.5),
                Bar("GPU: edit, diffusers compiled / ours", times(COMPILED) if card else None, 1)]
@@ -118,8 +85,6 @@ def judge(everyone: dict[str, Rounds], quick: Rounds) -> list[Bar]:
         Bar("CPU: another prompt, diffusers' best / ours", times(BEST, "another prompt"), 1.25, needs=bf16),
         Bar("CPU: edit, % outside UNet and VAE", share_outside(mine, "img2img", "UNet", "VAE encode", "VAE decode"), 3,
             at_most=True),
-        Bar("CPU: step cache of interval 3, exact / fast", gain(STEP_CACHE), 2),
-        Bar("CPU: mask of 5 % again, exact / fast", gain(EDIT_REUSE), 3),
         Bar("another seed, % outside UNet and decode", share_outside(mine, "another seed", "UNet", "VAE decode"), 2,
             at_most=True)]
     return on_card if card else on_processor + on_card
@@ -140,7 +105,6 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--strength", type=float, default=0.75)
     parser.add_argument("--runs", type=int, default=3, help="rounds of all cases; default: %(default)s")
     parser.add_argument("--compile", action="store_true", help="also diffusers with torch.compile, which takes minutes first")
-    parser.add_argument("--fast", action="store_true", help="also Palimpsest's fast mode, against its exact one")
     parser.add_argument("--fresh", action="store_true", help="only one model in memory at a time; it is loaded in every round")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -159,18 +123,13 @@ def main() -> None:
         everyone = {one.name: by_case(answers, asked) for one, answers in zip(
             contest, by_turns(contest, asked, fresh=flags.fresh, told=partial(print, flush=True)))}
         check_calls(everyone, model_calls(*edit[1:]))
-        asked = [fast_requests(number, *edit) for number in range(flags.runs)] if flags.fast else []
-        quick = by_case(by_turns(contest[:1], asked, told=partial(print, flush=True))[0], asked)
-        alike = {way: median(psnr(answers[exact]["path"], answers[way]["path"]) for answers in quick)
-                 for way, (exact, _) in FAST.items() if quick}
         for one in contest:
             one.close()
-    report(contest, everyone, quick, alike, f"{flags.model}, {edit[0]}x{edit[0]}, {model_calls(*edit[1:])} model calls, "
-                                            f"medians of {flags.runs}", flags.json)
+    report(contest, everyone, f"{flags.model}, {edit[0]}x{edit[0]}, {model_calls(*edit[1:])} model calls, medians of {flags.runs}",
+           flags.json)
 
 
-def report(contest: Sequence[Contestant], everyone: dict[str, Rounds], quick: Rounds, alike: dict[str, float], title: str,
-           file: Path | None) -> None:
+def report(contest: Sequence[Contestant], everyone: dict[str, Rounds], title: str, file: Path | None) -> None:
     head = "case", "competitor", "seconds", "CPU s", "/ ours", "CPU / ours"
     rows = [(case, name, *(seconds(rounds, case, key) for key in ("seconds", "cpu")),
              *(seconds(rounds, case, key) / seconds(everyone[MINE], case, key) for key in ("seconds", "cpu")))
@@ -180,14 +139,10 @@ def report(contest: Sequence[Contestant], everyone: dict[str, Rounds], quick: Ro
     show(("competitor", "load, s", "peak GiB"), loads)
     show(("Palimpsest's stages, s", *CASES),
          [(name, *(in_stages(everyone[MINE], case, name) for case in CASES)) for name in STAGES])
-    if quick:
-        show(("fast mode", "exact, s", "fast, s", "exact / fast", "PSNR, dB"),
-             [(way, seconds(quick, exact), seconds(quick, way), seconds(quick, exact) / seconds(quick, way), alike[way])
-              for way, (exact, _) in FAST.items()])
-    bars = judge(everyone, quick)
+    bars = judge(everyone)
     show_bars(bars, "The bars are for sd1, 512x512, 20 steps, strength 0.75. This was " + title)
     write_json(file, {"title": title, "rows": [dict(zip(head, row)) for row in rows], "load and peak": loads,
-                      "rounds": everyone, "fast": quick, "PSNR": alike, "bars": [bar.row() for bar in bars]})
+                      "rounds": everyone, "bars": [bar.row() for bar in bars]})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""Fast mode against exact mode: python -m benchmarks fast --model sd1
+
+One process edits a picture exactly and then in each fast way, and inpaints one again with another seed, exactly and around
+its mask. What all have in common, such as the encoded source, is there before. Whole edits, from the request to the saved
+PNG, and the model calls alone; how alike the pictures are says something of the demo model only, as the others' weights are
+random.
+"""
+
+import argparse
+import json
+import math
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.competitors import SIZES, get_ready, model_calls, model_files
+from benchmarks.contest import Answer, Contestant, Request, by_turns, compete
+from benchmarks.report import Bar, show, show_bars, show_machine, write_json
+
+EXACT, MASKED = "exact", "mask of 5 %, exact"
+SMALL_MASK = 0.05
+"""Share of the picture."""
+STEP_CACHE, EDIT_REUSE = "step cache, interval 3", "mask of 5 %, edit reuse"
+WAYS = {STEP_CACHE: {"step_cache_interval": 3}, "step cache, threshold 0.1": {"step_cache_threshold": 0.1},
+        "guidance, first 0.6": {"guidance_stop": 0.6}, "token merging 0.5": {"token_merging_ratio": 0.5}}
+BARS = {STEP_CACHE: 2, EDIT_REUSE: 3}
+
+
+def requests(ways: list[str], number: int, size: int, steps: int, strength: float) -> list[Request]:
+    """A round: something to warm up, the exact edit, the fast ones, and the same with a mask."""
+    edit = {"case": EXACT, "number": number, "size": size, "steps": steps, "strength": strength, "seed": number,
+            "prompt": f"a red house, {number} trees"}
+    reuse = {"settings": {"edit_reuse": True}}
+    masked = edit | {"case": MASKED, "mask": SMALL_MASK}
+    return [edit | {"case": "warm-up", "steps": 2}, edit, *(edit | {"case": way, "settings": WAYS[way]} for way in ways),
+            masked | reuse | {"case": "remembered", "seed": 1000 + number}, masked, masked | reuse | {"case": EDIT_REUSE}]
+
+
+def psnr(one: str, other: str) -> float:
+    """How alike two picture files are, in dB."""
+    with Image.open(one) as a, Image.open(other) as b:
+        error = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def compare(way: str, rounds: list[dict[str, Answer]]) -> tuple:
+    """A row of the table: a fast way beside its exact one, medians."""
+    pairs = [(answers[MASKED if way == EDIT_REUSE else EXACT], answers[way]) for answers in rounds]
+    exact, fast = (median(pair[side]["seconds"] for pair in pairs) for side in (0, 1))
+    calls = [median(pair[side]["stages"]["UNet"] for pair in pairs) for side in (0, 1)]
+    cpu = [median(pair[side]["cpu"] for pair in pairs) for side in (0, 1)]
+    return way, exact, fast, exact / fast, cpu[0] / cpu[1], calls[0] / calls[1], median(psnr(a["path"], b["path"]) for a, b in pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ways", nargs="*", metavar="WAY", help=f"any of {', '.join(WAYS)}; all where none is given")
+    parser.add_argument("--model", choices=SIZES, default="demo")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--strength", type=float, default=0.75)
+    parser.add_argument("--runs", type=int, default=1, help="rounds; default: %(default)s")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.child:
+        return compete(lambda: get_ready(**json.loads(flags.child)))
+    if unknown := set(flags.ways) - set(WAYS):
+        parser.error(f"WAY must be any of {', '.join(WAYS)}, got {', '.join(unknown)}")
+    show_machine()
+    ways, edit = flags.ways or list(WAYS), (SIZES[flags.model], flags.steps, flags.strength)
+    asked = [requests(ways, number, *edit) for number in range(flags.runs)]
+    with model_files(flags.model) as files:
+        ours = Contestant("Palimpsest", "fast", dict(zip(("file", "configs", "outputs"), map(str, files))) | {"who": "palimpsest"})
+        answers, = by_turns([ours], asked, told=partial(print, flush=True))
+        ours.close()
+        rounds = [{request["case"]: answer for request, answer in zip(*pair)} for pair in zip(asked, answers)]
+        rows = [compare(way, rounds) for way in (*ways, EDIT_REUSE)]
+    title = f"{flags.model}, {edit[0]}x{edit[0]}, {model_calls(*edit[1:])} model calls, medians of {flags.runs}"
+    head = "", "exact, s", "fast, s", "exact / fast", "CPU seconds", "model calls alone", "PSNR, dB"
+    show(head, rows, title)
+    bars = [Bar(f"{row[0]}, exact / fast", row[3], BARS[row[0]]) for row in rows if row[0] in BARS]
+    show_bars(bars, "The bars are for sd1, 512x512, 20 steps, strength 0.75.")
+    write_json(flags.json, {"title": title, "rows": [dict(zip(head, row)) for row in rows], "rounds": rounds,
+                            "bars": [bar.row() for bar in bars]})
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from PIL import Image, ImageDraw
 
 from benchmarks.contest import ROOT, Answer
 from benchmarks.load import write_checkpoint
+
+if TYPE_CHECKING:
+    from pipeline.caches import Cache
 
 DEMO = ROOT / "assets" / "demo-model"
 SIZES = {"demo": 256, "sd1": 512, "sdxl": 1024}
@@ -73,7 +76,7 @@ class Palimpsest:
     begin: is called with each job when it is submitted.
     """
 
-    def __init__(self, file: Path, outputs: Path, *, precision: str = "auto"):
+    def __init__(self, file: Path, outputs: Path, *, precision: str = "auto", cache: "Cache | None" = None):
         from pipeline import allocator, families
         from pipeline.engine import Engine, Job
         from pipeline.journal import Journal
@@ -83,7 +86,7 @@ class Palimpsest:
         self.begin: Callable[[Any], object] = lambda job: None
         allocator.share_arena()
         self.model = families.load(file, families.placement.choose("auto", precision))
-        self.engine = Engine(lambda options: self.model, journal=Journal(outputs))
+        self.engine = Engine(lambda options: self.model, journal=Journal(outputs), cache=cache)
         self.ready = {"load": time.perf_counter() - began}
         self.watch = Stopwatch()
         self._watch_stages(Job)

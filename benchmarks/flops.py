@@ -46,12 +46,12 @@ def count(size: int) -> list[Row]:
     with torch.device("meta"):
         x, t, prompts = torch.empty(2, 4, cells, cells), torch.empty(2), torch.empty(2, 77, 768)
     layers = Layers.of(unet)
-    with seeing(unet) as seen, recording(layers) as known:
+    with seeing(unet, 1) as seen, recording(layers) as known:
         known.output = unet(x, t, encoder_hidden_states=prompts).sample
     whole = counted(lambda: unet(x, t, encoder_hidden_states=prompts))
-    outer = counted(lambda: OuterLayers(unet, x, t, prompts).finish(seen["deep"]))
+    outer = counted(lambda: OuterLayers(unet, 1, x, t, prompts).finish(seen["deep"]))
     cached = (whole + (INTERVAL - 1) * outer) / INTERVAL
-    rows = [("whole", whole, 1.0), ("its outer layers", outer, whole / outer),
+    rows = [("whole", whole, 1.0), ("its outermost layers", outer, whole / outer),
             (f"step cache, interval {INTERVAL}, in the mean", cached, whole / cached)]
     for share in MASKS:
         window = square(share, cells)

@@ -1,6 +1,7 @@
 """Many pictures and large ones: python -m benchmarks scale [memory] [batch] [large]
 
-memory: the process's memory over hundreds of edits of all kinds, through the engine. batch: seconds per picture of a folder
+memory: the process's memory over hundreds of edits of all kinds, through the engine, with a cache so small that it is full
+before memory is to grow no more. batch: seconds per picture of a folder
 as one batch, against the same files one by one, by turns. large: peak memory of a 2048x2048 edit with a model of SD 1.5's
 size and random weights, one model call, which takes minutes on a few cores. The first two use the demo model.
 """
@@ -17,11 +18,14 @@ from benchmarks.competitors import Palimpsest, get_ready, model_files, picture
 from benchmarks.contest import Contestant, compete
 from benchmarks.report import GIB, Bar, resident_memory, show, show_bars, show_machine, write_json
 from pipeline.batch import Batch, run
+from pipeline.caches import Cache
 from pipeline.img2img import Mode, img2img
 from pipeline.uploads import open_picture
 
 SETTLED = 50
 """Edits after which memory is to grow no more."""
+SMALL_CACHE = 16 << 20
+"""Bytes."""
 AT_A_TIME = 6
 """Files of a batch; as many one by one follow."""
 LARGE = {"number": 0, "size": 2048, "steps": 1, "strength": 0.75, "prompt": "a red house", "seed": 1}
@@ -30,16 +34,18 @@ LARGE = {"number": 0, "size": 2048, "steps": 1, "strength": 0.75, "prompt": "a r
 def measure_memory(flags: argparse.Namespace) -> list[Bar]:
     """RSS after each edit, in its own picture, prompt and seed; every third an inpainting, and with some that come again."""
     with model_files("demo") as (file, _, outputs):
-        ours, memory = Palimpsest(file, outputs), []
+        cache, memory = Cache(SMALL_CACHE), []
+        ours = Palimpsest(file, outputs, cache=cache)
         for edit in range(flags.edits):
             ours(number=edit % 100, size=flags.size, steps=4, strength=0.75, prompt=f"a house, {edit} trees", seed=edit,
                  mask=0.25 if edit % 3 == 2 else None)
-            memory.append(resident_memory())
+            memory.append((resident_memory() / 2**20, cache.size / 2**20))
         ours.engine.close()
     marks = sorted({min(mark, flags.edits) for mark in (1, 10, SETTLED, 100, 200, 300, 400, 500, flags.edits)})
-    show(("edits", "MiB"), [(mark, memory[mark - 1] / 2**20) for mark in marks], "Memory of the process")
-    around = memory[SETTLED - 5:SETTLED + 5]
-    growth = median(memory[-10:]) / median(around) if around else None
+    show(("edits", "MiB", "of which cache"), [(mark, *memory[mark - 1]) for mark in marks], "Memory of the process")
+    taken = [whole for whole, _ in memory]
+    around = taken[SETTLED - 5:SETTLED + 5]
+    growth = median(taken[-10:]) / median(around) if around else None
     return [Bar(f"memory, last of {flags.edits} edits / after {SETTLED}", growth, 1.02, at_most=True)]
 
 

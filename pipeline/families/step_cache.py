@@ -1,7 +1,7 @@
 """Step caching: most calls of a UNet redo its outermost layers only and take the rest from an earlier call.
 
-The layers are DeepCache's (Ma, Fang and Wang, 2023); when they are enough is counted, or judged by how much the first
-layer's output has changed, as first-block caches do.
+The layers are DeepCache's (Ma, Fang and Wang, 2023), those of its first branch where calls are counted. Where it is judged
+by how much the first layer's output has changed, as first-block caches do, that layer is there and its branch is used.
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ class Slot:
 
     crossattn: Tensor
     deep: Tensor
-    """(B, C, h, w): what the last block's last but one layer was given from below."""
+    """(B, C, h, w): what the first of the redone layers on the way up was given from below."""
     first: Tensor
-    """(B, C, h, w): the first layer's output."""
+    """(B, C, h, w): the output of the last of those on the way down."""
     age: int = 1
     """Calls that it has answered, the whole one included."""
 
@@ -40,13 +40,14 @@ class StepCache:
 
     def __init__(self, unet: nn.Module, interval: int, threshold: float, reused: Reused):
         self._unet, self._interval, self._threshold, self._reused = unet, interval, threshold, reused
+        self._layers = 2 if threshold > 0 else 1
         self._slots: list[Slot] = []
 
     def __call__(self, x: Tensor, t: Tensor, *, encoder_hidden_states: Tensor, **conditions: Any) -> Tensor:
         slot = self._slot(x, encoder_hidden_states)
         if slot is None or (self._interval > 1 and slot.age >= self._interval):
             return self._whole(slot, x, t, encoder_hidden_states, conditions)
-        outer = OuterLayers(self._unet, x, t, encoder_hidden_states, **conditions)
+        outer = OuterLayers(self._unet, self._layers, x, t, encoder_hidden_states, **conditions)
         if self._threshold > 0 and change(outer.first, slot.first) >= self._threshold:
             return self._whole(slot, x, t, encoder_hidden_states, conditions)
         slot.age += 1
@@ -59,7 +60,7 @@ class StepCache:
                      and torch.equal(slot.crossattn, crossattn)), None)
 
     def _whole(self, old: Slot | None, x: Tensor, t: Tensor, crossattn: Tensor, conditions: dict[str, Any]) -> Tensor:
-        with seeing(self._unet) as seen:
+        with seeing(self._unet, self._layers) as seen:
             output = self._unet(x, t, encoder_hidden_states=crossattn, return_dict=False, **conditions)[0]
         kept = [slot for slot in self._slots if slot is not old]
         self._slots = [*kept[-(SLOTS - 1):], Slot(crossattn, seen["deep"], seen["first"])]
@@ -67,10 +68,11 @@ class StepCache:
 
 
 @contextmanager
-def seeing(unet: nn.Module) -> Iterator[dict[str, Tensor]]:
+def seeing(unet: nn.Module, layers: int) -> Iterator[dict[str, Tensor]]:
     """Within it a call of the UNet leaves what a Slot holds in the dictionary."""
     seen: dict[str, Tensor] = {}
     down, up = unet.down_blocks[0], unet.up_blocks[-1]
+    first = unet.conv_in if layers == 1 else (down.attentions if has_attention(down) else down.resnets)[0]
 
     def see_first(_module: nn.Module, _inputs: tuple, output: Any) -> None:
         seen["first"] = output[0] if isinstance(output, tuple) else output
@@ -79,8 +81,7 @@ def seeing(unet: nn.Module) -> Iterator[dict[str, Tensor]]:
         skip = seen["first"].shape[1]
         seen["deep"] = inputs[0][:, :-skip]
 
-    hooks = [(down.attentions if has_attention(down) else down.resnets)[0].register_forward_hook(see_first),
-             up.resnets[-2].register_forward_pre_hook(see_deep)]
+    hooks = [first.register_forward_hook(see_first), up.resnets[-layers].register_forward_pre_hook(see_deep)]
     try:
         yield seen
     finally:
@@ -89,20 +90,29 @@ def seeing(unet: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 class OuterLayers:
-    """The first layer of a UNet's way down and the last two of its way up, for one input."""
+    """The first layers of a UNet's way down and as many of the last of its way up, for one input.
 
-    def __init__(self, unet: nn.Module, x: Tensor, t: Tensor, crossattn: Tensor, added_cond_kwargs: dict[str, Tensor] | None = None):
+    layers: 1, the first of which is the convolution that takes the latent in; or 2.
+    """
+
+    def __init__(self, unet: nn.Module, layers: int, x: Tensor, t: Tensor, crossattn: Tensor,
+                 added_cond_kwargs: dict[str, Tensor] | None = None):
         self._unet, self._crossattn = unet, crossattn
         emb = unet.time_embedding(unet.get_time_embed(sample=x, timestep=t))
         added = unet.get_aug_embed(emb=emb, encoder_hidden_states=crossattn, added_cond_kwargs=added_cond_kwargs)
         self._emb = emb if added is None else emb + added
-        self._skip = unet.conv_in(x)
-        self.first = self._layer(unet.down_blocks[0], 0, self._skip)
+        self._skips = [unet.conv_in(x)]
+        if layers == 2:
+            self._skips.insert(0, self._layer(unet.down_blocks[0], 0, self._skips[0]))
+
+    @property
+    def first(self) -> Tensor:
+        return self._skips[0]
 
     def finish(self, deep: Tensor) -> Tensor:
         """The network's output with this from below."""
         up, unet = self._unet.up_blocks[-1], self._unet
-        for index, skip in ((-2, self.first), (-1, self._skip)):
+        for index, skip in enumerate(self._skips, -len(self._skips)):
             deep = self._layer(up, index, torch.cat([deep, skip], dim=1))
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(deep)))
 

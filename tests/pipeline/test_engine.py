@@ -535,3 +535,17 @@ def test_a_journal_that_cannot_be_written_costs_no_picture(recorded, gate, pictu
     recorded.journal.close()
     gate.opened.set()
     assert recorded.submit([request(picture, outpath_samples=str(tmp_path))]).result()[0].paths[0]
+
+
+def test_memory_kept_for_the_next_job_is_given_back_once_nothing_was_asked_for_a_while(demo, picture, monkeypatch):
+    given_back = threading.Semaphore(0)
+    monkeypatch.setattr("pipeline.engine.PAUSE", 0.01)
+    monkeypatch.setattr("pipeline.allocator.give_back", given_back.release)
+    engine = Engine(lambda options: demo)
+    try:
+        assert given_back.acquire(timeout=30)
+        assert not given_back.acquire(timeout=0.2)  # only once
+        engine.submit([request(picture)]).result()
+        assert given_back.acquire(timeout=30)
+    finally:
+        engine.close()

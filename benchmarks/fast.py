@@ -60,6 +60,11 @@ def compare(way: str, rounds: list[dict[str, Answer]]) -> tuple:
     return way, exact, fast, exact / fast, cpu[0] / cpu[1], calls[0] / calls[1], median(psnr(a["path"], b["path"]) for a, b in pairs)
 
 
+def share_outside(answer: Answer) -> float:
+    """Per cent of an edit's time that is neither a model call nor the decode."""
+    return 100 * (1 - (answer["stages"]["UNet"] + answer["stages"]["VAE decode"]) / answer["seconds"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ways", nargs="*", metavar="WAY", help=f"any of: {'; '.join(WAYS)}. All where none is given")
@@ -86,7 +91,9 @@ def main() -> None:
     title = f"{flags.model}, {edit[0]}x{edit[0]}, {model_calls(*edit[1:])} model calls, medians of {flags.runs}"
     head = "", "exact, s", "fast, s", "exact / fast", "CPU seconds", "model calls alone", "PSNR, dB"
     show(head, rows, title)
-    bars = [Bar(f"{row[0]}, exact / fast", row[3], BARS[row[0]]) for row in rows if row[0] in BARS]
+    outside = median(share_outside(answers[case]) for answers in rounds for case in (EXACT, MASKED) if case in answers)
+    bars = [*(Bar(f"{row[0]}, exact / fast", row[3], BARS[row[0]]) for row in rows if row[0] in BARS),
+            Bar("exact, % outside model calls and decode", outside, 2, at_most=True)]
     show_bars(bars, "The bars are for sd1, 512x512, 20 steps, strength 0.75.")
     write_json(flags.json, {"title": title, "rows": [dict(zip(head, row)) for row in rows], "rounds": rounds,
                             "bars": [bar.row() for bar in bars]})

@@ -22,8 +22,8 @@ from pipeline.caches import Cache
 from pipeline.img2img import Mode, img2img
 from pipeline.uploads import open_picture
 
-SETTLED = 50
-"""Edits after which memory is to grow no more."""
+SETTLED = 200
+"""Edits after which memory is to grow no more: by then all pictures have been seen and what is kept of the last is full."""
 SMALL_CACHE = 16 << 20
 """Bytes."""
 AT_A_TIME = 6
@@ -41,7 +41,7 @@ def measure_memory(flags: argparse.Namespace) -> list[Bar]:
                  mask=0.25 if edit % 3 == 2 else None)
             memory.append((resident_memory() / 2**20, cache.size / 2**20))
         ours.engine.close()
-    marks = sorted({min(mark, flags.edits) for mark in (1, 10, SETTLED, 100, 200, 300, 400, 500, flags.edits)})
+    marks = sorted({min(mark, flags.edits) for mark in (1, 10, 50, 100, SETTLED, 300, 400, 500, flags.edits)})
     show(("edits", "MiB", "of which cache"), [(mark, *memory[mark - 1]) for mark in marks], "Memory of the process")
     taken = [whole for whole, _ in memory]
     around = taken[SETTLED - 5:SETTLED + 5]

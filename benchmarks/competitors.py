@@ -44,6 +44,11 @@ def model_calls(steps: int, strength: float) -> int:
     return int(min(strength, 0.999) * steps) + 1
 
 
+def share_outside(answer: Answer, *stages: str) -> float:
+    """Per cent of an edit's time that is not in these stages."""
+    return 100 * (1 - sum(answer["stages"].get(stage, 0.0) for stage in stages) / answer["seconds"])
+
+
 class Stopwatch:
     """Seconds by stage, around functions. Of a stage within another one the outer has no part."""
 

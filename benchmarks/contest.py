@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 Request = dict[str, Any]
 Answer = dict[str, Any]
 """What a run gave: seconds, and what else its competitor tells."""
+Rounds = list[dict[str, Answer]]
+"""Of one competitor: the answers by case."""
 
 
 class Contestant:
@@ -92,6 +94,10 @@ def by_turns(contestants: Sequence[Contestant], rounds: Iterable[Sequence[Reques
             if fresh and number % len(requests) == 0:
                 contestants[place].close()
     return answers
+
+
+def by_case(rounds: Sequence[Sequence[Answer]], asked: Sequence[Sequence[Request]]) -> Rounds:
+    return [{request["case"]: answer for request, answer in zip(*pair)} for pair in zip(asked, rounds)]
 
 
 def middle(answers: Iterable[Answer], key: str = "seconds") -> float:

@@ -16,15 +16,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.competitors import SIZES, STAGES, get_ready, model_calls, model_files
-from benchmarks.contest import Answer, Contestant, Request, by_turns, compete, middle
+from benchmarks.competitors import SIZES, STAGES, get_ready, model_calls, model_files, share_outside
+from benchmarks.contest import Contestant, Request, Rounds, by_case, by_turns, compete, middle
 from benchmarks.report import GIB, Bar, has_bf16, show, show_bars, show_machine, write_json
 
 CASES = ("img2img", "another seed", "another prompt", "inpaint")
 MINE, DEFAULT, BEST, COMPILED = "Palimpsest", "diffusers, default", "diffusers, best", "diffusers, compiled"
-
-Rounds = list[dict[str, Answer]]
-"""Of one competitor: the answers by case."""
 
 
 def competitors(task: dict[str, Any], *, compiled: bool) -> list[Contestant]:
@@ -48,10 +45,6 @@ def requests(number: int, size: int, steps: int, strength: float) -> list[Reques
             edit | {"case": "inpaint", "number": 2000 + number, "mask": 0.25}]
 
 
-def by_case(rounds: Sequence[Sequence[Answer]], asked: Sequence[Sequence[Request]]) -> Rounds:
-    return [{request["case"]: answer for request, answer in zip(*pair)} for pair in zip(asked, rounds)]
-
-
 def seconds(rounds: Rounds, case: str, key: str = "seconds") -> float:
     """A case's seconds, the median; those of all cores with the key "cpu"."""
     return middle((answers[case] for answers in rounds), key)
@@ -62,18 +55,15 @@ def in_stages(rounds: Rounds, case: str, *names: str) -> float:
     return median(sum(answers[case]["stages"].get(name, 0.0) for name in names) for answers in rounds)
 
 
-def share_outside(rounds: Rounds, case: str, *names: str) -> float:
-    """Per cent of a case's time that is not in these stages, the median."""
-    return 100 * median(1 - sum(answers[case]["stages"].get(name, 0.0) for name in names) / answers[case]["seconds"]
-                        for answers in rounds)
-
-
 def judge(everyone: dict[str, Rounds]) -> list[Bar]:
     card, mine = torch.cuda.is_available(), everyone[MINE]
     bf16 = "" if has_bf16() else "bf16"
 
     def times(other: str, case: str = "img2img") -> float | None:
         return seconds(everyone[other], case) / seconds(mine, case) if other in everyone else None
+
+    def outside(case: str, *names: str) -> float:
+        return median(share_outside(answers[case], *names) for answers in mine)
 
     on_card = [Bar("GPU: edit, diffusers' default / ours", times(DEFAULT) if card else None, 1.5),
                Bar("GPU: edit, diffusers compiled / ours", times(COMPILED) if card else None, 1)]
@@ -83,9 +73,9 @@ def judge(everyone: dict[str, Rounds]) -> list[Bar]:
         Bar("CPU: edit, diffusers compiled, frozen / ours", times(COMPILED), 1),
         Bar("CPU: another seed, diffusers' best / ours", times(BEST, "another seed"), 1.25, needs=bf16),
         Bar("CPU: another prompt, diffusers' best / ours", times(BEST, "another prompt"), 1.25, needs=bf16),
-        Bar("CPU: edit, % outside UNet and VAE", share_outside(mine, "img2img", "UNet", "VAE encode", "VAE decode"), 3,
+        Bar("CPU: edit, % outside UNet and VAE", outside("img2img", "UNet", "VAE encode", "VAE decode"), 3,
             at_most=True),
-        Bar("another seed, % outside UNet and decode", share_outside(mine, "another seed", "UNet", "VAE decode"), 2,
+        Bar("another seed, % outside UNet and decode", outside("another seed", "UNet", "VAE decode"), 2,
             at_most=True)]
     return on_card if card else on_processor + on_card
 

@@ -16,8 +16,8 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from benchmarks.competitors import SIZES, get_ready, model_calls, model_files
-from benchmarks.contest import Answer, Contestant, Request, by_turns, compete
+from benchmarks.competitors import SIZES, get_ready, model_calls, model_files, share_outside
+from benchmarks.contest import Contestant, Request, Rounds, by_case, by_turns, compete
 from benchmarks.report import Bar, show, show_bars, show_machine, write_json
 
 SMALL_MASK = 0.05
@@ -51,18 +51,13 @@ def psnr(one: str, other: str) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def compare(way: str, rounds: list[dict[str, Answer]]) -> tuple:
+def compare(way: str, rounds: Rounds) -> tuple:
     """A row of the table: a fast way beside its exact one, medians."""
     pairs = [(answers[MASKED if way == EDIT_REUSE else EXACT], answers[way]) for answers in rounds]
     exact, fast = (median(pair[side]["seconds"] for pair in pairs) for side in (0, 1))
     calls = [median(pair[side]["stages"]["UNet"] for pair in pairs) for side in (0, 1)]
     cpu = [median(pair[side]["cpu"] for pair in pairs) for side in (0, 1)]
     return way, exact, fast, exact / fast, cpu[0] / cpu[1], calls[0] / calls[1], median(psnr(a["path"], b["path"]) for a, b in pairs)
-
-
-def share_outside(answer: Answer) -> float:
-    """Per cent of an edit's time that is neither a model call nor the decode."""
-    return 100 * (1 - (answer["stages"]["UNet"] + answer["stages"]["VAE decode"]) / answer["seconds"])
 
 
 def main() -> None:
@@ -86,12 +81,13 @@ def main() -> None:
         ours = Contestant("Palimpsest", "fast", dict(zip(("file", "configs", "outputs"), map(str, files))) | {"who": "palimpsest"})
         answers, = by_turns([ours], asked, told=partial(print, flush=True))
         ours.close()
-        rounds = [{request["case"]: answer for request, answer in zip(*pair)} for pair in zip(asked, answers)]
+        rounds = by_case(answers, asked)
         rows = [compare(way, rounds) for way in ways]
     title = f"{flags.model}, {edit[0]}x{edit[0]}, {model_calls(*edit[1:])} model calls, medians of {flags.runs}"
     head = "", "exact, s", "fast, s", "exact / fast", "CPU seconds", "model calls alone", "PSNR, dB"
     show(head, rows, title)
-    outside = median(share_outside(answers[case]) for answers in rounds for case in (EXACT, MASKED) if case in answers)
+    exact = [answers[case] for answers in rounds for case in (EXACT, MASKED) if case in answers]
+    outside = median(share_outside(answer, "UNet", "VAE decode") for answer in exact)
     bars = [*(Bar(f"{row[0]}, exact / fast", row[3], BARS[row[0]]) for row in rows if row[0] in BARS),
             Bar("exact, % outside model calls and decode", outside, 2, at_most=True)]
     show_bars(bars, "The bars are for sd1, 512x512, 20 steps, strength 0.75.")

@@ -47,8 +47,8 @@ class Batch:
 
 def run(engine: Engine, batch: Batch, *, selected_scale_tab: int = 0, scale_by: float = 1.0, mask_alpha: float = 0.0,
         resume: bool = True, mine_only: bool = False, job_id: str | None = None, client: Client = Client(),
-        has_model: Callable[[str], bool] = lambda name: False, heartbeat: float | None = None, cancels: bool = True,
-        **settings: Any) -> Iterator[Event]:
+        has_model: Callable[[str], bool] = lambda name: False, heartbeat: float | None = None, pace: float = 0.0,
+        cancels: bool = True, **settings: Any) -> Iterator[Event]:
     """Do a batch as one job and stream its events; the keywords are img2img()'s.
 
     resume: leave out the files that are done already; mine_only: by this client. Raises InvalidRequest, before anything is
@@ -58,7 +58,7 @@ def run(engine: Engine, batch: Batch, *, selected_scale_tab: int = 0, scale_by: 
         batch = replace(batch, scale_by=scale_by)
     work = series(batch, {"options": engine.options} | settings, has_model=has_model,
                   journal=engine.journal if resume else None, client=client.id if mine_only else None)
-    return engine.submit(work, job_id, client, Mode.BATCH.value).events(heartbeat, cancels=cancels)
+    return engine.submit(work, job_id, client, Mode.BATCH.value).events(heartbeat, pace=pace, cancels=cancels)
 
 
 def find_pictures(folder: Path) -> list[Path]:

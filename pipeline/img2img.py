@@ -39,13 +39,13 @@ Source = tuple[Image.Image | None, Image.Image | None]
 
 def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
             mask_alpha: float = 0.0, job_id: str | None = None, client: Client = Client(), heartbeat: float | None = None,
-            cancels: bool = True, **settings: Any) -> Iterator[Event]:
+            pace: float = 0.0, cancels: bool = True, **settings: Any) -> Iterator[Event]:
     """Dispatch on the mode, build the processing object, and stream its events.
 
     selected_scale_tab 1 takes width and height from the picture times scale_by ("Resize by"). mask_alpha, 0 to 100, is how
-    transparent the paint of INPAINT_SKETCH is. client: who asks, for turns and history. heartbeat, cancels: as in
-    Job.events(). `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one
-    is a TypeError. Raises InvalidRequest, before anything is queued.
+    transparent the paint of INPAINT_SKETCH is. client: who asks, for turns and history. heartbeat, pace,
+    cancels: as in Job.events(). `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one is a TypeError.
+    Raises InvalidRequest, before anything is queued.
     """
     if mode is Mode.INPAINT_SKETCH and None not in source:
         source = inpaint_sketch(*source, transparency=number("mask_alpha", mask_alpha, float, 0, 100),
@@ -59,7 +59,7 @@ def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: i
     p = StableDiffusionProcessingImg2Img(init_images=[image], mask=mask, force_task_id=job_id,
                                          **{"options": engine.options} | settings)
     check(p)
-    return engine.submit([p], job_id, client, mode.value).events(heartbeat, cancels=cancels)
+    return engine.submit([p], job_id, client, mode.value).events(heartbeat, pace=pace, cancels=cancels)
 
 
 def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:

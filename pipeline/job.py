@@ -134,11 +134,12 @@ class Job(Progress):
 
     # --- for whoever submitted it
 
-    def events(self, heartbeat: float | None = None, *, cancels: bool = True) -> Iterator[Event]:
+    def events(self, heartbeat: float | None = None, *, pace: float = 0.0, cancels: bool = True) -> Iterator[Event]:
         """The newest event whenever there is a new one; the last is Finished or Failed. Closing it early cancels.
 
         With a `heartbeat` the newest is given again after so many seconds without a new one, so that a reader who is
-        gone is noticed. cancels=False: the job goes on without its reader.
+        gone is noticed. pace: seconds from one event to the next, at least; only the last comes sooner. cancels=False: the
+        job goes on without its reader.
         """
         seen = 0
         try:
@@ -150,6 +151,8 @@ class Job(Progress):
                     yield event
                 if isinstance(event, (Finished, Failed)):
                     return
+                with self._changed:
+                    self._changed.wait_for(lambda: isinstance(self._event, (Finished, Failed)), pace)
         finally:
             if cancels and self.state != "done":
                 self.cancel()

@@ -21,7 +21,7 @@ from pipeline.models import Catalog
 from ui.controls import Controls
 from ui.events import QUEUED, QUIET
 from ui.session import Session, asked_by
-from ui.stream import HEARTBEAT, Folders, Panel, Update, follow, request_fields, toasts
+from ui.stream import PAGE, Folders, Panel, Update, follow, request_fields, toasts
 
 UPLOAD, DIRECTORY = "Upload", "From directory"
 INPUT, OUTPUT, INFO = "Input directory", "Output directory", "PNG info directory"
@@ -115,7 +115,7 @@ def run(engine: Engine, catalog: Catalog, panel: Panel, folders: Folders, names:
     asked, job_id = dict(zip(names, values, strict=True)), uuid4().hex
     with toasts():
         events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
-                           client=client, has_model=partial(has_model, catalog), heartbeat=HEARTBEAT, cancels=False,
+                           client=client, has_model=partial(has_model, catalog), **PAGE,
                            **request_fields(engine, folders, settings))
     yield panel.start(job_id)
     yield from follow(panel, events)

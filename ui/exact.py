@@ -12,7 +12,7 @@ from pipeline.journal import Entry, Picture
 from pipeline.limits import Client
 from pipeline.verify import distance
 from ui.results import Results, with_seeds
-from ui.stream import HEARTBEAT, Update, duration, follow, hand_out, toasts
+from ui.stream import PAGE, Update, duration, follow, hand_out, toasts
 
 
 def run_exactly(results: Results, engine: Engine, client: Client, shown: list, index: int) -> Iterator[Update]:
@@ -24,7 +24,7 @@ def run_exactly(results: Results, engine: Engine, client: Client, shown: list, i
     with toasts():
         job = engine.submit([exactly(with_seeds(p, entry))], client=client, mode=entry.mode)
     yield results.panel.start(job.id)
-    yield from follow(results.panel, job.events(HEARTBEAT, cancels=False))
+    yield from follow(results.panel, job.events(**PAGE))
     yield from told(results, entry, picture, engine.journal.entry(job.id))
 
 

@@ -13,7 +13,7 @@ from ui.history import History
 from ui.making import MAKE, Making
 from ui.restore import seed_in, settings_of, updates
 from ui.session import Session, asked_by
-from ui.stream import HEARTBEAT, Folders, Update, follow, hand_out, toasts
+from ui.stream import PAGE, Folders, Update, follow, hand_out, toasts
 
 Chosen = tuple[str, int | None]
 """(job id, the id of one of its pictures)."""
@@ -56,7 +56,7 @@ class Past:
         with toasts():
             job = self.engine.submit([self.request(chosen)], client=client, mode=self.journal.entry(chosen[0]).mode)
         yield panel.start(job.id) | {self.making.pages: gr.Tabs(selected=MAKE)}
-        yield from follow(panel, job.events(HEARTBEAT, cancels=False))
+        yield from follow(panel, job.events(**PAGE))
 
     def last_was_batch(self, client: str) -> bool:
         return bool(client) and any(entry.mode == Mode.BATCH.value for entry in self.journal.search(client=client, limit=1))

@@ -18,7 +18,7 @@ from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
 from ui.controls import Controls, checkpoint_choices, is_edit_model, refiner_choices, vae_choices
 from ui.events import QUEUED, QUIET
-from ui.stream import HEARTBEAT, Panel, Update, follow, title_html
+from ui.stream import PAGE, Panel, Update, follow, title_html
 
 STORED = {"secret": "palimpsest"}
 """The same for every start of the program, or what is stored would be lost with it. It hides nothing from its own browser."""
@@ -127,7 +127,7 @@ def resume(engine: Engine, panel: Panel, client: str) -> Iterator[Update]:
     job = next((job for job in engine.jobs() if client and job.client.id == client and job.mode != verify.MODE), None)
     if job is not None:
         yield panel.start(job.id)
-        yield from follow(panel, job.events(HEARTBEAT, cancels=False))
+        yield from follow(panel, job.events(**PAGE))
     elif client and engine.journal is not None:
         if files := [(kept.path, kept.infotext) for entry in last_of(engine.journal, client) for kept in entry.pictures
                      if kept.path.exists()]:

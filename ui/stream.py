@@ -31,6 +31,10 @@ from ui.scripts import packed
 HEARTBEAT = 1.0
 """Seconds after which a silent job is shown again, so that a page that is gone is noticed."""
 
+PAGE = {"heartbeat": HEARTBEAT, "pace": 0.25, "cancels": False}
+"""How a page watches a job: what shows one step costs server and browser tens of milliseconds, more than a step of a small
+model, and the job goes on where the page is closed."""
+
 PREVIEW_SIZE = Size(512, 512)
 """Previews are enlarged to fit this."""
 
@@ -169,7 +173,7 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     with toasts():
         settings = request_fields(engine, folders, settings)
         source = read(reader, *files)
-        events = img2img(engine, mode, source, job_id=job_id, client=client, heartbeat=HEARTBEAT, cancels=False, **settings)
+        events = img2img(engine, mode, source, job_id=job_id, client=client, **PAGE, **settings)
     yield panel.start(job_id)
     for note in reader.notes:
         gr.Info(note)

@@ -354,6 +354,16 @@ def test_a_job_that_runs_out_of_memory_twice_fails_and_the_next_one_runs(demo, p
     engine.close()
 
 
+def test_a_reader_with_a_pace_is_told_no_sooner_but_of_the_end_at_once(gated, gate, picture):
+    events = gated.submit([request(picture)]).events(pace=60)
+    assert gate.reached.wait(30)
+    first = next(events)
+    gate.opened.set()
+    began = time.monotonic()
+    last = next(events)
+    assert not isinstance(first, Finished) and isinstance(last, Finished) and time.monotonic() - began < 30
+
+
 def test_a_silent_job_is_shown_again_after_the_heartbeat(gated, gate, picture):
     events = gated.submit([request(picture)]).events(heartbeat=0.05)
     assert gate.reached.wait(30)

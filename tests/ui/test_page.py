@@ -36,6 +36,11 @@ def test_a_sample_becomes_an_edited_picture_in_two_clicks(page, server):
     assert hashlib.sha256(shown).digest() in [hashlib.sha256(data).digest() for data in saved]
 
 
+def test_no_event_has_the_page_look_for_where_to_show_its_progress(server):
+    config = json.load(urllib.request.urlopen(f"{server.url}/config"))
+    assert {str(event["show_progress_on"]) for event in config["dependencies"] if event["outputs"]} == {"[]"}
+
+
 def test_a_lora_and_its_trigger_words_are_clicked_into_the_prompt(page):
     prompt = page.locator("#prompt textarea")
     prompt.fill("a house")

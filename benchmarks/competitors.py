@@ -90,8 +90,17 @@ class Palimpsest:
         self.outputs = outputs
         self.begin: Callable[[Any], object] = lambda job: None
         allocator.share_arena()
-        self.model = families.load(file, families.placement.choose("auto", precision))
-        self.engine = Engine(lambda options: self.model, journal=Journal(outputs), cache=cache)
+        place = families.placement.choose("auto", precision)
+        loaded: list[Any] = []
+
+        def load(options: Any) -> Any:
+            if not loaded:
+                loaded.append(families.load(file, place))
+            return loaded[0]
+
+        self.engine = Engine(load, journal=Journal(outputs), cache=cache)
+        self.engine.preload().result()  # on its thread: OpenMP's threads of another would hinder those that compute
+        self.model = loaded[0]
         self.ready = {"load": time.perf_counter() - began}
         self.watch = Stopwatch()
         self._watch_stages(Job)

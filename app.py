@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
+    from pipeline.job import Job
     from pipeline.journal import Journal
     from pipeline.loading import ModelStore
     from pipeline.models import Catalog, ModelFile
@@ -193,6 +194,14 @@ def open_journal(folder: Path) -> "Journal | None":
         return None
 
 
+def collect_after(loading: "Job") -> None:
+    """Collect garbage again once the model is loaded, or could not be; what is there by then stays, and is not looked through."""
+    for _ in loading.events():
+        pass
+    gc.freeze()
+    gc.enable()
+
+
 def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase", **how: Any) -> "Engine":
     """An engine around the models and what else the models folder holds; how: what else Engine takes."""
     from pipeline.embeddings import EmbeddingShelf
@@ -252,7 +261,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(verify(argv[1:]))
     flags = parse_flags(argv)
     say("Palimpsest is starting.")
-    gc.disable()  # until the page is there: what imports make stays, and looking through it takes a fifth of their time
+    gc.disable()  # until page and model are there: what imports make stays, and looking through it takes a fifth of their time
     try:
         serve(flags)
     finally:
@@ -315,9 +324,8 @@ def serve(flags: argparse.Namespace) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             announce(flags, port)
-            gc.freeze()
-            gc.enable()
-            engine.preload()  # not sooner: the two would be in each other's way
+            loading = engine.preload()  # not sooner: the two would be in each other's way
+            threading.Thread(target=collect_after, args=[loading], daemon=True).start()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Cancel the jobs first, so that whoever waits for one is answered before the server ends."""

@@ -1,11 +1,13 @@
 """Flags, logins and ports."""
 
 import base64
+import gc
 import http.client
 import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -13,11 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app import credentials, find_model, free_port, main, parse_flags, settle_model
+from app import collect_after, credentials, find_model, free_port, main, parse_flags, settle_model
 from pipeline import families, hub
 from pipeline.engine import Engine
 from pipeline.errors import ModelError, UnknownName
 from pipeline.families import placement
+from pipeline.job import Failed, Job
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.processing import StableDiffusionProcessingImg2Img
@@ -134,6 +137,22 @@ def test_the_page_and_the_api_need_nothing_that_only_models_need():
     heavy = '{"diffusers", "transformers", "scipy", "torch._dynamo"}'
     run = subprocess.run([sys.executable, "-c", f"{imports}print(*{heavy} & set(sys.modules))"], cwd=ROOT, capture_output=True, text=True)
     assert (run.stdout, run.returncode) == ("\n", 0), run
+
+
+def test_garbage_is_collected_again_also_where_the_model_could_not_be_loaded():
+    loading = Job(())
+    gc.disable()
+    try:
+        watching = threading.Thread(target=collect_after, args=[loading])
+        watching.start()
+        watching.join(0.2)
+        assert watching.is_alive() and not gc.isenabled()
+        loading.finish(Failed(ModelError("damaged")))
+        watching.join(30)
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def test_a_polite_kill_answers_who_waits_and_ends_the_app_in_good_order(tmp_path):

@@ -56,9 +56,11 @@ def test_a_lora_and_its_trigger_words_are_clicked_into_the_prompt(page):
 
 def test_on_a_phone_refresh_stands_beside_the_menus_and_nothing_runs_off_the_page(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    menu, refresh = (page.locator(element).bounding_box() for element in ("#checkpoint", "#refresh-models"))
-    assert refresh["x"] > menu["x"] + menu["width"] and refresh["x"] + refresh["width"] <= 390
-    assert refresh["y"] <= menu["y"] + 2 and page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("""() => {
+        const [menu, refresh] = ['#checkpoint', '#refresh-models'].map((id) => document.querySelector(id).getBoundingClientRect());
+        return refresh.left > menu.right && refresh.right <= 390 && refresh.top <= menu.top + 2
+            && document.documentElement.scrollWidth <= 390;
+    }""")
 
 
 def test_painting_a_mask_changes_what_was_painted_and_nothing_else(page, picture_file):

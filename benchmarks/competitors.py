@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,16 +92,10 @@ class Palimpsest:
         self.begin: Callable[[Any], object] = lambda job: None
         allocator.share_arena()
         place = families.placement.choose("auto", precision)
-        loaded: list[Any] = []
-
-        def load(options: Any) -> Any:
-            if not loaded:
-                loaded.append(families.load(file, place))
-            return loaded[0]
-
-        self.engine = Engine(load, journal=Journal(outputs), cache=cache)
+        load = lru_cache(lambda: families.load(file, place))
+        self.engine = Engine(lambda options: load(), journal=Journal(outputs), cache=cache)
         self.engine.preload().result()  # on its thread: OpenMP's threads of another would hinder those that compute
-        self.model = loaded[0]
+        self.model = load()
         self.ready = {"load": time.perf_counter() - began}
         self.watch = Stopwatch()
         self._watch_stages(Job)

@@ -10,7 +10,6 @@ from api import build_app
 from api.visitors import OPEN
 from app import is_shared, parse_flags
 from pipeline.limits import Client, Limits
-from tests.api.conftest import wait_until
 from tests.api.test_access import API_LOGIN
 from tests.api.test_guard import LOGIN, basic
 from tests.pipeline.test_engine import request

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,9 +196,13 @@ def open_journal(folder: Path) -> "Journal | None":
 
 
 def collect_after(loading: "Job") -> None:
-    """Collect garbage again once the model is loaded, or could not be; what is there by then stays, and is not looked through."""
-    for _ in loading.events():
-        pass
+    """Collect garbage again once the model is loaded, or could not be; what is there by then stays, and is not looked through.
+
+    After a minute at the latest: while people wait for pictures nothing is loaded ahead.
+    """
+    latest = time.monotonic() + 60
+    while loading.state != "done" and time.monotonic() < latest:
+        time.sleep(0.1)
     gc.freeze()
     gc.enable()
 

@@ -20,7 +20,7 @@ from pipeline import __version__, scripts
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
-from pipeline.samplers import resolve_names
+from pipeline.samplers import SAMPLERS, split_schedule
 from pipeline.samplers.schedules import find_schedule
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
@@ -29,9 +29,9 @@ MISSING = ("restore_faces", "enable_hr")
 OWN = ("init_images", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
        "do_not_save_grid", "script_name", "script_args", "alwayson_scripts")
 """Request fields that reach the processing object in another form."""
-NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0}
+NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "inpaint_full_res_padding": 0}
 """What null does, as in A1111. Of most other fields it is refused."""
-FOR_MASKS = ("mask_blur_x", "mask_blur_y", "inpaint_full_res_padding")
+FOR_MASKS = ("mask_blur_x", "mask_blur_y")
 """Fields of which null is refused only where there is a mask, as in A1111."""
 
 
@@ -46,7 +46,7 @@ def processing(request: GenerationRequest, here: Backend) -> tuple[GenerationReq
 
     Raises InvalidRequest, and HTTPException for scripts that are not there.
     """
-    request = paste(request, here.settings.values())
+    request = paste(request, here.settings.values(), here.models.catalog)
     kind = StableDiffusionProcessingImg2Img if isinstance(request, Img2ImgRequest) else StableDiffusionProcessingTxt2Img
     known = set(signature(kind).parameters)
     values = request.model_dump()
@@ -84,14 +84,14 @@ def refuse_missing(values: Mapping[str, Any]) -> None:
 
 def sampler_and_schedule(request: GenerationRequest) -> tuple[str | None, str | None, list[str]]:
     """(sampler, schedule, what was done otherwise than asked): unknown names stand for the defaults, as in A1111."""
-    sampler_name, scheduler, notes = request.sampler_name or request.sampler_index, request.scheduler, []
+    asked, notes = request.sampler_name or request.sampler_index, []
+    sampler_name, ending = split_schedule(asked) if asked else (None, None)
+    scheduler = request.scheduler or ending  # A1111: "Euler Karras" is karras only where no schedule is named besides
     if scheduler and find_schedule(scheduler) is None:
         notes.append(f'There is no schedule type called "{scheduler}", so Automatic was used.')
         scheduler = None
-    try:
-        resolve_names(sampler_name, scheduler)
-    except UnknownName:
-        notes.append(f'There is no sampler called "{sampler_name}", so DPM++ 2M was used.')
+    if sampler_name is not None and sampler_name not in SAMPLERS:
+        notes.append(f'There is no sampler called "{asked}", so DPM++ 2M was used.')
         sampler_name = None
     return sampler_name, scheduler, notes
 
@@ -162,14 +162,14 @@ def info(p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: flo
         "seed": processed.seed, "all_seeds": processed.all_seeds,
         "subseed": processed.all_subseeds[0], "all_subseeds": processed.all_subseeds, "subseed_strength": p.subseed_strength,
         "width": p.width, "height": p.height, "sampler_name": p.sampler_name, "cfg_scale": p.cfg_scale, "steps": p.steps,
-        "batch_size": p.batch_size, "restore_faces": False, "face_restoration_model": None,
+        "batch_size": p.batch, "restore_faces": False, "face_restoration_model": None,
         "sd_model_name": model.name, "sd_model_hash": model.hash, "sd_vae_name": model.vae, "sd_vae_hash": model.vae_hash,
         "seed_resize_from_w": p.seed_resize_from_w, "seed_resize_from_h": p.seed_resize_from_h, "denoising_strength": strength,
         "extra_generation_params": {"Denoising strength": strength, **extra} if strength is not None else extra,
         "index_of_first_image": processed.index_of_first_image, "infotexts": list(filter(None, processed.infotexts)),
         "styles": list(p.styles), "job_timestamp": timestamp(elapsed),
         "clip_skip": p.options.CLIP_stop_at_last_layers,
-        "is_using_inpainting_conditioning": p.sd_model.takes_image_conditioning,
+        "is_using_inpainting_conditioning": p.sd_model.takes_image_conditioning and not p.sd_model.edit_model,
         "version": f"Palimpsest {__version__}", "comments": processed.comments,
     }
 

@@ -14,7 +14,7 @@ from api.pictures import decode_picture, encode_picture, json_with_pictures, pic
 from api.strict import StrictRoute
 from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
-from pipeline.infotext import parameters_line, parse
+from pipeline.infotext import apply_backcompat, parameters_line, parse
 from pipeline.upscaling import Upscaler, cover, find_upscaler, upscale
 
 router = APIRouter(tags=["extras"], route_class=StrictRoute)
@@ -29,7 +29,7 @@ async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
     """What a picture file says of how it was made."""
     def read() -> PngInfoAnswer:
         text, items = read_metadata(picture_bytes(body.image, "image", here.fetcher))
-        return PngInfoAnswer(info=text, items=items, parameters=parse(text))
+        return PngInfoAnswer(info=text, items=items, parameters=apply_backcompat(parse(text)))
 
     return await to_thread.run_sync(read, limiter=here.pictures)
 

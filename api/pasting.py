@@ -6,9 +6,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from api.models import GenerationRequest
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.infotext import apply_backcompat, parse
+from pipeline.models import Catalog
 from pipeline.pasting import pasted_options
+from pipeline.samplers import split_schedule
 
 FIELDS = {
     "Steps": "steps", "Sampler": "sampler_name", "Schedule type": "scheduler", "Seed": "seed", "Variation seed": "subseed",
@@ -18,7 +20,7 @@ FIELDS = {
 """The others of a request are not taken from infotext, as in A1111."""
 
 
-def paste(request: GenerationRequest, current: Mapping[str, Any]) -> GenerationRequest:
+def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catalog) -> GenerationRequest:
     """The request with what its infotext says of fields that it leaves out and of options that are now different.
 
     current: every option with its value. What the request says itself wins. Raises InvalidRequest.
@@ -26,6 +28,11 @@ def paste(request: GenerationRequest, current: Mapping[str, Any]) -> GenerationR
     if not request.infotext:
         return request
     params = apply_backcompat(parse(request.infotext))
+    # A1111: infotext that names no sampler means its first one
+    params["Sampler"], ending = split_schedule(params.get("Sampler", "DPM++ 2M"))
+    params["Schedule type"] = ending or params["Schedule type"]
+    if "Refiner" in params and not is_there(params["Refiner"], catalog):
+        del params["Refiner"]
     said = {name: params[label] for label, name in FIELDS.items() if label in params and name not in request.model_fields_set}
     said["override_settings"] = pasted_options(params, current) | (request.override_settings or {})
     try:
@@ -33,3 +40,11 @@ def paste(request: GenerationRequest, current: Mapping[str, Any]) -> GenerationR
     except ValidationError as error:
         wrong = ", ".join(str(found["loc"][0]) for found in error.errors())
         raise InvalidRequest("infotext", f"infotext: what it says of {wrong} cannot be read") from None
+
+
+def is_there(checkpoint: str, catalog: Catalog) -> bool:
+    try:
+        catalog.find_checkpoint(checkpoint)
+    except UnknownName:
+        return False
+    return True

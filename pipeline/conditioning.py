@@ -1,13 +1,14 @@
 """Prompts to what the network is conditioned on at each model call: editing schedules, AND, several pictures."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from pipeline.caches import Cache
 from pipeline.embeddings import Embedding
-from pipeline.families.base import Cond, Family, SdxlConditions
+from pipeline.families.base import Cond, Family, ModelInfo, SdxlConditions
 from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_schedule, split_and
@@ -40,6 +41,8 @@ class PromptEncoder:
     """What is merged into the family's weights."""
     size: Size = Size(512, 512)
     """Of the picture that is asked for; SDXL is told it."""
+    empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)
+    """By model: what pad_cond_uncond pads with, one row."""
 
     def positive(self, prompts: list[str]) -> list[Parts]:
         """One list of parts per prompt."""
@@ -49,18 +52,25 @@ class PromptEncoder:
         """One schedule per prompt; AND is an ordinary word here."""
         return [self._schedule(prompt, negative=True) for prompt in prompts]
 
+    def texts(self, prompts: list[str], negative_prompts: list[str]) -> list[list[str]]:
+        """Per encoding, the negative ones first, the texts that it is made of at one step or another."""
+        parts = [text for prompt in dict.fromkeys(prompts) for text, _ in split_and(prompt)]
+        return [[variant for _, variant in self._steps(text)] for text in (*dict.fromkeys(negative_prompts), *dict.fromkeys(parts))]
+
+    def encode_empty(self, before: Callable[[], object]) -> Cond:
+        """The empty prompt, one row, of a model without networks. before: is called where it has to be encoded."""
+        return replace(self, networks=())._schedule("", before=before)[0][1]
+
+    @property
     def empty(self) -> Cond:
-        """The empty prompt, one row."""
-        return self._schedule("")[0][1]
+        return self.empties[self.family.info]
 
     def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[list[list[Embedding]], list[str]]:
         """The embeddings used in each encoding, and a sentence for each one that is named but cannot be used."""
         if self.options.use_old_emphasis_implementation and self.family.name == "sd1":
             return [], []  # A1111: not told where prompts are read as of old
-        parts = [text for prompt in dict.fromkeys(prompts) for text, _ in split_and(prompt)]
         found, missed = [], {}
-        for text in (*dict.fromkeys(negative_prompts), *dict.fromkeys(parts)):
-            variants = [variant for _, variant in parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)]
+        for variants in self.texts(prompts, negative_prompts):
             for encoder in self.family.text_encoders[:1]:  # the names' tokens are the same in all of them
                 used, not_used = encoder.find_embeddings(variants, emphasis=self.options.emphasis)
                 found.append(used)
@@ -69,18 +79,21 @@ class PromptEncoder:
 
     def count_tokens(self, prompt: str) -> int:
         """How many tokens the longest text takes that a prompt is at any step; chunks have 75."""
-        texts = {text for part, _ in split_and(prompt)
-                 for _, text in parse_schedule(part, self.calls, old_rule=self.options.use_old_scheduling)}
+        texts = {text for part, _ in split_and(prompt) for _, text in self._steps(part)}
         return max(self.family.text_encoders[0].count(text, emphasis=self.options.emphasis,
                                                       comma_backtrack=self.options.comma_padding_backtrack) for text in texts)
 
-    def _schedule(self, text: str, *, negative: bool = False) -> Schedule:
+    def _steps(self, text: str) -> list[tuple[int, str]]:
+        return parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)
+
+    def _schedule(self, text: str, *, negative: bool = False, before: Callable[[], object] = lambda: None) -> Schedule:
         settings = {"emphasis": self.options.emphasis, "clip_skip": self.options.CLIP_stop_at_last_layers,
                     "comma_backtrack": self.options.comma_padding_backtrack, "sdxl": self._sdxl(negative),
                     "old_emphasis": self.options.use_old_emphasis_implementation}
-        steps = parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)
+        steps = self._steps(text)
 
         def encode() -> Schedule:
+            before()
             conds = self.family.encode_prompts([variant for _, variant in steps], **settings)
             return [(end, conds[row:row + 1]) for row, (end, _) in enumerate(steps)]
 

@@ -81,7 +81,7 @@ def with_grid(p: "StableDiffusionProcessingImg2Img", outputs: list[Output], rows
     if not outputs or not options.return_grid or (count == 1 and options.grid_only_if_multiple):
         return outputs
     if rows is None and options.n_rows >= 0:
-        rows = options.n_rows or p.batch_size
+        rows = options.n_rows or p.batch
     rows = rows or grid_rows(count, leave_no_gap=options.grid_prevent_empty_spots)
     grid = image_grid([output.image for output in outputs], rows, options.grid_background_color)
     return [keep_grid(p, grid, outputs[0].infotext, "grid"), *outputs]

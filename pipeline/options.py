@@ -57,9 +57,9 @@ class Options:
     sd_vae: str = option("Automatic", "The VAE: Automatic takes the file that goes by the checkpoint's name, None the checkpoint's own.", check=file_name)
 
     # prompt
-    CLIP_stop_at_last_layers: int = option(1, "Clip skip: use the text encoder's output this many layers from its end.", low=1, high=12)
+    CLIP_stop_at_last_layers: int = option(1, "Clip skip: use the text encoder's output this many layers from its end; 0 is as 1.", low=0, high=12)
     emphasis: str = option("Original", "How (word:1.2) acts on the text encoding.", choices=("None", "Ignore", "Original", "No norm"))
-    comma_padding_backtrack: int = option(20, "Tokens to look back for a comma where a 75-token chunk is cut.", low=0, high=74)
+    comma_padding_backtrack: int = option(20, "Tokens to look back for a comma where a 75-token chunk is cut.", low=0, high=1000)
     use_old_scheduling: bool = option(False, "Read [a:b:0.5] as A1111 did before 1.6.")
     use_old_emphasis_implementation: bool = option(False, "Weigh words of SD1 prompts as A1111 did in 2022: by brackets, at most 75 tokens.")
     enable_prompt_comments: bool = option(True, "Drop everything after # in a prompt line.")
@@ -74,8 +74,8 @@ class Options:
     # noise
     randn_source: str = option("GPU", "Where noise is drawn: GPU follows the device, CPU and NV are the same on all machines.", choices=("GPU", "CPU", "NV"))
     eta_noise_seed_delta: int = option(0, "ENSD: added to the seed for the noise drawn during sampling.")
-    initial_noise_multiplier: float = option(1.0, "Multiplies the start noise of img2img.", low=0, high=1.5)
-    img2img_extra_noise: float = option(0.0, "Noise added to the start latent on top of the schedule's.", low=0, high=1)
+    initial_noise_multiplier: float = option(1.0, "Multiplies the start noise of img2img.", low=0, high=10)
+    img2img_extra_noise: float = option(0.0, "Noise added to the start latent on top of the schedule's.", low=0, high=10)
 
     # img2img
     img2img_fix_steps: bool = option(False, "Do exactly the number of steps asked for, whatever the denoising strength.")
@@ -109,14 +109,14 @@ class Options:
     textual_inversion_add_hashes_to_infotext: bool = option(True, "Write the hashes of embeddings into infotext.")
 
     # sampling
-    eta_ancestral: float = option(1.0, "Noise multiplier of the stochastic samplers.", low=0, high=1)
+    eta_ancestral: float = option(1.0, "Noise multiplier of the stochastic samplers.", low=0, high=10)
     eta_ddim: float = option(0.0, "Noise multiplier of DDIM and DDIM CFG++.", low=0, high=1)
-    s_churn: float = option(0.0, "Sigma churn of Euler, Heun and DPM2.", low=0, high=100)
-    s_tmin: float = option(0.0, "Lowest sigma at which churn acts.", low=0, high=10)
-    s_tmax: float = option(0.0, "Highest sigma at which churn acts; 0 is no limit.", low=0, high=999)
-    s_noise: float = option(1.0, "Scale of the noise that churn and the SDE samplers add.", low=0, high=1.1)
-    sigma_min: float = option(0.0, "Last sigma of the schedule; 0 is the model's own.", low=0, high=2)
-    sigma_max: float = option(0.0, "First sigma of the schedule; 0 is the model's own.", low=0, high=60)
+    s_churn: float = option(0.0, "Sigma churn of Euler, Heun and DPM2.", low=0, high=1000)
+    s_tmin: float = option(0.0, "Lowest sigma at which churn acts.", low=0, high=1000)
+    s_tmax: float = option(0.0, "Highest sigma at which churn acts; 0 is no limit.", low=0)
+    s_noise: float = option(1.0, "Scale of the noise that churn and the SDE samplers add.", low=0, high=10)
+    sigma_min: float = option(0.0, "Last sigma of the schedule; 0 is the model's own.", low=0, high=1000)
+    sigma_max: float = option(0.0, "First sigma of the schedule; 0 is the model's own.", low=0, high=1000)
     rho: float = option(0.0, "Rho of the Karras and Polyexponential schedules; 0 is their own.", low=0, high=30)
     beta_dist_alpha: float = option(0.6, "Alpha of the Beta schedule.", low=0.01, high=1)
     beta_dist_beta: float = option(0.6, "Beta of the Beta schedule.", low=0.01, high=1)
@@ -132,7 +132,7 @@ class Options:
     uni_pc_order: int = option(3, "Order of UniPC; it needs as many steps.", low=1, high=50)
     uni_pc_lower_order_final: bool = option(True, "Lower UniPC's order in the last steps.")
     refiner_switch_by_sample_steps: bool = option(False, "Switch to the refiner by the share of steps done, not by the noise level.")
-    s_min_uncond: float = option(0.0, "NGMS: on every other step skip the negative prompt below this sigma.", low=0, high=15)
+    s_min_uncond: float = option(0.0, "NGMS: on every other step skip the negative prompt below this sigma.", low=0, high=1000)
     s_min_uncond_all: bool = option(False, "NGMS on all steps.")
     skip_early_cond: float = option(0.0, "Skip the negative prompt in this share of the first steps.", low=0, high=1)
     pad_cond_uncond: bool = option(False, "Pad the shorter of prompt and negative prompt with the empty prompt.")
@@ -167,7 +167,9 @@ class Options:
         for name in settings:
             if name not in known:
                 raise UnknownName("override_settings", "option", name, known)
-        return replace(self, **{name: checked(known[name], value) for name, value in settings.items()})
+        given = {name: checked(known[name], value) for name, value in settings.items()}
+        # A1111: an equal value does not replace the old one, which may be 1.0 where the new one is 1
+        return replace(self, **{name: value for name, value in given.items() if value != getattr(self, name)})
 
 
 def checked(spec: Any, value: Any) -> Any:
@@ -183,7 +185,8 @@ def checked(spec: Any, value: Any) -> Any:
         if value not in (True, False):
             raise InvalidRequest(spec.name, f"{spec.name} must be true or false, got {value!r}")
         return bool(value)
-    return number(spec.name, value, type(spec.default), low, high)
+    result = number(spec.name, value, type(spec.default), low, high)
+    return value if isinstance(value, int) else result  # infotext prints a whole number as it came
 
 
 def number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> Any:

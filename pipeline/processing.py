@@ -19,7 +19,7 @@ from pipeline.conditioning import PromptEncoder
 from pipeline.describe import create_infotext
 from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors, ti_hashes
 from pipeline.errors import InvalidRequest, ModelError
-from pipeline.families.base import Family
+from pipeline.families.base import Cond, Family
 from pipeline.families.wrapping import wrapping_around
 from pipeline.finishing import Output, finish_image, with_grid
 from pipeline.geometry import Size
@@ -54,7 +54,7 @@ WHOLE_NUMBERS = {  # field: lowest, highest
     "seed_resize_from_h": (-1, 8192), "seed_resize_from_w": (-1, 8192),
 }
 NUMBERS = {
-    "denoising_strength": (0, 1), "cfg_scale": (-100, 1000), "subseed_strength": (0, 1), "eta": (0, 1),
+    "denoising_strength": (0, 1), "cfg_scale": (-100, 1000), "subseed_strength": (0, 1), "eta": (0, 10),
     "s_churn": (0, 1000), "s_tmin": (0, 1000), "s_tmax": (0, None), "s_noise": (0, 10), "s_min_uncond": (0, 1000),
     "image_cfg_scale": (-100, 1000), "refiner_switch_at": (0, 1),
     "initial_noise_multiplier": (0, 10),
@@ -62,7 +62,7 @@ NUMBERS = {
 
 
 BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "comments",
-         "receipts")
+         "receipts", "standing")
 """What a variant of a request shares with it."""
 REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
 """The NUMBERS that have no other place to come from when they are None."""
@@ -214,6 +214,8 @@ class StableDiffusionProcessingImg2Img:
     rounds_mask: bool = field(default=True, init=False)
     """mask_round, unless a hook says otherwise."""
     comments: list[str] = field(default_factory=list, init=False)
+    standing: Options = field(init=False)
+    """The options without this request's own."""
 
     # --- set by process_images(), once
     all_prompts: list[str] = field(default_factory=list, init=False)
@@ -224,8 +226,6 @@ class StableDiffusionProcessingImg2Img:
 
     # --- set by init()
     sampler: Sampler | None = field(default=None, init=False)
-    batch: int = field(default=1, init=False)
-    """Pictures sampled together: batch_size, or the number of source pictures where these are several."""
     init_latent: Tensor | None = field(default=None, init=False)
     """(B, C, H/8, W/8), model scale."""
     nmask: Tensor | None = field(default=None, init=False)
@@ -251,6 +251,7 @@ class StableDiffusionProcessingImg2Img:
         self.image_mask, self.mask = self.mask, None
         if mask_blur is not None:
             self.mask_blur_x = self.mask_blur_y = mask_blur
+        self.standing = self.options
         self.options = self.options.override(self.override_settings)
         self.rounds_mask = bool(self.mask_round)
         for name in ("prompt", "negative_prompt"):
@@ -311,10 +312,14 @@ class StableDiffusionProcessingImg2Img:
     def size(self) -> Size:
         return Size(self.width, self.height)
 
+    @property
+    def batch(self) -> int:
+        """Pictures sampled together: batch_size, or the number of source pictures where these are several."""
+        return len(self.init_images) if len(self.init_images) > 1 else self.batch_size
+
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Turn source pictures and mask into the latents that the sampler starts from."""
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options)
-        self.batch = self.batch_size if len(self.init_images) == 1 else len(self.init_images)
         stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=tiles(self))
         plan = self._plan_mask(stages)
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
@@ -444,9 +449,13 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
     if p.refiner_checkpoint not in (None, "", "None", "none"):
         p.refiner = load_model(p, p.options.override({"sd_model_checkpoint": p.refiner_checkpoint}))
         check_refiner(p.refiner, p.sd_model)
-    models = [p.sd_model] if p.refiner is None else [p.sd_model, p.refiner]
-    with wrapping_around([module for model in models for module in model.modules.values()] if tiles(p) else []):
+    with wrapping_around([module for model in models(p) for module in model.modules.values()] if tiles(p) else []):
         return _run_batches(p)
+
+
+def models(p: StableDiffusionProcessingImg2Img) -> list[Family]:
+    """The request's model and its refiner, where it has one."""
+    return [p.sd_model] if p.refiner is None else [p.sd_model, p.refiner]
 
 
 def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
@@ -455,6 +464,8 @@ def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
     p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size)
+    if p.options.pad_cond_uncond:
+        p.encoder = replace(p.encoder, empties={family.info: encode_empty(p, family) for family in models(p)})
     outputs: list[Output] = []
     partial = False
     for iteration in range(p.n_iter):
@@ -572,20 +583,28 @@ def with_default_lora(p: StableDiffusionProcessingImg2Img, tags: list[Network]) 
 def apply_networks(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> None:
     """Bring the models' weights to what the tags of a prompt ask for, and say what became of each."""
     networks, requests = p.networks or Networks(), read_tags(tags)
-    if p.refiner is not None:
-        networks.apply(p.refiner, requests)
-    applied = networks.apply(p.sd_model, requests)
+    applied = [networks.apply(family, requests) for family in models(p)][0]
     p.encoder = replace(p.encoder, networks=applied.key)
     for name, digest in applied.sha256.items():
         p.receipts.use("LoRA", name, digest)
     bundled = [Embedding(name, read_vectors(name, tensors), network=network) for network, name, tensors in applied.embeddings]
-    for family in filter(None, (p.sd_model, p.refiner)):
+    for family in models(p):
         p.embeddings.offer(family.text_encoders, bundled)
     if applied.hashes and p.options.lora_add_hashes_to_infotext:
         p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)
     unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: there is no such network.'
                for tag in tags if tag.kind not in NETWORK_KINDS]
     p.comments += [comment for comment in (*unknown, *applied.comments) if comment not in p.comments]
+
+
+def encode_empty(p: StableDiffusionProcessingImg2Img, family: Family) -> Cond:
+    """What pad_cond_uncond pads with: the empty prompt.
+
+    A1111: as it was when the model was loaded, so without networks in the weights and without the request's own options.
+    """
+    networks = p.networks or Networks()
+    plain = replace(p.encoder, family=family, options=p.standing)
+    return plain.encode_empty(before=lambda: networks.apply(family, []))
 
 
 def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
@@ -602,7 +621,8 @@ def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
         p.extra_generation_params["TI hashes"] = hashes
     p.comments += [comment for comment in not_used if comment not in p.comments]
     old = p.options.use_old_emphasis_implementation and p.sd_model.name == "sd1"
-    if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
+    if p.options.emphasis != "Original" and not old and any(
+            "(" in text or "[" in text for text in chain(*p.encoder.texts(p.prompts, p.negative_prompts))):
         p.extra_generation_params["Emphasis"] = p.options.emphasis
 
 

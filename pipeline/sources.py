@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.caches import Cache
+from pipeline.errors import InvalidRequest
 from pipeline.families.base import Family
 from pipeline.geometry import Size
 from pipeline.images import color_target, cut_out, flatten, resize_image, to_tensor
@@ -52,13 +53,19 @@ def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image
             image = resize_image(2, image.crop(region), *size, upscaler)
         if masked_content != 1:
             if latent_mask.size != image.size:
-                latent_mask = latent_mask.resize(image.size)
+                raise InvalidRequest("inpainting_fill", "inpainting_fill must be 1 (original) where the source, of "
+                                     f"{'x'.join(map(str, image.size))} pixels, is not brought to the size of the mask, "
+                                     f"{'x'.join(map(str, latent_mask.size))}, got {masked_content}")
             image = fill(image, latent_mask)
     return Source(image, digest(image), overlay, mask_for_overlay, color_target(image) if correct_color else None)
 
 
 def pixels_of(sources: list[Source]) -> Tensor:
-    """(N, 3, H, W) in [-1, 1]."""
+    """(N, 3, H, W) in [-1, 1]. Raises InvalidRequest where their sizes differ."""
+    sizes = {source.image.size for source in sources}
+    if len(sizes) > 1:
+        listed = ", ".join("x".join(map(str, size)) for size in sorted(sizes))
+        raise InvalidRequest("init_images", f"init_images must be of one size where they are not resized, got {listed}")
     return torch.stack([to_tensor(source.image) for source in sources])
 
 

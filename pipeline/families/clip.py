@@ -57,7 +57,15 @@ class ClipTokens:
     def encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
+        texts = [as_trained(text) for text in texts]
         return self._tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+
+
+def as_trained(text: str) -> str:
+    """The text as CLIP's captions were cleaned before it learned from them: plain quotes, widths, entities; lower case."""
+    from ftfy import fix_text  # not needed until a prompt is read
+
+    return fix_text(text).lower()
 
 
 def bracket_factor(text: str) -> float:
@@ -181,12 +189,17 @@ class ClipTextEncoder:
         vector: (len(texts), projection width) float32 where the encoder is `pooled`; no weight acts on it.
         clip_skip: 1 is the last layer; None: the encoder's own layer. Emphasis "Original" keeps the mean of each
         chunk over all texts, so the variants of one prompt editing schedule belong in one call. old_emphasis: as read_old().
+        Raises InvalidRequest for a clip_skip of more layers than there are.
         """
         chunked = [[read_old(self.tokens, text, emphasis=emphasis, embeddings=self.embeddings)] for text in texts] \
             if old_emphasis else [build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack,
                                 embeddings=self.embeddings) for text in texts]
         count = max(len(chunks) for chunks in chunked)
-        layer = max(clip_skip or self._layer, 1)
+        deepest = self.model.config.num_hidden_layers + 1
+        if clip_skip is not None and clip_skip > deepest:
+            raise InvalidRequest("CLIP_stop_at_last_layers", f"CLIP_stop_at_last_layers must be at most {deepest} with this "
+                                                             f"model's text encoder, got {clip_skip}")
+        layer = min(max(clip_skip or self._layer, 1), deepest)
         features, pooled = [], None
         for index in range(count):
             chunks = [chunks[index] if index < len(chunks) else Chunk() for chunks in chunked]
@@ -218,7 +231,7 @@ class ClipTextEncoder:
         ids = torch.tensor([self._padded(chunk) for chunk in chunks], device=self.model.device)
         with self.model.get_input_embeddings().register_forward_hook(insert):
             output = self.model(input_ids=ids, output_hidden_states=True)
-        z = output.hidden_states[-min(layer, len(output.hidden_states))]
+        z = output.hidden_states[-layer]
         if self._final_norm:
             z = self.model.base_model.final_layer_norm(z)
         return z.float(), output.text_embeds.float() if self._pooled else None

@@ -87,12 +87,17 @@ def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str,
     schedule = find_schedule(str(scheduler)) if scheduler else SCHEDULES["automatic"]
     if schedule is None:
         raise UnknownName("scheduler", "schedule type", scheduler, [s.label for s in SCHEDULES.values()])
-    name = str(sampler_name or "DPM++ 2M")
+    name, ending = split_schedule(str(sampler_name or "DPM++ 2M"))
+    return checked(name), ending or schedule.label
+
+
+def split_schedule(name: str) -> tuple[str, str | None]:
+    """("DPM++ 2M", "Karras") of "DPM++ 2M Karras"; None where it ends with no schedule."""
     endings = {ending: s.label for s in SCHEDULES.values() for ending in (s.label, s.name, *s.aliases)}
     for ending in sorted(endings, key=len, reverse=True):
         if name.endswith(" " + ending):
-            return checked(name.removesuffix(" " + ending)), endings[ending]
-    return checked(name), schedule.label
+            return name.removesuffix(" " + ending), endings[ending]
+    return name, None
 
 
 def checked(name: str) -> str:
@@ -107,4 +112,5 @@ def schedule_label(name: str, scheduler: str) -> str:
     return SCHEDULES[default].label if scheduler == "Automatic" and default else scheduler
 
 
-__all__ = ["SAMPLERS", "SCHEDULES", "SamplerRow", "Schedule", "create_sampler", "resolve_names", "schedule_label"]
+__all__ = ["SAMPLERS", "SCHEDULES", "SamplerRow", "Schedule", "create_sampler", "resolve_names", "schedule_label",
+           "split_schedule"]

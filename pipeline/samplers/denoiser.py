@@ -157,8 +157,7 @@ class CFGDenoiser:
             return cond, Cond(repeat_last(uncond.crossattn, max(length, other))[:, :length], uncond.vector)
         if options.pad_cond_uncond:
             self.padding = "Pad conds"
-            empty = self.encoder.empty()
-            return pad_with_empty(cond, other, empty), pad_with_empty(uncond, length, empty)
+            return pad_with_empty(cond, other, self.encoder.empty), pad_with_empty(uncond, length, self.encoder.empty)
         return cond, uncond
 
     def _blend(self, latent: Tensor, sigma: Tensor) -> Tensor:

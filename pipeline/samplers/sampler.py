@@ -165,6 +165,13 @@ class Sampler(ABC):
             if denoiser.padding is not None:
                 p.extra_generation_params[denoiser.padding] = True
 
+    def _with_extra_noise(self, p: SamplingJob, x: Tensor, noise: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """x with what img2img_extra_noise adds, recorded."""
+        if p.options.img2img_extra_noise <= 0:
+            return x
+        p.extra_generation_params["Extra noise"] = p.options.img2img_extra_noise
+        return x + noise * p.options.img2img_extra_noise * scale
+
     def _discards(self, p: SamplingJob) -> bool:
         """Whether the last noise level but one is left out; recorded where an option asks for it."""
         if p.options.always_discard_next_to_last_sigma and not self.row.discard_next_to_last_sigma:
@@ -188,17 +195,14 @@ class KDiffusionSampler(Sampler):
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
         if p.options.img2img_fix_steps and p.denoising_strength == 0:
             # A1111: the schedule has no steps then, so the source comes back
-            return x
+            return self._with_extra_noise(p, x, noise)
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
         sigmas = self.sigmas(p, steps)
         schedule = sigmas[steps - t_enc - 1:].to(x.device)
         if len(schedule) < 2:
             raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of the {steps} steps that "
                                           "this denoising_strength takes the end of; fewer steps or another schedule have it")
-        start = x + noise * schedule[0]
-        if p.options.img2img_extra_noise > 0:
-            p.extra_generation_params["Extra noise"] = p.options.img2img_extra_noise
-            start = start + noise * p.options.img2img_extra_noise
+        start = self._with_extra_noise(p, x + noise * schedule[0], noise)
         return self._run(p, x, start, sigmas, schedule, conditioning, unconditional_conditioning, image_conditioning,
                          steps=t_enc + 1)
 
@@ -322,10 +326,7 @@ class TimestepSampler(Sampler):
         timesteps = self._timesteps(p, steps).to(x.device)
         alphas = self.prediction.alphas_cumprod.to(x.device)
         alpha = alphas[timesteps[t_enc]]
-        start = x * alpha**0.5 + noise * (1 - alpha) ** 0.5
-        if p.options.img2img_extra_noise > 0:
-            p.extra_generation_params["Extra noise"] = p.options.img2img_extra_noise
-            start = start + noise * p.options.img2img_extra_noise * alpha**0.5
+        start = self._with_extra_noise(p, x * alpha**0.5 + noise * (1 - alpha) ** 0.5, noise, scale=alpha**0.5)
         return self._run(p, x, start, timesteps[:t_enc], conditioning, unconditional_conditioning, image_conditioning,
                          calls=t_enc + 1)
 
@@ -333,7 +334,7 @@ class TimestepSampler(Sampler):
                        image_conditioning: Tensor) -> Tensor:
         timesteps = self._timesteps(p, p.steps).to(noise.device)
         return self._run(p, torch.zeros_like(noise), noise, timesteps, conditioning, unconditional_conditioning,
-                         image_conditioning, calls=p.steps)
+                         image_conditioning, calls=p.steps, from_noise=True)
 
     def _timesteps(self, p: SamplingJob, steps: int) -> Tensor:
         """The whole schedule for so many steps, ascending. Raises InvalidRequest where there are not as many timesteps."""
@@ -344,18 +345,18 @@ class TimestepSampler(Sampler):
         return ddim_timesteps(steps)
 
     def _run(self, p: SamplingJob, x: Tensor, start: Tensor, timesteps: Tensor, conditioning: Any,
-             unconditional_conditioning: Any, image_conditioning: Tensor, *, calls: int) -> Tensor:
-        """Solve from `start` by the timesteps, which ascend; x: the clean init latent."""
+             unconditional_conditioning: Any, image_conditioning: Tensor, *, calls: int, from_noise: bool = False) -> Tensor:
+        """Solve from `start` by the timesteps, which ascend; x: the clean init latent. from_noise: there is none."""
         denoiser = self._denoiser(p, x, conditioning, unconditional_conditioning, image_conditioning, blend_before=True,
                                   calls=calls)
         p.progress.begin_sampling(self._shown_steps(len(timesteps)))
         return self._launch(denoiser, start, timesteps, alphas_cumprod=self.prediction.alphas_cumprod.to(x.device),
-                            **self._settings(p, denoiser))
+                            **self._settings(p, denoiser, from_noise))
 
     def _shown_steps(self, t_enc: int) -> int:
         return max(t_enc - 1, 0)
 
-    def _settings(self, p: SamplingJob, denoiser: CFGDenoiser) -> dict[str, Any]:
+    def _settings(self, p: SamplingJob, denoiser: CFGDenoiser, from_noise: bool) -> dict[str, Any]:
         """The solver's keywords."""
         settings = self._eta(p, "Eta DDIM", "eta_ddim", 0.0)
         if self.row.draws_noise:
@@ -383,5 +384,6 @@ class UniPCSampler(TimestepSampler):
     def _shown_steps(self, t_enc: int) -> int:
         return t_enc
 
-    def _settings(self, p: SamplingJob, denoiser: CFGDenoiser) -> dict[str, Any]:
-        return {name: getattr(p.options, f"uni_pc_{name}") for name in ("variant", "skip_type", "order", "lower_order_final")}
+    def _settings(self, p: SamplingJob, denoiser: CFGDenoiser, from_noise: bool) -> dict[str, Any]:
+        chosen = {name: getattr(p.options, f"uni_pc_{name}") for name in ("variant", "skip_type", "order", "lower_order_final")}
+        return chosen | {"from_noise": from_noise}

@@ -69,11 +69,12 @@ class Look:
 
 def sample_unipc(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: Tensor, callback: Callback = no_op,
                  variant: str = "bh1", skip_type: str = "time_uniform", order: int = 3,
-                 lower_order_final: bool = True) -> Tensor:
+                 lower_order_final: bool = True, from_noise: bool = False) -> Tensor:
     """UniPC that predicts the data. model(x, t) gives eps at fractional timesteps; `timesteps` ascend.
 
-    lower_order_final: lets the order fall to 1 towards the end.
-    A1111: it starts at the last of the timesteps although x is as noisy as the one after it, and the steps between
+    lower_order_final: lets the order fall to 1 towards the end. from_noise: x is nothing but noise, so all of the
+    network's timesteps are gone through.
+    A1111: else it starts at the last of the timesteps although x is as noisy as the one after it. The steps between
     are its own.
     """
     steps = len(timesteps)
@@ -87,7 +88,7 @@ def sample_unipc(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: 
         denoised = (x - schedule.sigma(t) * eps) / schedule.log_alpha(t).exp()
         return Look(denoised, schedule.lambda_(t))
 
-    ts = times(schedule, timesteps[-1] / 1000 + 1 / 1000, steps, skip_type)
+    ts = times(schedule, schedule.times[-1] if from_noise else timesteps[-1] / 1000 + 1 / 1000, steps, skip_type)
     looks = [look(x, ts[0])]  # the newest last
     for step in range(1, steps + 1):
         t_prev, t = ts[step - 1], ts[step]

@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from pipeline.infotext import png_info
 from tests.api.conftest import base64_of, image_of
 
 IMG2IMG, TXT2IMG = "/sdapi/v1/img2img", "/sdapi/v1/txt2img"
@@ -58,7 +59,13 @@ def test_what_null_does(shared, body, mask, field, stands_for):
     assert answers[0].json()["images"] == answers[1].json()["images"] and answers[0].json()["parameters"][field] is None
 
 
-@pytest.mark.parametrize("field", ["mask_blur_x", "mask_blur_y", "inpaint_full_res_padding"])
+def test_null_for_the_padding_of_only_masked_is_none(shared, body, mask):
+    body |= {"mask": base64_of(mask), "inpaint_full_res": True}
+    images = [shared.post(IMG2IMG, json=body | {"inpaint_full_res_padding": value}).json()["images"] for value in (None, 0, 16)]
+    assert images[0] == images[1] != images[2]
+
+
+@pytest.mark.parametrize("field", ["mask_blur_x", "mask_blur_y"])
 def test_null_of_what_belongs_to_masks_is_refused_with_one_only(shared, body, mask, field):
     assert shared.post(IMG2IMG, json=body | {field: None}).status_code == 200
     answer = shared.post(IMG2IMG, json=body | {field: None, "mask": base64_of(mask)})
@@ -134,6 +141,14 @@ def test_unknown_samplers_and_schedules_stand_for_the_defaults(shared, body, fie
     assert note is None or any(note in comment for comment in info["comments"])
 
 
+@pytest.mark.parametrize("sampler_name, scheduler, said", [
+    ("Euler Karras", None, "Karras"), ("Euler Karras", "", "Karras"), ("Euler Karras", "Exponential", "Exponential"),
+    ("Euler Karras", "automatic", "Automatic"), ("NoSuch Exponential", None, "Exponential")])
+def test_a_schedule_that_is_asked_for_beats_the_one_in_the_sampler_s_name(shared, body, sampler_name, scheduler, said):
+    info = info_of(shared.post(IMG2IMG, json=body | {"sampler_name": sampler_name, "scheduler": scheduler}))
+    assert f"Schedule type: {said}," in info["infotexts"][0]
+
+
 def test_an_unknown_checkpoint_is_passed_over_and_told(shared, body):
     info = info_of(shared.post(IMG2IMG, json=body | {"override_settings": {"sd_model_checkpoint": "nope"}}))
     assert any('no checkpoint called "nope"' in comment for comment in info["comments"])
@@ -147,6 +162,13 @@ def test_pictures_come_in_the_format_asked_for_with_their_infotext(client, body,
     assert image_of(picture).format == name
     read = client.post("/sdapi/v1/png-info", json={"image": picture}).json()
     assert read["info"] == info_of(answer)["infotexts"][0] and read["parameters"]["Seed"] == "1"
+
+
+def test_png_info_says_what_an_old_version_did_otherwise(shared, picture):
+    text = "a [b:c:2]\nSteps: 2, Sampler: DDIM, Seed: 9, Version: v1.5.2"
+    sent = base64_of(picture, pnginfo=png_info(text))
+    said = shared.post("/sdapi/v1/png-info", json={"image": sent}).json()["parameters"]
+    assert said["Old prompt editing timelines"] == said["Pad conds v0"] == said["Downcast alphas_cumprod"] == "True"
 
 
 def test_infotext_can_be_left_out_of_pictures(client, body):
@@ -232,6 +254,16 @@ def test_infotext_fills_the_fields_that_are_left_out(shared, body):
     assert parameters["override_settings"] == {"CLIP_stop_at_last_layers": 2, "eta_noise_seed_delta": 31337}
 
 
+@pytest.mark.parametrize("text, sampler, schedule", [
+    ("x\nSteps: 2, Seed: 9, Size: 64x64", "DPM++ 2M", "Karras"),
+    ("x\nSteps: 2, Sampler: Euler Exponential, Seed: 9", "Euler", "Exponential"),
+    ("x\nSteps: 2, Sampler: Euler, Schedule type: Karras, Seed: 9, Refiner: nope [0123456789]", "Euler", "Karras")])
+def test_infotext_names_sampler_schedule_and_refiner_or_stands_for_the_default(shared, body, text, sampler, schedule):
+    del body["sampler_name"]
+    info = info_of(shared.post(IMG2IMG, json=body | {"infotext": text}))
+    assert info["sampler_name"] == sampler and f"Schedule type: {schedule}," in info["infotexts"][0]
+
+
 def test_alwayson_scripts_of_a1111s_own_page_are_passed_over(shared, body):
     assert shared.post(IMG2IMG, json=body | {"alwayson_scripts": {"Sampler": {"args": [1, "DDIM"]},
                                                                   "seed": {"args": []}}}).status_code == 200
@@ -268,7 +300,24 @@ def test_txt2img_refuses_hires_fix(shared):
 def test_two_pictures_make_a_batch(shared, body, picture):
     body["init_images"] *= 2
     assert shared.post(IMG2IMG, json=body).status_code == 422
-    assert len(shared.post(IMG2IMG, json=body | {"batch_size": 2}).json()["images"]) == 2
+    answer = shared.post(IMG2IMG, json=body | {"batch_size": 3})
+    assert len(answer.json()["images"]) == 2 and info_of(answer)["batch_size"] == 2
+
+
+def test_pictures_of_several_sizes_make_none_where_they_are_not_resized(shared, body, picture):
+    body |= {"init_images": [base64_of(picture), base64_of(picture.resize((32, 32)))], "batch_size": 2}
+    assert shared.post(IMG2IMG, json=body).status_code == 200
+    answer = shared.post(IMG2IMG, json=body | {"resize_mode": 3})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == f"init_images must be of one size where they are not resized, got 32x32, {'x'.join(map(str, picture.size))}"
+
+
+@pytest.mark.parametrize("masked_content", [0, 2, 3])
+def test_masked_content_needs_a_source_of_the_mask_s_size(shared, body, mask, masked_content):
+    body |= {"mask": base64_of(mask), "resize_mode": 3, "width": 32, "height": 32, "inpaint_full_res": False}
+    assert shared.post(IMG2IMG, json=body | {"inpainting_fill": 1}).status_code == 200
+    answer = shared.post(IMG2IMG, json=body | {"inpainting_fill": masked_content})
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("inpainting_fill must be 1 (original) where the source")
 
 
 def test_a_failure_inside_is_told_in_the_same_shape(client, body, backend, monkeypatch):

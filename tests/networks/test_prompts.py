@@ -7,10 +7,12 @@ import pytest
 import torch
 from network_models import File, Model
 
+from pipeline import processing
 from pipeline.caches import Cache
 from pipeline.errors import ModelError, UnknownName
 from pipeline.networks import NetworkFile, NetworkRequest, Networks, hashes_text
-from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
+from pipeline.options import Options
+from pipeline.processing import StableDiffusionProcessingImg2Img, encode_empty, process_images
 
 UNET, TEXT = "lora_unet_conv_out.diff", "lora_te_text_model_final_layer_norm.w_norm"
 
@@ -154,6 +156,16 @@ def test_networks_act_on_the_refiner_too(demo, draw, loras, monkeypatch):
     refiner._unet = refiner._modules["unet"]
     refined = {"refiner_checkpoint": "other", "refiner_switch_at": None}
     assert not differ(draw("a boat<lora:unet>", **refined), draw("a boat<lora:unet>"))
+
+
+def test_prompts_are_padded_with_the_empty_prompt_of_the_model_without_networks_and_overrides(draw, demo, monkeypatch):
+    asked = []
+    monkeypatch.setattr(processing, "encode_empty", lambda p, family: asked.append(encode_empty(p, family)) or asked[-1])
+    for prompt, skip in (("a house", 1), ("a house<lora:text>", 1), ("a house<lora:text>", 2)):
+        draw(prompt, override_settings={"pad_cond_uncond": True, "CLIP_stop_at_last_layers": skip})
+    draw("a house", options=Options(pad_cond_uncond=True, CLIP_stop_at_last_layers=2))
+    assert torch.equal(asked[0].crossattn, asked[1].crossattn) and torch.equal(asked[0].crossattn, asked[2].crossattn)
+    assert not torch.equal(asked[0].crossattn, asked[3].crossattn)
 
 
 def test_an_embedding_can_travel_in_a_network_file(draw, loras, demo, write):

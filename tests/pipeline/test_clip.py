@@ -2,7 +2,9 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from pipeline.errors import InvalidRequest
 from pipeline.families.clip import ClipTextEncoder, bracket_factor, build_chunks, emphasize, read_old
+from pipeline.families.sd import read_tokenizer
 
 COMMA, START, END = 1, 2, 3
 
@@ -75,6 +77,15 @@ def test_weights_move_with_their_tokens():
     assert set(first.weights) == {1.0}
     assert second.tokens == [6, 6, 6, 5, 5, 5]
     assert second.weights == [1.5, 1.5, 1.5, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("typed, plain", [
+    ("it\u2019s \u201cred\u201d", "it's \"red\""), ("a\uff0cb", "a,b"), ("\ufb01eld &amp; sea", "field & sea"),
+    ("A\u00c9", "a\u00e9"), ("\u00e2\u20ac\u0153red", '"red'),
+])
+def test_texts_are_cleaned_as_clip_s_captions_were(tmp_path, typed, plain):
+    tokens = read_tokenizer(tmp_path)
+    assert tokens.encode([typed]) == tokens.encode([plain])
 
 
 # BREAK and emphasis
@@ -201,7 +212,10 @@ def test_clip_skip_2_is_the_hidden_state_before_the_last_through_the_final_norm(
 
 
 def test_clip_skip_has_no_more_layers_to_skip_than_there_are(model):
-    assert torch.equal(encode(model, "5", clip_skip=4), encode(model, "5", clip_skip=12))
+    assert torch.equal(encode(model, "5", clip_skip=0), encode(model, "5", clip_skip=1))
+    with pytest.raises(InvalidRequest) as error:
+        encode(model, "5", clip_skip=5)
+    assert str(error.value) == "CLIP_stop_at_last_layers must be at most 4 with this model's text encoder, got 5"
 
 
 def test_chunks_are_encoded_apart_and_joined(model):
@@ -256,7 +270,7 @@ def hidden_states(model, *ids):
     return model(input_ids=torch.tensor([[START, *ids] + [END] * (76 - len(ids))]), output_hidden_states=True).hidden_states
 
 
-@pytest.mark.parametrize("layer, clip_skip, taken", [(1, None, 1), (2, None, 2), (2, 3, 3), (2, 1, 1), (1, 9, 4), (9, None, 4)])
+@pytest.mark.parametrize("layer, clip_skip, taken", [(1, None, 1), (2, None, 2), (2, 3, 3), (2, 1, 1), (1, 4, 4), (9, None, 4)])
 @pytest.mark.parametrize("final_norm", [True, False])
 def test_an_encoder_has_a_layer_of_its_own_that_clip_skip_replaces(model, layer, clip_skip, taken, final_norm):
     encoder = ClipTextEncoder(model, Words(), layer=layer, final_norm=final_norm)

@@ -166,8 +166,17 @@ def test_a_prompt_that_is_long_enough_needs_no_filling(length):
     assert pad_with_empty(cond, length, Cond(tokens(9))) is cond
 
 
-def test_the_empty_prompt_is_one_row():
-    assert encoder().empty().crossattn.shape == (1, 77, 1)
+def test_the_empty_prompt_is_one_row_and_encoded_once_without_networks():
+    asked, family, cache = [], Recording(), Cache()
+    for networks in ((), ("a network",)):
+        encoder_ = replace(encoder(family, cache=cache), networks=networks)
+        assert encoder_.encode_empty(before=lambda: asked.append(networks)).crossattn.shape == (1, 77, 1)
+    assert asked == [()] and family.calls == [[""]]
+
+
+def test_texts_are_those_of_all_steps_and_parts():
+    assert encoder().texts(["a [b:c:0.5] AND d", "a [b:c:0.5] AND d"], ["e AND f"]) == [
+        ["e AND f"], ["a b", "a c"], [" d"]]
 
 
 # what the family is told

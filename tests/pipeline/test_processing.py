@@ -369,6 +369,8 @@ def test_the_infotext_names_the_options_that_changed_the_prompt(demo, picture):
     plain = process_images(request(demo, picture, prompt="a (red) house")).infotexts[0]
     changed = process_images(request(demo, picture, prompt="a (red) house", override_settings={"emphasis": "No norm"}))
     assert "Emphasis" not in plain and "Emphasis: No norm" in changed.infotexts[0]
+    edited = process_images(request(demo, picture, prompt="a [red:blue:1] house", override_settings={"emphasis": "No norm"}))
+    assert "Emphasis" not in edited.infotexts[0]  # no bracket is left where it is encoded
 
 
 def test_several_pictures_come_behind_their_grid(demo, picture):

@@ -28,6 +28,7 @@ class Encoder:
 
     family: object
 
+    @property
     def empty(self):
         return cond(0)
 

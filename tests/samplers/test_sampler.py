@@ -318,5 +318,7 @@ def test_a_fixed_number_of_steps_at_strength_0_gives_the_source_back():
     family = Family()
     source = sample("Euler", job(steps=4, strength=0.0, overrides={"img2img_fix_steps": True}), family)
     assert family.asked == [] and torch.equal(source, torch.zeros_like(source))
+    noisy = job(steps=4, strength=0.0, overrides={"img2img_fix_steps": True, "img2img_extra_noise": 0.5})
+    assert sample("Euler", noisy, family).any() and noisy.extra_generation_params == {"Extra noise": 0.5}
     with pytest.raises(InvalidRequest, match="denoising_strength must be at least"):
         sample("DDIM", job(steps=4, strength=0.0, overrides={"img2img_fix_steps": True}))

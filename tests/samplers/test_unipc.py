@@ -105,6 +105,12 @@ def test_the_model_is_asked_once_a_step_at_fractional_timesteps_but_never_at_the
     assert all(len(t) == 2 for t in asked)
 
 
+def test_pure_noise_is_followed_from_the_network_s_last_timestep():
+    asked = []
+    run(4, model=lambda x, t: asked.append(t[0].item()) or gaussian(x, t), order=2, from_noise=True)
+    assert asked[0] == pytest.approx(999)
+
+
 def test_the_callback_is_called_once_a_step():
     seen = []
     run(5, callback=lambda step, denoised: seen.append((step, tuple(denoised.shape))))

@@ -1,16 +1,18 @@
 """What a request takes over from an infotext: the fields that it leaves out, and options."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from pydantic import ValidationError
 
-from api.models import GenerationRequest
+from api.models import GenerationRequest, Img2ImgRequest
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.infotext import apply_backcompat, parse
 from pipeline.models import Catalog
 from pipeline.pasting import pasted_options
 from pipeline.samplers import split_schedule
+from pipeline.scripts.soft_inpainting import SoftInpainting
 
 FIELDS = {
     "Steps": "steps", "Sampler": "sampler_name", "Schedule type": "scheduler", "Seed": "seed", "Variation seed": "subseed",
@@ -18,6 +20,8 @@ FIELDS = {
     "Seed resize from-2": "seed_resize_from_h", "Refiner": "refiner_checkpoint", "Refiner switch at": "refiner_switch_at",
 }
 """The others of a request are not taken from infotext, as in A1111."""
+SOFT = "Soft inpainting"
+"""How a script is called that runs in every request, and what infotext puts before its arguments."""
 
 
 def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catalog) -> GenerationRequest:
@@ -34,12 +38,24 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
     if "Refiner" in params and not is_there(params["Refiner"], catalog):
         del params["Refiner"]
     said = {name: params[label] for label, name in FIELDS.items() if label in params and name not in request.model_fields_set}
+    always = request.alwayson_scripts or {}
+    if isinstance(request, Img2ImgRequest) and SOFT.lower() not in map(str.lower, always):
+        said["alwayson_scripts"] = always | soft_inpainting(params)
     said["override_settings"] = pasted_options(params, current) | (request.override_settings or {})
     try:
         return type(request).model_validate(request.model_dump() | said)
     except ValidationError as error:
         wrong = ", ".join(str(found["loc"][0]) for found in error.errors())
         raise InvalidRequest("infotext", f"infotext: what it says of {wrong} cannot be read") from None
+
+
+def soft_inpainting(params: Mapping[str, str]) -> dict[str, Any]:
+    """Soft inpainting as a request would ask for it, where infotext speaks of it."""
+    said = {spec.name: params.get(f"{SOFT} {spec.name.replace('_', ' ')}") for spec in fields(SoftInpainting)}
+    if said["enabled"] in (None, "False"):
+        return {}
+    given = {name: int(text) if text.isdecimal() else text for name, text in said.items() if text is not None}
+    return {SOFT: {"args": list((vars(SoftInpainting()) | given | {"enabled": True}).values())}}
 
 
 def is_there(checkpoint: str, catalog: Catalog) -> bool:

@@ -23,10 +23,10 @@ from tests.browser import CHROMIUM_ARGS, find_chromium
 ROOT = Path(__file__).parents[1]
 
 
-def start_server(outputs: str) -> tuple[subprocess.Popen, str, float]:
+def start_server(python: str, outputs: str) -> tuple[subprocess.Popen, str, float]:
     """(process, address, seconds until it said that it is ready)."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-u", "app.py", "--port", "0", "--no-browser", "--outputs-dir", outputs],
+    process = subprocess.Popen([python, "-u", "app.py", "--port", "0", "--no-browser", "--outputs-dir", outputs],
                                cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if found := re.search(r"is ready at (\S+)", line):
@@ -69,10 +69,13 @@ def peak_memory(pid: int) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="warm edits; default: %(default)s")
+    parser.add_argument("--python", default=sys.executable,
+                        help="the server's interpreter; default: this one. One with no more than requirements.txt has what a "
+                             "user's has: transformers and diffusers import some of the tests' packages where they are there")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as outputs, sync_playwright() as playwright:
-        process, address, ready = start_server(outputs)
+        process, address, ready = start_server(flags.python, outputs)
         try:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
             page = browser.new_page()

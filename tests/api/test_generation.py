@@ -264,6 +264,18 @@ def test_infotext_names_sampler_schedule_and_refiner_or_stands_for_the_default(s
     assert info["sampler_name"] == sampler and f"Schedule type: {schedule}," in info["infotexts"][0]
 
 
+def test_infotext_switches_soft_inpainting_on(shared, body, mask):
+    body |= {"mask": base64_of(mask)}
+    made = info_of(shared.post(IMG2IMG, json=body | {"alwayson_scripts": {"soft inpainting": {"args": [True, 1.5, 0.25, 4, 0, 0.5, 2]}}}))
+    text = made["infotexts"][0]
+    assert "Soft inpainting schedule bias: 1.5" in text
+    again = info_of(shared.post(IMG2IMG, json=body | {"infotext": text}))
+    assert {key: str(value) for key, value in again["extra_generation_params"].items() if key.startswith("Soft")} \
+        == {key: str(value) for key, value in made["extra_generation_params"].items() if key.startswith("Soft")}
+    off = {"alwayson_scripts": {"Soft Inpainting": {"args": [False]}}}
+    assert "Soft" not in info_of(shared.post(IMG2IMG, json=body | {"infotext": text} | off))["infotexts"][0]
+
+
 def test_alwayson_scripts_of_a1111s_own_page_are_passed_over(shared, body):
     assert shared.post(IMG2IMG, json=body | {"alwayson_scripts": {"Sampler": {"args": [1, "DDIM"]},
                                                                   "seed": {"args": []}}}).status_code == 200

@@ -98,14 +98,14 @@ def sampler_and_schedule(request: GenerationRequest) -> tuple[str | None, str | 
 
 def drop_unknown_checkpoint(overrides: dict[str, Any], here: Backend) -> list[str]:
     """Take a checkpoint that is not there out of the overrides, as A1111 does, and say so."""
-    name = overrides.get("sd_model_checkpoint")
-    if not isinstance(name, str) or not name:
+    name = overrides.pop("sd_model_checkpoint", None)
+    if name in (None, ""):
         return []
     try:
-        here.models.catalog.find_checkpoint(name)
+        here.models.catalog.find_checkpoint(str(name))
     except UnknownName as error:
-        del overrides["sd_model_checkpoint"]
         return [f"{error}; the current one was used."]
+    overrides["sd_model_checkpoint"] = str(name)
     return []
 
 

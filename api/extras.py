@@ -10,11 +10,12 @@ from api.models import (
     ErrorAnswer, ExtrasBatchAnswer, ExtrasBatchRequest, ExtrasImageAnswer, ExtrasImageRequest, ExtrasRequest,
     InterrogateRequest,
     PictureRequest, PngInfoAnswer)
-from api.pictures import decode_picture, encode_picture, json_with_pictures, picture_bytes, read_metadata
+from api.pictures import encode_picture, json_with_pictures, picture_bytes, read_metadata
 from api.strict import StrictRoute
 from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
 from pipeline.infotext import apply_backcompat, parameters_line, parse
+from pipeline.uploads import open_picture
 from pipeline.upscaling import Upscaler, cover, find_upscaler, upscale
 
 router = APIRouter(tags=["extras"], route_class=StrictRoute)
@@ -28,7 +29,7 @@ MAX_PICTURES = 256
 async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
     """What a picture file says of how it was made."""
     def read() -> PngInfoAnswer:
-        text, items = read_metadata(picture_bytes(body.image, "image", here.fetcher))
+        text, items = read_metadata(picture_bytes(body.image.strip(), "image", here.fetcher))
         return PngInfoAnswer(info=text, items=items, parameters=apply_backcompat(parse(text)))
 
     return await to_thread.run_sync(read, limiter=here.pictures)
@@ -38,7 +39,7 @@ async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
 async def extra_single_image(body: ExtrasImageRequest, here: Here) -> Response:
     """Enlarge a picture."""
     html, images = await enlarge_all(body, [body.image], "image", here)
-    return answer("image", images[0] if images else None, html)
+    return answer("image", images[0], html)
 
 
 @router.post("/sdapi/v1/extra-batch-images", response_model=ExtrasBatchAnswer)
@@ -65,13 +66,16 @@ async def enlarge_all(body: ExtrasRequest, texts: list[str], field: str, here: B
     check(body)
 
     def work(text: str) -> str:
-        enlarged = enlarge(decode_picture(text, field, here.fetcher), body)
-        enlarged.info["parameters"] = said
-        return encode_picture(enlarged, here.settings.options.samples_format, quality=here.settings.options.jpeg_quality)
+        file = picture_bytes(text, field, here.fetcher)
+        enlarged = enlarge(open_picture(file, field, over_api=True).image, body)
+        parameters, written = read_metadata(file)
+        enlarged.info = written | ({"parameters": parameters} if parameters else {}) | {"postprocessing": said}
+        return encode_picture(enlarged, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo)
 
+    options = here.settings.options
     said = parameters_line({"Postprocess " + name: value for name, value in done(body).items()})
     images = [await to_thread.run_sync(work, text, limiter=here.pictures) for text in texts]
-    return f"<p>{said}</p>", images if body.show_extras_results else []
+    return f"<p>{said}</p>", images
 
 
 def check(body: ExtrasRequest) -> None:
@@ -111,5 +115,7 @@ def done(body: ExtrasRequest) -> dict[str, object]:
         return {}
     by = {"upscale by": body.upscaling_resize} if body.resize_mode == 0 else {
         "upscale to": f"{body.upscaling_resize_w}x{body.upscaling_resize_h}"}
+    if body.resize_mode == 1 and body.upscaling_crop:
+        by["crop to"] = by["upscale to"]
     second = {"upscaler 2": body.upscaler_2} if body.upscaler_2 != "None" and body.extras_upscaler_2_visibility else {}
     return by | {"upscaler": body.upscaler_1} | second

@@ -1,5 +1,6 @@
 """What there is: samplers, schedules, models and the rest, in the shapes that A1111 lists them in."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,15 @@ def lora_item(file: ModelFile, who: Client) -> LoraItem:
     """A LoRA with what is written in it, or without where it cannot be read."""
     metadata = metadata_of(file.path)
     return LoraItem(name=file.stem, alias=metadata.get("ss_output_name") or file.stem, path=shown(file.path, who),
-                    metadata=dict(metadata))
+                    metadata={name: unpacked(value) for name, value in metadata.items()})
+
+
+def unpacked(value: str) -> Any:
+    """Text of a file's metadata that is an object in JSON, as that object."""
+    try:
+        return json.loads(value) if value.startswith("{") else value
+    except ValueError:
+        return value
 
 
 def metadata_of(path: Path) -> Mapping[str, str]:

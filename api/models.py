@@ -25,8 +25,15 @@ def spelled(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
+def mapped(value: Any) -> Any:
+    """An empty text or list, or a list of pairs, as an object, as pydantic 1 took it; other programs' empty objects are lists."""
+    pairs = isinstance(value, list | str) and all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
+    return dict(value) if pairs else value
+
+
 Int = Annotated[int, BeforeValidator(truncated)]
 Text = Annotated[str, BeforeValidator(spelled)]
+Object = Annotated[dict[str, Any], BeforeValidator(mapped)]
 
 
 def field(name: str, default: Any, sentence: str) -> Any:
@@ -80,15 +87,15 @@ class GenerationRequest(Shape):
     s_tmin: float | None = field("s_tmin", None, "Lowest sigma at which churn acts; null follows the option.")
     s_noise: float | None = field("s_noise", None,
                                   "Scale of the noise that churn and SDE samplers add; null follows the option.")
-    override_settings: dict[str, Any] | None = field("override_settings", None,
-                                                     "Options that are different for this request, by name.")
+    override_settings: Object | None = field("override_settings", None,
+                                             "Options that are different for this request, by name.")
     override_settings_restore_afterwards: bool | None = field(
         "override_settings_restore_afterwards", True, "false keeps the overridden options for later requests.")
     refiner_checkpoint: Text | None = field("refiner_checkpoint", None, "A checkpoint that takes over during sampling.")
     refiner_switch_at: float | None = field("refiner_switch_at", None, "The share of the steps after which it does, 0 to 1.")
     disable_extra_networks: bool | None = field("disable_extra_networks", False, "Leave out the <lora:…> tags of the prompt.")
     firstpass_image: Text | None = field("firstpass_image", None, "Without effect, as in A1111.")
-    comments: dict[str, Any] | None = field("comments", None, "Without effect, as in A1111.")
+    comments: Object | None = field("comments", None, "Without effect, as in A1111.")
     force_task_id: Text | None = field("force_task_id", None,
                                        "The id to ask progress for and to interrupt by; null makes one up.")
     sampler_index: Text | None = field("sampler_index", "Euler", "The sampler where sampler_name is null or empty.")
@@ -96,8 +103,8 @@ class GenerationRequest(Shape):
     script_args: list[Any] | None = field("script_args", [], "All arguments of that script, in order.")
     send_images: bool | None = field("send_images", True, "Answer with the pictures.")
     save_images: bool | None = field("save_images", False, "Save the pictures in the server's outputs folder.")
-    alwayson_scripts: dict[str, Any] | None = field("alwayson_scripts", {},
-                                                    'Arguments of scripts that always run: {"title": {"args": […]}}.')
+    alwayson_scripts: Object | None = field("alwayson_scripts", {},
+                                            'Arguments of scripts that always run: {"title": {"args": […]}}.')
     infotext: Text | None = field("infotext", None, "A picture's infotext, for fields that this request leaves out.")
 
 
@@ -213,7 +220,7 @@ class InterrogateRequest(Shape):
 class ExtrasRequest(Shape):
     resize_mode: Int = Field(0, ge=0, le=1,
                              description="0 enlarges by upscaling_resize, 1 to upscaling_resize_w × upscaling_resize_h.")
-    show_extras_results: bool = Field(True, description="Answer with the pictures.")
+    show_extras_results: bool = Field(True, description="Without effect, as in A1111.")
     gfpgan_visibility: float = Field(0, ge=0, le=1, description="Mending of faces, which is not there: 0 only.")
     codeformer_visibility: float = Field(0, ge=0, le=1, description="Mending of faces, which is not there: 0 only.")
     codeformer_weight: float = Field(0, ge=0, le=1, description="Without effect.")

@@ -7,7 +7,7 @@ from fastapi import HTTPException
 from api.models import GenerationRequest, Img2ImgRequest, ScriptArgument, ScriptItem, ScriptsAnswer
 from pipeline.scripts import ALWAYS_ON, SCRIPTS, AlwaysOn, Script
 
-IGNORED = ("extra options", "refiner", "sampler", "seed")
+IGNORED = ("comments", "extra options", "hypertile", "refiner", "sampler", "seed")
 """Parts of A1111's page that are scripts there; requests may name them among those that always run, to no effect."""
 
 

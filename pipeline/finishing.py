@@ -13,6 +13,7 @@ from pipeline.images import apply_color_correction, apply_overlay, before_overla
 from pipeline.saving import save_image, save_under
 
 if TYPE_CHECKING:
+    from pipeline.options import Options
     from pipeline.processing import StableDiffusionProcessingImg2Img
 
 
@@ -75,9 +76,10 @@ def try_to_save(p: "StableDiffusionProcessingImg2Img", folder: str | None, save:
         return None
 
 
-def with_grid(p: "StableDiffusionProcessingImg2Img", outputs: list[Output], rows: int | None = None) -> list[Output]:
+def with_grid(p: "StableDiffusionProcessingImg2Img", outputs: list[Output], options: "Options",
+              rows: int | None = None) -> list[Output]:
     """The pictures, with a grid of all of them in front where there are several and it is wanted."""
-    options, count = p.options, len(outputs)
+    count = len(outputs)
     if not outputs or not options.return_grid or (count == 1 and options.grid_only_if_multiple):
         return outputs
     if rows is None and options.n_rows >= 0:

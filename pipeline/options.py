@@ -90,6 +90,8 @@ class Options:
     grid_only_if_multiple: bool = option(True, "Give no grid of a single picture.")
     grid_prevent_empty_spots: bool = option(False, "Give grids as many rows as leave no place empty.")
     grid_background_color: str = option("#ffffff", "Fills what a grid's pictures leave free.", check=color)
+    grid_text_active_color: str = option("#000000", "The legends of a grid.", check=color)
+    grid_text_inactive_color: str = option("#999999", "The legends of what a prompt matrix leaves out.", check=color)
     n_rows: int = option(-1, "Rows of a grid; 0 is the batch size, -1 as many as make it about square.", low=-1, high=16)
     tiling: bool = option(False, "Make pictures that can be laid side by side.")
     sd_vae_encode_method: str = option("Full", "How sources become latents; all of these encode in full, infotext names the others.", choices=("Full", "Approx NN", "Approx cheap"))

@@ -636,7 +636,7 @@ def record_noise_schedule(p: StableDiffusionProcessingImg2Img) -> None:
 
 def gather(p: StableDiffusionProcessingImg2Img, outputs: list[Output], *, interrupted: bool) -> Processed:
     """The result, with a grid of all pictures in front where there are several."""
-    shown = outputs if p.do_not_save_grid else with_grid(p, outputs)
+    shown = outputs if p.do_not_save_grid else with_grid(p, outputs, p.options)
     return Processed(images=[o.image for o in shown], infotexts=[o.infotext for o in shown] or [create_infotext(p, 0)],
                      paths=[o.path for o in shown], index_of_first_image=len(shown) - len(outputs), all_prompts=p.all_prompts,
                      all_negative_prompts=p.all_negative_prompts, all_seeds=p.all_seeds, all_subseeds=p.all_subseeds,

@@ -42,7 +42,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: Loopback) -> Processed:
     base = seeded(p)
     base.extra_generation_params = {"Final denoising strength": args.final_denoising_strength,
                                     "Denoising curve": args.denoising_curve}
-    if base.options.img2img_color_correction:
+    if base.standing.img2img_color_correction:
         # A1111: the very first source, transparent parts and size as they are
         base.color_corrections = [color_target(base.init_images[0])]
     p.progress.begin(args.loops * p.n_iter)

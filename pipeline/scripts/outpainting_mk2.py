@@ -50,7 +50,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: OutpaintingMk2) -> Processed:
         if p.progress.stopped:
             break
     # A1111: where n_rows asks for rows of the batch size, it takes that for 1
-    return collect(p, made, first, grid=True, rows=1 if p.options.n_rows == 0 else None)
+    return collect(p, made, first, grid=True, rows=1 if p.standing.n_rows == 0 else None)
 
 
 @dataclass(frozen=True)

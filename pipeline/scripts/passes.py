@@ -51,7 +51,8 @@ def collect(p: StableDiffusionProcessingImg2Img, made: list[Made], first: Proces
     if not made:
         return replace(first, images=[], infotexts=[first.info], paths=[], index_of_first_image=0, comments=comments)
     outputs = [one.output for one in made]
-    shown = with_grid(p, outputs, rows) if grid else outputs
+    # A1111: a request's own options hold within its passes only
+    shown = with_grid(p, outputs, p.standing, rows) if grid else outputs
     return Processed(
         images=[output.image for output in shown], infotexts=[output.infotext for output in shown],
         paths=[output.path for output in shown], index_of_first_image=len(shown) - len(outputs),

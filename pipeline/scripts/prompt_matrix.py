@@ -8,8 +8,9 @@ from PIL import Image
 from pipeline.errors import InvalidRequest
 from pipeline.finishing import keep_grid
 from pipeline.geometry import Size
-from pipeline.grids import Legend, annotate
+from pipeline.grids import Colors, Legend, annotate
 from pipeline.images import image_grid
+from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.scripts.arguments import argument
 from pipeline.scripts.passes import seeded
@@ -42,7 +43,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: PromptMatrix) -> Processed:
     processed = process_images(one)
     if not processed.images:
         return processed
-    grid = keep_grid(p, matrix(processed.images, parts, args.margin), processed.info, "prompt_matrix")
+    grid = keep_grid(p, matrix(processed.images, parts, args.margin, p.standing), processed.info, "prompt_matrix")
     return replace(processed, images=[grid.image, *processed.images], infotexts=[grid.infotext, *processed.infotexts],
                    paths=[grid.path, *processed.paths], index_of_first_image=1)
 
@@ -53,11 +54,11 @@ def combined(base: str, parts: list[str], number: int, args: PromptMatrix) -> st
     return JOINS[args.delimiter].join([*chosen, base] if args.put_at_start else [base, *chosen])
 
 
-def matrix(images: list[Image.Image], parts: list[str], margin: int) -> Image.Image:
+def matrix(images: list[Image.Image], parts: list[str], margin: int, options: Options) -> Image.Image:
     """The grid: the first half of the parts, rounded up, runs along the columns, the others along the rows."""
     across = math.ceil(len(parts) / 2)
-    grid = image_grid(images, rows=1 << len(parts) - across)
-    return annotate(grid, Size(*images[0].size), legends(parts[:across]), legends(parts[across:]), margin)
+    grid = image_grid(images, 1 << len(parts) - across, options.grid_background_color)
+    return annotate(grid, Size(*images[0].size), legends(parts[:across]), legends(parts[across:]), margin, Colors.of(options))
 
 
 def legends(parts: list[str]) -> list[Legend]:

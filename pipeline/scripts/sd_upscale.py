@@ -51,7 +51,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
 
 def enlarge(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Image.Image:
     """The source as the tiles are cut from it: RGB, times the scale factor unless no upscaler is chosen."""
-    picture = flatten(p.init_images[0], p.options.img2img_background_color)
+    picture = flatten(p.init_images[0], p.standing.img2img_background_color)
     if args.upscaler == "None":
         # A1111: without an upscaler the scale factor does nothing
         return picture

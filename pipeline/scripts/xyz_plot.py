@@ -12,8 +12,9 @@ from pipeline.describe import create_infotext
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.finishing import Output, keep_grid
 from pipeline.geometry import Size
-from pipeline.grids import Legend, annotate
+from pipeline.grids import Colors, Legend, annotate
 from pipeline.images import image_grid
+from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.rng import random_seed
 from pipeline.scripts.arguments import argument, free
@@ -84,7 +85,7 @@ Place = tuple[int, int, int]
 def run(p: StableDiffusionProcessingImg2Img, args: XYZPlot) -> Processed:
     """The grid of all grids, then as asked the grid of each z, and each picture."""
     base = p if args.no_fixed_seeds else seeded(p)
-    if not p.options.return_grid:
+    if not p.standing.return_grid:
         base = base.variant(batch_size=1)
     rulers = [ruler(args, name, p.receipts.draw) for name in "xyz"]
     cells = make_cells(base, rulers)
@@ -191,9 +192,9 @@ def result(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], drawn: dict
     sheets = []
     for level in range(len(z.values)):
         cells = [images.get((column, row, level), empty) for row in range(len(y.values)) for column in range(len(x.values))]
-        sheets.append(table(cells, y.legends, x.legends, args, args.margin_size))
+        sheets.append(table(cells, y.legends, x.legends, args, args.margin_size, p.standing))
     begin = drawn.get((0, 0, 0), first)
-    grids = [Made(keep_grid(p, table(sheets, [[Legend()]], z.legends, args, 0), begin.infotext, "xyz_grid"), begin.by)]
+    grids = [Made(keep_grid(p, table(sheets, [[Legend()]], z.legends, args, 0, p.standing), begin.infotext, "xyz_grid"), begin.by)]
     if args.include_sub_grids:
         for level, sheet in enumerate(sheets):
             head = drawn.get((0, 0, level), first)
@@ -203,11 +204,11 @@ def result(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], drawn: dict
     return replace(collect(p, grids + listed, first.by), index_of_first_image=len(grids) if listed else 0)
 
 
-def table(images: list[Image.Image], rows: list[list[Legend]], columns: list[list[Legend]], args: XYZPlot,
-          margin: int) -> Image.Image:
+def table(images: list[Image.Image], rows: list[list[Legend]], columns: list[list[Legend]], args: XYZPlot, margin: int,
+          options: Options) -> Image.Image:
     """The pictures in so many rows, with legends if asked."""
-    grid = image_grid(images, rows=len(rows))
+    grid = image_grid(images, len(rows), options.grid_background_color)
     if not args.draw_legend:
         return grid
     cell = Size(max(image.width for image in images), max(image.height for image in images))
-    return annotate(grid, cell, columns, rows, margin)
+    return annotate(grid, cell, columns, rows, margin, Colors.of(options))

@@ -6,6 +6,7 @@ import io
 import pytest
 from PIL import Image, PngImagePlugin
 
+from pipeline.infotext import png_info
 from tests.api.conftest import base64_of, image_of
 
 ONE, MANY, INFO = "/sdapi/v1/extra-single-image", "/sdapi/v1/extra-batch-images", "/sdapi/v1/png-info"
@@ -37,8 +38,19 @@ def test_several_pictures_are_enlarged_in_their_order(shared):
     listed = [{"data": base64_of(picture), "name": "x"} for picture in pictures]
     answer = shared.post(MANY, json={"upscaler_1": "Nearest", "imageList": listed})
     assert [image_of(image).size for image in answer.json()["images"]] == [(16, 32), (32, 32), (48, 32)]
-    unseen = shared.post(MANY, json={"imageList": listed, "show_extras_results": False})
-    assert unseen.json() == {"html_info": "<p></p>", "images": []}
+    unshown = shared.post(MANY, json={"imageList": listed, "show_extras_results": False})
+    assert len(unshown.json()["images"]) == 3  # as in A1111, where this is for folders
+
+
+def test_an_enlarged_picture_keeps_its_infotext_and_tells_how_it_was_enlarged(shared, picture):
+    fields = {"upscaler_1": "Lanczos", "resize_mode": 1, "upscaling_resize_w": 96, "upscaling_resize_h": 64}
+    said = "Postprocess upscale to: 96x64, Postprocess crop to: 96x64, Postprocess upscaler: Lanczos"
+    answer = shared.post(ONE, json=fields | {"image": base64_of(picture, pnginfo=png_info("a cat\nSteps: 3, Seed: 7, Size: 8x8", {"Author": "me"}))}).json()
+    assert image_of(answer["image"]).info == {
+        "parameters": "a cat\nSteps: 3, Seed: 7, Size: 8x8", "Author": "me", "postprocessing": said}
+    assert answer["html_info"] == f"<p>{said}</p>"
+    plain = shared.post(ONE, json=fields | {"image": base64_of(picture)}).json()
+    assert image_of(plain["image"]).info == {"postprocessing": said}
 
 
 @pytest.mark.parametrize("fields, sentence", [

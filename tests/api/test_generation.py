@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from api.convert import drop_unknown_checkpoint
 from pipeline.infotext import png_info
 from tests.api.conftest import base64_of, image_of
 
@@ -42,7 +43,9 @@ def test_every_field_of_the_answers_info_is_there(shared, body):
     ("send_images", "no", False), ("send_images", 0, False), ("nobody_knows_this", 1, None), ("mask_round", None, None),
     ("eta", None, None), ("styles", None, None), ("override_settings", None, None), ("sampler_name", None, None),
     ("script_args", None, None), ("alwayson_scripts", None, None), ("image_cfg_scale", 1.5, 1.5), ("firstpass_image", "x", "x"),
-    ("inpaint_full_res", None, None), ("subseed_strength", 0, 0), ("seed", -1, -1)])
+    ("inpaint_full_res", None, None), ("subseed_strength", 0, 0), ("seed", -1, -1), ("alwayson_scripts", "", {}),
+    ("override_settings", [], {}), ("override_settings", [["s_churn", 2]], {"s_churn": 2}), ("comments", [], {}),
+    ("alwayson_scripts", {"Hypertile": {"args": []}}, {"Hypertile": {"args": []}})])
 def test_what_a1111_takes_is_taken(shared, body, field, sent, understood):
     answer = shared.post(IMG2IMG, json=body | {field: sent})
     assert answer.status_code == 200, answer.text
@@ -100,7 +103,7 @@ def test_what_makes_no_sense_is_one_sentence(shared, body, field, sent, sentence
 
 @pytest.mark.parametrize("field, sent, kind", [
     ("seed", "x", "type_error.integer"), ("styles", "x", "type_error.list"), ("cfg_scale", "x", "type_error.float"),
-    ("send_images", "perhaps", "type_error.bool"), ("override_settings", [], "type_error.dict"),
+    ("send_images", "perhaps", "type_error.bool"), ("override_settings", ["x"], "type_error.dict"),
     ("prompt", [], "type_error.str")])
 def test_a_wrong_type_is_told_as_fastapi_tells_it(shared, body, field, sent, kind):
     answer = shared.post(IMG2IMG, json=body | {field: sent})
@@ -147,6 +150,12 @@ def test_unknown_samplers_and_schedules_stand_for_the_defaults(shared, body, fie
 def test_a_schedule_that_is_asked_for_beats_the_one_in_the_sampler_s_name(shared, body, sampler_name, scheduler, said):
     info = info_of(shared.post(IMG2IMG, json=body | {"sampler_name": sampler_name, "scheduler": scheduler}))
     assert f"Schedule type: {said}," in info["infotexts"][0]
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_no_checkpoint_in_override_settings_is_the_current_one(backend, name):
+    overrides = {"sd_model_checkpoint": name, "s_churn": 2}
+    assert drop_unknown_checkpoint(overrides, backend) == [] and overrides == {"s_churn": 2}
 
 
 def test_an_unknown_checkpoint_is_passed_over_and_told(shared, body):

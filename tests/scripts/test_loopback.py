@@ -5,6 +5,7 @@ import pytest
 from pipeline import scripts
 from pipeline.errors import InvalidRequest
 from pipeline.infotext import parse
+from pipeline.options import Options
 from pipeline.processing import process_images
 from pipeline.scripts.loopback import Loopback
 
@@ -36,7 +37,8 @@ def test_the_second_picture_is_an_edit_of_the_first_with_the_next_seed(request_f
 def test_a_row_of_all_loops_comes_first(request_for):
     result = loopback(request_for, 3, 0.4, "Linear")
     assert [image.size for image in result.images] == [(192, 64), *[(64, 64)] * 3] and result.index_of_first_image == 1
-    assert len(loopback(request_for, 3, 0.4, "Linear", override_settings={"return_grid": False}).images) == 3
+    assert len(loopback(request_for, 3, 0.4, "Linear", options=Options(return_grid=False)).images) == 3
+    assert len(loopback(request_for, 2, 0.4, "Linear", override_settings={"return_grid": False}).images) == 3
 
 
 def test_of_several_batches_the_last_loops_are_given_and_the_seed_goes_on(watched):
@@ -56,14 +58,15 @@ def test_the_infotext_tells_the_script_and_each_picture_carries_its_own(request_
     assert parse(result.images[2].info["parameters"])["Denoising strength"] == "0.4"
 
 
-def test_colours_are_corrected_to_the_first_source_throughout(request_for, picture):
-    result = loopback(request_for, 2, 0.4, "Linear", override_settings={"img2img_color_correction": True})
-    first = process_images(request_for(override_settings={"img2img_color_correction": True}))
-    again = request_for(init_images=first.images, denoising_strength=0.4, seed=2, inpainting_fill=1,
-                        override_settings={"img2img_color_correction": True})
+def test_colours_are_corrected_to_the_first_source_or_by_an_override_to_each_loop_s(request_for):
+    correcting = {"override_settings": {"img2img_color_correction": True}}
+    result, overridden = (loopback(request_for, 2, 0.4, "Linear", **how)
+                          for how in ({"options": Options(img2img_color_correction=True)}, correcting))
+    first = process_images(request_for(**correcting))
+    again = request_for(init_images=first.images, denoising_strength=0.4, seed=2, inpainting_fill=1, **correcting)
     from_second = process_images(again)
     assert result.images[1].tobytes() == first.images[0].tobytes()
-    assert result.images[2].tobytes() != from_second.images[0].tobytes()
+    assert result.images[2].tobytes() != from_second.images[0].tobytes() == overridden.images[2].tobytes()
 
 
 @pytest.mark.parametrize("end, loops", [({"stop_after": 2}, 2), ({"interrupt_behind": 2}, 2), ({"interrupt_behind": 1}, 1)])

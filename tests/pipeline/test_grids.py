@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from pipeline.geometry import Size
-from pipeline.grids import Legend, annotate, load_font, wrapped
+from pipeline.grids import Colors, Legend, annotate, load_font, wrapped
+from pipeline.options import Options
 
 CELL = Size(64, 64)
 
@@ -45,6 +46,14 @@ def test_what_is_left_out_is_gray_and_struck_through():
     assert np.asarray(plain.crop((0, 0, 256, top))).min() < 64
     assert np.asarray(struck.crop((0, 0, 256, top))).min() >= 0x99
     assert ink(struck, (0, 0, 256, top)).sum() > ink(plain, (0, 0, 256, top)).sum()
+
+
+def test_legends_and_the_space_around_have_the_colours_of_the_options():
+    colors = Colors.of(Options(grid_background_color="#102030", grid_text_active_color="red", grid_text_inactive_color="lime"))
+    grid = Image.new("RGB", (128, 64), "blue")
+    image = annotate(grid, CELL, [[Legend("MMM")], [Legend("MMM", active=False)]], [[Legend()]], 0, colors)
+    seen = {pixel for _, pixel in image.getcolors(10_000)}
+    assert {(16, 32, 48), (255, 0, 0), (0, 255, 0), (0, 0, 255)} <= seen
 
 
 def test_words_are_wrapped_where_a_line_is_full():

@@ -1,7 +1,7 @@
 """A request as plain JSON and back: what history keeps of it, and what a picture's receipt says of it."""
 
 from collections.abc import Callable, Collection
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from PIL import Image
@@ -20,11 +20,17 @@ UNSEEN = {"samples_format", "jpeg_quality", "enable_pnginfo", "live_previews_ena
           "live_previews_image_format", "show_progress_every_n_steps"}
 """Options that a saved picture does not show."""
 
+OUTSIDE_PROMPTS = ("CLIP_stop_at_last_layers", "sdxl_clip_l_skip")
+"""Options of the empty prompt that pad_cond_uncond pads with."""
+OUTSIDE_RUNS = ("grid_background_color", "grid_only_if_multiple", "grid_prevent_empty_spots", "grid_text_active_color",
+                "grid_text_inactive_color", "img2img_background_color", "img2img_color_correction", "n_rows", "return_grid")
+"""Options of what scripts do besides running a request."""
+
 
 def to_record(p: StableDiffusionProcessingImg2Img, name: Callable[[Image.Image], str]) -> dict[str, Any]:
     """A request as plain JSON, its pictures by the names that `name` gives them.
 
-    Of its options only those that differ from the defaults are in it.
+    Of its options, without those of `override_settings`, only those that differ from the defaults are in it.
     """
     def plain(value: Any) -> Any:
         if isinstance(value, Image.Image):
@@ -37,8 +43,12 @@ def to_record(p: StableDiffusionProcessingImg2Img, name: Callable[[Image.Image],
 
     kind = next(name for name, class_ in KINDS.items() if type(p) is class_)
     values = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
-    options = {spec.name: value for spec in fields(Options) if (value := getattr(p.options, spec.name)) != spec.default}
-    return {"kind": kind, "options": options} | plain(values | {"mask": p.image_mask})
+    return {"kind": kind, "options": unusual(p.standing)} | plain(values | {"mask": p.image_mask})
+
+
+def unusual(options: Options) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    return {spec.name: value for spec in fields(Options) if (value := getattr(options, spec.name)) != spec.default}
 
 
 def essence(record: dict[str, Any], besides: Collection[str] = ()) -> dict[str, Any]:
@@ -52,11 +62,21 @@ def asked(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     """A request as receipts name it: the same for all ways to ask for the same, from the page or the API."""
     record = to_record(p, p.digests.of)
     record |= {spec.name: bool(getattr(p, spec.name)) for spec in fields(p) if spec.type is bool and spec.name in record}
-    record["options"] = {name: value for name, value in record["options"].items() if name not in FILES | UNSEEN}
-    record |= {"override_settings": {}, "seed_enable_extras": True}  # what they did is in other fields already
+    apart = {name: value for name in apart_from_standing(p)
+             if (value := getattr(p.options, name)) != getattr(p.standing, name)}
+    options = replace(p.options, **{name: getattr(p.standing, name) for name in apart})
+    record["options"] = {name: value for name, value in unusual(options).items() if name not in FILES | UNSEEN}
+    # what other overrides did is in the options already
+    record |= {"override_settings": apart, "seed_enable_extras": True}
     if p.script_name:  # which may take a run's grid for its picture
         record["do_not_save_grid"] = p.do_not_save_grid
     return without_fractions(record)
+
+
+def apart_from_standing(p: StableDiffusionProcessingImg2Img) -> list[str]:
+    """The options that this request looks at also as they stand, where its own do not hold."""
+    padding = OUTSIDE_PROMPTS if p.options.pad_cond_uncond else ()
+    return sorted({*padding, *(OUTSIDE_RUNS if p.script_name else ())})
 
 
 def without_fractions(value: Any) -> Any:

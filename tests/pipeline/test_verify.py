@@ -87,6 +87,8 @@ def with_receipt(file: Path, **changes) -> Path:
     ({"script_name": "Prompts from file or textbox", "script_args": [False, False, "start", "a boat\n--prompt a mill --seed 4"],
       "seed": -1}, 2),
     ({"script_name": "SD upscale", "script_args": [None, 16, "Lanczos", 1.5], "seed": -1}, 1),
+    ({"script_name": "Loopback", "script_args": [2, 0.5, "Linear", "None"], "override_settings": {"img2img_color_correction": True}}, 3),
+    ({"prompt": "a mill, " * 30, "override_settings": {"pad_cond_uncond": True, "CLIP_stop_at_last_layers": 2}}, 1),
     ({"alwayson_scripts": {"Soft Inpainting": {"args": [True]}}, "mask": "mask"}, 1)])
 def test_every_picture_of_a_request_is_made_again_as_it_was(saved, verdict, request_for, mask, changes, pictures):
     files = saved(request_for(**changes | ({"mask": mask} if "mask" in changes else {})))

@@ -50,6 +50,7 @@ def changes(p: StableDiffusionProcessingImg2Img, line: dict[str, Any], args: Pro
         both = [line.get(name, ""), getattr(p, name)]
         if all(both):
             fields[name] = " ".join(both if args.insert_at == "start" else reversed(both))
+    fields = {name: value for name, value in fields.items() if hasattr(p, name) or value is not False}  # off is what it is
     unknown = next((name for name in fields if not hasattr(p, name)), None)
     if unknown is not None:
         raise InvalidRequest("script_args", f'script_args: a line names "--{unknown}", which is not there')

@@ -67,12 +67,17 @@ def test_a_random_seed_is_drawn_once(request_for, iterate, same, step):
     ("  \n", InvalidRequest, "holds no line"),
     ("a\n--steps 0", InvalidRequest, "steps must be"),
     ("--sampler_name Eulr", UnknownName, 'did you mean "Euler"'),
+    ("--restore_faces true", InvalidRequest, "a line names \"--restore_faces\", which is not there"),
 ])
 def test_what_cannot_be_run_is_refused_before_the_first_line(watched, text, error, sentence):
     p = watched(script_name="Prompts from file or textbox", script_args=[False, False, "start", text])
     with pytest.raises(error, match=sentence):
         scripts.run(p)
     assert p.progress.done == 0
+
+
+def test_what_is_not_there_may_be_switched_off(request_for):
+    assert len(run_lines(request_for, "--prompt a --restore_faces false", False, False).images) == 1
 
 
 def test_stopped_the_lines_so_far_are_given(watched):

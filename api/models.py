@@ -27,8 +27,10 @@ def spelled(value: Any) -> Any:
 
 def mapped(value: Any) -> Any:
     """An empty text or list, or a list of pairs, as an object, as pydantic 1 took it; other programs' empty objects are lists."""
-    pairs = isinstance(value, list | str) and all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
-    return dict(value) if pairs else value
+    def is_pair(item: Any) -> bool:
+        return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
+
+    return dict(value) if isinstance(value, list | str) and all(map(is_pair, value)) else value
 
 
 Int = Annotated[int, BeforeValidator(truncated)]

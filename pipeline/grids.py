@@ -71,7 +71,8 @@ def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: l
     return sheet
 
 
-def spaced(grid: Image.Image, cell: Size, left: int, top: int, margin: int, background: str) -> tuple[Image.Image, list[tuple[int, int]]]:
+def spaced(grid: Image.Image, cell: Size, left: int, top: int, margin: int,
+           background: str) -> tuple[Image.Image, list[tuple[int, int]]]:
     """The cells on a sheet with room at its left and top and between them, and where each lies."""
     columns, rows = grid.width // cell.width, grid.height // cell.height
     sheet = Image.new("RGB", (grid.width + left + margin * (columns - 1), grid.height + top + margin * (rows - 1)), background)

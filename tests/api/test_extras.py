@@ -45,7 +45,8 @@ def test_several_pictures_are_enlarged_in_their_order(shared):
 def test_an_enlarged_picture_keeps_its_infotext_and_tells_how_it_was_enlarged(shared, picture):
     fields = {"upscaler_1": "Lanczos", "resize_mode": 1, "upscaling_resize_w": 96, "upscaling_resize_h": 64}
     said = "Postprocess upscale to: 96x64, Postprocess crop to: 96x64, Postprocess upscaler: Lanczos"
-    answer = shared.post(ONE, json=fields | {"image": base64_of(picture, pnginfo=png_info("a cat\nSteps: 3, Seed: 7, Size: 8x8", {"Author": "me"}))}).json()
+    sent = base64_of(picture, pnginfo=png_info("a cat\nSteps: 3, Seed: 7, Size: 8x8", {"Author": "me"}))
+    answer = shared.post(ONE, json=fields | {"image": sent}).json()
     assert image_of(answer["image"]).info == {
         "parameters": "a cat\nSteps: 3, Seed: 7, Size: 8x8", "Author": "me", "postprocessing": said}
     assert answer["html_info"] == f"<p>{said}</p>"

@@ -275,7 +275,8 @@ def test_infotext_names_sampler_schedule_and_refiner_or_stands_for_the_default(s
 
 def test_infotext_switches_soft_inpainting_on(shared, body, mask):
     body |= {"mask": base64_of(mask)}
-    made = info_of(shared.post(IMG2IMG, json=body | {"alwayson_scripts": {"soft inpainting": {"args": [True, 1.5, 0.25, 4, 0, 0.5, 2]}}}))
+    on = {"alwayson_scripts": {"soft inpainting": {"args": [True, 1.5, 0.25, 4, 0, 0.5, 2]}}}
+    made = info_of(shared.post(IMG2IMG, json=body | on))
     text = made["infotexts"][0]
     assert "Soft inpainting schedule bias: 1.5" in text
     again = info_of(shared.post(IMG2IMG, json=body | {"infotext": text}))
@@ -330,7 +331,7 @@ def test_pictures_of_several_sizes_make_none_where_they_are_not_resized(shared, 
     assert shared.post(IMG2IMG, json=body).status_code == 200
     answer = shared.post(IMG2IMG, json=body | {"resize_mode": 3})
     assert answer.status_code == 422
-    assert answer.json()["detail"] == f"init_images must be of one size where they are not resized, got 32x32, {'x'.join(map(str, picture.size))}"
+    assert answer.json()["detail"] == "init_images must be of one size where they are not resized, got 32x32, 64x64"
 
 
 @pytest.mark.parametrize("masked_content", [0, 2, 3])

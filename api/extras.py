@@ -10,7 +10,7 @@ from api.models import (
     ErrorAnswer, ExtrasBatchAnswer, ExtrasBatchRequest, ExtrasImageAnswer, ExtrasImageRequest, ExtrasRequest,
     InterrogateRequest,
     PictureRequest, PngInfoAnswer)
-from api.pictures import encode_picture, json_with_pictures, picture_bytes, read_metadata
+from api.pictures import encode_picture, json_with_pictures, picture_bytes, read_metadata, written_in
 from api.strict import StrictRoute
 from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
@@ -68,7 +68,7 @@ async def enlarge_all(body: ExtrasRequest, texts: list[str], field: str, here: B
     def work(text: str) -> str:
         file = picture_bytes(text, field, here.fetcher)
         enlarged = enlarge(open_picture(file, field, over_api=True).image, body)
-        parameters, written = read_metadata(file)
+        parameters, written = written_in(file)
         enlarged.info = written | ({"parameters": parameters} if parameters else {}) | {"postprocessing": said}
         return encode_picture(enlarged, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo)
 

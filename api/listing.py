@@ -1,12 +1,12 @@
 """What there is: samplers, schedules, models and the rest, in the shapes that A1111 lists them in."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter
+from pydantic import TypeAdapter
 
 from api.backend import Here
 from api.models import (
@@ -21,6 +21,7 @@ from pipeline.errors import PalimpsestError
 from pipeline.limits import Client
 from pipeline.memory import memory_report
 from pipeline.models import ModelFile
+from pipeline.networks.file import read_object
 from pipeline.samplers import SAMPLERS, SCHEDULES, SamplerRow, Schedule
 from pipeline.upscaling import UPSCALERS
 from pipeline.weights import Weights
@@ -108,11 +109,13 @@ def lora_item(file: ModelFile, who: Client) -> LoraItem:
 
 
 def unpacked(value: str) -> Any:
-    """Text of a file's metadata that is an object in JSON, as that object."""
+    """Text of a file's metadata that is an object in JSON, as that object, unless it is nested deeper than answers can be."""
+    found = read_object(value)
     try:
-        return json.loads(value) if value.startswith("{") else value
+        TypeAdapter(Any).dump_json(found)
     except ValueError:
         return value
+    return value if found is None else found
 
 
 def metadata_of(path: Path) -> Mapping[str, str]:

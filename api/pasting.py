@@ -1,7 +1,6 @@
 """What a request takes over from an infotext: the fields that it leaves out, and options."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +11,7 @@ from pipeline.infotext import apply_backcompat, parse
 from pipeline.models import Catalog
 from pipeline.pasting import pasted_options
 from pipeline.samplers import split_schedule
-from pipeline.scripts.soft_inpainting import SoftInpainting
+from pipeline.scripts.soft_inpainting import KEYS, SoftInpainting
 
 FIELDS = {
     "Steps": "steps", "Sampler": "sampler_name", "Schedule type": "scheduler", "Seed": "seed", "Variation seed": "subseed",
@@ -20,8 +19,8 @@ FIELDS = {
     "Seed resize from-2": "seed_resize_from_h", "Refiner": "refiner_checkpoint", "Refiner switch at": "refiner_switch_at",
 }
 """The others of a request are not taken from infotext, as in A1111."""
-SOFT = "Soft inpainting"
-"""How a script is called that runs in every request, and what infotext puts before its arguments."""
+SOFT = "soft inpainting"
+"""The script that runs in every request, as requests name it."""
 
 
 def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catalog) -> GenerationRequest:
@@ -39,7 +38,7 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
         del params["Refiner"]
     said = {name: params[label] for label, name in FIELDS.items() if label in params and name not in request.model_fields_set}
     always = request.alwayson_scripts or {}
-    if isinstance(request, Img2ImgRequest) and SOFT.lower() not in map(str.lower, always):
+    if isinstance(request, Img2ImgRequest) and SOFT not in map(str.lower, always):
         said["alwayson_scripts"] = always | soft_inpainting(params)
     said["override_settings"] = pasted_options(params, current) | (request.override_settings or {})
     try:
@@ -51,10 +50,10 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
 
 def soft_inpainting(params: Mapping[str, str]) -> dict[str, Any]:
     """Soft inpainting as a request would ask for it, where infotext speaks of it."""
-    said = {spec.name: params.get(f"{SOFT} {spec.name.replace('_', ' ')}") for spec in fields(SoftInpainting)}
-    if said["enabled"] in (None, "False"):
+    said = {name: params[key] for name, key in KEYS.items() if key in params}
+    if said.get("enabled", "False") == "False":
         return {}
-    given = {name: int(text) if text.isdecimal() else text for name, text in said.items() if text is not None}
+    given = {name: int(text) if text.isdecimal() else text for name, text in said.items()}
     return {SOFT: {"args": list((vars(SoftInpainting()) | given | {"enabled": True}).values())}}
 
 

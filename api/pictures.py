@@ -61,6 +61,11 @@ def decode_picture(text: Any, field: str, fetcher: Fetcher | None) -> Image.Imag
 def read_metadata(data: bytes) -> tuple[str, dict[str, str | int | float | bool]]:
     """(infotext or "", what else is written in it, as JSON knows it) of a picture file. Raises InvalidRequest."""
     open_picture(data, "image")  # whole and not too large
+    return written_in(data)
+
+
+def written_in(data: bytes) -> tuple[str, dict[str, str | int | float | bool]]:
+    """The same of a file that is known to be whole and not too large."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         image.load()  # PNG text may stand behind the pixels
         text, items = read_from_image(image)

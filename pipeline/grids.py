@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,19 +10,6 @@ from pipeline.options import Options
 
 FONT = Path(__file__).parents[1] / "assets" / "fonts" / "Roboto-Regular.ttf"
 STRIKE_WIDTH = 4
-
-
-@dataclass(frozen=True)
-class Colors:
-    """Of the space around cells, and of legends."""
-
-    background: str = "#ffffff"
-    active: str = "#000000"
-    inactive: str = "#999999"
-
-    @classmethod
-    def of(cls, options: Options) -> Self:
-        return cls(options.grid_background_color, options.grid_text_active_color, options.grid_text_inactive_color)
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,7 @@ class Line:
 
 
 def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: list[list[Legend]],
-             margin: int = 0, colors: Colors = Colors()) -> Image.Image:
+             margin: int = 0, options: Options = Options()) -> Image.Image:
     """The grid, whose cells are all of one size, with its cells `margin` pixels apart and a legend at each column and row.
 
     Where no legend has a text there is no room for legends. A1111: but for a strip of half a line where a column has no
@@ -60,14 +46,14 @@ def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: l
     beside = [wrapped(legends, left, font) for legends in rows]
     heights = [sum(line.size.height + spacing for line in lines) - spacing for lines in above]
     top = max(heights) + 2 * spacing if sum(heights) else 0
-    sheet, places = spaced(grid, cell, left, top, margin, colors.background)
+    sheet, places = spaced(grid, cell, left, top, margin, options.grid_background_color)
     draw = ImageDraw.Draw(sheet)
     for x, lines, height in zip(sorted({x for x, _ in places}), above, heights):
-        draw_lines(draw, x + cell.width / 2, top / 2 - height / 2, lines, size, cell.width, colors)
+        draw_lines(draw, x + cell.width / 2, top / 2 - height / 2, lines, size, cell.width, options)
     for y, lines in zip(sorted({y for _, y in places}), beside):
         # A1111: the space below the last line is left out of the sum, the others are too
         height = sum(line.size.height for line in lines)
-        draw_lines(draw, left / 2, y + cell.height / 2 - height / 2, lines, size, left, colors)
+        draw_lines(draw, left / 2, y + cell.height / 2 - height / 2, lines, size, left, options)
     return sheet
 
 
@@ -108,12 +94,12 @@ def wrapped(legends: list[Legend], width: int, font: ImageFont.FreeTypeFont) -> 
 
 
 def draw_lines(draw: ImageDraw.ImageDraw, x: float, y: float, lines: list[Line], size: int, width: int,
-               colors: Colors) -> None:
+               options: Options) -> None:
     """The lines around x from y downwards, each shrunk until it is at most `width` wide."""
     for line in lines:
         fitting = (load_font(smaller) for smaller in range(size, 0, -1))
         font = next((font for font in fitting if font.getbbox(line.text)[2] <= width), load_font(1))
-        color = colors.active if line.active else colors.inactive
+        color = options.grid_text_active_color if line.active else options.grid_text_inactive_color
         draw.text((x, y + line.size.height / 2), line.text, font=font, fill=color, anchor="mm")
         if not line.active:
             middle, half = y + line.size.height // 2, line.size.width // 2

@@ -13,7 +13,7 @@ from pipeline.options import Options
 from pipeline.pasting import OPTIONS, pasted_options, typed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import resolve_names, schedule_label
-from pipeline.scripts.soft_inpainting import SoftInpainting
+from pipeline.scripts.soft_inpainting import KEYS as SOFT_INPAINTING
 from pipeline.styles import StyleDatabase
 from ui.controls import Controls
 from ui.scripts import NONE, spread
@@ -25,7 +25,7 @@ LABELS = {
     "Seed resize from-2": "seed_resize_from_h", "Mask blur": "mask_blur", "Mask mode": "inpainting_mask_invert",
     "Masked content": "inpainting_fill", "Inpaint area": "inpaint_full_res", "Masked area padding": "inpaint_full_res_padding",
     "Image CFG scale": "image_cfg_scale", "Refiner switch at": "refiner_switch_at",
-} | {f"Soft inpainting {spec.name.replace('_', ' ')}": f"Soft Inpainting.{spec.name}" for spec in fields(SoftInpainting)}
+} | {key: f"Soft Inpainting.{name}" for name, key in SOFT_INPAINTING.items()}
 """What infotext calls the widgets."""
 Values = dict[str, Any]
 """Field name → value, radios as their index."""

@@ -45,7 +45,9 @@ class ClipTokens:
     """A transformers CLIPTokenizer as `Tokens`."""
 
     def __init__(self, tokenizer):
-        self._tokenizer = tokenizer
+        from ftfy import fix_text  # with the model, as nobody reads a prompt before
+
+        self._tokenizer, self._fix_text = tokenizer, fix_text
         self.start, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.comma = tokenizer.get_vocab().get(",</w>")
 
@@ -57,15 +59,9 @@ class ClipTokens:
     def encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        texts = [as_trained(text) for text in texts]
+        # as CLIP's captions were cleaned before it learned from them: plain quotes, widths and entities
+        texts = [self._fix_text(text).lower() for text in texts]
         return self._tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-
-
-def as_trained(text: str) -> str:
-    """The text as CLIP's captions were cleaned before it learned from them: plain quotes, widths, entities; lower case."""
-    from ftfy import fix_text  # not needed until a prompt is read
-
-    return fix_text(text).lower()
 
 
 def bracket_factor(text: str) -> float:

@@ -79,7 +79,7 @@ class AdapterConfig:
     """PEFT's settings as diffusers writes them in a file's metadata, under "unet.lora_alpha" and the like."""
 
     def __init__(self, metadata: Mapping[str, str]):
-        config = read_object(metadata.get("lora_adapter_metadata"))
+        config = read_object(metadata.get("lora_adapter_metadata", "")) or {}
         self._by_component = defaultdict(dict)
         for name, value in config.items():
             component, _, setting = name.rpartition(".")
@@ -113,17 +113,17 @@ def tensor_hash(path: Path) -> str:
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
     """The tags that a network was trained with, the most frequent first; [] where its metadata does not say."""
     counts: Counter[str] = Counter()
-    for folder in read_object(metadata.get("ss_tag_frequency")).values():
+    for folder in (read_object(metadata.get("ss_tag_frequency", "")) or {}).values():
         for tag, count in folder.items() if isinstance(folder, dict) else ():
             if isinstance(count, (int, float)) and tag.strip():
                 counts[tag.strip()] += count
     return [tag for tag, _ in counts.most_common()]
 
 
-def read_object(text: str | None) -> dict:
-    """The JSON object in a metadata value; {} where there is none."""
+def read_object(text: str) -> dict | None:
+    """The JSON object in a metadata value; None where there is none."""
     try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

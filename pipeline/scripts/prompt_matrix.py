@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline.errors import InvalidRequest
 from pipeline.finishing import keep_grid
 from pipeline.geometry import Size
-from pipeline.grids import Colors, Legend, annotate
+from pipeline.grids import Legend, annotate
 from pipeline.images import image_grid
 from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
@@ -58,7 +58,7 @@ def matrix(images: list[Image.Image], parts: list[str], margin: int, options: Op
     """The grid: the first half of the parts, rounded up, runs along the columns, the others along the rows."""
     across = math.ceil(len(parts) / 2)
     grid = image_grid(images, 1 << len(parts) - across, options.grid_background_color)
-    return annotate(grid, Size(*images[0].size), legends(parts[:across]), legends(parts[across:]), margin, Colors.of(options))
+    return annotate(grid, Size(*images[0].size), legends(parts[:across]), legends(parts[across:]), margin, options)
 
 
 def legends(parts: list[str]) -> list[Legend]:

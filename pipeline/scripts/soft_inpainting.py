@@ -1,6 +1,6 @@
 """Soft inpainting: greys of a mask are blended by degrees at each step, and the source put back where little changed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -26,6 +26,10 @@ class SoftInpainting:
     difference_contrast: float = argument(2, "Difference contrast", minimum=0, maximum=8, step=0.25)
 
 
+KEYS = {spec.name: f"Soft inpainting {spec.name.replace('_', ' ')}" for spec in fields(SoftInpainting)}
+"""What infotext calls each argument."""
+
+
 class SoftHooks(Hooks):
     """Soft inpainting of one request, wherever it has a mask."""
 
@@ -39,7 +43,7 @@ class SoftHooks(Hooks):
             return
         p.rounds_mask = False
         for name, value in vars(self.settings).items():
-            p.extra_generation_params[f"Soft inpainting {name.replace('_', ' ')}"] = value
+            p.extra_generation_params[KEYS[name]] = value
 
     def on_mask_blend(self, p: StableDiffusionProcessingImg2Img, mba: MaskBlendArgs) -> None:
         if mba.is_final_blend:

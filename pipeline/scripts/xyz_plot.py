@@ -12,7 +12,7 @@ from pipeline.describe import create_infotext
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.finishing import Output, keep_grid
 from pipeline.geometry import Size
-from pipeline.grids import Colors, Legend, annotate
+from pipeline.grids import Legend, annotate
 from pipeline.images import image_grid
 from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
@@ -211,4 +211,4 @@ def table(images: list[Image.Image], rows: list[list[Legend]], columns: list[lis
     if not args.draw_legend:
         return grid
     cell = Size(max(image.width for image in images), max(image.height for image in images))
-    return annotate(grid, cell, columns, rows, margin, Colors.of(options))
+    return annotate(grid, cell, columns, rows, margin, options)

@@ -65,6 +65,18 @@ def test_models_are_listed_once_the_folder_is_looked_at_again(client, tmp_path):
                              "metadata": {"ss_output_name": "trained", "ss_network_dim": "4"}}]
 
 
+DEEP, DEEPER = ('{"a":' * depth + "1" + "}" * depth for depth in (300, 100_000))
+
+
+@pytest.mark.parametrize("text, told", [('{"a": [1]}', {"a": [1]}), ("{}", {}), ("[1]", "[1]"), ("{a}", "{a}"), (DEEP, DEEP),
+                                        (DEEPER, DEEPER)], ids=["object", "empty", "list", "text", "deep", "deeper"])
+def test_metadata_of_a_lora_is_an_object_where_its_text_is_one_that_answers_can_hold(client, tmp_path, text, told):
+    (tmp_path / "models/Lora").mkdir()
+    save_file({"x": torch.zeros(1)}, tmp_path / "models/Lora/told.safetensors", {"ss_tag_frequency": text})
+    client.post("/sdapi/v1/refresh-loras")
+    assert client.get("/sdapi/v1/loras").json()[0]["metadata"] == {"ss_tag_frequency": told}
+
+
 def test_a_damaged_lora_is_listed_without_its_metadata(client, tmp_path):
     (tmp_path / "models/Lora").mkdir()
     (tmp_path / "models/Lora/damaged.safetensors").write_bytes(b"no tensors")

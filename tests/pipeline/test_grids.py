@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.geometry import Size
-from pipeline.grids import Colors, Legend, annotate, load_font, wrapped
+from pipeline.grids import Legend, annotate, load_font, wrapped
 from pipeline.options import Options
 
 CELL = Size(64, 64)
@@ -49,9 +49,9 @@ def test_what_is_left_out_is_gray_and_struck_through():
 
 
 def test_legends_and_the_space_around_have_the_colours_of_the_options():
-    colors = Colors.of(Options(grid_background_color="#102030", grid_text_active_color="red", grid_text_inactive_color="lime"))
+    options = Options(grid_background_color="#102030", grid_text_active_color="red", grid_text_inactive_color="lime")
     grid = Image.new("RGB", (128, 64), "blue")
-    image = annotate(grid, CELL, [[Legend("MMM")], [Legend("MMM", active=False)]], [[Legend()]], 0, colors)
+    image = annotate(grid, CELL, [[Legend("MMM")], [Legend("MMM", active=False)]], [[Legend()]], 0, options)
     seen = {pixel for _, pixel in image.getcolors(10_000)}
     assert {(16, 32, 48), (0, 255, 0), (0, 0, 255)} <= seen
     assert any(red > 128 > 2 * green for red, green, _ in seen)  # small letters are nowhere of the whole colour

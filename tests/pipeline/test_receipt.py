@@ -1,6 +1,7 @@
 """Receipts: what they name, that every picture has its own, and that they never differ where nothing does."""
 
 import json
+import re
 import socket
 from dataclasses import fields
 from pathlib import Path
@@ -19,8 +20,9 @@ from pipeline.options import Options
 from pipeline.originals import digest
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from pipeline.receipt import KINDS, Receipt, read_receipt
-from pipeline.record import FILES, UNSEEN, asked
+from pipeline.record import FILES, OUTSIDE_RUNS, UNSEEN, asked
 from pipeline.styles import StyleDatabase
+from tests.conftest import ROOT
 from tests.networks.network_models import File
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 1, "sampler_name": "Euler a", "prompt": "a forest"}
@@ -106,6 +108,12 @@ def test_a_random_subseed_is_in_the_receipt_where_it_acts(made, strength, named)
 def test_how_the_same_was_asked_for_makes_no_difference(request_for, one, other):
     same = {"seed_resize_from_w": 0, "seed_resize_from_h": 0}
     assert json.dumps(asked(request_for(**same | one))) == json.dumps(asked(request_for(**same | other)))
+
+
+def test_receipts_know_which_options_scripts_look_at_outside_their_runs():
+    scripts = "".join(file.read_text("utf-8") for file in (ROOT / "pipeline" / "scripts").glob("*.py"))
+    of_grids = {spec.name for spec in fields(Options) if spec.name.startswith("grid_")} | {"return_grid", "n_rows"}
+    assert set(OUTSIDE_RUNS) == of_grids | {*re.findall(r"standing\.(\w+)", scripts)}
 
 
 @pytest.mark.parametrize("changes", [{"cfg_scale": 7.5}, {"tiling": True}, {"mask_round": False}, {"prompt": "a fort"},

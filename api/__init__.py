@@ -13,8 +13,10 @@ from starlette.routing import Match
 from api import extras, generation, listing, options, progress, reference
 from api.backend import Backend
 from api.errors import COMMON, Json, handle_errors
+from api.events import PageEvents
 from api.fetch import Fetcher
-from api.guard import BodyLimit, Guard, Login
+from api.guard import BodyLimit, Guard
+from api.logins import Login
 
 MAX_UPLOAD = 64 * 2**20
 """Bytes of one file uploaded to the page."""
@@ -46,6 +48,7 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
         app = gr.mount_gradio_app(app, page, path="/", run_history=False, footer_links=[], max_file_size=MAX_UPLOAD,
                                   ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), **look)
     app.add_middleware(BodyLimit, limit=max_body << 20)
+    app.add_middleware(PageEvents)
     app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins), shared=shared)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],

@@ -1,6 +1,5 @@
 """Textual inversion: files of learned word vectors, and where a prompt names them."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +9,17 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
+from pipeline.small_files import shortened
 from pipeline.weights import Weights
 
 MAX_VECTORS = 75
 """What one chunk of a prompt holds."""
+MAX_BYTES = 1 << 24
+"""Of a file: 75 vectors for both encoders of SDXL take 0.6 MB, and as much again where a trainer keeps output vectors."""
+MAX_FACT = 200
+"""Characters of what a file says of its training."""
+OUTPUT = "_out"
+"""How the vectors end that OneTrainer trains behind a text encoder; A1111 has no place for them."""
 SOLE = ""
 """Stands for the text encoder of a model that has only one, whichever it is."""
 
@@ -64,20 +70,28 @@ class Embedding:
 def read_embedding(path: Path) -> Embedding:
     """The embedding in a safetensors file, named as the file is. Raises ModelError with one sentence."""
     weights = Weights(path)
+    if weights.size > MAX_BYTES:
+        raise ModelError(f'"{path.name}" is no textual inversion embedding: it has {weights.size} bytes, at most {MAX_BYTES} are read')
     facts = weights.metadata
     source = facts.get("source_sha256", "")
     return Embedding(
         path.stem, read_vectors(path.name, weights),
-        hash=source if re.fullmatch(r"[0-9a-f]{64}", source) else hashlib.sha256(path.read_bytes()).hexdigest(),
-        step=int(facts["step"]) if facts.get("step", "").isdecimal() else None,
-        sd_checkpoint=facts.get("sd_checkpoint"), sd_checkpoint_name=facts.get("sd_checkpoint_name"))
+        hash=source if re.fullmatch(r"[0-9a-f]{64}", source) else weights.sha256(),
+        step=int(facts["step"]) if re.fullmatch(r"[0-9]{1,18}", facts.get("step", "")) else None,
+        sd_checkpoint=fact(facts, "sd_checkpoint"), sd_checkpoint_name=fact(facts, "sd_checkpoint_name"))
+
+
+def fact(facts: Mapping[str, str], key: str) -> str | None:
+    return shortened(facts[key], MAX_FACT) if key in facts else None
 
 
 def read_vectors(label: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Embedding.vectors, from `clip_l` and `clip_g` (SDXL) or from the only tensor there is, whatever its name.
 
-    Raises ModelError with `label` in its sentence.
+    The output vectors of a tensor `NAME`, `NAME_out`, are left out. Raises ModelError with `label` in its sentence.
     """
+    tensors = {name: tensor for name, tensor in tensors.items()
+               if not (name.endswith(OUTPUT) and name.removesuffix(OUTPUT) in tensors)}
     if {"clip_l", "clip_g"} <= set(tensors):
         found = {"clip_l": tensors["clip_l"], "clip_g": tensors["clip_g"]}
     elif len(tensors) == 1:

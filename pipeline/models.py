@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import ModelError, UnknownName
+from pipeline.small_files import open_regular, read_json, reason
 from pipeline.weights import PICKLES, refuse_pickle
 
 FOLDERS = {  # A1111's names, in the models folder
@@ -24,6 +25,8 @@ SUFFIXES = (".safetensors", *PICKLES)
 VAE_INFIX = ".vae"
 """A file called NAME.vae.safetensors is a VAE, also where it lies among checkpoints."""
 HASHES = "palimpsest-hashes.json"
+MAX_HASHES = 1 << 25
+"""Bytes of that file."""
 SHORT = 10
 """Hex digits of a SHA-256 that A1111 shows."""
 BRACKETED = re.compile(r"(?P<name>.*\S)\s*\[(?P<digits>[0-9a-f]{8,64})\]", re.DOTALL)
@@ -250,7 +253,7 @@ def may_be(file: ModelFile, digits: str) -> bool:
 def old_hash(path: Path) -> str | None:
     """A1111's first kind of hash: 8 hex digits over 64 KiB from 1 MiB on. None for a folder."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(0x100000)
             return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
     except OSError:
@@ -279,7 +282,7 @@ class HashCache:
             try:
                 known = digest(path, progress or (lambda share: None))
             except OSError as error:
-                raise ModelError(f'"{path.name}" cannot be read: {error.strerror or error}') from error
+                raise ModelError(f'"{path.name}" cannot be read: {reason(error)}') from error
             self._entries = self._entries | {str(path.absolute()): [*before, known]}
             self._save()
         return known
@@ -297,11 +300,10 @@ class HashCache:
 def read_entries(file: Path) -> dict[str, list]:
     """The entries of a hash file; damaged ones are as good as none."""
     try:
-        entries = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+        entries = read_json(file, MAX_HASHES) or {}
+    except ModelError:
         return {}
-    sound = isinstance(entries, dict)
-    return {path: entry for path, entry in entries.items() if is_entry(entry)} if sound else {}
+    return {path: entry for path, entry in entries.items() if is_entry(entry)}
 
 
 def is_entry(entry: object) -> bool:
@@ -328,7 +330,7 @@ def digest(path: Path, progress: Share) -> str:
     files, sha256, done = weight_files(path), hashlib.sha256(), 0
     total = sum(file.stat().st_size for file in files) or 1
     for file in files:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             while block := stream.read(1 << 24):
                 sha256.update(block)
                 done += len(block)

@@ -1,5 +1,6 @@
 """Tensors by name in a safetensors file, read when they are asked for; and what is refused instead of read."""
 
+import hashlib
 import json
 import mmap
 import os
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import ModelError
+from pipeline.small_files import open_regular, reason
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 """Files of these kinds can run code when they are read."""
@@ -25,8 +27,12 @@ DTYPES = {
 }
 """What safetensors calls them."""
 
-MAX_REASON = 120
-"""Characters."""
+MAX_HEADER = 1 << 25
+"""Bytes. Training tools write their log into it, but not more than a few MB of that."""
+MAX_TENSORS = 100_000
+MAX_NAME = 1000
+"""Characters of a tensor's name."""
+MAX_AXES, MAX_LENGTH = 8, 1 << 31
 PIECE = 1 << 18
 """Numbers that fit into a processor's cache in float32."""
 
@@ -44,18 +50,23 @@ class Weights(Mapping[str, Tensor]):
         self.path = Path(path)
         refuse_pickle(self.path)
         try:
-            with safe_open(self.path, framework="pt", device="cpu") as checked:  # that offsets and sizes are sound
-                self.metadata: dict[str, str] = checked.metadata() or {}
-            self._file = self.path.open("rb")
+            self._file = open_regular(self.path)
             finalize(self, self._file.close)
             size = int.from_bytes(self._file.read(8), "little")
+            if size > MAX_HEADER:
+                raise ValueError(f"its header has {size} bytes, at most {MAX_HEADER} are read")
+            with safe_open(self.path, framework="pt", device="cpu") as checked:  # that offsets and sizes are sound
+                self.metadata: dict[str, str] = checked.metadata() or {}
             header = json.loads(self._file.read(size))
             self._mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, SafetensorError, ValueError, OverflowError) as error:
+            header.pop("__metadata__", None)
+            check_entries(header)
+        except (OSError, SafetensorError, ValueError, OverflowError, RecursionError) as error:
             raise ModelError(f'"{self.path.name}" cannot be read as safetensors, it is damaged or cut short: '
-                             f"{reason(error)}") from error
-        header.pop("__metadata__", None)
+                             f'{reason(error).removeprefix("Error while deserializing header: ")}') from error
         self._start, self._entries = 8 + size, header
+        self.size = len(self._mapped)
+        """Bytes of the whole file."""
         self._passed: tuple[int, int] = 0, 0
         """Where in the file the tensor lies that was passed last: start and end."""
 
@@ -82,6 +93,10 @@ class Weights(Mapping[str, Tensor]):
             raise ModelError(f'"{self.path.name}": tensor "{name}" is {dtype}; valid: {", ".join(DTYPES)}')
         return DTYPES[dtype]
 
+    def sha256(self) -> str:
+        """Of the whole file, in hex."""
+        return hashlib.sha256(self._mapped).hexdigest()
+
     def _let_go(self) -> None:
         """Have what was passed last no longer count as this process's memory, where the system lets us say so."""
         start, end = (offset // mmap.PAGESIZE * mmap.PAGESIZE for offset in self._passed)
@@ -102,6 +117,17 @@ class Weights(Mapping[str, Tensor]):
         return torch.Size(self._entries[name]["shape"])
 
 
+def check_entries(header: dict[str, dict]) -> None:
+    """Raise ValueError for more tensors, longer names or larger shapes than any model has."""
+    if len(header) > MAX_TENSORS:
+        raise ValueError(f"it holds {len(header)} tensors, at most {MAX_TENSORS} are read")
+    for name, entry in header.items():
+        if len(name) > MAX_NAME:
+            raise ValueError(f"the name of a tensor has {len(name)} characters, at most {MAX_NAME} are read")
+        if len(entry["shape"]) > MAX_AXES or any(length > MAX_LENGTH for length in entry["shape"]):
+            raise ValueError(f'tensor "{name}" has more than {MAX_AXES} axes, or one longer than {MAX_LENGTH}')
+
+
 def converted(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The same as tensor.to(device, dtype, copy=True), quicker between the two half precisions on the CPU.
 
@@ -119,16 +145,11 @@ def converted(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tenso
 def refuse_pickle(path: Path) -> None:
     """Raise ModelError for a file that is not there, or is a pickle by its name or its first bytes."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(9)
     except OSError as error:
-        raise ModelError(f'"{path.name}" cannot be read: {error.strerror or error}') from error
+        raise ModelError(f'"{path.name}" cannot be read: {reason(error)}') from error
     is_header = start.endswith(b"{")  # behind 8 bytes of its length, which may begin as a pickle does: 640 is 80 02
     if path.suffix.lower() in PICKLES or start.startswith(PICKLE_STARTS) and not is_header:
         raise ModelError(f'"{path.name}" is a pickle, which can run code when it is read; '
                          f'make a safetensors file of it with: python -m tools.convert "{path}"')
-
-
-def reason(error: Exception) -> str:
-    """What safetensors says, on one line and short, as it may quote the file."""
-    return " ".join(str(error).removeprefix("Error while deserializing header: ").split())[:MAX_REASON]

@@ -10,18 +10,18 @@ ROOMS = ("api", "app", "launch", "pipeline", "tools", "ui")
 
 LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks",
-    "progress", "uploads", "saving", "tiles", "grids", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
+    "progress", "uploads", "saving", "tiles", "grids", "small_files", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
     "pasting", "caches", "allocator"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.finishing", "pipeline.processing", "pipeline.record", "pipeline.samplers", "pipeline.families.base",
                "pipeline.scripts")
-FAMILIES_SEE = ("pipeline.errors", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
+FAMILIES_SEE = ("pipeline.errors", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {
     **dict.fromkeys(LEAVES, LEAVES),
     "pipeline.samplers": SAMPLERS_SEE,
     "pipeline.scripts": SCRIPTS_SEE,
     "pipeline.families": FAMILIES_SEE,
-    "pipeline.networks": ("pipeline.errors", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
+    "pipeline.networks": ("pipeline.errors", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
     "pipeline": ("pipeline",),
     "ui": ("ui", "pipeline"),
     "api": ("api", "pipeline"),

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch import nn
 
-from pipeline.errors import ModelError
+from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
 from pipeline.families import placement, sd, sdxl, tiny
 from pipeline.families.base import Family, ModelInfo, Placement
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules, read_folder
 from pipeline.families.original import read_file, read_vae
+from pipeline.small_files import reason
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,10 @@ def one_sentence(path: Path | str) -> Iterator[None]:
     """Whatever a file's content makes the readers of tensors and configs raise, as a ModelError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError,
-            SafetensorError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = next(iter(said.splitlines()), "") or type(error).__name__
-        raise ModelError(f'model "{Path(path).name}" cannot be loaded: {reason}') from error
+    except (PalimpsestError, Interrupted, Cancelled):
+        raise
+    except Exception as error:  # diffusers, transformers and tokenizers raise whatever they like, even Exception itself
+        raise ModelError(f'model "{Path(path).name}" cannot be loaded: {reason(error)}') from error
 
 
 def read_checkpoint(path: Path, vae: Path | None = None) -> Checkpoint:

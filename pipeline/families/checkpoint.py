@@ -1,8 +1,7 @@
 """A checkpoint before its weights are read: which networks it holds, how they are built and where their tensors lie."""
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.families import configs
 from pipeline.families.base import Placement
+from pipeline.small_files import read_json, shortened
 from pipeline.weights import Weights, converted, refuse_pickle
 
 Progress = Callable[[float], None]
@@ -86,7 +87,7 @@ def build_modules(checkpoint: Checkpoint, place: Placement,
 
     Raises ModelError before anything is read when a tensor is missing or has another shape than it should.
     """
-    modules = {name: empty_module(name, part.config) for name, part in checkpoint.parts.items()}
+    modules = {name: empty_module(checkpoint.path, name, part.config) for name, part in checkpoint.parts.items()}
     for name, part in checkpoint.parts.items():
         check_tensors(checkpoint.path, name, part, modules[name])
     total = sum(module_size(module) for module in modules.values())
@@ -103,8 +104,8 @@ def build_modules(checkpoint: Checkpoint, place: Placement,
     return modules
 
 
-def empty_module(name: str, config: dict) -> nn.Module:
-    """The network of a config, without memory for its weights."""
+def empty_module(path: Path, name: str, config: dict) -> nn.Module:
+    """The network of a config, without memory for its weights. Raises ModelError for a config out of bounds."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -114,6 +115,7 @@ def empty_module(name: str, config: dict) -> nn.Module:
         "text_encoder": lambda values: CLIPTextModel(CLIPTextConfig(**values)),
         "text_encoder_2": lambda values: CLIPTextModelWithProjection(CLIPTextConfig(**values)),
     }
+    config = configs.checked(f'the {name} of "{path.name}"', config, configs.NETWORKS[name])
     with torch.device("meta"):
         return builders[name](config)
 
@@ -154,18 +156,23 @@ def read_folder(folder: Path) -> Checkpoint:
     index = read_json(folder / "model_index.json")
     if index is None:
         raise ModelError(f'model "{folder}" is not a diffusers folder: it holds no model_index.json')
-    kind = index.get("_class_name") or "model without a _class_name"
-    if not str(kind).startswith("StableDiffusion"):
+    kind = shortened(str(index.get("_class_name") or "model without a _class_name"), configs.MAX_SHOWN)
+    if not kind.startswith("StableDiffusion"):
         raise ModelError(f'model "{folder}" is a {kind}, which is not supported')
     names = ("unet", "vae", "text_encoder", "text_encoder_2")
     parts = {name: read_part(folder / name) for name in names if (folder / name / "config.json").exists()}
-    schedule = read_json(folder / "scheduler" / "scheduler_config.json") or {}
+    schedule = read_checked(folder / "scheduler" / "scheduler_config.json", configs.SCHEDULER)
+    vae = configs.checked(f'the vae of "{folder.name}"', parts["vae"].config, configs.VAE) if "vae" in parts else {}
     return Checkpoint(
         path=folder, parts=parts, prediction=schedule.get("prediction_type"),
         zero_snr=bool(schedule.get("rescale_betas_zero_snr")),
         betas=(schedule.get("beta_start", 0.00085), schedule.get("beta_end", 0.012)),
-        latent_scale=parts["vae"].config.get("scaling_factor") if "vae" in parts else None,
-        extra=read_json(folder / "palimpsest.json") or {})
+        latent_scale=vae.get("scaling_factor"), extra=read_checked(folder / "palimpsest.json", configs.EXTRA))
+
+
+def read_checked(path: Path, rules: Mapping[str, configs.Rule]) -> dict:
+    """What a config says of the keys that have rules; empty where there is no such file. Raises ModelError."""
+    return configs.checked(f'"{path.parent.name}/{path.name}"', read_json(path) or {}, rules)
 
 
 def read_part(folder: Path) -> Part:
@@ -200,17 +207,3 @@ def current_name(name: str) -> str:
     """The name that today's diffusers and transformers have for a tensor in a folder."""
     old = re.fullmatch(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)(\..*)", name)
     return bare(f"{old[1]}.{OLD_ATTENTION[old[2]]}{old[3]}" if old else name)
-
-
-def read_json(path: Path) -> dict | None:
-    """The object in a JSON file, or None where there is no such file."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ModelError(f'"{path.parent.name}/{path.name}" cannot be read: {reason}') from error
-    if not isinstance(value, dict):
-        raise ModelError(f'"{path.parent.name}/{path.name}" cannot be read: it must hold an object, as {{...}}')
-    return value

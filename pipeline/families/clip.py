@@ -49,7 +49,10 @@ class ClipTokens:
 
         self._tokenizer, self._fix_text = tokenizer, fix_text
         self.start, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
-        self.comma = tokenizer.get_vocab().get(",</w>")
+        vocabulary = tokenizer.get_vocab()
+        self.comma = vocabulary.get(",</w>")
+        self.count = max(vocabulary.values()) + 1
+        """Ids are below this."""
 
     @cached_property
     def brackets(self) -> dict[int, float]:

@@ -6,6 +6,7 @@ network predicts, the scale of latents.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import yaml
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.families.checkpoint import Checkpoint, Part, Stored, bare, current_name, read_json, read_part, unchanged
+from pipeline.families import configs
+from pipeline.families.checkpoint import Checkpoint, Part, Stored, bare, current_name, read_part, unchanged
+from pipeline.small_files import read_bytes, read_json, reason
 from pipeline.weights import Weights
 
 UNET = "model.diffusion_model."
@@ -53,9 +56,8 @@ def read_file(path: Path) -> Checkpoint:
     if vae is not None:
         parts["vae"] = vae
     return Checkpoint(
-        path=path, parts=parts, prediction=find_prediction(weights, settings), zero_snr="ztsnr" in weights,
-        betas=(settings.get("linear_start", 0.00085), settings.get("linear_end", 0.012)),
-        latent_scale=settings.get("scale_factor"))
+        path=path, parts=parts, prediction="v_prediction" if "v_pred" in weights else settings.prediction,
+        zero_snr="ztsnr" in weights, betas=settings.betas, latent_scale=settings.latent_scale)
 
 
 def refuse_other_kinds(weights: Weights) -> None:
@@ -71,30 +73,77 @@ def refuse_other_kinds(weights: Weights) -> None:
 
 # --- the .yaml beside ------------------------------------------------------------------------------------------------
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """model.params of the .yaml beside a checkpoint; empty where there is none. Raises ModelError."""
+MAX_YAML = 1 << 16
+"""Bytes of a .yaml; real ones have two or three thousand."""
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, with which a small file may mean a huge value."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"it holds an alias (*{self.peek_event().anchor}), which is not supported")
+        return super().compose_node(parent, index)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a .yaml says; the defaults are what is used where there is none."""
+
+    prediction: str | None = None
+    betas: tuple[float, float] = (0.00085, 0.012)
+    latent_scale: float | None = None
+    heads: int = -1
+    """Attention heads on every level; -1: that is not said."""
+    head_channels: int = -1
+    """Channels of each head; -1: that is not said."""
+    text_encoder: str | None = None
+    """A name of CLIP on the Hub, or of a folder near the checkpoint."""
+
+
+def read_settings(path: Path) -> Settings:
+    """What the .yaml beside a checkpoint says. Raises ModelError."""
+    beside = path.with_suffix(".yaml")
     try:
-        values = yaml.safe_load(path.with_suffix(".yaml").read_text("utf-8"))
-        return dict(values["model"]["params"])
+        params = yaml.load(read_bytes(beside, MAX_YAML), PlainLoader)["model"]["params"]
+        if not isinstance(params, dict):
+            raise TypeError("model.params must be an object")
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f'"{path.with_suffix(".yaml").name}" beside the checkpoint cannot be read: {reason}') from error
+        return Settings()
+    except Exception as error:  # whatever YAML makes of a file, a date that is none and a key that cannot be one included
+        raise ModelError(f'"{beside.name}" beside the checkpoint cannot be read: {reason(error)}') from error
+    label, usual = f'"{beside.name}" beside "{path.name}"', Settings()
+    values = configs.checked(label, params, configs.BESIDE)
+    unet = setting(params, "unet_config", "params") or setting(params, "network_config", "params") or {}
+    if not isinstance(unet, dict):
+        raise ModelError(f"{label}: the params of the UNet must be an object")
+    unet = configs.checked(label, unet, configs.BESIDE_UNET)
+    return Settings(
+        prediction=find_prediction(params), latent_scale=values.get("scale_factor"),
+        betas=(values.get("linear_start", usual.betas[0]), values.get("linear_end", usual.betas[1])),
+        heads=unet.get("num_heads", usual.heads), head_channels=unet.get("num_head_channels", usual.head_channels),
+        text_encoder=find_text_encoder(params))
 
 
-def setting(settings: dict[str, Any], *keys: str) -> Any:
-    """A value deep in the settings, or None."""
+def setting(values: Any, *keys: str) -> Any:
+    """A value deep in a .yaml, or None."""
     for key in keys:
-        settings = settings.get(key) if isinstance(settings, dict) else None
-    return settings
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
-def find_prediction(weights: Weights, settings: dict[str, Any]) -> str | None:
-    scaling = str(setting(settings, "denoiser_config", "params", "scaling_config", "target"))
-    if "v_pred" in weights or settings.get("parameterization") == "v" or scaling.rpartition(".")[2].startswith("VScaling"):
-        return "v_prediction"
-    return "epsilon" if settings else None
+def find_prediction(params: dict[str, Any]) -> str:
+    scaling = setting(params, "denoiser_config", "params", "scaling_config", "target")
+    by_scaling = isinstance(scaling, str) and scaling.rpartition(".")[2].startswith("VScaling")
+    return "v_prediction" if by_scaling or params.get("parameterization") == "v" else "epsilon"
+
+
+def find_text_encoder(params: dict[str, Any]) -> str | None:
+    """The first text encoder's name; None where none is said, or one that could be no folder's."""
+    encoders = setting(params, "conditioner_config", "params", "emb_models")
+    first = encoders[0] if isinstance(encoders, list) and encoders else params.get("cond_stage_config")
+    version = setting(first, "params", "version")
+    return version if isinstance(version, str) and re.fullmatch(r"\w[\w.-]{0,99}", version) else None
 
 
 # --- UNet ------------------------------------------------------------------------------------------------------------
@@ -110,7 +159,7 @@ UNET_ENDS = {
 }
 
 
-def read_unet(weights: Weights, settings: dict[str, Any]) -> Part:
+def read_unet(weights: Weights, settings: Settings) -> Part:
     names = [name.removeprefix(UNET) for name in weights if name.startswith(UNET)]
     downsamplers = [int(name.split(".")[1]) for name in names if re.fullmatch(r"input_blocks\.\d+\.0\.op\.weight", name)]
     blocks = min(downsamplers, default=2) - 1
@@ -144,7 +193,7 @@ def unet_name(name: str, blocks: int) -> str:
     return f"{place}.attentions.{index}.{inner}"
 
 
-def unet_config(path: Path, tensors: dict[str, Stored], blocks: int, settings: dict[str, Any]) -> dict:
+def unet_config(path: Path, tensors: dict[str, Stored], blocks: int, settings: Settings) -> dict:
     """The config of diffusers' UNet2DConditionModel that has these tensors."""
     levels = range(count(tensors, r"down_blocks\.(\d+)\."))
     channels = [shape(path, tensors, f"down_blocks.{level}.resnets.0.conv1.weight")[0] for level in levels]
@@ -170,10 +219,9 @@ def unet_config(path: Path, tensors: dict[str, Stored], blocks: int, settings: d
     return config
 
 
-def attention_heads(channels: list[int], linear: bool, settings: dict[str, Any]) -> list[int]:
+def attention_heads(channels: list[int], linear: bool, settings: Settings) -> list[int]:
     """Heads per level, which diffusers calls attention_head_dim: 8 in SD1, 64 channels each in SD2 and SDXL."""
-    params = setting(settings, "unet_config", "params") or setting(settings, "network_config", "params") or {}
-    heads, width = params.get("num_heads", -1), params.get("num_head_channels", -1)
+    heads, width = settings.heads, settings.head_channels
     if width > 0 or (heads <= 0 and linear):
         width = width if width > 0 else 64
         return [max(1, channel // width) for channel in channels]
@@ -278,7 +326,7 @@ OPEN_CLIP_NAMES = {
 }
 
 
-def read_text_encoders(weights: Weights, settings: dict[str, Any]) -> dict[str, Part]:
+def read_text_encoders(weights: Weights, settings: Settings) -> dict[str, Part]:
     parts = {}
     for prefix in CLIP_TOWERS:
         tensors = {bare(name.removeprefix(prefix)): Stored(weights, name) for name in weights if name.startswith(prefix)}
@@ -342,11 +390,10 @@ def text_config(path: Path, tensors: dict[str, Stored], activation: str) -> dict
     return config
 
 
-def local_text_config(path: Path, settings: dict[str, Any]) -> dict:
+def local_text_config(path: Path, settings: Settings) -> dict:
     """What shapes do not tell of the text encoder that the .yaml names, where its folder lies near the checkpoint."""
-    encoders = setting(settings, "conditioner_config", "params", "emb_models") or [setting(settings, "cond_stage_config") or {}]
-    version = str(setting(encoders[0], "params", "version"))
-    if not re.fullmatch(r"\w[\w.-]*", version):
+    if settings.text_encoder is None:
         return {}
-    found = next(filter(None, (read_json(folder / version / "config.json") for folder in path.absolute().parents[:2])), {})
+    near = (folder / settings.text_encoder / "config.json" for folder in path.absolute().parents[:2])
+    found = next(filter(None, map(read_json, near)), {})
     return {key: found[key] for key in ("num_attention_heads", "hidden_act") if key in found}

@@ -22,6 +22,7 @@ from pipeline.families.offload import Offload
 from pipeline.families.step_cache import StepCache
 from pipeline.families.tiny import TinyDecoder
 from pipeline.families.token_merging import merging_tokens
+from pipeline.families.vocabulary import clip_tokenizer
 
 RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
 """A linear fit from SD1 latents to RGB in [-1, 1], public since 2022."""
@@ -215,8 +216,11 @@ def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Place
          family: type[StableDiffusion] = StableDiffusion) -> StableDiffusion:
     """The checkpoint with its weights. Raises ModelError."""
     check_supported(facts, checkpoint)
+    tokens = read_tokenizer(checkpoint.path)
     modules = build_modules(checkpoint, placement, progress)
-    return family(facts, checkpoint, modules, info, placement, read_tokenizer(checkpoint.path))
+    for part in facts.text_encoders:
+        check_vocabulary(checkpoint.path, part, modules[part].config.vocab_size, tokens)
+    return family(facts, checkpoint, modules, info, placement, tokens)
 
 
 def check_supported(facts: Facts, checkpoint: Checkpoint) -> None:
@@ -237,9 +241,14 @@ def check_supported(facts: Facts, checkpoint: Checkpoint) -> None:
         raise ModelError(f'"{name}" predicts {checkpoint.prediction}; valid: {", ".join(PREDICTIONS)}')
 
 
-def read_tokenizer(path: Path) -> ClipTokens:
-    """The tokenizer in a diffusers folder, or else CLIP's own."""
-    from transformers import CLIPTokenizer
+def check_vocabulary(path: Path, part: str, words: int, tokens: ClipTokens) -> None:
+    """Raise ModelError where the tokenizer gives ids for which a text encoder has no vector."""
+    if tokens.count > words:
+        raise ModelError(f'"{path.name}" does not fit together: its tokenizer has {tokens.count} tokens, '
+                         f"its {part} has vectors for {words}")
 
+
+def read_tokenizer(path: Path) -> ClipTokens:
+    """The tokenizer in a diffusers folder, or else CLIP's own. Raises ModelError."""
     folder = next((folder for folder in (path / "tokenizer", path / "tokenizer_2") if folder.is_dir()), TOKENIZER)
-    return ClipTokens(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+    return ClipTokens(clip_tokenizer(folder))

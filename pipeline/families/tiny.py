@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pipeline.families import configs
 from pipeline.families.base import Placement
 from pipeline.families.checkpoint import check_tensors, read_part
 
@@ -35,8 +36,9 @@ def read(folder: Path, placement: Placement) -> nn.Module:
     from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
     part = read_part(folder)
+    config = configs.checked(f'"{folder.name}"', part.config, configs.TINY)
     with torch.device("meta"):
-        module = AutoencoderTiny.from_config(part.config)
+        module = AutoencoderTiny.from_config(config)
     check_tensors(folder, "decoder", part, module)
     state = {key: part.tensors[key].read(placement.device, placement.dtype) for key in module.state_dict()}
     module.load_state_dict(state, assign=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -12,11 +13,15 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.networks.keys import split_name
+from pipeline.networks.keys import COMPONENTS, split_name
+from pipeline.small_files import open_regular
 from pipeline.weights import Weights
 
 BUNDLED_EMBEDDINGS = "bundle_emb."
 """How the names of textual inversions that travel in a network file begin."""
+
+MAX_NUMBERS = 75 << 16
+"""In a bundled tensor; what has more is no embedding."""
 
 _BUNDLED = re.compile(re.escape(BUNDLED_EMBEDDINGS) + r"([^.]+)\.(?:string_to_param\.)?(.+)")
 
@@ -55,7 +60,8 @@ class NetworkFile:
 
     def embeddings(self) -> dict[str, dict[str, Tensor]]:
         """By name, the tensors of the textual inversions that travel in the file, as such a file has them."""
-        return {name: {part: self._weights[key] for part, key in parts.items()} for name, parts in self._bundled.items()}
+        return {name: {part: self._weights[key] for part, key in parts.items()
+                       if self._weights.shape(key).numel() <= MAX_NUMBERS} for name, parts in self._bundled.items()}
 
     def parts(self, layer: str, device: torch.device) -> dict[str, Tensor]:
         """The tensors for one layer, under the names of keys.PARTS, float32."""
@@ -72,7 +78,8 @@ class NetworkFile:
     @cached_property
     def short_hash(self) -> str:
         """The 12 hex digits of infotext's "Lora hashes"."""
-        return (self._weights.metadata.get("sshs_model_hash") or tensor_hash(self._weights.path))[:12]
+        said = self._weights.metadata.get("sshs_model_hash", "")
+        return (said if re.fullmatch(r"[0-9A-Za-z]+", said) else tensor_hash(self._weights.path))[:12]
 
 
 class AdapterConfig:
@@ -83,29 +90,45 @@ class AdapterConfig:
         self._by_component = defaultdict(dict)
         for name, value in config.items():
             component, _, setting = name.rpartition(".")
-            self._by_component[component][setting] = value
+            if component in ("", *COMPONENTS):
+                self._by_component[component][setting] = value
+        self._patterns = {component: numbered(config.get("alpha_pattern")) for component, config in self._by_component.items()}
+        """By component, layers' last words → (the place in the file's list, where the first one counts; alpha)."""
 
     def scale(self, layer: str, rank: int) -> float | None:
         """What the layer's low-rank product is multiplied by; None where nothing is said of it."""
         component = next((name for name in self._by_component if layer.startswith(f"{name}_")), "")
         config = self._by_component.get(component, {})
-        patterns = config.get("alpha_pattern")
-        alpha = next((value for pattern, value in (patterns.items() if isinstance(patterns, dict) else ())
-                      if re.fullmatch(rf"(.*_)?{re.escape(pattern.replace('.', '_'))}", layer)), config.get("lora_alpha"))
-        if not isinstance(alpha, (int, float)):
+        words = layer.split("_")
+        endings = ("_".join(words[start:]) for start in range(len(words)))
+        found = [self._patterns[component][ending] for ending in endings if ending in self._patterns.get(component, {})]
+        alpha = min(found)[1] if found else config.get("lora_alpha")
+        if not is_number(alpha):
             return None
         return alpha / (max(rank, 1) ** (0.5 if config.get("use_rslora") else 1))
 
 
+def numbered(patterns: object) -> dict[str, tuple[int, float]]:
+    """An alpha_pattern of PEFT by what layers' names end with, with underscores only."""
+    entries = patterns.items() if isinstance(patterns, dict) else ()
+    return {pattern.replace(".", "_"): (place, alpha) for place, (pattern, alpha) in reversed([*enumerate(entries)])
+            if is_number(alpha)}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a file's metadata can be computed with."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 and math.isfinite(value)
+
+
 def file_hash(path: Path) -> str:
     """The SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensor_hash(path: Path) -> str:
     """The SHA-256 of a safetensors file's tensors, without its header, so that new metadata does not change it."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(8 + int.from_bytes(file.read(8), "little"))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -115,7 +138,7 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
     counts: Counter[str] = Counter()
     for folder in (read_object(metadata.get("ss_tag_frequency", "")) or {}).values():
         for tag, count in folder.items() if isinstance(folder, dict) else ():
-            if isinstance(count, (int, float)) and tag.strip():
+            if is_number(count) and tag.strip():
                 counts[tag.strip()] += count
     return [tag for tag, _ in counts.most_common()]
 

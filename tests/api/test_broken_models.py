@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import Engine
 from pipeline.families import placement
 from pipeline.loading import ModelStore
@@ -52,7 +53,7 @@ def folder(tmp_path_factory):
 def client(folder):
     catalog = Catalog(folder)
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.find_checkpoint("good"))
-    engine = Engine(models.load, networks=Networks(LoraNames(catalog).find))
+    engine = Engine(models.load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths))
     with client_of(Backend(engine, models, Settings(), folder / "outputs")) as client:
         yield client
     engine.close()
@@ -103,6 +104,49 @@ def test_what_is_no_vae_is_one_sentence(client, picture):
 ])
 def test_what_is_no_lora_of_this_model_is_told_with_the_picture(client, picture, name, sentence):
     assert sentence in str(assert_draws(client, picture, prompt=f"a house <lora:{name}:1>"))
+
+
+@pytest.fixture
+def lists_embeddings(folder):
+    """Writes an embedding file, and gives what the list says of it."""
+    def lists(client, tensors, facts=None):
+        save_file(tensors, folder / "embeddings" / "odd.safetensors", facts)
+        client.post("/sdapi/v1/refresh-embeddings")
+        answer = client.get("/sdapi/v1/embeddings")
+        assert answer.status_code == 200
+        (folder / "embeddings" / "odd.safetensors").unlink()
+        client.post("/sdapi/v1/refresh-embeddings")
+        return answer.json()
+    return lists
+
+
+@pytest.mark.parametrize("step", ["9" * 5000, "-1", "1.5", "", "٣"])
+def test_an_embeddings_odd_facts_cost_it_only_those(client, lists_embeddings, picture, step):
+    facts = {"step": step, "sd_checkpoint_name": "x" * 100_000}
+    found = lists_embeddings(client, {"emb_params": torch.zeros(1, 32)}, facts)["loaded"]["odd"]
+    assert found["step"] is None and len(found["sd_checkpoint_name"]) == 200
+    assert_draws(client, picture)
+
+
+@pytest.mark.parametrize("tensors", [{"emb_params": torch.zeros(2**23)}, {"a": torch.zeros(0, 32)}, {"a": torch.zeros(1, 1, 32)}])
+def test_what_is_no_embedding_is_skipped(client, lists_embeddings, tensors):
+    assert "odd" in lists_embeddings(client, tensors)["skipped"]
+
+
+def test_a_yaml_of_aliases_is_one_sentence(client, folder, picture):
+    beside = folder / "Stable-diffusion" / "bomb.yaml"
+    shutil.copy(folder / "Stable-diffusion" / "good.safetensors", beside.with_suffix(".safetensors"))
+    names = "abcdefghij"
+    beside.write_text("a: &a [x, x]\n" + "".join(f"{name}: &{name} [{', '.join([f'*{last}'] * 9)}]\n" for last, name in
+                                                  zip(names, names[1:])) + "model: {params: {cond_stage_config: *j}}")
+    client.post("/sdapi/v1/refresh-checkpoints")
+    answer = client.post(OPTIONS, json={"sd_model_checkpoint": "bomb"})
+    beside.with_suffix(".safetensors").unlink()
+    beside.unlink()
+    client.post("/sdapi/v1/refresh-checkpoints")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith('"bomb.yaml" beside the checkpoint cannot be read: it holds an alias (*a)')
+    assert_draws(client, picture)
 
 
 def test_a_damaged_lora_is_one_sentence(client, picture):

@@ -1,0 +1,83 @@
+"""CLIP's tokenizer from the words and merges in a folder, and from nothing else that lies there.
+
+transformers' own from_pretrained() reads five or six files more, each of which may change what the tokenizer does; a folder
+from anywhere should not.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ModelError
+from pipeline.small_files import read_bytes, read_json, reason
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+MAX_BYTES = 1 << 24
+"""Of one file; CLIP's own have 0.5 to 4 MB."""
+SPECIAL = ("<|startoftext|>", "<|endoftext|>")
+
+
+def clip_tokenizer(folder: Path) -> "CLIPTokenizer":
+    """The tokenizer with the vocab.json and merges.txt of a folder, or with its tokenizer.json. Raises ModelError."""
+    from transformers import CLIPTokenizer
+
+    words, merges, added = read_words(folder)
+    check_words(folder, words | added)
+    try:
+        tokenizer = CLIPTokenizer(vocab=words, merges=merges)
+        tokenizer.add_tokens(sorted(added, key=added.get))
+    except Exception as error:  # the type that tokenizers raises for a merge of unknown words is Exception
+        raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be read: {reason(error)}') from error
+    if tokenizer.get_vocab() != words | added:
+        raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: the ids of its added tokens '
+                         "must follow those of its words")
+    return tokenizer
+
+
+def read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, int]]:
+    """The words with their ids, the merges in order, and the added words with their ids. Raises ModelError."""
+    words, merges = read_json(folder / "vocab.json", MAX_BYTES), read_merges(folder / "merges.txt")
+    if words is not None and merges is not None:
+        added = read_json(folder / "added_tokens.json") or {}
+        return words, merges, {word: number for word, number in added.items() if word not in words}
+    whole = read_json(folder / "tokenizer.json", MAX_BYTES)
+    if whole is None:
+        raise ModelError(f'"{folder.parent.name}/{folder.name}" holds no vocab.json with merges.txt, and no tokenizer.json')
+    try:
+        words = dict(whole["model"]["vocab"])
+        merges = [pair(merge) for merge in whole["model"]["merges"]]
+        added = {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
+        return words, merges, {word: number for word, number in added.items() if word not in words}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f'"{folder.parent.name}/{folder.name}/tokenizer.json" cannot be read: '
+                         f"{reason(error)}") from error
+
+
+def read_merges(path: Path) -> list[tuple[str, str]] | None:
+    """The pairs in a merges.txt, or None where there is no such file. Raises ModelError."""
+    try:
+        lines = read_bytes(path, MAX_BYTES).decode("utf-8").split("\n")
+        return [pair(line) for line in lines if line.strip() and not line.startswith("#version")]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f'"{path.parent.name}/{path.name}" cannot be read: {reason(error)}') from error
+
+
+def pair(merge: Any) -> tuple[str, str]:
+    """A merge, written as "a b" or as a list, as (a, b). Raises ValueError."""
+    parts = merge.split() if isinstance(merge, str) else merge
+    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise ValueError("each merge must be two words")
+    return parts[0], parts[1]
+
+
+def check_words(folder: Path, words: dict[Any, Any]) -> None:
+    """Raise ModelError for words that are not CLIP's kind: text, with the ids from 0 on, each once."""
+    sound = all(isinstance(word, str) and type(number) is int for word, number in words.items())
+    if not sound or sorted(words.values()) != list(range(len(words))):
+        raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: its words must have the ids from 0 on, each once')
+    missing = [word for word in SPECIAL if word not in words]
+    if missing:
+        raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: it lacks the word "{missing[0]}"')

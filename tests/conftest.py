@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw
 from pipeline import families
 from pipeline.engine import Engine
 
+pytest_plugins = ["tests.sharing"]
+
 ROOT = Path(__file__).parents[1]
 DEMO_MODEL = ROOT / "assets" / "demo-model"
 

@@ -266,6 +266,39 @@ def test_test_installs_the_oracles_alone_finds_a_browser_and_hands_over_to_pytes
     assert steps == [browser]
 
 
+NOTES_ITS_PROCESS = """
+import os, pathlib, pytest
+@pytest.mark.parametrize("number", range(3))
+def test_notes(number):
+    folder = pathlib.Path(os.environ["NOTES"])
+    (folder / f"{pathlib.Path(__file__).stem} {number} {os.getpid()}").write_text(os.environ["OMP_NUM_THREADS"])
+"""
+
+
+@pytest.mark.parametrize("arguments, passed, processes", [
+    ([], 12, 2), (["tests/ui", "-k", "not test_notes[1]"], 4, 1), (["tests/test_c.py"], 3, 0), (["tests/test_c.py::test_notes[1]"], 1, 0)])
+def test_a_folder_of_tests_is_shared_out_and_a_single_test_runs_at_once(tmp_path, arguments, passed, processes):
+    notes, tests = tmp_path / "notes", tmp_path / "tests"
+    notes.mkdir()
+    (tests / "ui").mkdir(parents=True)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "tests" / "sharing.py", tests)
+    (tests / "conftest.py").write_text('pytest_plugins = ["tests.sharing"]')
+    for name in ("ui/test_a.py", "ui/test_b.py", "test_c.py", "test_d.py"):
+        (tests / name).write_text(NOTES_ITS_PROCESS)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "OMP"))}
+    run = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=tmp_path, env=environment | {"NOTES": str(notes)},
+                         capture_output=True, text=True)
+    assert run.returncode == 0 and f"{passed} passed in " in run.stdout.splitlines()[-1], run.stdout + run.stderr
+    ran = [note.name.split() for note in notes.iterdir()]
+    assert len(ran) == passed and {note.read_text() for note in notes.iterdir()} == {"1"}
+    of_a_file = {name: {process for file, _, process in ran if file == name} for name, _, _ in ran}
+    assert all(len(used) == 1 for used in of_a_file.values())  # a file's tests are together
+    assert of_a_file.get("test_a") == of_a_file.get("test_b")  # and the browser's
+    assert len(set.union(*of_a_file.values())) == max(processes, 1)
+    assert ("workers" in run.stdout) == bool(processes)
+
+
 def test_a_machine_where_no_browser_can_be_had_is_told_what_to_install(monkeypatch):
     tried = []
     monkeypatch.setattr(browser, "runs", lambda path: False)

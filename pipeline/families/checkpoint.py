@@ -39,7 +39,23 @@ class Stored:
         if not stored.is_floating_point:
             raise ModelError(f'"{self.weights.path.name}" is quantized, which is not supported: '
                              f'"{self.name}" is {str(stored).removeprefix("torch.")}')
-        return converted(self.change(self.weights.passing(self.name)), device, dtype)
+        if self.scale is None:
+            return converted(self.change(self.weights.passing(self.name)), device, dtype)
+        scale = self.weights[self.scale].float()
+        tensor = self.weights.passing(self.name).float()
+        return converted(self.change(tensor * scale.reshape(-1, *[1] * (tensor.ndim - 1))), device, dtype)
+
+    @property
+    def scale(self) -> str | None:
+        """The name of what the tensor has to be multiplied by: one number, or one for each output."""
+        names = (self.name.removesuffix("weight") + "scale_weight", self.name + "_scale") if self.name.endswith("weight") else ()
+        return next((name for name in names if name in self.weights), None)
+
+    @property
+    def scale_fits(self) -> bool:
+        """Whether that is a number, or one for each output; in other quantizations it is one for each block."""
+        shape, tensor = (self.weights.shape(name) for name in (self.scale, self.name))
+        return shape.numel() == 1 or len(tensor) > 1 and shape[:1] == tensor[:1] and shape.numel() == tensor[0]
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,8 @@ class Checkpoint:
     """Whether it was trained with a schedule that ends in pure noise."""
     betas: tuple[float, float] = (0.00085, 0.012)
     """The first and the last."""
+    unknown: tuple[str, ...] = ()
+    """The tensors that are of none of its parts, and of which it is not known that they do not matter."""
     latent_scale: float | None = None
     extra: dict = field(default_factory=dict)
     """What our own models say besides, in palimpsest.json: native_size, latent_rgb_factors, latent_rgb_bias."""
@@ -120,8 +138,17 @@ def empty_module(path: Path, name: str, config: dict) -> nn.Module:
         return builders[name](config)
 
 
+MEANINGLESS = re.compile(r"""(?x) (?:.*\.)? (?:
+      position_ids | logit_scale | attn_mask         # CLIP's: what every computation of it starts with, and its training's
+    | text_projection (?:\.weight)?                  # of a text encoder whose pooled features nobody takes
+    | (?:vision_model | visual)\..* | visual_projection\.weight
+    | scaled_fp8 | scale_input | input_scale | comfy_quant  # how to multiply in float8, which is not done here
+    | (?:loss | model_ema)\..* | logvar )            # of the training""")
+"""Names of tensors in a network that do not matter to a picture."""
+
+
 def check_tensors(path: Path, name: str, part: Part, module: nn.Module) -> None:
-    """Raise ModelError where a network would not get all its tensors."""
+    """Raise ModelError where a network would not get all its tensors, or where the file's say more than it would take."""
     expected = {bare(key): tensor.shape for key, tensor in module.state_dict().items()}
     missing = [key for key in expected if key not in part.tensors]
     if missing:
@@ -131,6 +158,15 @@ def check_tensors(path: Path, name: str, part: Part, module: nn.Module) -> None:
         if part.tensors[key].shape != shape:
             raise ModelError(f'"{path.name}" does not fit together: "{part.tensors[key].name}" has the shape '
                              f"{tuple(part.tensors[key].shape)} where its {name} needs {tuple(shape)}")
+    scaled = {stored.scale: stored for key, stored in part.tensors.items() if key in expected and stored.scale}
+    for scale, stored in scaled.items():
+        if not stored.scale_fits:
+            raise ModelError(f'"{path.name}" is quantized in a way that is not supported: "{scale}" has the shape '
+                             f"{tuple(stored.weights.shape(scale))} for a weight of {tuple(stored.weights.shape(stored.name))}")
+    for key, stored in part.tensors.items():
+        if key not in expected and stored.name not in scaled and not MEANINGLESS.fullmatch(stored.name):
+            raise ModelError(f'"{path.name}" cannot be used: its {name} holds "{stored.name}", and what that does to a picture '
+                             "is not known here")
 
 
 def bare(key: str) -> str:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.families import configs
-from pipeline.families.checkpoint import Checkpoint, Part, Stored, bare, current_name, read_part, unchanged
+from pipeline.families.checkpoint import (
+    MEANINGLESS, Checkpoint, Part, Stored, bare, current_name, read_part, unchanged)
 from pipeline.small_files import read_bytes, read_json, reason
 from pipeline.weights import Weights
 
@@ -29,6 +30,15 @@ OPEN_CLIP_TOWERS = {  # prefix: part
     "cond_stage_model.model.": "text_encoder",
     "conditioner.embedders.0.model.": "text_encoder_2",
     "conditioner.embedders.1.model.": "text_encoder_2",
+}
+KNOWN = (UNET, EMA, *VAES[:2], *CLIP_TOWERS, *OPEN_CLIP_TOWERS)
+"""How the names of tensors begin that belong to a network."""
+NUMBERS = {  # of the noise levels, which follow from betas; and marks
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance",
+    "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2", "lvlb_weights", "logvar",
+    "model_ema.decay", "model_ema.num_updates", "denoiser.sigmas", "sigmas", "log_sigmas", "scale_factor", "global_step",
+    "v_pred", "ztsnr", "scaled_fp8",
 }
 OTHER_KINDS = {  # what a name begins with: what the file is
     "edm_": "a checkpoint with EDM noise levels, which is not supported",
@@ -57,7 +67,9 @@ def read_file(path: Path) -> Checkpoint:
         parts["vae"] = vae
     return Checkpoint(
         path=path, parts=parts, prediction="v_prediction" if "v_pred" in weights else settings.prediction,
-        zero_snr="ztsnr" in weights, betas=settings.betas, latent_scale=settings.latent_scale)
+        zero_snr="ztsnr" in weights, betas=settings.betas, latent_scale=settings.latent_scale,
+        unknown=tuple(name for name in weights if not name.startswith(KNOWN) and not MEANINGLESS.fullmatch(name)
+                      and name not in NUMBERS))
 
 
 def refuse_other_kinds(weights: Weights) -> None:
@@ -339,6 +351,8 @@ def read_text_encoders(weights: Weights, settings: Settings) -> dict[str, Part]:
             config = text_config(weights.path, tensors, "gelu")
             if part == "text_encoder":
                 config["num_hidden_layers"] -= 1  # SD2 never looks at the last one, and diffusers' folders lack it
+                last = f"encoder.layers.{config['num_hidden_layers']}."
+                tensors = {name: stored for name, stored in tensors.items() if not name.startswith(last)}
             parts[part] = Part(config, tensors)
     return parts
 

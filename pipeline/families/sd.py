@@ -220,7 +220,12 @@ def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Place
     modules = build_modules(checkpoint, placement, progress)
     for part in facts.text_encoders:
         check_vocabulary(checkpoint.path, part, modules[part].config.vocab_size, tokens)
-    return family(facts, checkpoint, modules, info, placement, tokens)
+    loaded = family(facts, checkpoint, modules, info, placement, tokens)
+    if checkpoint.unknown:
+        others = f" and {len(checkpoint.unknown) - 1} more tensors" if len(checkpoint.unknown) > 1 else ""
+        loaded.notes.append(f'"{checkpoint.path.name}" holds "{checkpoint.unknown[0]}"{others}, and what that does to a picture '
+                            "is not known here; it was left out.")
+    return loaded
 
 
 def check_supported(facts: Facts, checkpoint: Checkpoint) -> None:

@@ -1,7 +1,6 @@
 """What there is: samplers, schedules, models and the rest, in the shapes that A1111 lists them in."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
@@ -17,14 +16,13 @@ from api.strict import StrictRoute
 from api.visitors import Who, shown
 from api.waiting import wait_for
 from pipeline.embeddings import Embedding
-from pipeline.errors import PalimpsestError
 from pipeline.limits import Client
 from pipeline.memory import memory_report
 from pipeline.models import ModelFile
+from pipeline.networks import LoraNames
 from pipeline.networks.file import read_object
 from pipeline.samplers import SAMPLERS, SCHEDULES, SamplerRow, Schedule
 from pipeline.upscaling import UPSCALERS
-from pipeline.weights import Weights
 
 router = APIRouter(tags=["what there is"], route_class=StrictRoute)
 
@@ -90,22 +88,23 @@ def checkpoint_item(file: ModelFile, who: Client) -> CheckpointItem:
 @router.get("/sdapi/v1/sd-vae")
 async def sd_vae(here: Here, who: Who) -> list[VaeItem]:
     """The VAEs that can be chosen."""
-    return [VaeItem(model_name=file.rel.rpartition("/")[2], filename=shown(file.path, who))
-            for file in await to_thread.run_sync(here.models.catalog.vaes)]
+    return [VaeItem(model_name=name, filename=shown(file.path, who))
+            for name, file in await to_thread.run_sync(here.models.catalog.vae_names)]
 
 
 @router.get("/sdapi/v1/loras")
 async def loras(here: Here, who: Who) -> list[LoraItem]:
     """The LoRAs that prompts can name."""
-    return await to_thread.run_sync(lambda: [lora_item(file, who) for file in here.models.catalog.loras()],
-                                    limiter=here.pictures)
+    def listed() -> list[LoraItem]:
+        names = LoraNames(here.models.catalog)
+        return [lora_item(file, name, alias, names.metadata(file), who) for file, name, alias in names.listed()]
+    return await to_thread.run_sync(listed, limiter=here.pictures)
 
 
-def lora_item(file: ModelFile, who: Client) -> LoraItem:
+def lora_item(file: ModelFile, name: str, alias: str, metadata: Mapping[str, str], who: Client) -> LoraItem:
     """A LoRA with what is written in it, or without where it cannot be read."""
-    metadata = metadata_of(file.path)
-    return LoraItem(name=file.stem, alias=metadata.get("ss_output_name") or file.stem, path=shown(file.path, who),
-                    metadata={name: unpacked(value) for name, value in metadata.items()})
+    return LoraItem(name=name, alias=alias, path=shown(file.path, who),
+                    metadata={key: unpacked(value) for key, value in metadata.items()})
 
 
 def unpacked(value: str) -> Any:
@@ -116,13 +115,6 @@ def unpacked(value: str) -> Any:
     except ValueError:
         return value
     return value if found is None else found
-
-
-def metadata_of(path: Path) -> Mapping[str, str]:
-    try:
-        return Weights(path).metadata
-    except PalimpsestError:
-        return {}
 
 
 @router.get("/sdapi/v1/embeddings")

@@ -39,6 +39,8 @@ class PromptEncoder:
     cache: Cache
     networks: tuple = ()
     """What is merged into the family's weights."""
+    refiner_networks: tuple = ()
+    """What is merged into those of the model that takes over."""
     size: Size = Size(512, 512)
     """Of the picture that is asked for; SDXL is told it."""
     empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)

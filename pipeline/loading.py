@@ -13,7 +13,7 @@ from pipeline import families
 from pipeline.errors import ModelError
 from pipeline.families.base import Family, ModelInfo, Placement
 from pipeline.memory import choose_offload, collect, free_memory, is_out_of_memory, working_memory
-from pipeline.models import SHORT, Catalog, ModelFile, Share, stamp
+from pipeline.models import NO_VAE, SHORT, Catalog, ModelFile, Share, stamp
 from pipeline.options import Options
 
 logger = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ class ModelStore:
         """The checkpoint that options mean, and its separate VAE. Raises UnknownName, and ModelError for a pickle."""
         wanted, vae = options.sd_model_checkpoint, options.sd_vae
         checkpoint = self.catalog.find_checkpoint(wanted) if wanted else self.catalog.hashed(self.default)
-        if vae in ("Automatic", "auto", ""):
-            return checkpoint, self.catalog.vae_beside(checkpoint)
-        return checkpoint, None if vae == "None" else self.catalog.find_vae(vae)
+        if vae == "None":
+            return checkpoint, None
+        return checkpoint, self.catalog.vae_beside(checkpoint) if vae in NO_VAE else self.catalog.find_vae(vae)
 
     def describe(self, options: Options = Options()) -> ModelInfo:
         """What is known of the model that options mean, without loading it. Raises UnknownName, ModelError."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import ModelError, UnknownName
+from pipeline.prompt_parser import in_a_tag
 from pipeline.small_files import open_regular, read_json, reason
 from pipeline.weights import PICKLES, refuse_pickle
 
@@ -24,6 +25,8 @@ FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "LoRA": "prompt"
 SUFFIXES = (".safetensors", *PICKLES)
 VAE_INFIX = ".vae"
 """A file called NAME.vae.safetensors is a VAE, also where it lies among checkpoints."""
+NO_VAE = ("Automatic", "auto", "None", "")
+"""What sd_vae may say besides the name of a VAE."""
 HASHES = "palimpsest-hashes.json"
 MAX_HASHES = 1 << 25
 """Bytes of that file."""
@@ -140,6 +143,15 @@ class Catalog:
         # A1111: the first whose name begins with the checkpoint's, so m-2.vae.safetensors serves m as well
         return next((file for file in self.vaes() if file.path.name.startswith(checkpoint.stem)), None)
 
+    def lora_index(self) -> dict[str, ModelFile]:
+        """Which LoRA each of their names means."""
+        return index(self.loras())
+
+    def vae_names(self) -> list[tuple[str, ModelFile]]:
+        """The VAEs by the names that menus and lists have for them, each of which means its file."""
+        files = self.vaes()
+        return list(zip(offered(files, lambda file: (file.path.name, file.rel), taken=NO_VAE), files))
+
     def hashed(self, file: ModelFile) -> ModelFile:
         """The entry with its hash where that is remembered: nothing is read."""
         return replace(file, sha256=self._hashes.known(file.path))
@@ -194,7 +206,7 @@ def walk(folder: Path, depth: int | None = None) -> Iterator[ModelFile]:
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".") and is_text(name)]
         if real in seen:
             continue
         seen.add(real)
@@ -202,11 +214,16 @@ def walk(folder: Path, depth: int | None = None) -> Iterator[ModelFile]:
         for name in [name for name in folders if (inside / name / "model_index.json").is_file()]:
             folders.remove(name)
             files.append(name)
-        for path in (inside / name for name in files if not name.startswith(".")):
+        for path in (inside / name for name in files if not name.startswith(".") and is_text(name)):
             if path.is_dir() or (path.suffix.lower() in SUFFIXES and path.is_file()):
                 yield model_file(path, path.relative_to(folder).as_posix())
         if depth is not None and len(inside.relative_to(folder).parts) + 1 >= depth:
             folders.clear()
+
+
+def is_text(name: str) -> bool:
+    """Whether a request could name the file: what is no UTF-8 on the disk is half characters here."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def natural(text: str) -> list:
@@ -227,9 +244,34 @@ def same_file(one: Path, other: Path) -> bool:
 
 # --- which one is meant
 
+def offered(files: list[ModelFile], names_of: Callable[[ModelFile], Iterable[str]], taken: Iterable[str] = ()) -> list[str]:
+    """For each file the first of its names by which `match` finds it, or else its whole path.
+
+    taken: names that mean something else.
+    """
+    meant = index(files)
+    return [next((name for name in names_of(file) if meant.get(name) is file and name not in taken),
+                 file.path.absolute().as_posix()) for file in files]
+
+
+def index(files: list[ModelFile]) -> dict[str, ModelFile]:
+    """Which file each of their names means to `match`."""
+    meant: dict[str, ModelFile] = {}
+    for found in (lambda file: (file.title, file.rel), names):
+        for file in files:
+            for name in found(file):
+                meant.setdefault(name, file)
+    return meant
+
+
 def match(files: list[ModelFile], text: str) -> ModelFile | None:
-    """The file whose title, path, name or hash is `text`; the most exact kind of match first."""
-    text = text.strip().replace("\\", "/")
+    """The file whose title, path, name or hash is `text`; as it is written before it is tidied up, the most exact kind first."""
+    spellings = dict.fromkeys((text, text.replace("\\", "/"), text.strip().replace("\\", "/")))
+    return next((found for spelling in spellings if (found := match_exactly(files, spelling)) is not None), None) \
+        or next((file for file in files if text.strip() in map(str.strip, names(file))), None)
+
+
+def match_exactly(files: list[ModelFile], text: str) -> ModelFile | None:
     bracketed = BRACKETED.fullmatch(text)
     tests: list[Callable[[ModelFile], bool]] = [
         lambda file: text in (file.title, file.rel),
@@ -242,7 +284,9 @@ def match(files: list[ModelFile], text: str) -> ModelFile | None:
 
 
 def names(file: ModelFile) -> tuple[str, ...]:
-    return file.rel, file.name, file.stem, file.path.name, file.path.absolute().as_posix()
+    bare = without_suffix(file.rel)
+    return (file.rel, file.name, bare, file.stem, file.path.name, file.path.absolute().as_posix(),
+            *map(in_a_tag, (file.rel, bare, file.stem)))
 
 
 def may_be(file: ModelFile, digits: str) -> bool:

@@ -7,6 +7,7 @@ the work are in sources, masking, images, conditioning, samplers and the familie
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.caches import Cache
 from pipeline.conditioning import PromptEncoder
 from pipeline.describe import create_infotext
 from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors, ti_hashes
-from pipeline.errors import InvalidRequest, ModelError
+from pipeline.errors import InvalidRequest, Interrupted, ModelError
 from pipeline.families.base import Cond, Family
 from pipeline.families.wrapping import wrapping_around
 from pipeline.finishing import Output, finish_image, with_grid
@@ -26,7 +27,7 @@ from pipeline.geometry import Size
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs
 from pipeline.masking import MaskPlan, create_binary_mask
 from pipeline.networks import KINDS as NETWORK_KINDS
-from pipeline.networks import Networks, hashes_text, read_tags
+from pipeline.networks import TAG_SETTINGS, Networks, hashes_text, read_tags
 from pipeline.options import Options, number
 from pipeline.originals import Digests
 from pipeline.previews import cheap_pixels
@@ -583,18 +584,61 @@ def with_default_lora(p: StableDiffusionProcessingImg2Img, tags: list[Network]) 
 def apply_networks(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> None:
     """Bring the models' weights to what the tags of a prompt ask for, and say what became of each."""
     networks, requests = p.networks or Networks(), read_tags(tags)
-    applied = [networks.apply(family, requests) for family in models(p)][0]
-    p.encoder = replace(p.encoder, networks=applied.key)
+    try:
+        applied = networks.apply(p.sd_model, requests, lambda: ask_to_stop(p))
+        refined = networks.apply(p.refiner, requests if keeps_networks(p) else [], lambda: ask_to_stop(p)) if p.refiner else None
+    except Interrupted:
+        return  # no batch is begun
+    p.encoder = replace(p.encoder, networks=applied.key, refiner_networks=refined.key if refined else ())
     for name, digest in applied.sha256.items():
         p.receipts.use("LoRA", name, digest)
-    bundled = [Embedding(name, read_vectors(name, tensors), network=network) for network, name, tensors in applied.embeddings]
+    bundled, unread = read_bundled(applied.embeddings)
     for family in models(p):
         p.embeddings.offer(family.text_encoders, bundled)
     if applied.hashes and p.options.lora_add_hashes_to_infotext:
         p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)
     unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: there is no such network.'
                for tag in tags if tag.kind not in NETWORK_KINDS]
-    p.comments += [comment for comment in (*unknown, *applied.comments) if comment not in p.comments]
+    p.comments += [comment for comment in (*unknown, *unread, *applied.comments, *ignored(tags)) if comment not in p.comments]
+
+
+def ask_to_stop(p: StableDiffusionProcessingImg2Img) -> None:
+    """Raise Interrupted where no batch is to be begun any more, or Cancelled; a skip waits for the sampling."""
+    try:
+        p.progress.checkpoint()
+    except Interrupted:
+        if p.progress.stopped:
+            raise
+
+
+def keeps_networks(p: StableDiffusionProcessingImg2Img) -> bool:
+    """Whether the refiner gets the prompt's networks too."""
+    # A1111: a checkpoint of another config is a model of its own, which starts without; of the same, only weights change
+    return config_of(p.sd_model) == config_of(p.refiner)
+
+
+def config_of(family: Family) -> tuple:
+    """What tells apart the configs that A1111 would take for checkpoints: a .yaml beside the file, or one of its own."""
+    beside = Path(family.info.path).with_suffix(".yaml")
+    predicts = type(family.prediction) if family.name == "sd2" else None
+    return (beside,) if beside.is_file() else (family.name, family.takes_image_conditioning, family.edit_model, predicts)
+
+
+def read_bundled(found: list[tuple[str, str, dict[str, Tensor]]]) -> tuple[list[Embedding], list[str]]:
+    """The embeddings that travel in networks, and a sentence for each that cannot be used: what comes along fails no job."""
+    embeddings, unread = [], []
+    for network, name, tensors in found:
+        try:
+            embeddings.append(Embedding(name, read_vectors(name, tensors), network=network))
+        except ModelError as error:
+            unread.append(f'The embedding "{name}" in the LoRA "{network}" was not used: {error}')
+    return embeddings, unread
+
+
+def ignored(tags: list[Network]) -> list[str]:
+    """A sentence for each setting in a network's tag that does nothing here."""
+    return [f'"{key}={value}" of the LoRA "{tag.args[0]}" was not applied: a tag may set te, unet and dyn.'
+            for tag in tags if tag.kind in NETWORK_KINDS for key, value in tag.named.items() if key not in TAG_SETTINGS]
 
 
 def encode_empty(p: StableDiffusionProcessingImg2Img, family: Family) -> Cond:

@@ -229,6 +229,13 @@ def _weighted(prompt: str) -> tuple[str, float]:
 # <lora:name:0.8>
 
 _NETWORK = re.compile(r"<(\w+):([^>]+)>")
+_NOT_IN_A_TAG = re.compile(r"[:>#\r\n]")
+"""What ends a name in a tag, the tag, or, as a comment, all of its line."""
+
+
+def in_a_tag(name: str) -> str:
+    """The name as a tag can hold it: what it cannot hold as in an address, a:b as a%3Ab."""
+    return _NOT_IN_A_TAG.sub(lambda found: f"%{ord(found[0]):02X}", name)
 
 
 @dataclass(frozen=True)
@@ -248,10 +255,11 @@ def extract_networks(text: str) -> tuple[str, list[Network]]:
 
 
 def _network(kind: str, items: str) -> Network:
-    split = [item.split("=") for item in items.split(":")]
+    name, *rest = items.split(":")
+    split = [item.split("=") for item in rest]
     return Network(
         kind,
-        args=tuple("=".join(parts) for parts in split if len(parts) != 2),
+        args=(name, *("=".join(parts) for parts in split if len(parts) != 2)),  # a name may hold "="
         named=dict(parts for parts in split if len(parts) == 2),
     )
 

@@ -89,7 +89,7 @@ def checkpoint_choices(models: ModelStore) -> list[tuple[str, str]]:
 
 
 def vae_choices(models: ModelStore) -> list[str]:
-    return ["Automatic", "None", *(file.path.name for file in models.catalog.vaes())]
+    return ["Automatic", "None", *(name for name, _ in models.catalog.vae_names())]
 
 
 def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:

@@ -98,7 +98,7 @@ def wire_picker(picker: Picker, catalog: Catalog, prompt: gr.Textbox, negative_p
         return with_word(text, literally(event.value[0]))
 
     def add_embedding(target: int, positive: str, negative: str, event: gr.SelectData) -> tuple[str, str]:
-        name = event.value[0].rpartition("/")[2]
+        name = literally(event.value[0].rpartition("/")[2])
         return (positive, with_word(negative, name)) if target else (with_word(positive, name), negative)
 
     gr.on(None, partial(listed, catalog), picker.part, picker.lists, **QUIET)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -12,7 +13,7 @@ from pipeline.errors import UnknownName
 from pipeline.networks.file import NetworkFile, Version, file_hash, trigger_words, version
 from pipeline.networks.merging import NetworkSet, Wanted
 from pipeline.networks.names import FoundFile, LoraNames
-from pipeline.networks.requests import KINDS, NetworkRequest, read_tags
+from pipeline.networks.requests import KINDS, TAG_SETTINGS, NetworkRequest, read_tags
 
 
 class Model(Protocol):
@@ -42,6 +43,17 @@ class Applied:
     """The name in the prompt, and name and tensors of a textual inversion that travels in the file."""
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What stays the same as long as a file does."""
+
+    short: str
+    """Infotext's hash."""
+    sha256: str
+    embeddings: dict[str, dict[str, Tensor]]
+    """By name, the tensors of the textual inversions that travel in it."""
+
+
 class Networks:
     """Brings models to what prompts ask for. One per engine, on its thread.
 
@@ -52,30 +64,34 @@ class Networks:
         self._find, self._sha256 = find, sha256
         self._sets: WeakKeyDictionary[nn.Module, NetworkSet] = WeakKeyDictionary()
         """By UNet, which a family and a wrapper around it have in common."""
-        self._hashes: dict[tuple[Path, Version], tuple[str, str]] = {}
-        """Infotext's, and the whole file's."""
+        self._facts: dict[tuple[Path, Version], Facts] = {}
 
-    def apply(self, model: Model, requests: Sequence[NetworkRequest]) -> Applied:
+    def apply(self, model: Model, requests: Sequence[NetworkRequest], checkpoint: Callable[[], None] = lambda: None) -> Applied:
         """Have these networks, and no others, in the model's weights.
 
-        A name without a file is told and left out, as A1111 does. Raises ModelError for a file that cannot be read.
+        A name without a file is told and left out, as A1111 does. Each file is opened once, however often it is named.
+        checkpoint: is called again and again; what it raises is passed on, and no network is in the weights then. Raises
+        ModelError for a file that cannot be read.
         """
         if not requests and not self._sets:
             return Applied()
-        wanted, missing = [], []
-        for request in requests:
-            try:
-                wanted.append(find_file(request, self._find))
-            except UnknownName:
-                missing.append(request.name)
-        comments = [f"Lora not found: {', '.join(dict.fromkeys(missing))}."] if missing else []
+        found: dict[str, tuple[Path, Version] | None] = {}
+        for name in dict.fromkeys(request.name for request in requests):
+            checkpoint()
+            found[name] = find_file(name, self._find)
+        wanted = [Wanted(request, *found[request.name]) for request in requests if found[request.name]]
+        missing = [name for name, file in found.items() if file is None]
+        comments = [f"Lora not found: {', '.join(missing)}."] if missing else []
         networks = self._sets.setdefault(model.modules["unet"], NetworkSet())
-        comments += networks.apply(model.modules, wanted)
-        bundled = [(want.request.name, name, tensors) for want in wanted
-                   for name, tensors in NetworkFile(want.path).embeddings().items()]
-        hashes = {want.request.name: self._hash(want) for want in wanted}
-        return Applied(tuple(wanted), {name: short for name, (short, _) in hashes.items()},
-                       {name: whole for name, (_, whole) in hashes.items()}, comments, bundled)
+        opened = cache(NetworkFile)
+        comments += networks.apply(model.modules, wanted, checkpoint, opened)
+        facts = {}
+        for want in wanted:
+            checkpoint()
+            facts[want.request.name] = self._facts_of(want, opened)
+        return Applied(
+            tuple(wanted), {name: fact.short for name, fact in facts.items()}, {name: fact.sha256 for name, fact in facts.items()},
+            comments, [(name, word, tensors) for name, fact in facts.items() for word, tensors in fact.embeddings.items()])
 
     def knows(self, name: str) -> bool:
         """Whether there is a file of this name, or with this alias."""
@@ -85,20 +101,21 @@ class Networks:
             return False
         return True
 
-    def _hash(self, want: Wanted) -> tuple[str, str]:
+    def _facts_of(self, want: Wanted, opened: Callable[[Path], NetworkFile]) -> Facts:
         key = want.path, want.version
-        if key not in self._hashes:
-            self._hashes[key] = NetworkFile(want.path).short_hash, self._sha256(want.path)
-        return self._hashes[key]
+        if key not in self._facts:
+            file = opened(want.path)
+            self._facts[key] = Facts(file.short_hash, self._sha256(want.path), file.embeddings())
+        return self._facts[key]
 
 
-def find_file(request: NetworkRequest, find: Callable[[str], FoundFile]) -> Wanted:
-    """The request with its file as it is now. Raises UnknownName."""
-    path = find(request.name).path
+def find_file(name: str, find: Callable[[str], FoundFile]) -> tuple[Path, Version] | None:
+    """The file that a name means, as it is now; None where there is none."""
     try:
-        return Wanted(request, path, version(path))
-    except FileNotFoundError as error:
-        raise UnknownName("prompt", "LoRA", request.name, []) from error
+        path = find(name).path
+        return path, version(path)
+    except (UnknownName, FileNotFoundError):
+        return None
 
 
 def hashes_text(hashes: dict[str, str]) -> str | None:
@@ -107,5 +124,5 @@ def hashes_text(hashes: dict[str, str]) -> str | None:
     return ", ".join(f"{name}: {digest}" for name, digest in clean.items()) or None
 
 
-__all__ = ["KINDS", "Applied", "LoraNames", "NetworkFile", "NetworkRequest", "NetworkSet", "Networks", "hashes_text",
-           "read_tags", "trigger_words"]
+__all__ = ["KINDS", "TAG_SETTINGS", "Applied", "LoraNames", "NetworkFile", "NetworkRequest", "NetworkSet", "Networks",
+           "hashes_text", "read_tags", "trigger_words"]

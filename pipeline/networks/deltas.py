@@ -144,6 +144,8 @@ class NetworkType:
     """The parts whose first axis is the rank that alpha is divided by, the first one present; (): alpha does nothing."""
     bias: str | None = None
     """The part that is added to the layer's bias."""
+    changes: bool = False
+    """Whether what it adds depends on what the weight is."""
 
     def takes(self, parts: Parts) -> bool:
         return all(any(name in parts for name in need.split("|")) for need in self.needs)
@@ -152,13 +154,13 @@ class NetworkType:
 TYPES = {
     "LoRA": NetworkType(("up", "down"), lora, rank=("down",)),
     "LoHa": NetworkType(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), loha, rank=("hada_w1_b",)),
-    "IA3": NetworkType(("weight", "on_input"), ia3),
+    "IA3": NetworkType(("weight", "on_input"), ia3, changes=True),
     "LoKr": NetworkType(("lokr_w1|lokr_w1_a", "lokr_w1|lokr_w1_b", "lokr_w2|lokr_w2_a", "lokr_w2|lokr_w2_b"), lokr,
                         rank=("lokr_w2_b", "lokr_w1_b")),
     "full": NetworkType(("diff",), full, bias="diff_b"),
     "norm": NetworkType(("w_norm", "b_norm"), norm, bias="b_norm"),
-    "GLoRA": NetworkType(("a1", "a2", "b1", "b2", "alpha"), glora),
-    "OFT": NetworkType(("oft_blocks|oft_diag",), oft),
+    "GLoRA": NetworkType(("a1", "a2", "b1", "b2", "alpha"), glora, changes=True),
+    "OFT": NetworkType(("oft_blocks|oft_diag",), oft, changes=True),
 }
 """In the order in which they are tried."""
 
@@ -166,6 +168,12 @@ TYPES = {
 def find_type(parts: Parts) -> NetworkType | None:
     """The first type that takes these parts."""
     return next((kind for kind in TYPES.values() if kind.takes(parts)), None)
+
+
+def depends_on_weight(parts: Parts) -> bool:
+    """Whether the same network adds something else once the weight has changed."""
+    kind = find_type(parts)
+    return kind is None or kind.changes or not parts.keys().isdisjoint(("magnitude_vector", "dora_scale"))
 
 
 def weight_delta(parts: Parts, weight: Tensor, multiplier: float = 1.0, *, dyn_dim: int | None = None) -> Tensor:

@@ -1,7 +1,8 @@
 """What the tensors of a network file are called, and which layer of a model each is for.
 
-Three ways of naming are in use: kohya's `lora_unet_down_blocks_0_…` with underscores throughout, the original
-checkpoint's `input_blocks_1_1_…` inside it, and diffusers' and PEFT's dotted names with their own endings.
+Four ways of naming are in use: kohya's `lora_unet_down_blocks_0_…` with underscores throughout, the original
+checkpoint's `input_blocks_1_1_…` inside it, diffusers' and PEFT's dotted names with their own endings, and `clip_l.…` and
+`clip_g.…` for text encoders.
 """
 
 import re
@@ -31,6 +32,9 @@ COMPONENTS = {  # how a layer's name begins, behind "lora_" and the like: the co
     "unet": "unet", "diffusion_model": "unet", "model_diffusion_model": "unet",
     "text_encoder_2": "text_encoder_2", "te2": "text_encoder_2",
     "text_encoder": "text_encoder", "te1": "text_encoder", "te": "the only text encoder",
+    # OneTrainer's, the standard of the Open Model Initiative; ComfyUI's where it saves a LoRA
+    **{f"{start}{tower}": component for start in ("", "text_encoders_")
+       for tower, component in (("clip_l", "text_encoder"), ("clip_h", "text_encoder"), ("clip_g", "text_encoder_2"))},
 }
 _LAYER = re.compile(rf"(?:base_model_model_)?(?:(?:lora|lycoris|oft)_)?(?:({'|'.join(COMPONENTS)})_)?(.+)")
 

@@ -1,6 +1,7 @@
 """Networks merged into a model's weights, and taken out again bit by bit."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -8,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.deltas import DoesNotFit, bias_delta, weight_delta
+from pipeline.networks.deltas import DoesNotFit, bias_delta, depends_on_weight, weight_delta
 from pipeline.networks.file import NetworkFile, Version
 from pipeline.networks.keys import Layer, LayerNames
 from pipeline.networks.requests import NetworkRequest
@@ -33,18 +34,25 @@ class NetworkSet:
         self._comments: list[str] = []
 
     @torch.no_grad()
-    def apply(self, modules: Mapping[str, nn.Module], wanted: Sequence[Wanted]) -> list[str]:
+    def apply(self, modules: Mapping[str, nn.Module], wanted: Sequence[Wanted], checkpoint: Callable[[], None] = lambda: None,
+              opened: Callable[[Path], NetworkFile] = NetworkFile) -> list[str]:
         """Have these networks in the weights, in this order, and no others; a sentence for each that fits in part only.
 
-        Nothing is done where they are there already. Sums are float32 and rounded to the weight's dtype once. Raises
-        ModelError for a file that cannot be read, and leaves the weights as they were then, or without any network.
+        Nothing is done where they are there already. Sums are float32 and rounded to the weight's dtype once. checkpoint: is
+        called before each part of the work. Raises what that raises, and ModelError for a file that cannot be read; the
+        weights are then as they were, or without any network.
         """
         if tuple(wanted) == self._applied:
             return self._comments
-        files = {want.path: NetworkFile(want.path) for want in wanted}
+        files: dict[Path, NetworkFile] = {}
+        for want in wanted:
+            checkpoint()
+            if want.path not in files:
+                files[want.path] = opened(want.path)
         self.restore()
         try:
-            self._comments = self._merge(LayerNames(modules), [(want.request, files[want.path]) for want in wanted])
+            networks = [(want.request, files[want.path]) for want in wanted]
+            self._comments = self._merge(LayerNames(modules), networks, checkpoint)
         except BaseException:
             self.restore()
             raise
@@ -63,25 +71,31 @@ class NetworkSet:
         self._originals.clear()
         self._applied, self._comments = (), []
 
-    def _merge(self, names: LayerNames, networks: list[tuple[NetworkRequest, NetworkFile]]) -> list[str]:
+    def _merge(self, names: LayerNames, networks: list[tuple[NetworkRequest, NetworkFile]],
+               checkpoint: Callable[[], None]) -> list[str]:
         """Layer by layer, so that one layer at a time is in memory in float32."""
         actions: dict[Layer, list[tuple[int, str]]] = {}
+        places: dict[NetworkFile, list[tuple[str, Layer | None]]] = {}
         misfits = [0] * len(networks)
         for index, (_, file) in enumerate(networks):
-            for name in file.layers:
-                layer = names.find(name)
+            checkpoint()
+            if file not in places:
+                places[file] = [(name, names.find(name)) for name in file.layers]
+            for name, layer in places[file]:
                 if layer is None:
                     misfits[index] += 1
                 else:
                     actions.setdefault(layer, []).append((index, name))
         for layer, changes in actions.items():
-            merged = MergedLayer(layer)
+            merged = MergedLayer(layer, Counter((*networks[index], name) for index, name in changes))
             for index, name in changes:
+                checkpoint()
                 misfits[index] += not merged.add(*networks[index], name)
             self._write(layer.module, "weight", merged.weight)
             self._write(layer.module, "bias", merged.bias)
-        return [f'LoRA "{request.name}": {missing} of its {len(file.layers)} layers do not fit this model and were left out.'
-                for (request, file), missing in zip(networks, misfits) if missing]
+        comments = (f'LoRA "{request.name}": {missing} of its {len(file.layers)} layers do not fit this model and were left out.'
+                    for (request, file), missing in zip(networks, misfits) if missing)
+        return list(dict.fromkeys(comments))
 
     def _write(self, module: nn.Module, name: str, value: Tensor | None) -> None:
         if value is None:
@@ -95,29 +109,51 @@ class NetworkSet:
             parameter.copy_(value)
 
 
+Change = tuple[NetworkRequest, NetworkFile, str]
+"""What a network has for a layer under one of its names."""
+MAX_KEPT = 8
+"""Changes to a layer that are kept for the next time; each takes as much memory as the layer."""
+
+
 class MergedLayer:
     """One layer's weight and bias as networks are added, float32; None while they are unchanged."""
 
-    def __init__(self, layer: Layer):
-        self._layer = layer
+    def __init__(self, layer: Layer, times: Counter[Change]):
+        """times: how often each change will be added."""
+        self._layer, self._times = layer, times
+        self._kept: dict[Change, tuple[Tensor, Tensor | None] | None] = {}
+        """Changes that come again: to the weight and to the bias; None: it does not fit."""
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
 
     def add(self, request: NetworkRequest, file: NetworkFile, name: str) -> bool:
         """Add what a network has for this layer under `name`; False where it does not fit, and nothing is changed."""
         weight = self._layer.module.weight.float() if self.weight is None else self.weight
-        parts = file.parts(name, weight.device)
         multiplier = request.te if self._layer.is_text_encoder else request.unet
-        try:
-            bias = bias_delta(parts, len(weight))
-            delta = weight_delta(parts, weight, multiplier, dyn_dim=request.dyn_dim)
-        except DoesNotFit:
+        change = self._deltas((request, file, name), weight, multiplier)
+        if change is None:
             return False
+        delta, bias = change
         if multiplier:
-            self.weight = delta.add_(weight)
+            self.weight = delta + weight
         if multiplier and bias is not None:
             self.bias = self._bias() + bias * multiplier
         return True
+
+    def _deltas(self, change: Change, weight: Tensor, multiplier: float) -> tuple[Tensor, Tensor | None] | None:
+        """What a change adds to the weight and, at multiplier 1, to the bias; None where it does not fit."""
+        if change in self._kept:
+            return self._kept[change]
+        request, file, name = change
+        parts = file.parts(name, weight.device)
+        try:
+            bias = bias_delta(parts, len(weight))
+            result = weight_delta(parts, weight, multiplier, dyn_dim=request.dyn_dim), bias
+        except DoesNotFit:
+            result = None
+        if self._times[change] > 1 and len(self._kept) < MAX_KEPT and (result is None or not depends_on_weight(parts)):
+            self._kept[change] = result
+        return result
 
     def _bias(self) -> Tensor | float:
         if self.bias is not None:

@@ -1,10 +1,14 @@
 """Which LoRA file a name in a prompt means: a file's own name, or the one that its trainer wrote into it."""
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pipeline.errors import ModelError, UnknownName
 from pipeline.networks.file import Version, version
+from pipeline.prompt_parser import in_a_tag
 from pipeline.weights import Weights
 
 NO_ALIAS = ("none",)
@@ -16,6 +20,8 @@ class FoundFile(Protocol):
 
     stem: str
     """The file's name without extension."""
+    rel: str
+    """Its path in its folder, with / and its extension."""
     path: Path
 
 
@@ -26,6 +32,9 @@ class Catalog(Protocol):
 
     def find_lora(self, name: str) -> FoundFile:
         """Raises UnknownName."""
+
+    def lora_index(self) -> dict[str, FoundFile]:
+        """Which file each name means to find_lora()."""
 
     def refresh(self) -> None:
         """Look again which files there are."""
@@ -48,11 +57,26 @@ class LoraNames:
 
     def prompt_name(self, file: FoundFile) -> str:
         """What a prompt should call the file: its alias where no other file is meant by it, else its name."""
-        alias = self.alias(file)
+        return next((name for name in chain([self.alias(file)], spellings(file)) if self._means(name, file)), file.stem)
+
+    def listed(self) -> list[tuple[FoundFile, str, str]]:
+        """All files, each with a name and an alias that mean it in a prompt; both may be the same."""
+        files, index = self._catalog.loras(), self._catalog.lora_index()
+        claims = Counter(map(self.alias, files))
+        rows = []
+        for file in files:
+            names = (name for name in spellings(file) if in_a_tag(name) == name and index[name].path == file.path)
+            name, alias = next(names, file.stem), self.alias(file)
+            sole = claims[alias] == 1 and alias.lower() not in NO_ALIAS if alias not in index else index[alias].path == file.path
+            rows.append((file, name, alias if sole and in_a_tag(alias) == alias else name))
+        return rows
+
+    def _means(self, name: str, file: FoundFile) -> bool:
+        """Whether a tag with this name means that file."""
         try:
-            return alias if self._find(alias).path == file.path else file.stem
+            return in_a_tag(name) == name and self._find(name).path == file.path
         except (UnknownName, ModelError):
-            return file.stem
+            return False
 
     def alias(self, file: FoundFile) -> str:
         """The name that the trainer wrote into the file, else the file's own."""
@@ -77,3 +101,11 @@ class LoraNames:
             if len(claims) != 1 or name.lower() in NO_ALIAS:
                 raise
             return claims[0]
+
+
+def spellings(file: FoundFile) -> Iterator[str]:
+    """The file's names, the shortest first, then as a tag can hold them."""
+    yield file.stem
+    paths = str(PurePosixPath(file.rel).with_suffix("")), file.rel
+    yield from paths
+    yield from map(in_a_tag, (file.stem, *paths))

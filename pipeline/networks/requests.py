@@ -9,6 +9,8 @@ from pipeline.prompt_parser import Network as Tag
 
 KINDS = ("lora", "lyco")
 """The kinds of tags that name a network file."""
+TAG_SETTINGS = ("te", "unet", "dyn")
+"""What a tag may say by name; in this order also without."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ def read_tags(tags: Sequence[Tag]) -> list[NetworkRequest]:
 
 def read_tag(tag: Tag) -> NetworkRequest:
     name, *values = tag.args or ("",)
-    if not name:
+    sole = not (values or tag.named) and name.partition("=")[0] in TAG_SETTINGS and "=" in name
+    if not name or sole:
         raise InvalidRequest("prompt", f"prompt: <{tag.kind}:…> must name a file first, as in <{tag.kind}:name:0.8>")
-    written = dict(zip(("te", "unet", "dyn"), values)) | tag.named
+    written = dict(zip(TAG_SETTINGS, values)) | tag.named
     te = multiplier(name, written.get("te", 1.0))
     dyn = written.get("dyn")
     return NetworkRequest(name, te, multiplier(name, written.get("unet", te)), None if dyn is None else rank(name, dyn))

@@ -118,7 +118,7 @@ class CFGDenoiser:
         p.extra_generation_params["Refiner"] = refiner.info.title
         p.extra_generation_params["Refiner switch at"] = p.refiner_switch_at
         self.family, self.model = refiner, self.model_of(refiner)
-        self.encoder = replace(p.encoder, family=refiner)
+        self.encoder = replace(p.encoder, family=refiner, networks=p.encoder.refiner_networks)
         self.cond, self.uncond = self.encoder.positive(p.prompts), self.encoder.negative(p.negative_prompts)
 
     def _skips_uncond(self, sigma: Tensor) -> bool:

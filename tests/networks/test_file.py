@@ -17,6 +17,22 @@ def test_a_file_without_layers_is_no_lora(write):
         NetworkFile(write("x", {"model.diffusion_model.input_blocks.0.0.bias.x": torch.ones(1)}).path)
 
 
+@pytest.mark.parametrize("metadata", [
+    {"lora_adapter_metadata": '{"unet.lora_alpha": %s}' % ("9" * 400)}, {"lora_adapter_metadata": '{"unet.lora_alpha": NaN}'},
+    {"lora_adapter_metadata": '{"unet.lora_alpha": 1e999}'}, {"lora_adapter_metadata": '{"unet.lora_alpha": true}'},
+    {"lora_adapter_metadata": '{"unet.alpha_pattern": {"conv_in": %s}}' % ("9" * 400)},
+    {"lora_adapter_metadata": '{"unet.alpha_pattern": {"conv_in": []}}'}, {"lora_adapter_metadata": "[" * 100_000},
+])
+def test_metadata_that_cannot_be_computed_with_says_nothing(write, pair, metadata):
+    tensors = {name: tensor for name, tensor in pair("unet.conv_in")[0].items() if "alpha" not in name}
+    assert "scale" not in NetworkFile(write("x", tensors, metadata).path).parts("unet_conv_in", CPU)
+
+
+@pytest.mark.parametrize("counts", ['{"a": %s, "b": 1.5}' % ("9" * 400), '{"a": NaN}', '{"a": true, "b": "many"}'])
+def test_tags_without_a_count_are_none(counts):
+    assert set(trigger_words({"ss_tag_frequency": '{"1_x": %s}' % counts})) <= {"b"}
+
+
 def test_a_pickle_is_refused(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(b"PK\x03\x04")

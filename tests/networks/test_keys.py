@@ -21,6 +21,9 @@ KOHYA_Q = TO_Q.replace(".", "_")
      ("mid_block_attentions_0_transformer_blocks_0_attn1_to_k", "up")),
     ("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_linear_layer.up.weight",
      ("text_encoder_text_model_encoder_layers_0_mlp_fc1", "up")),
+    ("clip_l.text_model.encoder.layers.0.mlp.fc1.lora_down.weight", ("clip_l_text_model_encoder_layers_0_mlp_fc1", "down")),
+    ("text_encoders.clip_g.transformer.text_model.encoder.layers.0.mlp.fc1.alpha",
+     ("text_encoders_clip_g_transformer_text_model_encoder_layers_0_mlp_fc1", "alpha")),
     ("lora_unet_conv_in.weight", ("lora_unet_conv_in", "weight")),
     ("lora_unet_conv_in.a1.weight", ("lora_unet_conv_in", "a1")),
     ("bundle_emb.word.emb_params", None),
@@ -42,7 +45,9 @@ def test_a_unet_layer_has_many_names(sd1, name):
 @pytest.mark.parametrize("name", [
     "lora_te_text_model_encoder_layers_0_mlp_fc1", "lora_te1_text_model_encoder_layers_0_mlp_fc1",
     "text_encoder_text_model_encoder_layers_0_mlp_fc1", "lora_te_model_transformer_resblocks_0_mlp_c_fc",
-    "lora_te_transformer_resblocks_0_mlp_c_fc",
+    "lora_te_transformer_resblocks_0_mlp_c_fc", "clip_l_text_model_encoder_layers_0_mlp_fc1",
+    "text_encoders_clip_l_transformer_text_model_encoder_layers_0_mlp_fc1",
+    "text_encoders_clip_h_transformer_text_model_encoder_layers_0_mlp_fc1",
 ])
 def test_a_text_encoder_layer_has_many_names(sd1, name):
     assert LayerNames(sd1.modules).find(name).module is sd1.modules["text_encoder"].get_submodule(FC1)
@@ -57,6 +62,12 @@ def test_a_text_encoder_layer_has_many_names(sd1, name):
     ("text_encoder_2_text_model_encoder_layers_1_self_attn_to_out_0", "text_encoder_2",
      "text_model.encoder.layers.1.self_attn.out_proj"),
     ("lora_te2_text_projection", "text_encoder_2", "text_projection"),
+    ("clip_l_text_model_encoder_layers_0_mlp_fc1", "text_encoder", FC1),
+    ("clip_g_text_model_encoder_layers_0_mlp_fc1", "text_encoder_2", f"text_model.{FC1}"),
+    ("clip_g_text_projection", "text_encoder_2", "text_projection"),
+    ("text_encoders_clip_l_transformer_text_model_encoder_layers_0_mlp_fc1", "text_encoder", FC1),
+    ("text_encoders_clip_g_transformer_text_model_encoder_layers_0_mlp_fc1", "text_encoder_2", f"text_model.{FC1}"),
+    ("text_encoders_clip_g_transformer_text_projection", "text_encoder_2", "text_projection"),
 ])
 def test_sdxl_text_encoders_are_told_apart(sdxl, name, component, path):
     layer = LayerNames(sdxl.modules).find(name)

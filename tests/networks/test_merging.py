@@ -52,6 +52,28 @@ def test_several_networks_add_up_and_later_ones_see_the_earlier(sd1, write, pair
     torch.testing.assert_close(weight_of(sd1, "unet", TO_Q), merged + merged * second[f"{KOHYA_Q}.weight"])
 
 
+@pytest.mark.parametrize("kind", ["lora", "ia3", "dora"])
+def test_a_network_named_again_adds_what_it_would_alone(sd1, write, pair, kind):
+    """What depends on the weight is computed anew each time."""
+    tensors, delta = pair(KOHYA_Q)
+    factor = torch.rand(8) + 0.5
+    if kind == "ia3":
+        tensors = {f"{KOHYA_Q}.weight": factor, f"{KOHYA_Q}.on_input": torch.tensor(True)}
+    if kind == "dora":
+        tensors[f"{KOHYA_Q}.dora_scale"] = factor[:, None]
+    expected = weight_of(sd1, "unet", TO_Q).clone()
+    for _ in range(3):
+        if kind == "lora":
+            expected = expected + delta
+        elif kind == "ia3":
+            expected = expected + expected * factor
+        else:
+            merged = expected + delta
+            expected = merged * (factor[:, None] / merged.norm(dim=1, keepdim=True))
+    NetworkSet().apply(sd1.modules, [want(write("a", tensors))] * 3)
+    torch.testing.assert_close(weight_of(sd1, "unet", TO_Q).data, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_removal_gives_every_bit_back(sd1, write, pair, dtype):
     for module in sd1.modules.values():

@@ -1,6 +1,7 @@
 """Tags in a request's prompt, from the text to the picture and its infotext."""
 
 from copy import copy, deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from network_models import File, Model
 
 from pipeline import processing
 from pipeline.caches import Cache
-from pipeline.errors import ModelError, UnknownName
+from pipeline.errors import Cancelled, Interrupted, ModelError, UnknownName
 from pipeline.networks import NetworkFile, NetworkRequest, Networks, hashes_text
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img, encode_empty, process_images
+from pipeline.progress import Progress
 
 UNET, TEXT = "lora_unet_conv_out.diff", "lora_te_text_model_final_layer_norm.w_norm"
 
@@ -158,6 +160,67 @@ def test_networks_act_on_the_refiner_too(demo, draw, loras, monkeypatch):
     assert not differ(draw("a boat<lora:unet>", **refined), draw("a boat<lora:unet>"))
 
 
+@pytest.mark.parametrize("lora", ["unet", "text"])
+def test_a_refiner_of_another_config_runs_without_networks(demo, draw, monkeypatch, tmp_path, lora):
+    """A .yaml beside makes a config of its own; prompts encoded without networks are not taken for those with."""
+    refiner = copy(demo)
+    monkeypatch.setattr("pipeline.processing.load_model", lambda p, options: refiner)
+    refiner._modules = deepcopy(demo.modules)
+    refiner._unet, refiner.info = refiner._modules["unet"], replace(demo.info, path=str(tmp_path / "other.safetensors"))
+    (tmp_path / "other.yaml").write_text("")
+    refiner.text_encoders = [copy(encoder) for encoder in demo.text_encoders]
+    refiner.text_encoders[0].model = refiner._modules["text_encoder"]
+    refiner._network = refiner._ask_unet  # of the copy, not of what it was copied from
+    refined = {"refiner_checkpoint": "other", "refiner_switch_at": None}
+    assert not differ(draw(f"a boat<lora:{lora}>", **refined), draw("a boat"))
+    (tmp_path / "other.yaml").unlink()
+    assert not differ(draw(f"a boat<lora:{lora}>", **refined), draw(f"a boat<lora:{lora}>"))
+
+
+@pytest.mark.parametrize("tag, key", [("lbw=INALL", "lbw"), ("lbw=1,0,0,1", "lbw"), ("start=3", "start"), ("1:1:lbw=OUTD", "lbw")])
+def test_what_a_tag_asks_for_in_vain_is_told(draw, tag, key):
+    comments = draw(f"a boat<lora:unet:{tag}>").comments
+    assert comments == [f'"{tag[tag.index(key):]}" of the LoRA "unet" was not applied: a tag may set te, unet and dyn.']
+
+
+class Stopping(Progress):
+    """Is stopped when it is asked for the `at`-th time."""
+
+    def __init__(self, at, error=Interrupted):
+        self._left, self._error = at, error
+
+    def checkpoint(self):
+        self._left -= 1
+        if self._left <= 0:
+            self.stopped = self._error is Interrupted
+            raise self._error
+
+
+@pytest.mark.parametrize("at", [1, 2, 5, 40])
+def test_merging_ends_when_the_job_is_interrupted(demo, networks, picture, loras, at):
+    before = demo.modules["unet"].conv_out.weight.clone()
+    p = StableDiffusionProcessingImg2Img(demo, prompt="a boat" + "<lora:unet:0.01>" * 1000, init_images=[picture], width=32,
+                                         height=32, steps=1, sampler_name="Euler")
+    p.networks, p.progress = networks, Stopping(at)
+    result = process_images(p)
+    assert result.images == [] and result.interrupted
+    assert torch.equal(demo.modules["unet"].conv_out.weight, before)
+
+
+def test_merging_ends_when_nobody_waits_any_more(demo, networks, picture):
+    p = StableDiffusionProcessingImg2Img(demo, prompt="a boat<lora:unet>", init_images=[picture], width=32, height=32)
+    p.networks, p.progress = networks, Stopping(3, Cancelled)
+    with pytest.raises(Cancelled):
+        process_images(p)
+
+
+def test_a_file_is_opened_once_however_often_it_is_named(draw, networks, monkeypatch):
+    opened = []
+    monkeypatch.setattr("pipeline.networks.NetworkFile", lambda path: opened.append(path) or NetworkFile(path))
+    draw("a boat" + "<lora:unet:0.01>" * 300 + "<lora:text:0.01>" * 300, n_iter=2)
+    assert sorted(path.stem for path in opened) == ["text", "unet"]
+
+
 def test_prompts_are_padded_with_the_empty_prompt_of_the_model_without_networks_and_overrides(draw, demo, monkeypatch):
     asked = []
     monkeypatch.setattr(processing, "encode_empty", lambda p, family: asked.append(encode_empty(p, family)) or asked[-1])
@@ -175,3 +238,26 @@ def test_an_embedding_can_travel_in_a_network_file(draw, loras, demo, write):
     result = draw("a zzz<lora:both>")
     assert not differ(result, draw("a forest")) and differ(result, draw("a zzz"))
     assert "TI hashes: zzz: both" in result.info.replace('"', "") and "TI hashes" not in draw("a zzz").info
+
+
+@pytest.mark.parametrize("odd, said", [
+    ({"emb_params": torch.ones(2, 160), "other": torch.ones(2, 160)}, "it must hold one tensor"),
+    ({"emb_params": torch.full((2, 160), torch.nan)}, "hold NaN"),
+    ({"emb_params": torch.ones(100, 160)}, "1 to 75 vectors"),
+    ({"emb_params": torch.ones(2, 160, dtype=torch.int32)}, "1 to 75 vectors"),
+])
+def test_an_embedding_that_travels_along_fails_no_job(draw, loras, demo, write, odd, said):
+    layers = {UNET: torch.zeros_like(demo.modules["unet"].conv_out.weight)}
+    loras["both"] = write("both", layers | {f"bundle_emb.zzz.{name}": tensor for name, tensor in odd.items()})
+    comment, = draw("a zzz<lora:both>").comments
+    assert comment.startswith('The embedding "zzz" in the LoRA "both" was not used: ') and said in comment
+
+
+def test_of_an_embedding_that_travels_along_the_input_vectors_are_used(draw, loras, demo, write):
+    """As OneTrainer bundles them, which trains output vectors too."""
+    encoder = demo.text_encoders[0]
+    word = encoder.model.get_input_embeddings().weight[encoder.tokens.encode(["forest"])[0]]
+    layers = {UNET: torch.zeros_like(demo.modules["unet"].conv_out.weight)}
+    loras["both"] = write("both", layers | {"bundle_emb.zzz.clip_l": word, "bundle_emb.zzz.clip_l_out": torch.ones_like(word)})
+    result = draw("a zzz<lora:both>")
+    assert not differ(result, draw("a forest")) and result.comments == []

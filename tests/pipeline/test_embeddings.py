@@ -39,6 +39,11 @@ def write(path, tensors, **metadata):
     ({"<cat-toy>": vectors(1)[0]}, {SOLE: (1, WIDTH)}),  # diffusers
     ({"anything": vectors(2).half()}, {SOLE: (2, WIDTH)}),
     ({"clip_l": vectors(2, 8), "clip_g": vectors(2, 12)}, {"clip_l": (2, 8), "clip_g": (2, 12)}),  # SDXL
+    ({"emb_params": vectors(3), "emb_params_out": vectors(3, 4)}, {SOLE: (3, WIDTH)}),  # OneTrainer
+    ({"clip_l": vectors(2, 8), "clip_l_out": vectors(2, 8)}, {SOLE: (2, WIDTH)}),
+    ({"clip_l": vectors(2, 8), "clip_g": vectors(2, 12), "clip_l_out": vectors(2, 8), "clip_g_out": vectors(2, 12)},
+     {"clip_l": (2, 8), "clip_g": (2, 12)}),
+    ({"clip_l_out": vectors(2, 8)}, {SOLE: (2, WIDTH)}),  # whatever its name
     ({"clip_l": vectors(2, 8), "clip_g": vectors(2, 12), "other": vectors()}, {"clip_l": (2, 8), "clip_g": (2, 12)}),
 ])
 def test_every_layout_is_read(tmp_path, tensors, shapes):

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from pipeline.models import Catalog
 from pipeline.styles import StyleDatabase
 from tests.browser import CHROMIUM_ARGS, find_chromium
 from tests.conftest import DEMO_MODEL, ROOT
+from tests.ui.steps import open_page
 from ui.controls import (
     Controls,
     build_generation_controls,
@@ -104,21 +107,47 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def context(browser):
+    """What stays warm from one page to the next: the scripts of the page, fetched and compiled."""
+    expect.set_options(timeout=60_000)
+    with browser.new_context(viewport={"width": 1366, "height": 900}) as context:
+        context.set_default_timeout(60_000)
+        yield context
+
+
 @pytest.fixture
-def page(browser, server):
-    """The page, freshly opened. Nothing but the server may be asked for anything, and no script may fail."""
-    context = browser.new_context(viewport={"width": 1366, "height": 900})
+def page(context, server):
+    """The page as a browser opens it that was never there. Nothing but the server may be asked for anything, and no script
+    may fail. Afterwards no job runs."""
     page = context.new_page()
+    forget_all(context, page, server.url)
     elsewhere, failures = [], []
     page.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith((server.url, "data:", "blob:")) else None)
     page.on("pageerror", lambda error: failures.append(str(error)))
-    page.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
-    page.goto(server.url)
-    page.locator("#generate-img2img").wait_for()
+    open_page(page, server.url)
     yield page
-    context.close()
+    page.close()
+    stop_all(server)
     assert not elsewhere and not failures
+
+
+def forget_all(context, page, address):
+    """Clear what the browser has kept of the address, all but its cache of scripts."""
+    context.clear_cookies()
+    context.clear_permissions()
+    session = context.new_cdp_session(page)
+    session.send("Storage.clearDataForOrigin", {"origin": address.rstrip("/"), "storageTypes": "all"})
+    session.detach()
+
+
+def stop_all(server):
+    """Interrupt what runs and waits, and wait for the end of it."""
+    deadline = time.monotonic() + 60
+    while json.load(urllib.request.urlopen(f"{server.url}/sdapi/v1/progress"))["state"]["job"]:
+        assert time.monotonic() < deadline, "a job cannot be interrupted"
+        urllib.request.urlopen(urllib.request.Request(f"{server.url}/sdapi/v1/interrupt", b""))
+        time.sleep(0.05)
 
 
 @pytest.fixture

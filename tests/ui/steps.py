@@ -1,6 +1,8 @@
 """What a person does on the page, step by step."""
 
 import io
+import re
+import time
 import urllib.request
 
 import numpy as np
@@ -8,30 +10,84 @@ from PIL import Image
 from playwright.sync_api import expect
 
 
+OPENED = re.compile("/gradio_api/heartbeat/")
+"""The one request of a page that stays open for as long as the page does."""
+
+
+def open_page(page, address):
+    """Go there, and wait until it shows what its browser has kept: what is filled in before would be overwritten."""
+    watch_requests(page)
+    page.goto(address)
+    page.locator("#generate-img2img").wait_for()
+    settle(page)
+
+
+def watch_requests(page):
+    page.asked = set()  # and not answered yet
+    page.on("request", lambda request: page.asked.add(request) if not OPENED.search(request.url) else None)
+    for end in ("requestfinished", "requestfailed"):
+        page.on(end, lambda request: page.asked.discard(request))
+
+
+def settle(page, seconds=60):
+    """Wait until the page has had an answer to all that it asked, and asks nothing more in the frames after that.
+
+    For a page without a running job, whose events are one long answer.
+    """
+    deadline, quiet = time.monotonic() + seconds, 0
+    while quiet < 4:
+        assert time.monotonic() < deadline, [request.url for request in page.asked]
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 25)))")
+        quiet = 0 if page.asked else quiet + 1
+
+
+def still(page, element):
+    """Wait until an element looks the same over a tenth of a second."""
+    settle(page)
+    deadline, before, same = time.monotonic() + 60, None, 0
+    while same < 2:
+        assert time.monotonic() < deadline, f"{element} goes on changing"
+        shown = page.locator(element).screenshot(type="jpeg")
+        before, same = shown, same + 1 if shown == before else 0
+        page.wait_for_timeout(50)
+
+
 def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
+    settle(page)
 
 
 def open_accordion(page, title):
     page.get_by_role("button", name=title).click()
-    page.wait_for_timeout(1000)  # its widgets are there before they take their values
+    settle(page)  # its widgets are there before they take their values
 
 
 def put(page, element, file):
     page.locator(f"#{element} input[type=file]").first.set_input_files(str(file))
     page.locator(f"#{element} img").first.wait_for()
+    settle(page)
 
 
 def put_in_editor(page, file, editor="inpaint-editor"):
     page.locator(f"#{editor} canvas").first.wait_for()
-    page.wait_for_timeout(1000)  # the canvas is there before it takes a picture
+    still(page, f"#{editor}")  # the canvas is there before it takes a picture
     page.locator(f"#{editor} input[type=file]").first.set_input_files(str(file))
     expect(page.locator(f"#{editor}")).not_to_contain_text("Drop a picture here")
+    settle(page)
 
 
 def set_slider(page, label, value):
     page.get_by_label(f"number input for {label}", exact=True).fill(str(value))
     page.get_by_label(f"number input for {label}", exact=True).press("Enter")
+
+
+LONG = (256, 256)
+
+
+def prepare_a_long_job(page):
+    """What runs until somebody interrupts it, on any machine: 150 steps of a picture of LONG's size."""
+    for label, value in (("Sampling steps", 150), ("Width", LONG[0]), ("Height", LONG[1]), ("Denoising strength", 1)):
+        set_slider(page, label, value)
 
 
 def generate(page, mode):
@@ -57,7 +113,7 @@ def toast(page):
 def paint(page, points, editor="inpaint-editor"):
     """A brush stroke through points given as shares of the picture's width and height."""
     canvas = page.locator(f"#{editor} canvas").first
-    page.wait_for_timeout(1500)  # the editor moves the picture into place after it has loaded
+    still(page, f"#{editor}")  # the editor moves the picture into place after it has loaded
     box = canvas.bounding_box()
     side = min(box["width"], box["height"])
     left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
@@ -66,4 +122,4 @@ def paint(page, points, editor="inpaint-editor"):
     for x, y in points[1:]:
         page.mouse.move(left + x * side, top + y * side, steps=8)
     page.mouse.up()
-    page.wait_for_timeout(500)
+    still(page, f"#{editor}")

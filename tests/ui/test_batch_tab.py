@@ -10,7 +10,7 @@ from pipeline.batch import Batch
 from pipeline.errors import InvalidRequest
 from pipeline.series import Outcome
 from tests.ui.conftest import start
-from tests.ui.steps import open_tab, set_slider, toast
+from tests.ui.steps import open_page, open_tab, prepare_a_long_job, set_slider, toast
 from ui.batch import DIRECTORY, FOLDERS, UPLOAD, build_batch, read
 from ui.stream import duration, report_html
 
@@ -166,7 +166,7 @@ def test_a_folder_with_masks_is_done_into_another(page, folder, tmp_path, server
 def test_after_a_reload_the_batch_is_found_again_and_goes_on(page, folder):
     for number in range(20, 24):
         Image.linear_gradient("L").resize((64, 64)).rotate(number).save(folder / f"{number}.png")
-    prepare(page, steps=40)
+    prepare(page, steps=80)
     files = sorted(folder.glob("*.png"))
     upload(page, "batch-files", files)
     begin(page)
@@ -181,7 +181,8 @@ def test_after_a_reload_the_batch_is_found_again_and_goes_on(page, folder):
 
 
 def test_interrupt_ends_a_batch_and_keeps_what_there_is(page, folder):
-    prepare(page, steps=100)
+    open_tab(page, "Batch")
+    prepare_a_long_job(page)
     upload(page, "batch-files", [folder / "2.png", folder / "10.png"])
     begin(page)
     expect(page.locator("#stage .line")).to_contain_text("file 1 of 2 · step")
@@ -198,7 +199,7 @@ def shared(tmp_path_factory):
 def test_a_shared_page_offers_uploads_only(browser, shared, folder):
     context = browser.new_context(http_credentials={"username": "me", "password": "secret"})
     page = context.new_page()
-    page.goto(shared.url)
+    open_page(page, shared.url)
     open_tab(page, "Batch")
     upload(page, "batch-files", [folder / "2.png"])
     for label in ("Input directory", "Output directory", "Inpaint batch mask", "PNG info directory", "From directory"):

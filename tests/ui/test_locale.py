@@ -20,6 +20,7 @@ from pipeline.options import Options
 from pipeline.scripts import ALWAYS_ON
 from pipeline.settings import Settings
 from tests.conftest import DEMO_MODEL, ROOT
+from tests.ui.steps import open_page
 from ui import build_ui, catalogues
 
 CATALOGUES = catalogues()
@@ -146,8 +147,7 @@ def opened(browser, server, locale):
     page = context.new_page()
     page.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
-    page.goto(server.url)
-    page.locator("#prompt textarea").wait_for()
+    open_page(page, server.url)
     yield page
     context.close()
 

@@ -10,7 +10,23 @@ from PIL import Image, ImageFilter, PngImagePlugin
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
-from tests.ui.steps import generate, open_accordion, open_tab, paint, pixels, put, put_in_editor, result, set_slider, toast
+from tests.ui.steps import (
+    LONG,
+    generate,
+    open_accordion,
+    open_page,
+    open_tab,
+    paint,
+    pixels,
+    prepare_a_long_job,
+    put,
+    put_in_editor,
+    result,
+    set_slider,
+    settle,
+    still,
+    toast,
+)
 
 SAMPLES = ROOT / "assets" / "samples"
 
@@ -25,6 +41,7 @@ WATCH_PREVIEWS = """() => {
 
 def test_a_sample_becomes_an_edited_picture_in_two_clicks(page, server):
     page.evaluate(WATCH_PREVIEWS)
+    set_slider(page, "Sampling steps", 100)  # or it is made before there is anything to watch
     page.locator("#samples-img2img .thumbnail-item").first.click()
     expect(page.locator("#prompt textarea")).not_to_have_value("")
     generate(page, "img2img")
@@ -107,23 +124,22 @@ def test_only_masked_keeps_the_pictures_own_size(page, picture_file, mask_file):
 
 def test_interrupt_keeps_the_partial_picture(page, picture_file, server):
     put(page, "img2img-picture", picture_file)
-    set_slider(page, "Sampling steps", 150)
-    set_slider(page, "Denoising strength", 1)
+    prepare_a_long_job(page)
     generate(page, "img2img")
     page.locator("#stage img").wait_for()
     page.locator("#interrupt").click()
-    assert result(page).size == (128, 128)
+    assert result(page).size == LONG
     expect(toast(page)).to_contain_text("Interrupted")
     assert list(server.outputs.rglob("*-interrupted.png"))
 
 
 def test_a_second_person_is_queued_and_sees_their_place(page, browser, picture_file, server):
     put(page, "img2img-picture", picture_file)
-    set_slider(page, "Batch count", 100)
+    prepare_a_long_job(page)
     generate(page, "img2img")
     page.locator("#stage img").wait_for()
     other = browser.new_context().new_page()
-    other.goto(server.url)
+    open_page(other, server.url)
     put(other, "img2img-picture", picture_file)
     generate(other, "img2img")
     expect(other.locator("#stage .line")).to_have_text("In queue, place 1", timeout=60_000)
@@ -158,10 +174,11 @@ def test_a_sample_with_a_mask_changes_what_its_mask_covers(page, tab, mode):
     open_tab(page, tab)
     if mode == "inpaint":
         page.locator("#inpaint-editor canvas").first.wait_for()
-        page.wait_for_timeout(1000)
+        still(page, "#inpaint-editor")
     page.locator(f"#samples-{mode} .thumbnail-item").first.click()
     expect(page.locator("#prompt textarea")).to_have_value(sample["prompt"])
-    page.wait_for_timeout(3000)
+    settle(page)
+    still(page, f"#{'inpaint-editor' if mode == 'inpaint' else 'upload-mask'}")
     generate(page, mode)
     changed = np.abs(pixels(result(page)) - pixels(picture)).max(axis=-1) > 0
     masked, reach = np.asarray(mask.convert("L")) > 128, 12  # pixels that the blur of 4 reaches, and one of the edge
@@ -179,7 +196,7 @@ def test_without_a_picture_one_sentence_says_so(page, tab, mode):
 def test_without_paint_one_sentence_says_so_and_the_picture_stays(page, picture_file):
     open_tab(page, "Inpaint")
     put_in_editor(page, picture_file)
-    page.wait_for_timeout(1000)
+    still(page, "#inpaint-editor")
     generate(page, "inpaint")
     expect(toast(page)).to_contain_text("paint over what should change")
     expect(page.locator("#inpaint-editor canvas").first).to_be_visible()
@@ -196,7 +213,8 @@ def test_a_damaged_file_gives_one_sentence_and_the_page_goes_on(page, picture_fi
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(picture_file.read_bytes()[:-200])
     page.locator("#img2img-picture input[type=file]").first.set_input_files(str(damaged))
-    page.wait_for_timeout(1500)
+    page.locator("#img2img-picture").get_by_label("Remove Image").wait_for()
+    settle(page)
     generate(page, "img2img")
     expect(toast(page)).to_contain_text("damaged or cut short")
     page.locator("#img2img-picture").get_by_label("Remove Image").click()
@@ -219,20 +237,20 @@ def test_a_reload_loses_nothing(page, picture_file):
     put(page, "upload-picture", picture_file)
     put(page, "upload-mask", picture_file)
     page.locator("#prompt textarea").fill("a boat")
-    set_slider(page, "Sampling steps", 60)
+    prepare_a_long_job(page)
     generate(page, "inpaint_upload")
     page.locator("#stage img").first.wait_for()
     page.reload()
     expect(page.locator("#stage .line")).to_contain_text("/")  # its running job again
     page.locator("#interrupt").click()
-    assert result(page).size == (128, 128)
+    assert result(page).size == LONG
     expect(page.locator("#prompt textarea")).to_have_value("a boat")
-    expect(page.get_by_label("number input for Sampling steps", exact=True)).to_have_value("60")
+    expect(page.get_by_label("number input for Sampling steps", exact=True)).to_have_value("150")
     expect(page.get_by_role("tab", name="Inpaint upload", exact=True)).to_have_attribute("aria-selected", "true")
     for element in "upload-picture", "upload-mask":
         page.locator(f"#{element} img").first.wait_for()
     page.reload()
-    assert result(page).size == (128, 128)  # and its last pictures
+    assert result(page).size == LONG  # and its last pictures
 
 
 def test_a_job_comes_back_from_history_with_picture_mask_and_settings(page, browser, picture_file, mask_file, server):
@@ -247,7 +265,7 @@ def test_a_job_comes_back_from_history_with_picture_mask_and_settings(page, brow
     seed = first.info["parameters"].split("Seed: ")[1].split(",")[0]
     fresh = browser.new_context(viewport={"width": 1366, "height": 900}).new_page()
     fresh.set_default_timeout(60_000)
-    fresh.goto(server.url)
+    open_page(fresh, server.url)
     open_tab(fresh, "History")
     fresh.locator("#history-words textarea, #history-words input").first.fill("lighthouse")
     fresh.locator("#history-words textarea, #history-words input").first.press("Enter")
@@ -274,7 +292,7 @@ def test_history_deletes_a_picture_only_when_that_is_confirmed(page, picture_fil
     for answer, there in (("dismiss", True), ("accept", False)):
         page.once("dialog", lambda dialog, answer=answer: getattr(dialog, answer)())
         page.locator("#history-delete").click()
-        page.wait_for_timeout(1500)
+        settle(page)
         assert newest.exists() == there
     expect(page.locator("#history-details")).to_be_hidden()
 

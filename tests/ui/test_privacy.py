@@ -1,6 +1,7 @@
 """What a browser keeps, and what a reload leaves in the server's log."""
 
 from tests.conftest import ROOT
+from tests.ui.steps import prepare_a_long_job
 
 STORED = """async () => [...Object.keys(localStorage), ...Object.keys(sessionStorage),
                          ...(await indexedDB.databases()).map(found => found.name), ...(await caches.keys())]"""
@@ -21,6 +22,7 @@ def test_a_browser_keeps_its_id_and_its_settings_and_no_history_of_runs(page, se
 
 def test_a_page_that_is_reloaded_during_a_run_leaves_nothing_in_the_log(page, server):
     said = len(server.output)
+    prepare_a_long_job(page)
     make_a_picture(page)
     page.locator("#stage img").first.wait_for()
     for _ in range(3):
@@ -32,5 +34,6 @@ def test_a_page_that_is_reloaded_during_a_run_leaves_nothing_in_the_log(page, se
             fetch('gradio_api/upload', {method: 'POST', body: form});
         }""")
     page.reload()
+    page.locator("#interrupt").click()
     page.locator("#gallery img").first.wait_for()
     assert server.output[said:] == []

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.steps import generate, open_accordion, open_tab, pixels, put, result, set_slider
+from tests.ui.steps import generate, open_accordion, open_tab, pixels, put, result, set_slider, settle, still
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def made(page, picture_file, mask_file):
         set_slider(page, label, value)
     generate(page, "inpaint_upload")
     result(page)
-    page.wait_for_timeout(1500)  # Gradio tells the page a second time what it showed last
+    settle(page)  # Gradio tells the page a second time what it showed last
     return page
 
 
@@ -51,7 +51,7 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     generate(made, "inpaint_upload")
     expect(made.locator("#gallery img").first).not_to_have_attribute("src", before)
     assert "Guidance stop: 0.5" in result(made).info["parameters"] and (pixels(result(made)) != exact).any()
-    made.wait_for_timeout(1500)
+    settle(made)
     made.locator("#run-exactly").click()
     expect(made.get_by_text(re.compile(r"Left fast, right exact · .* times as fast · .*\(PSNR [\d.]+ dB\)"))).to_be_visible()
     expect(made.locator("#before-after img").nth(1)).to_be_visible()
@@ -69,7 +69,7 @@ def test_a_result_goes_to_another_mode_with_its_mask(made):
     made.get_by_label("with mask").check()
     made.locator("#use-in-inpaint").click()
     expect(made.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
-    made.wait_for_timeout(2000)
+    still(made, "#inpaint-editor")
     before = made.locator("#gallery img").first.get_attribute("src")
     first = pixels(result(made))
     set_slider(made, "Denoising strength", 1)
@@ -96,7 +96,7 @@ def test_a_result_is_deleted_only_when_that_is_confirmed(made, server):
     before = saved(server)
     made.once("dialog", lambda dialog: dialog.dismiss())
     made.locator("#delete-result").click()
-    made.wait_for_timeout(1000)
+    settle(made)
     assert saved(server) == before
     made.once("dialog", lambda dialog: dialog.accept())
     made.locator("#delete-result").click()
@@ -132,7 +132,6 @@ def test_stop_after_this_one_finishes_the_picture_and_ends_the_job(page, picture
 
 def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     open_tab(made, "img2img")
-    made.wait_for_timeout(1000)  # what the tab shows of the settings has arrived
     made.evaluate("""async () => {
         const picture = await (await fetch(document.querySelector("#gallery img").src)).blob();
         const clipboard = new DataTransfer();
@@ -162,6 +161,6 @@ def test_the_keys_are_listed(page):
 def test_a_setting_that_is_changed_leaves_tabs_and_pictures_alone(made):
     open_tab(made, "img2img")
     set_slider(made, "Sampling steps", 9)
-    made.wait_for_timeout(2000)
+    settle(made)
     expect(made.get_by_role("tab", name="img2img", exact=True)).to_have_attribute("aria-selected", "true")
     expect(made.locator("#img2img-picture img")).to_have_count(0)

@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +13,31 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tools.demo_model.landscapes import PAINT_PLACE, Light, paint_sky, paint_weather
-from tools.demo_model.scenes import PLACES, STYLES, THINGS, Scenes, sample_scenes
-from tools.demo_model.shapes import Frame
+from tools.demo_model.easel import Easel
+from tools.demo_model.light import Light
+from tools.demo_model.scenes import Scene, sample_scenes
+from tools.demo_model.settlements import PLACES
+from tools.demo_model.sky import paint_sky, paint_weather
 from tools.demo_model.styles import FILTERS
-from tools.demo_model.things import SHAPES, paint_thing
+from tools.demo_model.things import paint_thing
+
+CHUNK = 500  # scenes in one file of the bank
 
 
-@torch.no_grad()
-def draw(scenes: Scenes, size: int) -> Tensor:
-    """The pictures of the scenes, (B, 3, size, size) in [0, 1], on the device of the scenes."""
-    frame, light = Frame.of(size, scenes.seed.device), Light.of(scenes)
-    canvas = paint_sky(scenes, light, frame).contiguous()
-    for index, name in enumerate(PLACES):
-        own = (scenes.place == index).nonzero()[:, 0]
-        if len(own):
-            canvas[own] = PAINT_PLACE[name](canvas[own], scenes[own], light[own], frame)
-    for index, name in enumerate(THINGS):
-        own = (scenes.thing == index).nonzero()[:, 0]
-        if len(own) and name in SHAPES:
-            canvas[own] = paint_thing(canvas[own], scenes[own], light[own], frame, name)
-    canvas = paint_weather(canvas, scenes, light, frame).clamp_(0, 1)
-    for index, name in enumerate(STYLES):
-        own = (scenes.style == index).nonzero()[:, 0]
-        if len(own) and name in FILTERS:
-            canvas[own] = FILTERS[name](canvas[own], scenes.seed[own], frame).clamp(0, 1)
-    return canvas
+def draw(scene: Scene, size: int) -> np.ndarray:
+    """The picture of a scene, (size, size, 3) uint8: the same again for the same scene."""
+    easel, horizon = Easel(size), scene.horizon
+    light = Light.of(scene, horizon)
+    paint_sky(easel, scene, light, horizon)
+    PLACES[scene.place](easel, scene, light, horizon)
+    for thing in scene.things:
+        paint_thing(easel, scene, light, horizon, thing)
+    paint_weather(easel, scene, light, horizon)
+    picture = easel.array()
+    if scene.style not in FILTERS:
+        return picture
+    styled = FILTERS[scene.style](to_tensor(picture[None]) / 2 + 0.5, scene.lot("style"))
+    return as_bytes(styled)[0]
 
 
 def as_bytes(pictures: Tensor) -> np.ndarray:
@@ -43,23 +45,35 @@ def as_bytes(pictures: Tensor) -> np.ndarray:
     return (pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] from bytes (B, H, W, 3)."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def drawn(scenes: list[Scene], size: int) -> Tensor:
+    """The scenes' pictures as the models see them, (B, 3, size, size) in [-1, 1]."""
+    return to_tensor(np.stack([draw(scene, size) for scene in scenes]))
+
+
 def sheet(pictures: Tensor, columns: int) -> Image.Image:
-    """The pictures side by side in rows."""
+    """Pictures (B, 3, H, W) in [0, 1] side by side in rows."""
     tiles = as_bytes(pictures)
     rows = [np.concatenate(list(tiles[i:i + columns]), 1) for i in range(0, len(tiles) - columns + 1, columns)]
     return Image.fromarray(np.concatenate(rows, 0))
 
 
-def draw_bank(work: Path, count: int, size: int, seed: int, device: torch.device, batch: int = 128) -> None:
-    """Writes pictures.npy (count, size, size, 3) uint8 and scenes.pt (count, 11) to the work folder."""
-    scenes, begun = sample_scenes(count, seed), time.time()
-    bank = np.lib.format.open_memmap(work / "pictures.npy", "w+", np.uint8, (count, size, size, 3))
-    for start in range(0, count, batch):
-        bank[start:start + batch] = as_bytes(draw(scenes[slice(start, start + batch)].to(device), size))
-        if start // batch % 40 == 0:
-            print(f"{time.strftime('%H:%M:%S')} {start} drawn, {time.time() - begun:.0f} s", flush=True)
-    bank.flush()
-    torch.save(scenes.table().int(), work / "scenes.pt")
+def draw_chunk(work: Path, size: int, seed: int, number: int) -> None:
+    """Writes pictures/NUMBER.npy, (CHUNK, size, size, 3) uint8, unless it is there."""
+    path = work / "pictures" / f"{number:04d}.npy"
+    if path.exists():
+        return
+    torch.set_num_threads(1)
+    begun = time.time()
+    pictures = np.stack([draw(scene, size) for scene in sample_scenes(CHUNK, seed, first=number * CHUNK)])
+    part = path.with_suffix(".part.npy")
+    np.save(part, pictures)
+    os.replace(part, path)
+    print(f"{time.strftime('%H:%M:%S')} chunk {number}: {CHUNK / (time.time() - begun):.1f} pictures/s", flush=True)
 
 
 def pick_device(name: str) -> torch.device:
@@ -68,20 +82,23 @@ def pick_device(name: str) -> torch.device:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the bank")
-    parser.add_argument("--count", type=int, default=30000)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--work", type=Path, help="folder for the bank")
+    parser.add_argument("--count", type=int, default=20000,
+                        help="how many pictures, in files of 500; more can be added later")
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw at the same time")
     parser.add_argument("--sheet", type=Path, help="draw one contact sheet to this file instead")
     parser.add_argument("--columns", type=int, default=8)
     args = parser.parse_args()
-    device = pick_device(args.device)
     if args.sheet:
-        sheet(draw(sample_scenes(args.count, args.seed).to(device), args.size), args.columns).save(args.sheet)
-    else:
-        args.work.mkdir(parents=True, exist_ok=True)
-        draw_bank(args.work, args.count, args.size, args.seed, device)
+        sheet(drawn(sample_scenes(args.count, args.seed), args.size) / 2 + 0.5, args.columns).save(args.sheet)
+        return
+    if not args.work:
+        parser.error("--work or --sheet is needed")
+    (args.work / "pictures").mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(args.workers) as pool:
+        list(pool.map(partial(draw_chunk, args.work, args.size, args.seed), range(-(-args.count // CHUNK))))
 
 
 if __name__ == "__main__":

@@ -1,142 +1,193 @@
-"""Measures the exported demo model on unseen scenes, and draws docs/demo-model/contact-sheet.png.
+"""Measures the exported demo model on unseen scenes and captions, prints the bars, and draws a contact sheet.
 
-The edits on the sheet are made by the product's own pipeline.
+The edits are made by the product's own pipeline, and judged by the classifier of the work folder.
 """
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pipeline.families import load, placement
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
-from tools.demo_model.captions import caption, in_words
-from tools.demo_model.draw import as_bytes, draw, sheet
+from tools.demo_model.attributes import in_numbers
+from tools.demo_model.captions import caption
+from tools.demo_model.draw import draw, drawn, sheet, to_tensor
 from tools.demo_model.export import folder_size, load_parts
-from tools.demo_model.sampling import ddim, embed, sd1_scheduler, to_pictures
-from tools.demo_model.scenes import sample_scenes, scene
-from tools.demo_model.train_autoencoder import UNSEEN_SEED, psnr
+from tools.demo_model.masks import thing_box
+from tools.demo_model.scenes import PLACES, SEASONS, STYLES, TIMES, Scene, sample_scene, sample_scenes
+from tools.demo_model.train_autoencoder import UNSEEN_SEED, psnr, slopes
+from tools.demo_model.train_classifier import Judge, accuracy, load_judge, named
+from tools.demo_model.words import PLACE_WORDS, SEASON_WORDS, STYLE_WORDS, TIME_WORDS
 
-PROMPTS = [
-    "a forest at night", "a red sports car on a city street", "a blue sailboat on the sea at sunset",
-    "a house in the mountains, winter", "a desert at noon", "a yellow balloon in a meadow",
-    "a watercolor painting of a forest in autumn", "pixel art of a red tower by the sea",
-    "a city at night, rain", "a person in a red coat in a forest, snow", "a green tree in a meadow, spring",
-    "a purple car in the desert at sunset", "an oil painting of mountains at dawn", "a red house in the woods",
-    "an orange fence in a meadow", "a foggy morning by the sea"]
+SIZE = 256
+CAPTIONS = Path(__file__).parent / "test_captions.txt"
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A scene to start from and what to ask for; `box` is the part to make anew (left, top, right, bottom in 0..1)."""
+class Bar:
+    """One number with what it must reach."""
 
-    source: dict
-    prompt: str
-    strength: float
-    box: tuple[float, float, float, float] | None = None
+    name: str
+    value: float
+    wanted: float
+    at_least: bool = True
+    digits: int = 2
 
-
-EDITS = [
-    Edit(dict(place="meadow", thing="house", colour="red", sky_body="sun"), "a red house in a meadow at night", 0.7),
-    Edit(dict(place="mountains", sky_body="sun", seed=5), "mountains at sunset", 0.65),
-    Edit(dict(place="forest", seed=4), "a forest in winter, snow", 0.7),
-    Edit(dict(place="meadow", thing="tree", colour="green", seed=8), "an orange tree in a meadow, autumn", 0.65),
-    Edit(dict(place="forest", thing="car", colour="red", seed=3), "a red car in a desert", 0.75),
-    Edit(dict(place="desert", thing="person", colour="blue", seed=2), "a person in a blue coat in a forest", 0.8),
-    Edit(dict(place="city", thing="car", colour="yellow", seed=6), "a yellow car on a city street at night", 0.7),
-    Edit(dict(place="sea", thing="boat", colour="white", seed=7), "a watercolor of a white boat on the sea", 0.6),
-    Edit(dict(place="meadow", seed=12), "a red house in a meadow", 1.0, (0.22, 0.40, 0.78, 0.95)),
-    Edit(dict(place="city", seed=9), "a blue sports car on a city street", 1.0, (0.14, 0.60, 0.86, 0.97)),
-    Edit(dict(place="sea", seed=10, sky_body="sun"), "a red sailboat on the sea", 1.0, (0.2, 0.25, 0.8, 0.85)),
-    Edit(dict(place="mountains", seed=11), "a yellow balloon in mountains", 1.0, (0.25, 0.02, 0.75, 0.55)),
-    Edit(dict(place="desert", seed=13), "a purple tower in a desert", 1.0, (0.25, 0.2, 0.75, 0.95)),
-    Edit(dict(place="forest", thing="person", colour="red", seed=14), "a forest", 1.0, (0.2, 0.35, 0.8, 0.97)),
-    Edit(dict(place="meadow", thing="house", colour="white", seed=15), "a green tree in a meadow", 1.0,
-         (0.2, 0.3, 0.8, 0.97)),
-    Edit(dict(place="city", thing="person", colour="green", seed=16), "a person in a red coat on a city street", 0.85,
-         (0.3, 0.35, 0.7, 0.95)),
-]
+    def line(self) -> str:
+        met = self.value >= self.wanted if self.at_least else self.value <= self.wanted
+        sign = "at least" if self.at_least else "at most"
+        return f"{'met   ' if met else 'MISSED'} {self.name}: {self.value:.{self.digits}f} ({sign} {self.wanted:g})"
 
 
-def source_of(edit: Edit, size: int) -> Image.Image:
-    return Image.fromarray(as_bytes(draw(scene(**edit.source), size))[0])
+def hand_written_captions() -> list[tuple[str, dict[str, str]]]:
+    """The captions written by hand, each with what a picture of it must show."""
+    lines = [line for line in CAPTIONS.read_text().splitlines() if line and not line.startswith("#")]
+    pairs = [line.partition(" | ")[::2] for line in lines]
+    return [(text, dict(word.split("=") for word in shown.split())) for text, shown in pairs]
 
 
-def mask_of(edit: Edit, size: int) -> Image.Image | None:
-    """White where the picture is made anew."""
-    if edit.box is None:
-        return None
-    mask = Image.new("L", (size, size), 0)
-    mask.paste(255, tuple(round(v * size) for v in edit.box))
-    return mask
+def as_image(scene: Scene) -> Image.Image:
+    return Image.fromarray(draw(scene, SIZE))
 
 
-def make_edit(family, edit: Edit, *, size: int = 128, seed: int = 1, steps: int = 20,
-              cfg_scale: float = 5.0) -> Image.Image:
+def edit(family, source: Image.Image, prompt: str, strength: float, *, mask: Image.Image | None = None,
+         seed: int = 1, steps: int = 20, cfg_scale: float = 5.0) -> Image.Image:
+    """One edit by the product; `mask` is white where the picture is made anew."""
     request = StableDiffusionProcessingImg2Img(
-        family, init_images=[source_of(edit, size)], mask=mask_of(edit, size), prompt=edit.prompt, seed=seed,
-        steps=steps, cfg_scale=cfg_scale, width=128, height=128, denoising_strength=edit.strength, inpainting_fill=1,
-        inpaint_full_res=False, mask_blur=2, do_not_save_samples=True, do_not_save_grid=True)
+        family, init_images=[source], mask=mask, prompt=prompt, seed=seed, steps=steps, cfg_scale=cfg_scale,
+        width=SIZE, height=SIZE, denoising_strength=strength, inpainting_fill=1, inpaint_full_res=False, mask_blur=2,
+        do_not_save_samples=True, do_not_save_grid=True)
     return process_images(request).images[0]
 
 
-def eps_error(unet, text_encoder, tokenizer, latents: Tensor, captions: list[str]) -> dict[int, float]:
-    """Mean squared error of eps on unseen scenes, at some noise levels t."""
-    alphas, errors = sd1_scheduler().alphas_cumprod, {}
-    cond = embed(tokenizer, text_encoder, captions)
-    for t in (100, 300, 500, 700, 900):
-        eps = torch.randn(latents.shape, generator=torch.Generator().manual_seed(t))
-        made = unet(alphas[t].sqrt() * latents + (1 - alphas[t]).sqrt() * eps, t, cond).sample
-        errors[t] = round(float((made - eps).square().mean()), 4)
-    return errors
+def tensors(images: list[Image.Image]) -> Tensor:
+    """(N, 3, H, W) in [-1, 1]."""
+    return to_tensor(np.stack([np.asarray(image.convert("RGB")) for image in images]))
 
 
-def edit_rows(family, size: int, columns: int) -> Tensor:
-    """Sources (a mask darkens them) above their results, row by row: (N, 3, size, size) in [0, 1]."""
-    tiles: list[Tensor] = []
-    for start in range(0, len(EDITS), columns):
-        row = EDITS[start:start + columns]
-        for edit in row:
-            shown, mask = source_of(edit, size), mask_of(edit, size)
-            if mask is not None:
-                shown = Image.composite(shown.point(lambda v: v // 3), shown, mask)
-            tiles.append(to_tensor(shown))
-        tiles += [to_tensor(make_edit(family, edit)) for edit in row]
-    return torch.stack(tiles)
+def changed(random: Random) -> Iterator[tuple[Scene, str, Scene]]:
+    """Endless edits of one choice: the source, what changes, and the scene that is asked for."""
+    lists = dict(time=TIMES, season=SEASONS, place=PLACES, style=STYLES)
+    while True:
+        for key, names in lists.items():
+            scene = replace(sample_scene(random), style="flat", weather="clear", sky_body="none")
+            if key == "season" and scene.place in ("sea", "desert", "city"):
+                scene = replace(scene, place="meadow")
+            wanted = random.choice([name for name in names if name != getattr(scene, key)])
+            yield scene, key, replace(scene, **{key: wanted})
 
 
-def to_tensor(picture: Image.Image) -> Tensor:
-    return torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8).view(
-        picture.height, picture.width, 3).permute(2, 0, 1).float() / 255
+def said_aloud(scene: Scene, key: str, random: Random) -> str:
+    """A caption of the scene that does name the choice `key`."""
+    words = dict(place=PLACE_WORDS, time=TIME_WORDS, season=SEASON_WORDS, style=STYLE_WORDS)[key][getattr(scene, key)]
+    while not any(word in (text := caption(scene, random)) for word in words):
+        pass
+    return text
+
+
+def judge_edits(family, judge: Judge, count: int) -> tuple[dict[str, float], list[Image.Image]]:
+    """Part of the strength-0.8 edits in which the judge finds what was asked, by choice; and sources and results."""
+    random, results, shown = Random(UNSEEN_SEED), [], []
+    for n, (source, key, wanted) in zip(range(count), changed(random)):
+        image = as_image(source)
+        results.append((key, getattr(wanted, key), edit(family, image, said_aloud(wanted, key, random), 0.8, seed=n)))
+        shown += [image, results[-1][2]]
+    seen = named(judge, tensors([image for _, _, image in results]))
+    hits: dict[str, list[bool]] = {}
+    for n, (key, word, _) in enumerate(results):
+        hits.setdefault(key, []).append(seen[key][n] == word)
+    return {key: sum(found) / len(found) for key, found in hits.items()}, shown
+
+
+def jump(picture: Tensor, mask: Tensor) -> float:
+    """Mean difference between neighbours on both sides of the mask's edge: picture (3, H, W), mask (H, W) bool."""
+    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
+    right, below = (part.abs().mean(0) for part in slopes(picture))
+    return float(torch.cat([right[across], below[down]]).mean())
+
+
+def judge_inpaints(family, judge: Judge, count: int) -> tuple[float, float, list[Image.Image]]:
+    """Part with the asked thing in the asked colour; seam beside the source's; sources and results in turn."""
+    random, results, seams, shown = Random(UNSEEN_SEED + 1), [], [], []
+    while len(results) < count:
+        wanted = replace(sample_scene(random), style="flat", weather="clear")
+        if not wanted.main:
+            continue
+        wanted = replace(wanted, things=(replace(wanted.main, size="big"),))
+        source, (left, top, right, bottom) = as_image(replace(wanted, things=())), thing_box(wanted)
+        box = [max(0, min(SIZE, round(v))) for v in (left - 8, top - 8, right + 8, bottom + 8)]
+        mask = Image.new("L", (SIZE, SIZE), 0)
+        mask.paste(255, box)
+        made = edit(family, source, caption(wanted, random), 1.0, mask=mask, seed=len(results))
+        inside = torch.from_numpy(np.asarray(mask) > 0)
+        seams.append((jump(tensors([made])[0], inside), jump(tensors([source])[0], inside)))
+        results.append((wanted.main, made))
+        shown += [Image.composite(source.point(lambda v: v // 3), source, mask), made]
+    seen = named(judge, tensors([made for _, made in results]))
+    found = [pair == (thing.kind, thing.colour) for pair, (thing, _) in zip(zip(seen["thing"], seen["colour"]),
+            results)]
+    return sum(found) / len(found), sum(a for a, _ in seams) / sum(b for _, b in seams), shown
+
+
+def gradient(pictures: Tensor) -> float:
+    """Mean difference of neighbours: how sharp pictures (N, 3, H, W) are."""
+    return sum(float(part.abs().mean()) for part in slopes(pictures))
+
+
+def judge_captions(family, judge: Judge, count: int) -> tuple[float, list[Image.Image]]:
+    """Part of what the hand-written captions ask for that the judge finds in pictures drawn anew."""
+    asked = hand_written_captions()
+    step = max(1, len(asked) // count)
+    chosen = asked[::step][:count]
+    grey = Image.new("RGB", (SIZE, SIZE), (128, 128, 128))
+    made = [edit(family, grey, text, 1.0, seed=n) for n, (text, _) in enumerate(chosen)]
+    seen = named(judge, tensors(made))
+    hits = [seen[key][n] == word for n, (_, shown) in enumerate(chosen) for key, word in shown.items()]
+    return sum(hits) / max(1, len(hits)), made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder with classifier.pt")
     parser.add_argument("--model", type=Path, default=Path("assets/demo-model"))
+    parser.add_argument("--count", type=int, default=40, help="how many edits of each kind")
     parser.add_argument("--sheet", type=Path, default=Path("docs/demo-model/contact-sheet.png"))
-    parser.add_argument("--cfg-scale", type=float, default=5.0)
     args = parser.parse_args()
-    tokenizer, text_encoder, unet, vae = load_parts(args.model)
-    scale, scenes = vae.config.scaling_factor, sample_scenes(64, UNSEEN_SEED)
-    pictures = draw(scenes, 128) * 2 - 1
-    with torch.no_grad():
-        print(f"autoencoder: {psnr(vae, pictures)[0]:.2f} dB on {len(scenes)} unseen scenes")
-        latents = vae.encode(pictures).latent_dist.mean * scale
-        captions = [caption(words, Random(n)) for n, words in enumerate(in_words(scenes))]
-        print(f"eps error at t: {eps_error(unet, text_encoder, tokenizer, latents, captions)}")
-        cond, uncond = (embed(tokenizer, text_encoder, texts) for texts in (PROMPTS, [""] * len(PROMPTS)))
-    noise = torch.randn((len(PROMPTS), 4, 16, 16), generator=torch.Generator().manual_seed(11))
-    made = to_pictures(vae, ddim(unet, cond, uncond, noise, steps=25, cfg_scale=args.cfg_scale), scale)
+    vae = load_parts(args.model)[3].to(memory_format=torch.channels_last)
+    judge, scenes = load_judge(args.work), sample_scenes(64, UNSEEN_SEED)
+    views = drawn(scenes, SIZE)
+    own = accuracy(judge, views, in_numbers(scenes))
+    bars = [Bar("autoencoder on unseen scenes, dB", psnr(vae, views)[0], 30)]
+    judged = ("time", "season", "place", "style", "thing", "colour")
+    bars += [Bar(f"the judge on renders: {key}", own[key], 0.97) for key in judged]
     family = load(args.model, placement.choose("cpu", "float32"))
+    edits, edit_tiles = judge_edits(family, judge, args.count)
+    bars += [Bar(f"edits at strength 0.8: {key}", share, 0.90) for key, share in edits.items()]
+    found, seam, mask_tiles = judge_inpaints(family, judge, args.count)
+    bars += [Bar("inpaints: thing and colour", found, 0.80), Bar("seam beside the source's", seam, 1.3,
+                                                                 at_least=False)]
+    asked, made = judge_captions(family, judge, args.count)
+    flat = drawn([replace(scene, style="flat", weather="clear") for scene in scenes], SIZE)
+    sharp = gradient(tensors(made)) / gradient(flat)
+    bars += [Bar("hand-written captions", asked, 0.80), Bar("sharpness beside renders", sharp, 0.8)]
+    begun = time.perf_counter()
+    edit(family, Image.fromarray(draw(scenes[0], SIZE)), "a forest at night", 0.75)
+    bars.append(Bar("20-step edit in float32, s", time.perf_counter() - begun, 12, at_least=False, digits=1))
+    bars.append(Bar("size of the model, MB", folder_size(args.model) / 1e6, 60, at_least=False, digits=1))
+    print(*(bar.line() for bar in bars), sep="\n")
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
-    sheet(torch.cat([made, edit_rows(family, 128, 8)]), 8).save(args.sheet, optimize=True)
-    print(f"{args.sheet}: two rows from text, then sources and their edits")
-    print(f"model: {folder_size(args.model) / 1e6:.1f} MB")
+    tiles = tensors([*made[:16], *edit_tiles[:16], *mask_tiles[:16]]) / 2 + 0.5
+    sheet(torch.nn.functional.interpolate(tiles, (160, 160), mode="area"), 8).save(args.sheet, optimize=True)
+    print(f"{args.sheet}: two rows from text, then sources beside their edits, then masks beside what was filled in")
 
 
 if __name__ == "__main__":

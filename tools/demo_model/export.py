@@ -11,12 +11,14 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from tools.demo_model.bank import Pictures
+from tools.demo_model.draw import to_tensor
 from tools.demo_model.sampling import sd1_scheduler
-from tools.demo_model.train_autoencoder import to_model
-from tools.demo_model.train_unet import DemoModel, load_or_train_tokenizer, trained_autoencoder
+from tools.demo_model.train_autoencoder import trained_autoencoder
+from tools.demo_model.train_unet import DemoModel, load_or_train_tokenizer
 
 LICENCE = "CC0-1.0: trained only on pictures and captions made by this project's own drawing code."
-LIMIT_MB = 40
+LIMIT_MB = 60
 PARTS = {
     "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
@@ -28,7 +30,8 @@ def latent_rgb(latents: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
 
     `latents` (B, 4, h, w) at model scale, `pictures` (B, 3, H, W) in [-1, 1].
     """
-    small = torch.nn.functional.interpolate(pictures, latents.shape[2:], mode="area").permute(0, 2, 3, 1).reshape(-1, 3)
+    small = torch.nn.functional.interpolate(pictures, latents.shape[2:], mode="area").permute(0, 2, 3, 1).reshape(-1,
+            3)
     rows = latents.permute(0, 2, 3, 1).reshape(-1, 4)
     solved = torch.linalg.lstsq(torch.cat([rows, torch.ones(len(rows), 1)], 1), small).solution
     return solved[:4], solved[4]
@@ -42,10 +45,10 @@ def write_parts(work: Path, folder: Path) -> dict:
     """Saves every part; returns what the training reached."""
     tokenizer, vae = load_or_train_tokenizer(work), trained_autoencoder(work, torch.device("cpu"))
     autoencoder = torch.load(work / "autoencoder.pt", map_location="cpu")
-    state, bank = torch.load(work / "unet.pt", map_location="cpu"), torch.load(work / "latents.pt")
+    state, about = torch.load(work / "unet.pt", map_location="cpu"), torch.load(work / "latents" / "about.pt")
     model = DemoModel(tokenizer)
     model.load_state_dict(state["ema"])
-    vae.register_to_config(scaling_factor=round(bank["scaling_factor"], 6), force_upcast=False)
+    vae.register_to_config(scaling_factor=round(about["scaling_factor"], 6), force_upcast=False)
     vae.half().save_pretrained(folder / "vae")
     model.unet.half().save_pretrained(folder / "unet")
     model.text_encoder.half().save_pretrained(folder / "text_encoder")
@@ -56,13 +59,14 @@ def write_parts(work: Path, folder: Path) -> dict:
     index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1", **PARTS,
              "feature_extractor": [None, None], "safety_checker": [None, None], "requires_safety_checker": False}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    factors, bias = latent_rgb(bank["latents"][:512].float() * bank["scaling_factor"],
-                               to_model(np.load(work / "pictures.npy", mmap_mode="r")[:512], torch.device("cpu")))
+    pictures, latents = Pictures(work), torch.load(work / "latents" / "0000.pt")["clean"][:256].float()
+    factors, bias = latent_rgb(latents * about["scaling_factor"],
+                               to_tensor(np.stack([pictures[n] for n in range(len(latents))])))
     return dict(latent_rgb_factors=[[round(v, 5) for v in row] for row in factors.tolist()],
                 latent_rgb_bias=[round(v, 5) for v in bias.tolist()],
-                training=dict(autoencoder_minutes=round((autoencoder["spent"] + autoencoder.get("before", 0)) / 60, 1),
-                              unet_steps=state["step"], unet_images=state["step"] * state["batch"],
-                              unet_minutes=round(state["spent"] / 60, 1), scenes=len(bank["latents"])))
+                training=dict(autoencoder_minutes=round((autoencoder["spent"] + autoencoder["before"]) / 60, 1),
+                              unet_steps=state["step"], unet_images=state["images"],
+                              unet_minutes=round(state["spent"] / 60, 1), scenes=len(pictures)))
 
 
 def check(folder: Path) -> None:
@@ -74,9 +78,9 @@ def check(folder: Path) -> None:
     DDIMScheduler.from_pretrained(folder / "scheduler")
     rows = tokenizer(["a forest at night"], padding="max_length", max_length=77, return_tensors="pt").input_ids
     with torch.no_grad():
-        eps = unet(torch.zeros(1, 4, 16, 16), 500, text_encoder(rows).last_hidden_state).sample
+        eps = unet(torch.zeros(1, 9, 32, 32), 500, text_encoder(rows).last_hidden_state).sample
         picture = vae.decode(eps).sample
-    if picture.shape != (1, 3, 128, 128) or not picture.isfinite().all():
+    if picture.shape != (1, 3, 256, 256) or not picture.isfinite().all():
         raise SystemExit(f"{folder} does not work: it made a picture of shape {tuple(picture.shape)}")
     print(f"{folder}: {size:.1f} MB, loads and runs")
 
@@ -96,7 +100,7 @@ def main() -> None:
     args = parser.parse_args()
     args.to.mkdir(parents=True, exist_ok=True)
     learned = write_parts(args.work, args.to)
-    about = dict(name="Palimpsest demo model", native_size=128, **learned, licence=LICENCE)
+    about = dict(name="Palimpsest demo model", native_size=256, **learned, licence=LICENCE)
     (args.to / "palimpsest.json").write_text(json.dumps(about, indent=2) + "\n")
     check(args.to)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from tools.demo_model.draw import as_bytes, draw
+from tools.demo_model.draw import draw
 from tools.demo_model.scenes import scene
 
 SIZE = 512
@@ -48,7 +48,7 @@ SAMPLES = [
 
 
 def picture_of(sample: Sample) -> Image.Image:
-    return Image.fromarray(as_bytes(draw(scene(**sample.source), SIZE))[0])
+    return Image.fromarray(draw(scene(**sample.source), SIZE))
 
 
 def mask_of(sample: Sample) -> Image.Image:
@@ -66,7 +66,7 @@ def write(sample: Sample, folder: Path) -> dict:
         mask = f"{sample.name}-mask.png"
         mask_of(sample).save(folder / mask, optimize=True)
     entry = dict(picture=picture, mask=mask, tab=sample.tab, prompt=sample.prompt, denoising_strength=sample.strength,
-                 seed=sample.seed, steps=20, cfg_scale=5.0, width=128, height=128)
+                 seed=sample.seed, steps=20, cfg_scale=5.0, width=256, height=256)
     return entry | dict(inpainting_fill=1, inpaint_full_res=False, mask_blur=4) if mask else entry
 
 

@@ -21,11 +21,22 @@ def embed(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: list[str
     return text_encoder(rows).last_hidden_state
 
 
+def unmasked(grey: Tensor) -> Tensor:
+    """The condition of an inpainting UNet when all is made anew: a mask of ones and the latent of mid grey.
+
+    `grey` (4, h, w) at model scale; gives (1, 5, h, w). As A1111 does for inpainting models outside of inpainting.
+    """
+    return torch.cat([torch.ones_like(grey[:1]), grey])[None]
+
+
 @torch.no_grad()
 def ddim(unet: UNet2DConditionModel, cond: Tensor, uncond: Tensor, noise: Tensor, *, steps: int = 20,
          cfg_scale: float = 5.0, init_latent: Tensor | None = None, strength: float = 1.0,
-         nmask: Tensor | None = None) -> Tensor:
-    """Latents (B, 4, h, w) at model scale. With `init_latent`, an edit; `nmask` 1 marks what is made anew."""
+         nmask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    """Latents (B, 4, h, w) at model scale. With `init_latent`, an edit; `nmask` 1 marks what is made anew.
+
+    `condition` (B or 1, 5, h, w): what an inpainting UNet sees beside the noisy latent.
+    """
     alphas = sd1_scheduler().alphas_cumprod.to(noise.device)
     times = torch.linspace(0, 1000, steps + 1)[1:].round().long().flip(0) - 1
     times = times[steps - max(1, int(steps * strength)):]
@@ -35,7 +46,8 @@ def ddim(unet: UNet2DConditionModel, cond: Tensor, uncond: Tensor, noise: Tensor
     for index, t in enumerate(times):
         a = alphas[t]
         ahead = alphas[times[index + 1]] if index + 1 < len(times) else torch.ones_like(a)
-        plain, wanted = unet(torch.cat([latent, latent]), t.to(latent.device), both).sample.float().chunk(2)
+        seen = latent if condition is None else torch.cat([latent, condition.expand(len(latent), -1, -1, -1)], 1)
+        plain, wanted = unet(torch.cat([seen, seen]), t.to(latent.device), both).sample.float().chunk(2)
         eps = plain + cfg_scale * (wanted - plain)
         denoised = (latent - (1 - a).sqrt() * eps) / a.sqrt()
         if nmask is not None:

@@ -2,110 +2,126 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from random import Random
 
-import torch
-from torch import Tensor
-
-PLACES = ("forest", "mountains", "sea", "desert", "meadow", "city")
+PLACES = ("forest", "mountains", "sea", "desert", "meadow", "city", "lake", "village")
 TIMES = ("day", "evening", "night", "dawn")
 SEASONS = ("summer", "autumn", "winter", "spring")
 WEATHERS = ("clear", "cloudy", "rain", "snow", "fog")
 SKY_BODIES = ("none", "sun", "moon", "stars")
-THINGS = ("none", "house", "tree", "boat", "car", "balloon", "tower", "person", "fence")
-COLOURS = ("red", "blue", "yellow", "green", "white", "orange", "purple", "black")
+THINGS = ("none", "house", "tree", "boat", "car", "balloon", "tower", "person", "fence", "castle", "windmill", "cat",
+          "dog", "horse", "tent", "bus", "bird", "airplane", "snowman")
+COLOURS = ("red", "blue", "yellow", "green", "white", "orange", "purple", "black", "pink", "brown")
 SPOTS = ("left", "middle", "right")
 SIZES = ("small", "big")
 STYLES = ("flat", "watercolor", "ink", "pixel", "oil")
 
 # How often each thing stands in each place, in the order of THINGS.
 THING_ODDS = {
-    "forest": (3, 4, 2, 0, 3, 2, 2, 4, 2),
-    "mountains": (3, 4, 3, 0, 3, 4, 2, 3, 2),
-    "sea": (3, 2, 1, 6, 1, 2, 4, 2, 1),
-    "desert": (3, 3, 2, 0, 4, 3, 2, 3, 1),
-    "meadow": (2, 4, 4, 0, 3, 4, 2, 3, 3),
-    "city": (3, 2, 2, 0, 6, 2, 1, 4, 1),
-}
-# How often each style is drawn.
-STYLE_ODDS = (6, 1.5, 0.5, 1, 1.3)
+    "forest": (4, 4, 2, 0, 3, 2, 2, 4, 1.5, 1, 0.3, 1.5, 1.5, 2, 2, 0.7, 1, 0.5, 0.3),
+    "mountains": (4, 4, 2.5, 0, 3, 4, 1.5, 3, 1.5, 3, 0.8, 0.7, 1, 2, 2, 1, 1.5, 1.5, 0.3),
+    "sea": (4, 2, 1, 7, 1, 2.5, 4, 2, 0.7, 1, 0.3, 0.8, 1, 0.7, 0.7, 0.4, 2, 1.5, 0),
+    "desert": (4, 2.5, 1.5, 0, 4, 3, 1.5, 3, 0.7, 1.5, 0.3, 0.8, 0.8, 2, 1.5, 1, 1, 1.5, 0),
+    "meadow": (3, 4, 4, 0, 2.5, 4, 1, 3, 3, 2, 3, 2, 2.5, 3, 2, 0.7, 1, 1.5, 0.3),
+    "city": (4, 0.7, 1.5, 0, 7, 2, 0.3, 4, 0.7, 0, 0, 2, 2, 0.7, 0, 4, 1, 1.5, 0.3),
+    "lake": (4, 3, 2, 6, 1, 2.5, 1.5, 2, 0.7, 2, 0.7, 0.7, 1, 1, 2, 0.4, 1.5, 1, 0.2),
+    "village": (4, 0.5, 2, 0, 4, 2.5, 0.7, 4, 1.5, 1, 2, 2, 2, 2, 0.3, 2, 1, 1, 0.5)}
+FLYING = ("balloon", "bird", "airplane")
+# What colour a thing mostly has, where it is not just any.
+NATURAL = {"cat": ("orange", "black", "white", "brown"), "dog": ("brown", "black", "white", "orange"),
+           "horse": ("brown", "black", "white"), "bird": ("white", "black", "blue", "red"), "snowman": ("white",),
+           "castle": ("white", "brown", "red"), "airplane": ("white", "red", "blue", "yellow")}
+STYLE_ODDS = (5, 1.6, 0.8, 1, 1.6)
 
 
-@dataclass
-class Scenes:
-    """A batch of scenes: every field is an int64 tensor (B,) of places in the lists above."""
+@dataclass(frozen=True)
+class Thing:
+    """Something that stands in a scene: words from the lists above."""
 
-    place: Tensor
-    time: Tensor
-    season: Tensor
-    weather: Tensor
-    sky_body: Tensor
-    thing: Tensor
-    colour: Tensor
-    spot: Tensor
-    size: Tensor
-    style: Tensor
-    seed: Tensor
-
-    def __len__(self) -> int:
-        return len(self.place)
-
-    def __getitem__(self, index) -> "Scenes":
-        return Scenes(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def to(self, device: torch.device) -> "Scenes":
-        return Scenes(*(getattr(self, f.name).to(device) for f in fields(self)))
-
-    def table(self) -> Tensor:
-        """All fields as one (B, 11) tensor, as the bank stores them."""
-        return torch.stack([getattr(self, f.name) for f in fields(self)], 1)
-
-    @staticmethod
-    def from_table(table: Tensor) -> "Scenes":
-        return Scenes(*table.long().unbind(1))
+    kind: str
+    colour: str = "red"
+    spot: str = "middle"
+    size: str = "big"
 
 
-def worth_learning(scenes: Scenes) -> Tensor:
-    """The rows of a bank whose style is still drawn: a bank may be older than the odds."""
-    return torch.tensor(STYLE_ODDS)[scenes.style].nonzero()[:, 0]
+@dataclass(frozen=True)
+class Scene:
+    """One scene, in words from the lists above. `things` are drawn from the farthest to the nearest.
+
+    The seed decides what the words leave open: with the same seed and place the composition stays, whatever the time.
+    """
+
+    place: str
+    time: str = "day"
+    season: str = "summer"
+    weather: str = "clear"
+    sky_body: str = "none"
+    style: str = "flat"
+    things: tuple[Thing, ...] = ()
+    seed: int = 0
+
+    def lot(self, what: str) -> Random:
+        """Chance that belongs to `what` in this scene alone, so that drawing more of one thing moves no other."""
+        return Random(f"{self.seed} {what}")
+
+    @property
+    def horizon(self) -> float:
+        """Where sky meets ground, in units of the picture (256) from the top."""
+        return self.lot("horizon").uniform(134, 156)
+
+    @property
+    def main(self) -> Thing | None:
+        """The nearest thing, which a caption names first."""
+        return self.things[-1] if self.things else None
 
 
-def lots(odds: Tensor, random: torch.Generator) -> Tensor:
-    """One index for each row of odds (B, N): (B,)."""
-    return torch.multinomial(odds.float(), 1, replacement=True, generator=random)[:, 0]
+def sample_thing(place: str, season: str, random: Random) -> Thing | None:
+    kind = random.choices(THINGS, THING_ODDS[place])[0]
+    if kind == "none":
+        return None
+    colour = random.choices(COLOURS, (3, 2.5, 2, 1.5, 2, 1.5, 1.5, 1.2, 1, 1))[0]
+    if kind in NATURAL and random.random() < 0.8:
+        colour = random.choice(NATURAL[kind])
+    if kind == "tree" and random.random() < 0.75:
+        colour = dict(summer="green", autumn=random.choice(("orange", "red", "yellow")), winter="white",
+                      spring=random.choice(("green", "pink", "white")))[season]
+    return Thing(kind, colour, random.choice(SPOTS), random.choices(SIZES, (1, 1.5))[0])
 
 
-def sample_scenes(count: int, seed: int) -> Scenes:
-    """`count` scenes by lot; the same for the same seed, and only likely combinations."""
-    random = torch.Generator().manual_seed(seed)
-
-    def among(*odds: float) -> Tensor:
-        return lots(torch.tensor(odds).expand(count, -1), random)
-
-    place, time = among(*[1] * 6), among(4, 2.5, 3, 1.5)
-    season = among(4, 2, 3, 2)
-    weather = among(6, 2, 1.3, 1.3, 1.2)
-    season[weather == WEATHERS.index("snow")] = SEASONS.index("winter")
-    timeless = (place == PLACES.index("desert")) | (place == PLACES.index("sea"))
-    season[timeless] = SEASONS.index("summer")
-    weather[timeless & (weather == WEATHERS.index("snow"))] = WEATHERS.index("clear")
-
-    odds = torch.tensor([THING_ODDS[name] for name in PLACES])[place]
-    thing, colour = lots(odds, random), among(3, 2.5, 2, 1.5, 2, 1.5, 1.5, 1)
-    grown = torch.tensor([COLOURS.index(c) for c in ("green", "orange", "white", "green")])[season]
-    natural = (thing == THINGS.index("tree")) & (torch.rand(count, generator=random) < 0.7)
-    colour = torch.where(natural, grown, colour)
-
-    night = time == TIMES.index("night")
-    body = torch.where(night, 2 + among(3, 2), among(1, 3))
-    body[weather >= WEATHERS.index("cloudy")] = 0
-    return Scenes(place, time, season, weather, body, thing, colour, among(1, 1, 1), among(1, 1.4),
-                  among(*STYLE_ODDS), torch.randint(1 << 30, (count,), generator=random))
+def sample_scene(random: Random) -> Scene:
+    """A scene by lot: only likely combinations."""
+    place = random.choice(PLACES)
+    time = random.choices(TIMES, (4, 2.5, 3, 1.7))[0]
+    season = random.choices(SEASONS, (4, 2, 3, 2))[0]
+    weather = random.choices(WEATHERS, (6, 2, 1.3, 1.3, 1.2))[0]
+    if place in ("desert", "sea"):
+        season, weather = "summer", "clear" if weather == "snow" else weather
+    if weather == "snow":
+        season = "winter"
+    body = random.choices(("moon", "stars"), (3, 2))[0] if time == "night" else random.choices(("none", "sun"),
+            (1, 3))[0]
+    if weather != "clear":
+        body = "none"
+    main = sample_thing(place, season, random)
+    things = (main,) if main else ()
+    if main and random.random() < 0.35:  # a second one, somewhere else
+        other = sample_thing(place, season, random)
+        if other and other.kind != main.kind and other.spot != main.spot:
+            things = (other, main)
+    if any(thing.kind == "snowman" for thing in things):
+        season = "winter"
+    return Scene(place, time, season, weather, body, random.choices(STYLES, STYLE_ODDS)[0], things,
+                 random.getrandbits(30))
 
 
-def scene(seed: int = 0, **names: str) -> Scenes:
-    """One scene from words, such as `scene(place="sea", time="night")`; the rest is plain."""
-    lists = dict(place=PLACES, time=TIMES, season=SEASONS, weather=WEATHERS, sky_body=SKY_BODIES, thing=THINGS,
-                 colour=COLOURS, spot=SPOTS, size=SIZES, style=STYLES)
-    chosen = dict(spot="middle", size="big") | names
-    return Scenes(*(torch.tensor([lists[key].index(chosen[key]) if key in chosen else 0]) for key in lists),
-                  seed=torch.tensor([seed]))
+def sample_scenes(count: int, seed: int, *, first: int = 0) -> list[Scene]:
+    """Scenes number `first` and after of an endless row that the seed decides."""
+    return [sample_scene(Random(f"{seed}/{n}")) for n in range(first, first + count)]
+
+
+def scene(seed: int = 0, **names: str) -> Scene:
+    """One scene from words, such as `scene(place="sea", thing="boat", colour="red")`; the rest is plain."""
+    own = {f.name for f in fields(Thing)}
+    thing = names.pop("thing", "none")
+    looks = {key: names.pop(key) for key in list(names) if key in own}
+    return Scene(things=() if thing == "none" else (Thing(thing, **looks),), seed=seed, **names)

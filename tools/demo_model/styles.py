@@ -1,11 +1,11 @@
-"""Painting styles, as filters over a finished picture (B, 3, H, W) in [0, 1]."""
+"""Painting styles, as filters over a finished picture (1, 3, H, W) in [0, 1]."""
 from __future__ import annotations
+
+from random import Random
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from tools.demo_model.shapes import Frame, colour, lay, noise
 
 
 def blur(picture: Tensor, radius: int) -> Tensor:
@@ -14,52 +14,76 @@ def blur(picture: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(F.pad(picture, [radius] * 4, mode="replicate"), 2 * radius + 1, 1)
 
 
-def edges(picture: Tensor, frame: Frame) -> Tensor:
-    """How strongly the brightness changes, (B, 1, H, W), alike at every picture size."""
-    grey = blur(picture.mean(1, keepdim=True), frame.size // 200)
+def noise(random: Random, across: int, down: int, size: int) -> Tensor:
+    """Smooth noise in about [0, 1] with that many bumps: (1, 1, H, W)."""
+    grid = torch.tensor([random.random() for _ in range(across * down)]).view(1, 1, down, across)
+    return F.interpolate(grid, (size, size), mode="bicubic", align_corners=True)
+
+
+def colour(*rgb: float) -> Tensor:
+    return torch.tensor(rgb).view(1, 3, 1, 1)
+
+
+def edges(picture: Tensor) -> Tensor:
+    """How strongly the brightness changes, (1, 1, H, W), alike at every picture size."""
+    size = picture.shape[-1]
+    grey = blur(picture.mean(1, keepdim=True), size // 200)
     wide = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     across, down = wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2], wide[:, :, 2:, 1:-1] - wide[:, :, :-2, 1:-1]
-    return blur((across ** 2 + down ** 2).sqrt(), frame.size // 300) * (frame.size / 128) ** 0.6
+    return blur((across ** 2 + down ** 2).sqrt(), size // 300) * (size / 128) ** 0.6
 
 
-def watercolor(picture: Tensor, seed: Tensor, frame: Frame) -> Tensor:
+def watercolor(picture: Tensor, random: Random) -> Tensor:
     """Pale washes on paper, darker at their rims, with an unpainted border."""
-    bleed = blur(picture, frame.size // 100)
-    wash = noise(seed, 800, 6, 6, frame).unsqueeze(1)
-    pale = torch.lerp(bleed, torch.ones_like(bleed), 0.06 + 0.24 * wash.clamp(0, 1)) - 0.45 * edges(bleed, frame)
-    rim = torch.minimum(torch.minimum(frame.x, 1 - frame.x), torch.minimum(frame.y, 1 - frame.y))
-    painted = ((rim - 0.025 - 0.045 * noise(seed, 810, 9, 9, frame)) / 0.02).clamp(0, 1).unsqueeze(1)
-    return lay(colour(0.98, 0.965, 0.93, like=picture).expand_as(picture), pale, painted)
+    size = picture.shape[-1]
+    bleed = blur(picture, size // 200)
+    grey = bleed.mean(1, keepdim=True)
+    bright = grey + (bleed - grey) * 1.15 + 0.10 * (1 - bleed.amax((1, 2, 3), keepdim=True) + 0.5 - grey.mean())
+    wash = noise(random, 7, 7, size) * 0.7 + noise(random, 19, 19, size) * 0.3
+    pale = torch.lerp(bright, torch.ones_like(bleed), (0.04 + 0.26 * wash.clamp(0, 1)).expand_as(bleed))
+    pale = pale - 0.55 * edges(bleed)
+    line = (torch.arange(size) + 0.5) / size
+    near = torch.minimum(line, 1 - line)
+    rim = torch.minimum(near[None, :], near[:, None])
+    painted = ((rim - 0.022 - 0.045 * noise(random, 9, 9, size)) / 0.014).clamp(0, 1)
+    return torch.lerp(colour(0.98, 0.965, 0.93).expand_as(picture), pale, painted.expand_as(picture))
 
 
-def ink(picture: Tensor, seed: Tensor, frame: Frame) -> Tensor:
+def ink(picture: Tensor, random: Random) -> Tensor:
     """Dark lines on cream paper, with a thin grey wash."""
-    lines = (edges(picture, frame) * 4.5 - 0.15).clamp(0, 1)
-    grey = blur(picture, frame.size // 64).mean(1, keepdim=True)
-    tone = 0.45 + 0.55 * ((grey * 4).floor() / 3).clamp(0, 1)
-    return (colour(0.97, 0.94, 0.86, like=picture) * tone * (1 - 0.85 * lines)).clamp(0, 1)
+    size = picture.shape[-1]
+    dark, bright = picture.mean(1).quantile(torch.tensor([0.02, 0.98]))
+    even = (picture - dark) / (bright - dark).clamp(min=0.25)  # a night is drawn on paper, too
+    lines = (edges(even) * 3.4 - 0.20).clamp(0, 1)
+    grey = blur(blur(even, size // 90), size // 90).mean(1, keepdim=True)
+    floor = 0.62 if picture.mean() > 0.3 else 0.34
+    tone = floor + (0.97 - floor) * ((grey * 4).floor() / 3).clamp(0, 1)
+    return colour(0.97, 0.94, 0.86) * tone * (1 - 0.85 * lines)
 
 
-def pixel(picture: Tensor, seed: Tensor, frame: Frame) -> Tensor:
+def pixel(picture: Tensor, random: Random) -> Tensor:
     """32 x 32 large squares in few colours."""
     small = F.interpolate(picture, (32, 32), mode="area")
-    small = ((small - 0.5) * 1.12 + 0.5).clamp(0, 1)
-    return F.interpolate((small * 7).round() / 7, (frame.size, frame.size), mode="nearest")
+    small = ((small - 0.5) * 1.15 + 0.5).clamp(0, 1)
+    return F.interpolate((small * 7).round() / 7, picture.shape[2:], mode="nearest")
 
 
-def oil(picture: Tensor, seed: Tensor, frame: Frame) -> Tensor:
+def oil(picture: Tensor, random: Random) -> Tensor:
     """Smooth dabs (a Kuwahara filter: the calmest of four neighbourhoods) with strong colours and brush marks."""
-    reach = max(1, frame.size // 48)
-    mean = blur(picture, reach)
-    variance = (blur(picture ** 2, reach) - mean ** 2).sum(1, keepdim=True)
+    size = picture.shape[-1]
+    reach = max(1, size // 64)
+    wide = F.pad(picture, [2 * reach] * 4, mode="replicate")  # so that nothing is rolled in from the opposite rim
+    mean = blur(wide, reach)
+    variance = (blur(wide ** 2, reach) - mean ** 2).sum(1, keepdim=True)
     choices = [(torch.roll(variance, (dy, dx), (2, 3)), torch.roll(mean, (dy, dx), (2, 3)))
                for dy in (-reach, reach) for dx in (-reach, reach)]
     calm, best = choices[0]
     for other, value in choices[1:]:
         best, calm = torch.where(other < calm, value, best), torch.minimum(calm, other)
-    strokes = noise(seed, 820, 10, 34, frame) + noise(seed, 830, 22, 12, frame) - 1
+    best = best[..., 2 * reach:-2 * reach, 2 * reach:-2 * reach]
+    strokes = noise(random, 10, 34, size) + noise(random, 22, 12, size) - 1
     rich = best.mean(1, keepdim=True)
-    return (rich + (best - rich) * 1.35 + 0.075 * strokes.unsqueeze(1)).clamp(0, 1)
+    return rich + (best - rich) * 1.35 + 0.085 * strokes
 
 
 FILTERS = {"watercolor": watercolor, "ink": ink, "pixel": pixel, "oil": oil}

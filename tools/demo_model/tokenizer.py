@@ -12,7 +12,7 @@ from random import Random
 
 from transformers import CLIPTokenizer
 
-from tools.demo_model.captions import caption, in_words
+from tools.demo_model.captions import caption
 from tools.demo_model.scenes import sample_scenes
 
 START, END, LENGTH = "<|startoftext|>", "<|endoftext|>", 77
@@ -55,7 +55,7 @@ def learn_merges(words: Counter[str], limit: int) -> list[tuple[str, str]]:
 def train_tokenizer(folder: Path, *, captions: int = 20000, limit: int = 1400, seed: int = 3) -> CLIPTokenizer:
     """Writes vocab.json, merges.txt and the settings that `CLIPTokenizer` loads, and loads them."""
     random, words = Random(seed), Counter()
-    for scene in in_words(sample_scenes(captions, seed)):
+    for scene in sample_scenes(captions, seed):
         words.update(word for word in WORD.findall(caption(scene, random)) if word.isalpha())
     letters = byte_letters()
     merges = learn_merges(words, limit)

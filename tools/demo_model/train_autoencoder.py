@@ -1,6 +1,6 @@
-"""Trains the demo model's autoencoder on the bank, then encodes the whole bank.
+"""Trains the demo model's autoencoder on the bank.
 
-Reads pictures.npy from the work folder; keeps autoencoder.pt, and writes latents.pt at the end.
+Reads pictures/ in the work folder; keeps autoencoder.pt and autoencoder.png.
 """
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor
 
-from tools.demo_model.draw import draw, pick_device, sheet
-from tools.demo_model.scenes import Scenes, sample_scenes, worth_learning
-from tools.demo_model.training import Budget, Workers, half_precision, log, save
+from tools.demo_model.bank import Pictures
+from tools.demo_model.draw import drawn, pick_device, sheet
+from tools.demo_model.scenes import sample_scenes
+from tools.demo_model.training import Budget, Ema, Workers, half_precision, log, save
 
 UNSEEN_SEED = 987654  # scenes of this seed are never in a bank
 
 
 def new_autoencoder() -> AutoencoderKL:
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, sample_size=128, layers_per_block=1, norm_num_groups=8,
-        block_out_channels=(16, 32, 96, 128), down_block_types=("DownEncoderBlock2D",) * 4,
+        in_channels=3, out_channels=3, latent_channels=4, sample_size=256, layers_per_block=1, norm_num_groups=8,
+        block_out_channels=(24, 48, 96, 160), down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4, mid_block_add_attention=False)
 
 
@@ -54,17 +55,6 @@ def start_as_averaging(model: AutoencoderKL) -> None:
     model.quant_conv.bias[4:] = -5.0  # a posterior that is narrow from the start
 
 
-def to_model(pictures: np.ndarray, device: torch.device) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] from bytes (B, H, W, 3)."""
-    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def random_crops(bank: np.ndarray, rows: np.ndarray, count: int, crop: int, random: np.random.Generator) -> np.ndarray:
-    rows, room = random.choice(rows, count), bank.shape[1] - crop
-    corners = random.integers(room // 8 + 1, size=(count, 2)) * 8  # whole latent cells, as the pixel style needs
-    return np.stack([bank[r, y:y + crop, x:x + crop] for r, (y, x) in zip(rows, corners)])
-
-
 def slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
     return picture[..., 1:] - picture[..., :-1], picture[..., 1:, :] - picture[..., :-1, :]
 
@@ -79,114 +69,119 @@ def distance(made: Tensor, wanted: Tensor) -> Tensor:
 def psnr(model: AutoencoderKL, wanted: Tensor) -> tuple[float, Tensor]:
     """Mean PSNR in dB over pictures (B, 3, H, W) in [-1, 1], and the pictures after the round trip."""
     with torch.no_grad():
-        latents = [model.encode(part).latent_dist.mean for part in wanted.split(16)]
+        latents = [model.encode(part).latent_dist.mean for part in wanted.split(8)]
         made = torch.cat([model.decode(part).sample.float() for part in latents])
     errors = ((made.clamp(-1, 1) - wanted) / 2).square().mean((1, 2, 3))
     return float((-10 * errors.log10()).mean()), made
 
 
-def train(model: AutoencoderKL, work: Path, args: argparse.Namespace, device: torch.device) -> None:
-    bank = np.load(work / "pictures.npy", mmap_mode="r")
-    rows = worth_learning(Scenes.from_table(torch.load(work / "scenes.pt"))).numpy()
-    budget = Budget(args.minutes, args.rate, warm_up=60, hold=0.35)
-    model.encoder.requires_grad_(not args.decoder_only), model.quant_conv.requires_grad_(not args.decoder_only)
-    parameters, workers = [p for p in model.parameters() if p.requires_grad], Workers(args.workers)
-    optimizer = torch.optim.AdamW(parameters, lr=args.rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    step, before, path = 0, 0.0, work / "autoencoder.pt"
-    if path.exists():
-        state = torch.load(path, map_location=device)
-        model.load_state_dict(state["model"])
-        step = state["step"]
-        if args.decoder_only == state.get("decoder_only", False):
-            optimizer.load_state_dict(state["optimizer"])
-            before, budget.spent = state.get("before", 0.0), state["spent"]
-        else:
-            before = state["spent"]
-        log(f"resumed at step {step} after {(before + budget.spent) / 60:.1f} min")
+class Trainer:
+    """Model, optimizer, averaged weights and time budget; all of it is kept in autoencoder.pt."""
 
-    def keep() -> None:
-        save(path, model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, spent=budget.spent,
-             before=before, decoder_only=args.decoder_only)
+    def __init__(self, model: AutoencoderKL, args: argparse.Namespace, device: torch.device) -> None:
+        self.model, self.args, self.device = model, args, device
+        self.pictures, self.budget = Pictures(args.work), Budget(args.minutes, args.rate, warm_up=60, hold=args.hold)
+        model.encoder.requires_grad_(not args.decoder_only), model.quant_conv.requires_grad_(not args.decoder_only)
+        self.parameters, self.workers = [p for p in model.parameters() if p.requires_grad], Workers(args.workers)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=args.rate, betas=(0.9, 0.98), weight_decay=1e-4)
+        self.step, self.before, self.path = 0, 0.0, args.work / "autoencoder.pt"
+        self.ema = Ema(model, args.ema)
 
-    random = np.random.default_rng(args.seed + step)
-    torch.manual_seed(args.seed + step)
-    if step == 0:
-        start_as_averaging(model)
-    unseen = draw(sample_scenes(64, UNSEEN_SEED).to(device), 128) * 2 - 1
+    def run(self) -> None:
+        """Train until the minutes are spent, keeping a checkpoint every few."""
+        self.resume()
+        random = np.random.default_rng(self.args.seed + self.step)
+        torch.manual_seed(self.args.seed + self.step)
+        unseen = drawn(sample_scenes(16, UNSEEN_SEED), 256)
+        self.budget.start()
+        kept, total = self.budget.spent, 0.0
+        while self.budget.tick() < 1:
+            total += self.learn(random)
+            if self.step % 50 == 0:
+                log(f"step {self.step} loss {total / 50:.4f} lr {self.optimizer.param_groups[0]['lr']:.2e} "
+                    f"{self.budget.spent / 60:.1f} min")
+                total = 0.0
+            if self.budget.spent - kept > 60 * self.args.save_every:
+                kept = self.budget.spent
+                self.keep(unseen)
+                self.pictures.refresh()
+        self.keep(unseen)
+        log(f"finished: {self.step} steps, {self.budget.spent / 60:.1f} min")
 
-    def loss_of(wanted: Tensor) -> Tensor:
-        with half_precision(device):
-            posterior = model.encode(wanted).latent_dist
-            made = model.decode(posterior.mode() if args.decoder_only else posterior.sample()).sample
+    def learn(self, random: np.random.Generator) -> float:
+        """One step; gives the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.budget.learning_rate(self.step)
+        wanted = self.pictures.crops(self.args.batch, self.args.crop, random).to(self.device)
+        loss = self.workers.backward(self.loss, self.parameters, wanted.contiguous(memory_format=torch.channels_last))
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.ema.update(self.model)
+        self.step += 1
+        return loss
+
+    def loss(self, wanted: Tensor) -> Tensor:
+        with half_precision(self.device):
+            posterior = self.model.encode(wanted).latent_dist
+            made = self.model.decode(posterior.mode() if self.args.decoder_only else posterior.sample()).sample
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
-        return distance(made.float(), wanted) + args.kl * kl
+        return distance(made.float(), wanted) + self.args.kl * kl
 
-    budget.start()
-    while budget.tick() < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = budget.learning_rate(step)
-        wanted = to_model(random_crops(bank, rows, args.batch, args.crop, random), device)
-        wanted = wanted.contiguous(memory_format=torch.channels_last)
-        loss = workers.backward(loss_of, parameters, wanted)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        step += 1
-        if step % 50 == 0:
-            log(f"step {step} loss {loss:.4f} lr {group['lr']:.2e} {budget.spent / 60:.1f} min")
-        if step % 200 == 0:
-            keep()
-            preview(model, unseen[:24], work / "autoencoder.png")
-    keep()
-    decibels, _ = psnr(model, unseen)
-    log(f"finished: {step} steps, {budget.spent / 60:.1f} min, {decibels:.2f} dB on {len(unseen)} unseen scenes")
+    def resume(self) -> None:
+        if not self.path.exists():
+            start_as_averaging(self.model)
+            self.ema.take(self.model)
+            return
+        state = torch.load(self.path, map_location=self.device)
+        self.model.load_state_dict(state["model"])
+        self.ema.weights, self.ema.steps, self.step = state["ema"], state["step"], state["step"]
+        if self.args.decoder_only == state["decoder_only"]:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.before, self.budget.spent = state["before"], state["spent"]
+        else:
+            self.before = state["before"] + state["spent"]
+        log(f"resumed at step {self.step} after {(self.before + self.budget.spent) / 60:.1f} min")
 
-
-def preview(model: AutoencoderKL, pictures: Tensor, path: Path) -> None:
-    with half_precision(pictures.device):
-        decibels, made = psnr(model, pictures)
-    log(f"unseen {decibels:.2f} dB")
-    pairs = torch.cat([torch.cat([a, b]) for a, b in zip(pictures.split(8), made.split(8))])
-    sheet(pairs / 2 + 0.5, 8).save(path)
+    def keep(self, unseen: Tensor) -> None:
+        """Writes autoencoder.pt, and autoencoder.png: unseen pictures above what the averaged weights make of them."""
+        save(self.path, model=self.model.state_dict(), ema=self.ema.weights, optimizer=self.optimizer.state_dict(),
+             step=self.step, spent=self.budget.spent, before=self.before, decoder_only=self.args.decoder_only)
+        model = trained_autoencoder(self.args.work, self.device)
+        decibels, made = psnr(model, unseen)
+        log(f"unseen {decibels:.2f} dB after {self.step} steps, {len(self.pictures)} pictures in the bank")
+        pairs = torch.cat([torch.cat([a, b]) for a, b in zip(unseen[:16].split(8), made[:16].split(8))])
+        sheet(pairs / 2 + 0.5, 8).save(self.args.work / "autoencoder.png")
 
 
-@torch.no_grad()
-def encode_bank(model: AutoencoderKL, work: Path, count: int, device: torch.device) -> None:
-    """Writes latents.pt: the first `count` pictures' posterior means, (N, 4, h, w) fp16, unscaled; scaling factor."""
-    bank, parts = np.load(work / "pictures.npy", mmap_mode="r")[:count], []
-    for start in range(0, len(bank), 64):
-        pictures = to_model(bank[start:start + 64], device)
-        with half_precision(device):
-            parts.append(model.encode(pictures).latent_dist.mean.half().cpu())
-    latents = torch.cat(parts)
-    scaling_factor = 1 / latents.float().std().item()
-    save(work / "latents.pt", latents=latents, scaling_factor=scaling_factor)
-    log(f"encoded {len(latents)} pictures; scaling factor {scaling_factor:.5f}; "
-        f"channel means {[round(v, 3) for v in (latents.float().mean((0, 2, 3)) * scaling_factor).tolist()]}")
+def trained_autoencoder(work: Path, device: torch.device) -> AutoencoderKL:
+    """The autoencoder with its averaged weights."""
+    model = new_autoencoder().to(device).eval()
+    model.load_state_dict(torch.load(work / "autoencoder.pt", map_location=device)["ema"])
+    return model.to(memory_format=torch.channels_last)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with the bank, for checkpoints")
-    parser.add_argument("--minutes", type=float, default=22)
+    parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--hold", type=float, default=0.5, help="part of the time before the rate falls")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--kl", type=float, default=5e-5)
+    parser.add_argument("--ema", type=float, default=0.997)
+    parser.add_argument("--save-every", type=float, default=10, help="minutes between checkpoints")
     parser.add_argument("--decoder-only", action="store_true",
                         help="go on with the decoder alone, for --minutes more: the latents stay what they are")
-    parser.add_argument("--encode", type=int, default=1 << 30,
-                        help="how many pictures of the bank to encode at the end")
     parser.add_argument("--workers", type=int, default=1, help="threads that share each batch; on a CPU its cores")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     device = pick_device(args.device)
+    torch.manual_seed(args.seed)
     model = new_autoencoder().to(device).to(memory_format=torch.channels_last)
     log(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters on {device}")
-    train(model, args.work, args, device)
-    torch.set_num_threads(max(args.workers, torch.get_num_threads()))
-    if not args.decoder_only:
-        encode_bank(model, args.work, args.encode, device)
+    Trainer(model, args, device).run()
 
 
 if __name__ == "__main__":

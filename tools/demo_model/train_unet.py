@@ -1,6 +1,6 @@
 """Trains the demo model's text encoder and UNet together on the encoded bank.
 
-Reads latents.pt and scenes.pt from the work folder; keeps tokenizer/, captions.pt and unet.pt.
+Reads latents/ in the work folder; keeps tokenizer/, words.pt (the text encoder after its first lesson) and unet.pt.
 """
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from random import Random
 from typing import NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from tools.demo_model.attributes import Namer
-from tools.demo_model.captions import caption, in_words
-from tools.demo_model.draw import pick_device, sheet
-from tools.demo_model.sampling import ddim, embed, sd1_scheduler, to_pictures
-from tools.demo_model.scenes import Scenes, worth_learning
+from tools.demo_model.attributes import Namer, in_numbers
+from tools.demo_model.captions import caption
+from tools.demo_model.draw import CHUNK, pick_device, sheet
+from tools.demo_model.sampling import ddim, embed, sd1_scheduler, to_pictures, unmasked
+from tools.demo_model.scenes import Scene, sample_scene, sample_scenes
 from tools.demo_model.tokenizer import LENGTH, token_rows, train_tokenizer
-from tools.demo_model.train_autoencoder import new_autoencoder
+from tools.demo_model.train_autoencoder import trained_autoencoder
 from tools.demo_model.training import Budget, Ema, Workers, half_precision, log, save
 
-HIDDEN = 160
-PREVIEW = ["a forest at night", "a red sports car on a city street", "a blue boat on the sea at sunset",
-           "a white house in mountains, winter", "a desert at noon", "a yellow balloon in a meadow, sunny",
-           "a watercolor painting of a forest in autumn", "pixel art of a red tower by the sea",
-           "a city at night, rain", "a person in a red coat in a forest, snowing", "a green tree in a meadow, spring",
-           "a purple car in the desert at sunset", "an oil painting of mountains at dawn", "a red house in the woods",
-           "an orange fence in a meadow", "a foggy morning by the sea"]
+HIDDEN = 192
+PREVIEW = [
+    "a forest at night", "a red sports car on a city street", "a blue boat on the sea at sunset",
+    "a white house in mountains, winter", "a desert at noon", "a yellow balloon in a meadow, sunny",
+    "a watercolor painting of a forest in autumn", "pixel art of a red tower by the sea", "a city at night, rain",
+    "a person in a red coat in a forest, snowing", "a black cat in a village, spring",
+    "a purple car in the desert at sunset", "an oil painting of mountains at dawn", "a white horse by a lake",
+    "a castle in the mountains, ink drawing", "a foggy morning by the sea"]
 
 
 class DemoModel(nn.Module):
@@ -38,28 +39,15 @@ class DemoModel(nn.Module):
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.text_encoder = CLIPTextModel(CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=HIDDEN, intermediate_size=4 * HIDDEN, num_hidden_layers=2,
-            num_attention_heads=4, hidden_act="quick_gelu", max_position_embeddings=LENGTH, projection_dim=HIDDEN,
+            vocab_size=len(tokenizer), hidden_size=HIDDEN, intermediate_size=4 * HIDDEN, num_hidden_layers=3,
+            num_attention_heads=6, hidden_act="quick_gelu", max_position_embeddings=LENGTH, projection_dim=HIDDEN,
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id))
         self.unet = UNet2DConditionModel(
-            sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(48, 96, 192),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            sample_size=32, in_channels=9, out_channels=4, layers_per_block=1, block_out_channels=(64, 128, 256),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             cross_attention_dim=HIDDEN, attention_head_dim=4, norm_num_groups=16)
-
-
-def caption_bank(work: Path, tokenizer: CLIPTokenizer, count: int, each: int, seed: int) -> Tensor:
-    """Token rows of `each` captions for the first `count` scenes, (count, each, 77) int16; kept in captions.pt."""
-    path = work / "captions.pt"
-    if path.exists() and len(kept := torch.load(path)) >= count:
-        return kept[:count]
-    random, rows = Random(seed), []
-    for scene in in_words(Scenes.from_table(torch.load(work / "scenes.pt")[:count])):
-        texts = [caption(scene, random) for _ in range(each)]
-        rows.append(torch.tensor(token_rows(tokenizer, texts), dtype=torch.int16))
-    torch.save(torch.stack(rows), path)
-    return torch.stack(rows)
 
 
 def eps_loss(made: Tensor, eps: Tensor, snr: Tensor, gamma: float = 5.0) -> Tensor:
@@ -76,74 +64,85 @@ def spread_times(count: int, random: torch.Generator) -> Tensor:
     return ((torch.arange(count) + torch.rand(count, generator=random)) * (1000 / count)).long().clamp(max=999)
 
 
-class Bank:
-    """Encoded scenes and their captions, from which batches are drawn by lot."""
-
-    def __init__(self, work: Path, tokenizer: CLIPTokenizer, *, captions: int, drop: float, seed: int) -> None:
-        stored = torch.load(work / "latents.pt")
-        self.scaling_factor, self.drop = stored["scaling_factor"], drop
-        self.latents = stored["latents"].float() * self.scaling_factor
-        self.captions = caption_bank(work, tokenizer, len(self.latents), captions, seed)
-        table = torch.load(work / "scenes.pt")[:len(self.latents)].long()
-        self.kept, self.choices = worth_learning(Scenes.from_table(table)), table[:, :-1]
-        self.empty = torch.tensor(token_rows(tokenizer, [""]), dtype=torch.int16)[0]
-        self.random = torch.Generator()
-        log(f"{len(self.kept)} scenes, {captions} captions each")
-
-    def draw(self, count: int, device: torch.device) -> "Batch":
-        rows = self.kept[torch.randint(len(self.kept), (count,), generator=self.random)]
-        tokens = self.captions[rows, torch.randint(self.captions.shape[1], (count,), generator=self.random)]
-        said = torch.rand(count, generator=self.random) >= self.drop
-        tokens[~said] = self.empty
-        clean = self.latents[rows]
-        eps = torch.randn(clean.shape, generator=self.random)
-        times = spread_times(count, self.random)
-        return Batch(*(part.to(device) for part in (clean, eps, times, tokens.long(), self.choices[rows], said)))
-
-
 class Batch(NamedTuple):
     clean: Tensor
-    """(B, 4, 16, 16), model scale."""
+    """(B, 4, h, w), model scale."""
+    condition: Tensor
+    """(B, 5, h, w): the mask (1 where the picture is made anew) and the masked picture's latent."""
     eps: Tensor
     times: Tensor
     """(B,), 0..999."""
     tokens: Tensor
     """(B, 77)."""
     choices: Tensor
-    """(B, 10): what each scene is, for the side task."""
+    """(B, 12): what each scene is, for the side task."""
     said: Tensor
     """(B,) bool: False where the caption was replaced by ''."""
+
+
+class Bank:
+    """Encoded scenes, from which batches are drawn by lot; each gets a new caption every time."""
+
+    def __init__(self, work: Path, tokenizer: CLIPTokenizer, *, drop: float, masked: float, seed: int) -> None:
+        about = torch.load(work / "latents" / "about.pt")
+        parts = [torch.load(path) for path in sorted((work / "latents").glob("[0-9]*.pt"))]
+        self.scaling_factor = about["scaling_factor"]
+        self.clean, self.cut, self.mask = (
+            torch.cat([part[key] for part in parts]) for key in ("clean", "masked", "mask"))
+        self.plain = unmasked(about["grey"] * self.scaling_factor)[0]
+        self.scenes = sample_scenes(len(parts) * CHUNK, about["scenes_seed"])
+        self.choices, self.tokenizer, self.drop, self.masked = in_numbers(self.scenes), tokenizer, drop, masked
+        self.random, self.words = torch.Generator().manual_seed(seed), Random(seed)
+        log(f"{len(self.scenes)} scenes")
+
+    def draw(self, count: int, device: torch.device) -> Batch:
+        rows = torch.randint(len(self.scenes), (count,), generator=self.random)
+        said = torch.rand(count, generator=self.random) >= self.drop
+        tokens = captioned([self.scenes[n] for n in rows], said, self.tokenizer, self.words)
+        clean, cut = (bank[rows].float() * self.scaling_factor for bank in (self.clean, self.cut))
+        condition = torch.cat([self.mask[rows].float(), cut], 1)
+        plain = torch.rand(count, generator=self.random) >= self.masked
+        condition[plain] = self.plain
+        eps, times = torch.randn(clean.shape, generator=self.random), spread_times(count, self.random)
+        return Batch(*(part.to(device) for part in (clean, condition, eps, times, tokens, self.choices[rows], said)))
+
+
+def captioned(scenes: list[Scene], said: Tensor, tokenizer: CLIPTokenizer, words: Random) -> Tensor:
+    """Token rows (B, 77) of a new caption for each scene, or of '' where it is not said."""
+    return torch.tensor(token_rows(tokenizer, [caption(scene, words) if s else "" for scene, s in zip(scenes, said)]))
 
 
 class Trainer:
     """Model, optimizers, averaged weights and time budget; all of it goes to unet.pt and comes back from there."""
 
-    def __init__(self, model: DemoModel, tokenizer: CLIPTokenizer, args: argparse.Namespace, device: torch.device) -> None:
+    def __init__(self, model: DemoModel, tokenizer: CLIPTokenizer, args: argparse.Namespace,
+                 device: torch.device) -> None:
         self.model, self.tokenizer, self.args, self.device = model, tokenizer, args, device
-        self.bank = Bank(args.work, tokenizer, captions=args.captions, drop=args.drop, seed=args.seed)
         self.alphas = sd1_scheduler().alphas_cumprod.to(device)
         self.namer = Namer(HIDDEN).to(device)
         self.parameters = [*model.parameters(), *self.namer.parameters()]
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-        self.namer_optimizer = torch.optim.AdamW(self.namer.parameters(), lr=args.rate)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01,
+                                           fused=True)
         self.ema, self.workers = Ema(model, args.ema), Workers(args.workers)
-        self.budget, self.step = Budget(args.minutes, args.rate, warm_up=200, hold=args.hold), 0
+        self.budget, self.step, self.images = Budget(args.minutes, args.rate, warm_up=200, hold=args.hold), 0, 0
         self.path = args.work / "unet.pt"
 
     def run(self) -> None:
-        """Train until the minutes are spent, keeping a checkpoint every few."""
-        resumed = self.path.exists()
-        if resumed:
+        """Teach words, then train until the minutes are spent, keeping a checkpoint every few."""
+        if self.path.exists():
             self.resume()
-        self.bank.random.manual_seed(self.args.seed + self.step)
-        if not resumed:
-            self.teach_words()
+        else:
+            self.learn_words()
+        if self.args.words_only:
+            return
+        self.bank = Bank(self.args.work, self.tokenizer, drop=self.args.drop, masked=self.args.masked,
+                         seed=self.args.seed + self.step)
         total, saved = 0.0, self.budget.spent
         self.budget.start()
         while self.budget.tick() < 1:
             total += self.learn()
             if self.step % 25 == 0:
-                log(f"step {self.step} images {self.step * self.args.batch} loss {total / 25:.4f} "
+                log(f"step {self.step} images {self.images} loss {total / 25:.4f} "
                     f"lr {self.optimizer.param_groups[0]['lr']:.2e} {self.budget.spent / 60:.1f} min")
                 total = 0.0
             if self.budget.spent - saved > 60 * self.args.save_every:
@@ -152,18 +151,32 @@ class Trainer:
         self.keep()
         log(f"finished: {self.step} steps, {self.budget.spent / 60:.1f} min")
 
-    def teach_words(self) -> None:
-        """The side task alone, so that the UNet meets vectors that mean something."""
+    def learn_words(self) -> None:
+        """The side task alone, without pictures, so that the UNet meets vectors with a meaning; kept in words.pt."""
+        path, random = self.args.work / "words.pt", Random(self.args.seed)
+        if path.exists():
+            state = torch.load(path, map_location=self.device)
+            self.model.text_encoder.load_state_dict(state["text_encoder"])
+            self.namer.load_state_dict(state["namer"])
+            self.ema.take(self.model)
+            return
         learned, total = [*self.model.text_encoder.parameters(), *self.namer.parameters()], 0.0
         optimizer = torch.optim.AdamW(learned, lr=self.args.rate)
         for n in range(self.args.word_steps):
-            batch = self.bank.draw(self.args.batch, self.device)
-            total += self.workers.backward(self.naming_loss, learned, batch.tokens, batch.choices, batch.said)
+            for group in optimizer.param_groups:
+                group["lr"] = self.args.rate * min(1.0, (n + 1) / 50) * (1 - n / self.args.word_steps)
+            scenes = [sample_scene(random) for _ in range(self.args.batch)]
+            said = torch.ones(len(scenes), dtype=torch.bool)
+            tokens = captioned(scenes, said, self.tokenizer, random)
+            batch = (part.to(self.device) for part in (tokens, in_numbers(scenes), said))
+            total += self.workers.backward(self.naming_loss, learned, *batch)
+            torch.nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             if n % 50 == 49:
                 log(f"words: step {n + 1} loss {total / 50:.3f}")
                 total = 0.0
         self.ema.take(self.model)
+        save(path, text_encoder=self.model.text_encoder.state_dict(), namer=self.namer.state_dict())
 
     def learn(self) -> float:
         """One step; gives the loss."""
@@ -172,9 +185,8 @@ class Trainer:
         loss = self.workers.backward(self.loss, self.parameters, *self.bank.draw(self.args.batch, self.device))
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        self.namer_optimizer.step()
         self.ema.update(self.model)
-        self.step += 1
+        self.step, self.images = self.step + 1, self.images + self.args.batch
         return loss
 
     def naming_loss(self, tokens: Tensor, choices: Tensor, said: Tensor) -> Tensor:
@@ -183,10 +195,10 @@ class Trainer:
     def loss(self, *parts: Tensor) -> Tensor:
         batch = Batch(*parts)
         a = self.alphas[batch.times][:, None, None, None]
-        noisy = (a.sqrt() * batch.clean + (1 - a).sqrt() * batch.eps).contiguous(memory_format=torch.channels_last)
+        noisy = torch.cat([a.sqrt() * batch.clean + (1 - a).sqrt() * batch.eps, batch.condition], 1)
         with half_precision(self.device):
             vectors = self.model.text_encoder(batch.tokens).last_hidden_state
-            made = self.model.unet(noisy, batch.times, vectors).sample
+            made = self.model.unet(noisy.contiguous(memory_format=torch.channels_last), batch.times, vectors).sample
         named = self.namer.loss(vectors, batch.choices, batch.said)
         return eps_loss(made, batch.eps, (a / (1 - a)).flatten()) + self.args.naming * named
 
@@ -196,29 +208,22 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.namer.load_state_dict(state["namer"])
         self.ema.weights, self.ema.steps = state["ema"], state["step"]
-        self.step, self.budget.spent = state["step"], state["spent"]
+        self.step, self.images, self.budget.spent = state["step"], state["images"], state["spent"]
         log(f"resumed at step {self.step} after {self.budget.spent / 60:.1f} min")
 
     def keep(self) -> None:
+        """Writes unet.pt, and unet.png with one picture for each preview prompt."""
         save(self.path, model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), ema=self.ema.weights,
-             step=self.step, spent=self.budget.spent, batch=self.args.batch, namer=self.namer.state_dict())
-        preview(self.tokenizer, self.ema, self.args.work, self.bank.scaling_factor, self.device)
-
-
-def preview(tokenizer: CLIPTokenizer, ema: Ema, work: Path, scaling_factor: float, device: torch.device) -> None:
-    """Draws unet.png with the averaged weights: one picture for each preview prompt."""
-    model, vae = DemoModel(tokenizer).to(device).eval(), trained_autoencoder(work, device)
-    model.load_state_dict(ema.weights)
-    with torch.no_grad():
-        cond, uncond = (embed(tokenizer, model.text_encoder, texts) for texts in (PREVIEW, [""] * len(PREVIEW)))
-    noise = torch.randn((len(PREVIEW), 4, 16, 16), generator=torch.Generator().manual_seed(7)).to(device)
-    sheet(to_pictures(vae, ddim(model.unet, cond, uncond, noise), scaling_factor), 8).save(work / "unet.png")
-
-
-def trained_autoencoder(work: Path, device: torch.device) -> AutoencoderKL:
-    vae = new_autoencoder().to(device).eval()
-    vae.load_state_dict(torch.load(work / "autoencoder.pt", map_location=device)["model"])
-    return vae
+             step=self.step, spent=self.budget.spent, images=self.images, namer=self.namer.state_dict())
+        model, vae = DemoModel(self.tokenizer).to(self.device).eval(), trained_autoencoder(self.args.work, self.device)
+        model.load_state_dict(self.ema.weights)
+        with torch.no_grad():
+            cond, uncond = (embed(self.tokenizer, model.text_encoder, texts) for texts in (PREVIEW,
+                    [""] * len(PREVIEW)))
+        noise = torch.randn((len(PREVIEW), 4, 32, 32), generator=torch.Generator().manual_seed(7)).to(self.device)
+        with half_precision(self.device):
+            latents = ddim(model.unet, cond, uncond, noise, condition=self.bank.plain[None].to(self.device), steps=15)
+            sheet(to_pictures(vae, latents, self.bank.scaling_factor), 8).save(self.args.work / "unet.png")
 
 
 def load_or_train_tokenizer(work: Path) -> CLIPTokenizer:
@@ -229,16 +234,19 @@ def load_or_train_tokenizer(work: Path) -> CLIPTokenizer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with the encoded bank, for checkpoints")
-    parser.add_argument("--minutes", type=float, default=75)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--hold", type=float, default=0.55, help="part of the time before the rate falls")
+    parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--hold", type=float, default=0.6, help="part of the time before the rate falls")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--captions", type=int, default=16, help="captions prepared for each scene")
     parser.add_argument("--drop", type=float, default=0.10, help="part of the captions replaced by ''")
-    parser.add_argument("--word-steps", type=int, default=400, help="steps of the text encoder alone, at the start")
+    parser.add_argument("--masked", type=float, default=0.35,
+                        help="part of the pictures that are filled in from a mask")
+    parser.add_argument("--words-only", action="store_true",
+                        help="stop when the text encoder has had its first lesson")
+    parser.add_argument("--word-steps", type=int, default=1500, help="steps of the text encoder alone, at the start")
     parser.add_argument("--naming", type=float, default=0.02, help="weight of the side task afterwards")
-    parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--save-every", type=float, default=8, help="minutes between checkpoints")
+    parser.add_argument("--ema", type=float, default=0.999)
+    parser.add_argument("--save-every", type=float, default=10, help="minutes between checkpoints")
     parser.add_argument("--workers", type=int, default=1, help="threads that share each batch; on a CPU its cores")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--device", default="auto")

@@ -8,6 +8,7 @@ import re
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -52,6 +53,9 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--api-urls", action="store_true", help="let requests name pictures by http and https addresses of the internet")
     parser.add_argument("--api-max-body", type=int, default=256, metavar="MIB", help="largest request to the API; default: %(default)s")
     parser.add_argument("--cors-allow-origins", metavar="ORIGIN[,…]", help="other sites, as https://example.org, whose pages may send requests")
+    parser.add_argument("--subpath", default="", metavar="PATH", help="where a proxy has this server, as /palimpsest; default: at its root")
+    parser.add_argument("--tls-keyfile", metavar="FILE", help="private key in PEM, to be reached by https; needs --tls-certfile")
+    parser.add_argument("--tls-certfile", metavar="FILE", help="certificate in PEM, with those that it depends on; needs --tls-keyfile")
     parser.add_argument("--settings-file", default="config.json", help="where options that are set are remembered; default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16; default: %(default)s")
@@ -61,6 +65,18 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
         flags.host = "0.0.0.0"
     if flags.visitor_quota < 0:
         parser.error(f"--visitor-quota must be 0 or more, got {flags.visitor_quota}")
+    flags.subpath = flags.subpath and f"/{flags.subpath.strip('/')}".rstrip("/")
+    if not re.fullmatch("(/[A-Za-z0-9._~-]+)*", flags.subpath):
+        parser.error(f"--subpath must be a path as /palimpsest, got {flags.subpath!r}")
+    if bool(flags.tls_keyfile) != bool(flags.tls_certfile):
+        parser.error("--tls-keyfile and --tls-certfile need each other")
+    if flags.tls_certfile:
+        if flags.share:
+            parser.error("--share has a certificate of its own and speaks plain HTTP to this server; leave --tls-certfile out")
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(flags.tls_certfile, flags.tls_keyfile, lambda: "")
+        except (OSError, ValueError) as error:
+            parser.error(f"--tls-certfile and --tls-keyfile cannot be used: {error}")
     for name, logins in (("--auth", [flags.auth]), ("--api-auth", split(flags.api_auth))):
         for login in logins:
             if login is not None and not all(login.partition(":")):
@@ -165,7 +181,8 @@ def free_port(host: str, wanted: int | None) -> int:
 def announce(flags: argparse.Namespace, port: int) -> None:
     """Say where the page is, now that it answers, and open it."""
     host = "127.0.0.1" if flags.host == "0.0.0.0" else flags.host
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if flags.tls_certfile else "http"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     say(f"Palimpsest is ready at {address}")
     if not flags.no_browser:
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
@@ -313,9 +330,10 @@ def serve(flags: argparse.Namespace) -> None:
     backend = Backend(engine, models, settings, Path(flags.outputs_dir), told, Fetcher() if flags.api_urls else None)
     app = build_app(page, login, backend=None if flags.no_api else backend, api_logins=map(login_of, split(flags.api_auth)),
                     origins=split(flags.cors_allow_origins), max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared,
-                    **look())
+                    subpath=flags.subpath, **look())
     # no proxy_headers: who comes through a tunnel could claim any address
-    config = uvicorn.Config(app, host=flags.host, port=port, log_level="warning", timeout_graceful_shutdown=1, proxy_headers=False)
+    config = uvicorn.Config(app, host=flags.host, port=port, log_level="warning", timeout_graceful_shutdown=1, proxy_headers=False,
+                            ssl_keyfile=flags.tls_keyfile, ssl_certfile=flags.tls_certfile)
 
     class Server(uvicorn.Server):
         @contextmanager

@@ -17,6 +17,7 @@ from api.events import PageEvents
 from api.fetch import Fetcher
 from api.guard import BodyLimit, Guard
 from api.logins import Login
+from api.proxies import OwnAddress, Subpath
 
 MAX_UPLOAD = 64 * 2**20
 """Bytes of one file uploaded to the page."""
@@ -29,16 +30,17 @@ ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it c
 
 def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend | None = None, api_logins: Iterable[Login] = (),
               origins: Iterable[str] = (), max_body: int = MAX_BODY, allowed_paths: Iterable[str] = (), shared: bool = False,
-              **look: Any) -> FastAPI:
+              subpath: str = "", **look: Any) -> FastAPI:
     """The page on "/" and the API before it.
 
     login: what every route asks for, or None; api_logins: what the API accepts besides. shared: `login` is for visitors,
     to whom not all of the API is open, and the others for the owner. backend: what the API works with;
     None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API.
-    allowed_paths: folders that the page itself shows files from; look: theme and style of the page.
+    allowed_paths: folders that the page itself shows files from; subpath: where a proxy has all of it, as "/palimpsest";
+    look: theme and style of the page.
     """
     app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, openapi_url=None,
-                  default_response_class=Json)
+                  default_response_class=Json, servers=[{"url": subpath}] if subpath else None)
     if backend is not None:
         mount_api(app, backend)
     if page is not None:
@@ -46,13 +48,16 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
         page.has_launched = page.is_running = True
         page.state_session_capacity = SESSIONS
         app = gr.mount_gradio_app(app, page, path="/", run_history=False, footer_links=[], max_file_size=MAX_UPLOAD,
-                                  ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), **look)
+                                  ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), root_path=subpath or None, **look)
     app.add_middleware(BodyLimit, limit=max_body << 20)
+    app.add_middleware(OwnAddress, origins=list(origins))
     app.add_middleware(PageEvents)
     app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins), shared=shared)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],
                            allow_credentials=True)
+    if subpath:
+        app.add_middleware(Subpath, subpath=subpath)
     return app
 
 
@@ -75,7 +80,9 @@ async def nothing_here(request: Request) -> Response:
     Gradio's page would answer anything else.
     """
     if request.url.path.endswith("/"):
-        return RedirectResponse(request.url.replace(path=request.url.path.rstrip("/")), 307)
+        # relative, as a proxy may have the server under another address
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"../{request.url.path.rstrip('/').rpartition('/')[2]}{query}", 307)
     there = any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.routes)
     return Json({"detail": "Method Not Allowed"}, 405) if there else Json({"detail": "Not Found"}, 404)
 

@@ -70,7 +70,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        meets = bool(self._page) and not self._has_met(headers)
+        meets = bool(self._page) and not is_api(scope) and not self._has_met(headers)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -103,7 +103,8 @@ class Guard:
     def _check_login(self, scope: Scope, headers: Headers, login: Login | None, logins: list[Login]) -> Response | None:
         """The refusal of a request without one of the logins, or of one too many guesses."""
         network = network_of((scope.get("client") or ("",))[0])
-        wait = 0 if login is None or self._has_met(headers) else self._guesses.wait(network)
+        met = self._page and not is_api(scope) and self._has_met(headers)
+        wait = 0 if login is None or met else self._guesses.wait(network)
         if wait:
             return refused(scope, 429, f"There were too many wrong logins; try again in {wait} seconds.", {"Retry-After": str(wait)})
         if among(login, logins):

@@ -1,0 +1,87 @@
+"""Behind a proxy: under a path of another server's, and by whichever name it has outside.
+
+Proxies tell little of what the browser sees: nginx passes its own name for this server as Host unless it is told otherwise.
+So the page asks its browser where it is, and events are answered for the address that they say they come from.
+"""
+
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.guard import SAFE_METHODS, is_api
+
+LOOK_AROUND = b"""<script>{
+const told = window.gradio_config.root, here = new URL(".", location.href).href.replace(/\\/$/, "");
+if (told && told !== here) window.gradio_config = JSON.parse(JSON.stringify(window.gradio_config).replaceAll(told, here));
+}</script>
+"""
+"""What the page does before Gradio starts: every address of this server becomes that which the browser has opened."""
+BEFORE = b'<script type="module"'
+FORWARDED = ("x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
+"""What Gradio believes before Host."""
+
+
+class Subpath:
+    """ASGI middleware that answers below a path, such as "/palimpsest", as at the root; a proxy may take it off or leave it."""
+
+    def __init__(self, app: ASGIApp, subpath: str):
+        self.app, self.subpath = app, subpath
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path == self.subpath and scope["type"] == "http":
+            await RedirectResponse(f"{self.subpath}/", 307)(scope, receive, send)
+            return
+        if path.startswith(f"{self.subpath}/"):
+            path = path[len(self.subpath):]
+            scope = scope | {"path": path, "raw_path": path.encode()}
+        await self.app(scope, receive, send)
+
+
+class OwnAddress:
+    """ASGI middleware through which Gradio learns the address that the browser has. The guard must have let requests pass.
+
+    origins: other sites, whose pages' addresses are not ours.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Iterable[str] = ()):
+        self.app, self.origins = app, frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_api(scope):
+            await self.app(scope, receive, send)
+        elif scope["path"] == "/" and scope["method"] == "GET":
+            await self._page(scope, receive, send)
+        else:
+            await self.app(self._named(scope), receive, send)
+
+    def _named(self, scope: Scope) -> Scope:
+        """The request as if no proxy had been there."""
+        origin = Headers(scope=scope).get("origin", "")
+        scheme, _, address = origin.partition("://")
+        if scope["method"] in SAFE_METHODS or origin in self.origins or scheme not in ("http", "https"):
+            return scope
+        kept = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in ("host", *FORWARDED)]
+        return scope | {"scheme": scheme, "headers": [*kept, (b"host", address.encode("latin-1"))]}
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The page with LOOK_AROUND in it."""
+        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        start: Message = {}
+        parts: list[bytes] = []
+
+        async def send_page(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    body = b"".join(parts).replace(BEFORE, LOOK_AROUND + BEFORE, 1)
+                    MutableHeaders(scope=start)["Content-Length"] = str(len(body))
+                    await send(start)
+                    await send(message | {"body": body})
+
+        await self.app(scope | {"headers": plain}, receive, send_page)

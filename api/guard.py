@@ -167,7 +167,7 @@ def other_site(headers: Headers) -> str:
     if "sec-fetch-site" in headers or not origin.startswith(("http://", "https://")):
         return sentence
     return (f"{sentence} This one is of a page at {origin[:200]}, but asks for {headers.get('host', '')[:200]}: a proxy between "
-            "them must pass the Host header on, or --cors-allow-origins must name that page.")
+            "them must pass the Host header on.")
 
 
 def host_name(address: str) -> str | None:

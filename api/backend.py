@@ -28,6 +28,8 @@ class Backend:
     """Loads pictures from addresses; None: these are refused."""
     pictures: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """How many threads read and write pictures, so that they leave time to everybody else."""
+    requests: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
+    """How many threads read requests, which may wait for memory that answers in the making hold."""
 
 
 async def backend_of(request: Request) -> Backend:

@@ -14,7 +14,7 @@ from api.backend import Backend
 from api.models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
 from api.options import acting
 from api.pasting import paste
-from api.pictures import decode_picture, encode_picture, json_with_pictures
+from api.pictures import encode_picture, json_with_pictures, picture_bytes
 from api.scripts import script_fields
 from pipeline import __version__, scripts
 from pipeline.errors import InvalidRequest, UnknownName
@@ -23,6 +23,7 @@ from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS, split_schedule
 from pipeline.samplers.schedules import find_schedule
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from pipeline.uploads import count_pixels, open_picture
 
 MISSING = ("restore_faces", "enable_hr")
 """Fields of A1111's that are refused where they are true."""
@@ -33,6 +34,8 @@ NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "in
 """What null does, as in A1111. Of most other fields it is refused."""
 FOR_MASKS = ("mask_blur_x", "mask_blur_y")
 """Fields of which null is refused only where there is a mask, as in A1111."""
+Files = dict[str, list[bytes]]
+"""By field, the files of a request's pictures."""
 
 
 def task_id(request: GenerationRequest) -> str:
@@ -41,8 +44,9 @@ def task_id(request: GenerationRequest) -> str:
     return request.force_task_id or f"task({kind}-{''.join(random.choices(string.ascii_uppercase + string.digits, k=7))})"
 
 
-def processing(request: GenerationRequest, here: Backend) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img]:
-    """(the request with what its infotext adds, its processing object). Reads pictures: blocks.
+def processing(request: GenerationRequest, here: Backend,
+               files: Files) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img]:
+    """(the request with what its infotext adds, its processing object). Reads the pictures in `files`: blocks.
 
     Raises InvalidRequest, and HTTPException for scripts that are not there.
     """
@@ -57,7 +61,7 @@ def processing(request: GenerationRequest, here: Backend) -> tuple[GenerationReq
     settings = {name: value for name, value in values.items() if name in known and name not in OWN}
     settings |= script_fields(request)
     if isinstance(request, Img2ImgRequest):
-        settings |= pictures(request, here)
+        settings |= decoded(files)
         settings = without_null(settings)
         if request.initial_noise_multiplier is None:  # as in A1111, where an override comes too late for it
             settings["initial_noise_multiplier"] = here.settings.options.initial_noise_multiplier
@@ -109,15 +113,28 @@ def drop_unknown_checkpoint(overrides: dict[str, Any], here: Backend) -> list[st
     return []
 
 
-def pictures(request: Img2ImgRequest, here: Backend) -> dict[str, Image.Image | list[Image.Image] | None]:
-    """The request's pictures, decoded. Raises InvalidRequest."""
+def picture_files(request: GenerationRequest, here: Backend) -> Files:
+    """The files of the request's pictures, of which nothing is read. Raises InvalidRequest. Blocks where one is an address."""
+    if not isinstance(request, Img2ImgRequest):
+        return {}
     limit = request.batch_size if isinstance(request.batch_size, int) else 1
     if len(request.init_images) > max(limit, 1):
         raise InvalidRequest("init_images", f"init_images: {len(request.init_images)} pictures given for a batch_size of "
                                             f"{limit}; give one, or at most batch_size")
-    masks = {name: getattr(request, name) for name in ("mask", "latent_mask")}
-    return {"init_images": [decode_picture(text, "init_images", here.fetcher) for text in request.init_images],
-            **{name: None if text is None else decode_picture(text, name, here.fetcher) for name, text in masks.items()}}
+    masks = {name: [] if (text := getattr(request, name)) is None else [text] for name in ("mask", "latent_mask")}
+    return {name: [picture_bytes(text, name, here.fetcher) for text in texts]
+            for name, texts in ({"init_images": request.init_images} | masks).items()}
+
+
+def pixels_of(files: Files) -> int:
+    """Of all of a request's pictures together, as their files say. Raises InvalidRequest."""
+    return sum(count_pixels(data, field) for field, listed in files.items() for data in listed)
+
+
+def decoded(files: Files) -> dict[str, Image.Image | list[Image.Image] | None]:
+    """The request's fields that hold pictures. Raises InvalidRequest."""
+    read = {field: [open_picture(data, field, over_api=True).image for data in listed] for field, listed in files.items()}
+    return read | {name: read[name][0] if read[name] else None for name in ("mask", "latent_mask")}
 
 
 def places(here: Backend, request: GenerationRequest) -> dict[str, Any]:

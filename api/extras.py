@@ -15,7 +15,7 @@ from api.strict import StrictRoute
 from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
 from pipeline.infotext import apply_backcompat, parameters_line, parse
-from pipeline.uploads import open_picture
+from pipeline.uploads import count_pixels, open_file, open_picture
 from pipeline.upscaling import Upscaler, cover, find_upscaler, upscale
 
 router = APIRouter(tags=["extras"], route_class=StrictRoute)
@@ -29,7 +29,9 @@ MAX_PICTURES = 256
 async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
     """What a picture file says of how it was made."""
     def read() -> PngInfoAnswer:
-        text, items = read_metadata(picture_bytes(body.image.strip(), "image", here.fetcher))
+        file = picture_bytes(body.image.strip(), "image", here.fetcher)
+        with here.engine.shelf.reading(count_pixels(file, "image"), "image"):
+            text, items = read_metadata(file)
         return PngInfoAnswer(info=text, items=items, parameters=apply_backcompat(parse(text)))
 
     return await to_thread.run_sync(read, limiter=here.pictures)
@@ -67,6 +69,10 @@ async def enlarge_all(body: ExtrasRequest, texts: list[str], field: str, here: B
 
     def work(text: str) -> str:
         file = picture_bytes(text, field, here.fetcher)
+        with here.engine.shelf.reading(pixels_in_use(file, field, body), field):
+            return enlarged_file(file)
+
+    def enlarged_file(file: bytes) -> str:
         enlarged = enlarge(open_picture(file, field, over_api=True).image, body)
         parameters, written = written_in(file)
         enlarged.info = written | ({"parameters": parameters} if parameters else {}) | {"postprocessing": said}
@@ -87,13 +93,31 @@ def check(body: ExtrasRequest) -> None:
         find_upscaler(getattr(body, name), name)
 
 
+def pixels_in_use(file: bytes, field: str, body: ExtrasRequest) -> int:
+    """Of the picture in a file and of what it is enlarged to. Raises InvalidRequest."""
+    before = Size(*open_file(file, field).size)
+    scale = scale_of(before, body)
+    after = int(before.width * scale) * int(before.height * scale)
+    if find_upscaler(body.upscaler_1, "upscaler_1") is None or max(before) * scale > MAX_SIDE:
+        after = 0
+    elif body.upscaler_2 != "None" and body.extras_upscaler_2_visibility:
+        after *= 2
+    return before.width * before.height + after
+
+
+def scale_of(size: Size, body: ExtrasRequest) -> float:
+    """How many times larger a picture of that size becomes; before it is cropped."""
+    return body.upscaling_resize if body.resize_mode == 0 else max(
+        body.upscaling_resize_w / size.width, body.upscaling_resize_h / size.height)
+
+
 def enlarge(image: Image.Image, body: ExtrasRequest) -> Image.Image:
     """The picture as the request asks. Raises InvalidRequest where it would be too large."""
     first, second = (find_upscaler(getattr(body, name), name) for name in ("upscaler_1", "upscaler_2"))
     if first is None:
         return image
     size = Size(body.upscaling_resize_w, body.upscaling_resize_h)
-    scale = body.upscaling_resize if body.resize_mode == 0 else max(size.width / image.width, size.height / image.height)
+    scale = scale_of(Size(*image.size), body)
     if max(image.size) * scale > MAX_SIDE:
         raise InvalidRequest("upscaling_resize",
                              f"upscaling_resize: the picture would have more than {MAX_SIDE} pixels on a side")

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.backend import Backend, Here
-from api.convert import answer, processing, task_id
+from api.convert import answer, picture_files, pixels_of, processing, task_id
 from api.errors import COMMON, Json, error_answer
 from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, InvalidBody, Txt2ImgRequest
 from api.progress import progress_answer
@@ -53,16 +53,14 @@ async def txt2img(body: Txt2ImgRequest, here: Here, who: Who, request: Request) 
                    'one "error" with its body and "status".'}}, response_class=StreamingResponse)
 async def img2img_stream(body: Img2ImgRequest, here: Here, who: Who) -> StreamingResponse:
     """The same as img2img, answered by server-sent events while it runs; hanging up cancels it."""
-    body, p = await prepare(body, here)
-    job = await submit(body, p, here, who)
+    body, p, job = await enqueue(body, here, who)
     return StreamingResponse(narrate(body, p, job, here), media_type="text/event-stream",
                              headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 async def generate(body: GenerationRequest, here: Backend, who: Client, request: Request) -> Response:
     """Queue the request and answer with its pictures. Who hangs up gives up what was not to be saved."""
-    body, p = await prepare(body, here)
-    job = await submit(body, p, here, who)
+    body, p, job = await enqueue(body, here, who)
     async with cancelled_by_hanging_up(request, job, here, keep=bool(body.save_images)):
         event = await end_of(job)
     if isinstance(event, Failed):
@@ -78,23 +76,38 @@ async def encode(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, e
                                     limiter=here.pictures)
 
 
-async def prepare(body: GenerationRequest, here: Backend) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img]:
-    """(the request with what its infotext adds, its processing object). Raises InvalidRequest or HTTPException."""
+async def enqueue(body: GenerationRequest, here: Backend,
+                  who: Client) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img, Job]:
+    """(the request with what its infotext adds, its processing object, its job), queued in turn with the page's jobs.
+
+    Raises InvalidRequest, TooMany, and HTTPException where it is not allowed.
+    """
     if isinstance(body, Img2ImgRequest) and body.init_images is None:
         raise HTTPException(404, "Init image not found")
-    return await to_thread.run_sync(processing, body, here, limiter=here.pictures)
+    return await to_thread.run_sync(read_and_submit, body, here, who, limiter=here.requests)
 
 
-async def submit(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, here: Backend, who: Client) -> Job:
-    """Queue it, in turn with the page's jobs and other clients'. Raises TooMany, and HTTPException where it is not allowed."""
-    changes_options = body.override_settings_restore_afterwards is False and p.override_settings
-    if changes_options and not who.owner:
-        raise HTTPException(403, "override_settings_restore_afterwards: false is for logins of --api-auth on a shared page.")
-    job = await to_thread.run_sync(here.engine.submit, [p], task_id(body), who)
+def read_and_submit(body: GenerationRequest, here: Backend,
+                    who: Client) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img, Job]:
+    """The same. Blocks."""
+    files = picture_files(body, here)
+    with here.engine.shelf.reading(pixels_of(files)):
+        body, p = processing(body, here, files)
+        changes_options = body.override_settings_restore_afterwards is False and p.override_settings
+        if changes_options and not who.owner:
+            raise HTTPException(403, "override_settings_restore_afterwards: false is for logins of --api-auth on a shared page.")
+        job = here.engine.submit([p], task_id(body), who)
     if changes_options:
         here.settings.change(p.override_settings, remember=False)
         here.engine.options = here.settings.options
-    return job
+    return without_pictures(body), p, job
+
+
+def without_pictures(body: GenerationRequest) -> GenerationRequest:
+    """The request while it waits: without its pictures' text, unless the answer is to repeat it."""
+    if not isinstance(body, Img2ImgRequest) or body.include_init_images:
+        return body
+    return body.model_copy(update={"init_images": None, "mask": None})
 
 
 async def end_of(job: Job) -> Finished | Failed:

@@ -53,11 +53,6 @@ def encode_base64(data: bytes) -> str:
     return "".join(base64.b64encode(data[at:at + PIECE]).decode("ascii") for at in range(0, len(data), PIECE))
 
 
-def decode_picture(text: Any, field: str, fetcher: Fetcher | None) -> Image.Image:
-    """The picture that a request's text stands for, upright 8-bit RGB or RGBA. Raises InvalidRequest naming `field`."""
-    return open_picture(picture_bytes(text, field, fetcher), field, over_api=True).image
-
-
 def read_metadata(data: bytes) -> tuple[str, dict[str, str | int | float | bool]]:
     """(infotext or "", what else is written in it, as JSON knows it) of a picture file. Raises InvalidRequest."""
     open_picture(data, "image")  # whole and not too large

@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from pipeline.caches import Cache
 from pipeline.embeddings import Embedding
+from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Family, ModelInfo, SdxlConditions
 from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_schedule, split_and
+
+MAX_PARTS = 100
+"""Texts of a prompt that AND joins."""
+MAX_CHUNKS = 4096
+"""Pieces of 75 tokens that the prompts of a batch may come to, at all steps together: gigabytes, as each is kept encoded."""
 
 Schedule = list[tuple[int, Cond]]
 """(end_step, a Cond of one row), as prompt_parser.parse_schedule gives the texts."""
@@ -47,17 +54,29 @@ class PromptEncoder:
     """By model: what pad_cond_uncond pads with, one row."""
 
     def positive(self, prompts: list[str]) -> list[Parts]:
-        """One list of parts per prompt."""
-        return [[Part(self._schedule(text), weight) for text, weight in split_and(prompt)] for prompt in prompts]
+        """One list of parts per prompt. Raises InvalidRequest for too many."""
+        parts, chunks = [], 0
+        for prompt in prompts:
+            parts.append([])
+            for text, weight in parts_of(prompt):
+                part = Part(self._schedule(text), weight)
+                chunks += sum(cond.crossattn.shape[1] // 77 for _, cond in part.schedule)
+                check_chunks("prompt", chunks)
+                parts[-1].append(part)
+        return parts
 
     def negative(self, prompts: list[str]) -> list[Schedule]:
-        """One schedule per prompt; AND is an ordinary word here."""
+        """One schedule per prompt; AND is an ordinary word here. Raises InvalidRequest for too many pieces."""
         return [self._schedule(prompt, negative=True) for prompt in prompts]
 
     def texts(self, prompts: list[str], negative_prompts: list[str]) -> list[list[str]]:
         """Per encoding, the negative ones first, the texts that it is made of at one step or another."""
-        parts = [text for prompt in dict.fromkeys(prompts) for text, _ in split_and(prompt)]
-        return [[variant for _, variant in self._steps(text)] for text in (*dict.fromkeys(negative_prompts), *dict.fromkeys(parts))]
+        parts = dict.fromkeys(text for prompt in dict.fromkeys(prompts) for text, _ in parts_of(prompt))
+        fields = dict.fromkeys(negative_prompts, "negative_prompt").items(), dict.fromkeys(parts, "prompt").items()
+        found = [(self._steps(text), field) for text, field in chain(*fields)]
+        for steps, field in found:  # before anybody reads all of them
+            self._check_length(steps, field)
+        return [[variant for _, variant in steps] for steps, _ in found]
 
     def encode_empty(self, before: Callable[[], object]) -> Cond:
         """The empty prompt, one row, of a model without networks. before: is called where it has to be encoded."""
@@ -93,6 +112,7 @@ class PromptEncoder:
                     "comma_backtrack": self.options.comma_padding_backtrack, "sdxl": self._sdxl(negative),
                     "old_emphasis": self.options.use_old_emphasis_implementation}
         steps = self._steps(text)
+        self._check_length(steps, "negative_prompt" if negative else "prompt")
 
         def encode() -> Schedule:
             before()
@@ -104,12 +124,34 @@ class PromptEncoder:
                                *settings.values()), encode)
         return [(end, copied(cond)) for end, cond in kept]
 
+    def _check_length(self, steps: list[tuple[int, str]], field: str) -> None:
+        """Raise InvalidRequest where a prompt, with all that editing makes of it, is too long to be encoded at once."""
+        longest = max((text for _, text in steps), key=len)
+        if len(steps) * len(longest) > 75 * MAX_CHUNKS:  # letters, of which tokens have one or more
+            tokens = self.family.text_encoders[0].count(longest, emphasis=self.options.emphasis,
+                                                        comma_backtrack=self.options.comma_padding_backtrack)
+            check_chunks(field, len(steps) * -(-tokens // 75))
+
     def _sdxl(self, negative: bool) -> SdxlConditions:
         options = self.options
         return SdxlConditions(
             width=self.size.width, height=self.size.height, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
             aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score,
             clip_l_skip=options.sdxl_clip_l_skip, negative=negative)
+
+
+def parts_of(prompt: str) -> list[tuple[str, float]]:
+    """The texts that AND joins, with their weights. Raises InvalidRequest for too many."""
+    texts = split_and(prompt)
+    if len(texts) > MAX_PARTS:
+        raise InvalidRequest("prompt", f"prompt: AND may join at most {MAX_PARTS} parts, got {len(texts)}")
+    return texts
+
+
+def check_chunks(field: str, chunks: int) -> None:
+    if chunks > MAX_CHUNKS:
+        raise InvalidRequest(field, f"{field}: at all steps together it comes to {chunks} pieces of 75 tokens; at most {MAX_CHUNKS}. "
+                                    "Fewer steps, fewer pictures at once, or less of [a|b] and AND need fewer")
 
 
 def copied(cond: Cond) -> Cond:

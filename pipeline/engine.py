@@ -17,11 +17,12 @@ from pipeline.hooks import HookList, Hooks
 from pipeline.job import Failed, Finished, Job, Queued, Work
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits, Quota
-from pipeline.memory import frugal, is_out_of_memory, keep_freed_where_plenty
+from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty
 from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.scripts import run
+from pipeline.shelf import Shelf
 from pipeline.styles import StyleDatabase
 
 logger = logging.getLogger(__name__)
@@ -40,15 +41,16 @@ class Engine:
     make_room: lets go of all models but the one used last, when memory has run out.
     embeddings, styles, networks: what prompts may name.
     journal: where jobs whose pictures are saved are recorded. limits: how much clients may ask for.
-    cache: what jobs can take over from earlier ones.
+    cache: what jobs can take over from earlier ones. shelf: where pictures of jobs that wait are kept.
     """
 
     def __init__(self, load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
                  make_room: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
                  styles: StyleDatabase | None = None, networks: Networks | None = None, journal: Journal | None = None,
-                 limits: Limits = Limits(), cache: Cache | None = None):
+                 limits: Limits = Limits(), cache: Cache | None = None, shelf: Shelf | None = None):
         self.options, self.journal, self.limits = options, journal, limits
         self.embeddings, self.styles = embeddings or EmbeddingShelf(), styles or StyleDatabase()
+        self.shelf = shelf or Shelf()
         self._load, self._hooks, self._make_room = load, HookList(hooks), make_room
         self._cache, self._networks = cache or Cache(), networks or Networks()
         self._quota = Quota(limits.pictures)
@@ -73,10 +75,11 @@ class Engine:
         Clients take turns: nobody's second job comes before everybody's first. mode: where it was asked for, for the journal,
         which records a single request now and others as they begin. Raises TooMany, and then nothing is recorded.
         """
-        job = Job(work, job_id, client, mode=mode, journal=self.journal, quota=self._quota)
+        job = Job(work, job_id, client, mode=mode, journal=self.journal, quota=self._quota, shelf=self.shelf)
         with self._entrance(job):
             if isinstance(work, list) and len(work) == 1:
                 job.record(work[0], job.id)
+            job.shelve()
             with self._changed:
                 self._refuse_if_closed()
                 self._jobs = deque(in_turn([*self._jobs, job], self._running))
@@ -175,6 +178,7 @@ class Engine:
         if dropped is not None:
             dropped[0].finish(Failed(Cancelled("The engine is shut down.")))
         self._thread.join(timeout)
+        self.shelf.close()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -235,6 +239,7 @@ class Engine:
         try:
             model = p.sd_model or self._model_for(job, p.options)
             keep_freed_where_plenty(model.placement, p.width * p.height * p.batch_size)
+            check_memory(model, p.width * p.height, p.batch_size)
             return self._process_with(model, job, p, self._cache)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -246,6 +251,7 @@ class Engine:
         self._cache.clear()
         self._make_room()
         with frugal(p.sd_model or self._model_for(job, p.options)) as model:
+            check_memory(model, p.width * p.height, p.batch_size, sparing=True)
             p.comments.append(f"Memory ran out, so it was done once more with less: {model.changes}.")
             p.extra_generation_params["Low memory"] = model.changes
             return self._process_with(model, job, p, Cache())  # where tiles meet, its latents are others
@@ -253,7 +259,7 @@ class Engine:
     def _process_with(self, model: Family, job: Job, p: StableDiffusionProcessingImg2Img, cache: Cache) -> Processed:
         p.sd_model, p.scripts, p.progress, p.cache = model, self._hooks, job, cache
         p.embeddings, p.style_database, p.networks = self.embeddings, self.styles, self._networks
-        p.load_model = partial(self._model_for, job)
+        p.load_model, p.free_memory = partial(self._model_for, job), free_memory
         job.bind(p)
         return run(p)
 

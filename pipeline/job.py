@@ -21,6 +21,7 @@ from pipeline.previews import preview
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
 from pipeline.series import Outcome, Series
+from pipeline.shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Job(Progress):
     """One submission: to its reader an iterator of events, to the pipeline the progress it reports to."""
 
     def __init__(self, work: Work, job_id: str | None = None, client: Client = Client(), *, mode: str = "",
-                 journal: Journal | None = None, quota: Quota = Quota(0)):
+                 journal: Journal | None = None, quota: Quota = Quota(0), shelf: Shelf | None = None):
         self.id = job_id or uuid4().hex
         self.work = work
         self.client = client
@@ -113,7 +114,7 @@ class Job(Progress):
         """Where it was asked for, as history tells it."""
         self._quota, self._counted = quota, 0
         """Pictures that the quota counts already of what is still to be made."""
-        self._journal = journal
+        self._journal, self._shelf = journal, shelf or Shelf()
         self._entry: str | None = None
         """The journal's name of the request that runs, or that waits alone in this job."""
         self.arrived = time.monotonic()
@@ -250,6 +251,22 @@ class Job(Progress):
         with self._without_harm():
             self._entry = self._journal.queued(entry, p, client=self.client.id, mode=self.mode)
 
+    def shelve(self) -> None:
+        """It waits from now on, and with it its pictures. Raises TooMany, and then its entry is gone."""
+        try:
+            for p in self.work if isinstance(self.work, list) else ():
+                self._shelf.put(p)
+        except TooMany:
+            self._unshelve()
+            if self._entry is not None:
+                with self._without_harm():
+                    self._journal.forget(self._entry)
+            raise
+
+    def _unshelve(self) -> None:
+        for p in self.work if isinstance(self.work, list) else ():
+            self._shelf.drop(p)
+
     def _close_entry(self, state: str, message: str = "") -> None:
         if self._entry is not None:
             with self._without_harm():
@@ -310,12 +327,13 @@ class Job(Progress):
 
     def _run_one(self, p: StableDiffusionProcessingImg2Img, number: int,
                  process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> Processed:
-        if self._entry is None:
-            self.record(p, f"{self.id}-{number}")
-        try:
-            result = process(p)
-        finally:
-            self._model = None  # it may have to make room for the next one's
+        with self._shelf.working(p):
+            if self._entry is None:
+                self.record(p, f"{self.id}-{number}")
+            try:
+                result = process(p)
+            finally:
+                self._model = None  # it may have to make room for the next one's
         ended = result.interrupted or (self.stopped and not result.images)
         self._close_entry("interrupted" if ended else "done")
         return result
@@ -338,6 +356,7 @@ class Job(Progress):
     def finish(self, event: Finished | Failed) -> None:
         if isinstance(event, Failed):
             self._close_entry("interrupted" if isinstance(event.error, Cancelled) else "failed", event.message)
+        self._unshelve()
         self.state, self.work, self._model, self._preview = "done", (), None, None
         self._publish(event)
 

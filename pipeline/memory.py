@@ -16,10 +16,16 @@ from pipeline.families.base import Cond, Family, Placement, Reuse, Reused
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says where it has no exception of its own for it: on processors and Apple's cards."""
 
+GROUPS = (("memory.max", "memory.current", "memory.stat", "inactive_file"),
+          ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"))
+"""Of Linux's control groups, version 2 and 1: the files with limit, use and details, and what of these are cached files."""
+
 TILE = 512
 """Pixels along the edge of the autoencoder's tiles where memory is short."""
 LIBRARIES = 1 << 29
 """Bytes."""
+UNET_MAPS = 13
+"""Maps of its first layer's channels that a UNet has in use at once, about, where attention keeps no square of its tokens."""
 KEPT = 2
 """Times the working memory that is taken at most where freed memory is kept, since it lies in pieces."""
 
@@ -49,11 +55,37 @@ def system_memory() -> int | None:
     return read_number(Path("/proc/meminfo"), "MemAvailable:", unit=1024)
 
 
-def container_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes left of what the container may use, its cached files counted as free; None without a container or a limit."""
-    limit, used = (read_number(cgroup / name) for name in ("memory.max", "memory.current"))
-    cached = read_number(cgroup / "memory.stat", "inactive_file") or 0
-    return None if limit is None or used is None else max(limit - used + cached, 0)
+def container_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes left of what the container, or any group of processes around this one, may use; None without a limit.
+
+    Their cached files count as free. Both versions of control groups are looked through, from this process's own group up.
+    """
+    lefts = [left for limit, used, stat, cached in GROUPS for group in groups(root, own, limit)
+             if (left := left_in(group, limit, used, stat, cached)) is not None]
+    return min(lefts, default=None)
+
+
+def groups(root: Path, own: Path, limit: str) -> Iterator[Path]:
+    """The folders of this process's group and of those around it, in the version whose limit is a file of that name.
+
+    A container may see its own group at the root, or not see the path that is told of it.
+    """
+    version_1 = limit != GROUPS[0][0]
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        lines = []
+    paths = [path for _, names, path in (line for line in lines if len(line) == 3)
+             if (("memory" in names.split(",")) if version_1 else not names)]
+    for top in (root / "memory", root) if version_1 else (root, root / "unified"):
+        folders = dict.fromkeys([top, *(folder for path in paths for inner in [Path(path.strip("/"))]
+                                        for folder in [top / inner, *(top / outer for outer in inner.parents)])])
+        yield from (folder for folder in folders if (folder / limit).exists())
+
+
+def left_in(group: Path, limit: str, used: str, stat: str, cached: str) -> int | None:
+    most, now = read_number(group / limit), read_number(group / used)
+    return None if most is None or now is None else max(most - now + (read_number(group / stat, cached) or 0), 0)
 
 
 def read_number(file: Path, name: str = "", *, unit: int = 1) -> int | None:
@@ -84,9 +116,32 @@ def choose_offload(sizes: Iterable[int], working: int, free: int | None) -> str:
 def working_memory(pixels: int, dtype: torch.dtype) -> int:
     """Bytes that a picture of so many pixels needs besides weights, with the autoencoder in this precision.
 
-    Most is in use where it decodes: some 4 maps of 256 channels at full size. The rest is for the device's libraries.
+    Most is in use where it decodes. The rest is for the device's libraries.
     """
-    return pixels * 4 * 256 * dtype.itemsize + LIBRARIES
+    return decoding_memory(pixels, dtype) + LIBRARIES
+
+
+def decoding_memory(pixels: int, dtype: torch.dtype, channels: int = 256) -> int:
+    """Bytes in use where a picture is decoded: some 4 maps of so many channels at full size."""
+    return pixels * 4 * channels * dtype.itemsize
+
+
+def check_memory(family: Family, pixels: int, batch: int, free: Callable[[torch.device], int | None] = free_memory, *,
+                 sparing: bool = False) -> None:
+    """Raise MemoryError where a processor's memory will not do for a batch of pictures of so many pixels each.
+
+    Linux grants memory that there is not and then kills the program, so it has to be asked before. sparing: one picture at a
+    time, in tiles where the autoencoder sees it.
+    """
+    place = family.placement
+    if place.device.type != "cpu" or (left := free(place.device)) is None:
+        return
+    channels, width = (family.modules[part].config.block_out_channels for part in ("vae", "unet"))
+    decoded = min(pixels, TILE**2) if sparing else pixels * batch
+    rows = 1 if sparing else batch
+    if max(decoding_memory(decoded, place.vae_dtype, channels[:2][-1]),
+           rows * pixels // family.latent_format.downscale**2 * UNET_MAPS * width[0] * place.dtype.itemsize) > left:
+        raise MemoryError
 
 
 def keep_freed_where_plenty(place: Placement, pixels: int, free: Callable[[torch.device], int | None] = free_memory) -> None:

@@ -36,6 +36,15 @@ class Digests:
             known = self._known[id(image)] = image, digest(image)
         return known[1]
 
+    def know(self, image: Image.Image, digest: str) -> None:
+        """That digest is this picture's."""
+        self._known[id(image)] = image, digest
+
+    def forget(self, image: Image.Image) -> str | None:
+        """Let go of a picture; its digest, where that was known."""
+        known = self._known.pop(id(image), None)
+        return None if known is None or known[0] is not image else known[1]
+
 
 class Originals:
     """A folder of pictures by their digest. Whoever writes it at the same time writes the same."""

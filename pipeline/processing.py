@@ -62,8 +62,8 @@ NUMBERS = {
 }
 
 
-BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "comments",
-         "receipts", "standing")
+BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
+         "comments", "receipts", "standing")
 """What a variant of a request shares with it."""
 REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
 """The NUMBERS that have no other place to come from when they are None."""
@@ -201,6 +201,8 @@ class StableDiffusionProcessingImg2Img:
     """The model that refiner_checkpoint names."""
     load_model: Callable[[Options], Family] | None = field(default=None, init=False)
     """Gives the model that options name, for scripts that change it; None: it cannot be changed."""
+    free_memory: Callable[[torch.device], int | None] | None = field(default=None, init=False)
+    """Gives the bytes that are left on a device, as far as they are known."""
     networks: Networks | None = field(default=None, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)

@@ -69,6 +69,12 @@ def open_file(data: bytes | str | Path, field: str) -> Image.Image:
     return image
 
 
+def count_pixels(data: bytes | str | Path, field: str) -> int:
+    """Of a picture, as its file says, which is not decoded. Raises InvalidRequest naming `field`."""
+    image = open_file(data, field)
+    return image.width * image.height
+
+
 def too_large(field: str, image: Image.Image | None) -> InvalidRequest:
     came = f"{image.width}x{image.height} pixels" if image is not None else "many more"
     return InvalidRequest(field, f"{field}: the picture is too large; at most {MAX_PIXELS // 1_000_000} million "

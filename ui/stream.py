@@ -24,6 +24,7 @@ from pipeline.previews import to_jpeg
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
 from pipeline.series import Outcome
+from pipeline.uploads import count_pixels
 from ui.editor import Pair, Reader
 from ui.restore import options_in
 from ui.scripts import packed
@@ -170,7 +171,7 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     """
     job_id = uuid4().hex
     reader = Reader()
-    with toasts():
+    with toasts(), engine.shelf.reading(sum(count_pixels(file, "init_images") for file in paths_in(files))):
         settings = request_fields(engine, folders, settings)
         source = read(reader, *files)
         events = img2img(engine, mode, source, job_id=job_id, client=client, **PAGE, **settings)
@@ -178,6 +179,15 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     for note in reader.notes:
         gr.Info(note)
     yield from follow(panel, events)
+
+
+def paths_in(files: Any) -> Iterator[str]:
+    """The files that picture components hold: a path, several in a tuple, or nothing."""
+    if isinstance(files, str):
+        yield files
+    elif isinstance(files, tuple):
+        for file in files:
+            yield from paths_in(file)
 
 
 def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,12 @@ from pipeline.hooks import MaskBlendArgs
 if TYPE_CHECKING:
     from pipeline.samplers.sampler import SamplingJob
 
+ROW = 8192
+"""Values that a network has in use for each pixel of a latent, about; with some to spare."""
+FEW_ROWS = 2
+"""That AND may add without a question for memory."""
+MOST_ROWS = 64
+"""Rows that go through the network at once where AND has made more."""
 Model = Callable[[Tensor, Tensor, Cond, Tensor], tuple[Tensor, Tensor]]
 """(x, sigma or t, cond, image_cond) → (what the solver asks for, the x0 estimate)."""
 Members = list[list[tuple[int, float]]]
@@ -50,6 +56,8 @@ class CFGDenoiser:
         self.cfg_scale, self.image_cfg_scale = cfg_scale, active_image_cfg_scale(p, family, cond)
         self.blend_before = blend_before
         self.calls, self.call = calls, 0
+        self.rows_at_once: int | None = None
+        """How many rows that AND has made go into one call; set at the first one that has such rows."""
         self.padding: str | None = None
         """What infotext calls the way in which prompts were brought to one length, where that was needed."""
 
@@ -90,7 +98,16 @@ class CFGDenoiser:
             + self.image_cfg_scale * (with_image - self.last_uncond), estimate
 
     def _run(self, x: Tensor, sigma: Tensor, looks: list[Look]) -> list[tuple[Tensor, Tensor]]:
-        """The model's two answers to each look; in one call where it may and their prompts have the same length."""
+        """The model's two answers to each look; in one call where it may and their prompts have the same length.
+
+        What AND makes more rows than the memory takes at once is asked in slices.
+        """
+        rows = max(len(look.pictures) for look in looks)
+        if rows > len(x) + FEW_ROWS:
+            if self.rows_at_once is None:
+                self.rows_at_once = rows_that_fit(x, self.p.free_memory and self.p.free_memory(x.device))
+            if rows > self.rows_at_once:
+                return [self._run_slices(x, sigma, look) for look in looks]
         lengths = {look.cond.crossattn.shape[1] for look in looks}
         if len(lengths) > 1 or not self.p.options.batch_cond_uncond:
             return [self.model(x[look.pictures], sigma[look.pictures], look.cond, look.image_cond) for look in looks]
@@ -99,6 +116,17 @@ class CFGDenoiser:
                                         torch.cat([look.image_cond for look in looks]))
         sizes = [len(look.pictures) for look in looks]
         return list(zip(outputs.split(sizes), estimates.split(sizes)))
+
+    def _run_slices(self, x: Tensor, sigma: Tensor, look: Look) -> tuple[Tensor, Tensor]:
+        """The model's two answers to a look, some rows at a time. Stops between them where the job is to stop."""
+        answers = []
+        for start in range(0, len(look.pictures), self.rows_at_once):
+            self.p.progress.checkpoint()
+            rows = slice(start, start + self.rows_at_once)
+            pictures = look.pictures[rows]
+            answers.append(self.model(x[pictures], sigma[pictures], look.cond[rows], look.image_cond[rows]))
+        outputs, estimates = zip(*answers)
+        return torch.cat(outputs), torch.cat(estimates)
 
     def _reaches_refiner(self, sigma: Tensor) -> bool:
         """Whether this call is the refiner's first."""
@@ -169,6 +197,12 @@ class CFGDenoiser:
                              blended_latent=latent * p.nmask + self.init_latent * p.mask, denoiser=self, sigma=sigma)
         p.scripts.on_mask_blend(p, args)
         return args.blended_latent
+
+
+def rows_that_fit(x: Tensor, free: int | None) -> int:
+    """Rows of latents as in x that go through a network at once, within half of the bytes that are free."""
+    each = x[0, 0].numel() * ROW * x.element_size()
+    return MOST_ROWS if free is None else min(max(free // 2 // each, 1), MOST_ROWS)
 
 
 def combine(output: Tensor, members: Members, uncond: Tensor, cfg_scale: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,6 +53,7 @@ class SamplingJob(Protocol):
     override_settings: dict[str, Any]
     scripts: Hooks
     progress: Progress
+    free_memory: Callable[[torch.device], int | None] | None
     encoder: PromptEncoder
     extra_generation_params: dict[str, Any]
 

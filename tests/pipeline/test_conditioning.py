@@ -1,10 +1,13 @@
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pipeline.caches import Cache
 from pipeline.conditioning import (
+    MAX_CHUNKS,
+    MAX_PARTS,
     PromptEncoder,
     negative_at,
     pad_with_empty,
@@ -12,6 +15,7 @@ from pipeline.conditioning import (
     repeat_last,
     stack,
 )
+from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, ModelInfo, Placement, SdxlConditions
 from pipeline.geometry import Size
 from pipeline.options import Options
@@ -242,3 +246,22 @@ def test_the_same_switch_at_another_step_is_right():
     encoder(cache=cache, calls=10).positive(["[1:2:0.5]"])
     later = encoder(cache=cache, calls=20).positive(["[1:2:0.5]"])
     assert [first_tokens(positive_at(later, call)[0]) for call in (10, 11)] == [[1], [2]]
+
+
+def test_and_joins_only_so_many_parts():
+    encoder().positive([" AND ".join(["1"] * MAX_PARTS)])
+    with pytest.raises(InvalidRequest, match=f"^prompt: AND may join at most {MAX_PARTS} parts, got {MAX_PARTS + 1}$"):
+        encoder().positive([" AND ".join(["1"] * (MAX_PARTS + 1))])
+
+
+def test_what_editing_makes_of_a_prompt_is_bounded_over_a_batch():
+    with pytest.raises(InvalidRequest, match=f"^prompt: at all steps together it comes to .* at most {MAX_CHUNKS}"):
+        encoder(calls=100).positive(["[1|2]"] * (MAX_CHUNKS // 100 + 1))
+
+
+@pytest.mark.parametrize("name", ["positive", "negative"])
+def test_a_long_prompt_with_many_edits_is_refused_before_it_is_encoded(name):
+    family = Recording(text_encoders=[SimpleNamespace(count=lambda text, **_: len(text.split()))])
+    with pytest.raises(InvalidRequest, match=f"comes to .* pieces of 75 tokens; at most {MAX_CHUNKS}"):
+        getattr(encoder(family, calls=2000), name)(["[1|2]" + " 3" * 75 * 3])
+    assert family.calls == []

@@ -8,7 +8,7 @@ import torch
 from pipeline import allocator
 from pipeline.errors import HookError, ModelError
 from pipeline.families.base import Placement
-from pipeline.memory import (KEPT, LIBRARIES, choose_offload, container_memory, free_memory, frugal, is_out_of_memory,
+from pipeline.memory import (KEPT, LIBRARIES, check_memory, choose_offload, container_memory, free_memory, frugal, is_out_of_memory,
                              keep_freed_where_plenty, read_number, working_memory)
 
 PLENTY = KEPT * working_memory(512**2, torch.float32)
@@ -49,7 +49,44 @@ def test_the_processors_free_memory_is_some_bytes_or_not_known():
 def test_a_container_may_use_what_its_limit_leaves(tmp_path, files, left):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert container_memory(tmp_path) == left
+    assert container_memory(tmp_path, tmp_path / "none") == left
+
+
+VERSION_1 = {"memory.limit_in_bytes": "1000", "memory.usage_in_bytes": "900", "memory.stat": "inactive_file 9\ntotal_inactive_file 300"}
+VERSION_2 = {"memory.max": "1000", "memory.current": "900"}
+WIDE = {"memory.max": "max", "memory.current": "5"}
+
+
+@pytest.mark.parametrize("own, folders, left", [
+    ("0::/", {"": VERSION_2}, 100),
+    ("0::/user.slice/run.service", {"user.slice": VERSION_2, "user.slice/run.service": WIDE}, 100),
+    ("0::/user.slice/run.service", {"user.slice": WIDE, "user.slice/run.service": VERSION_2}, 100),
+    ("0::/a/b", {"": WIDE}, None),
+    ("0::/../../other", {"": VERSION_2}, 100),
+    ("4:memory:/docker/x", {"memory": VERSION_1}, 400),
+    ("3:cpu:/\n4:memory:/docker/x", {"memory/docker/x": VERSION_1, "memory": {"memory.limit_in_bytes": "9223372036854771712",
+                                                                            "memory.usage_in_bytes": "0"}}, 400),
+    ("4:cpu,memory:/a", {"memory/a": VERSION_1}, 400),
+    ("4:memory:/a\n0::/b", {"memory/a": VERSION_1, "unified/b": VERSION_2}, 100),
+    ("nonsense", {"memory": VERSION_1}, 400),
+])
+def test_the_limits_of_both_versions_and_of_every_group_around_are_seen(tmp_path, own, folders, left):
+    (tmp_path / "own").write_text(own + "\n")
+    for folder, files in folders.items():
+        (tmp_path / "root" / folder).mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (tmp_path / "root" / folder / name).write_text(text)
+    assert container_memory(tmp_path / "root", tmp_path / "own") == left
+
+
+def test_a_batch_that_the_processors_memory_does_not_hold_is_refused_before_it_is_killed(demo):
+    need = 3 * 512**2 * 4 * 32 * 4  # the demo's autoencoder has 32 channels at full size
+    check_memory(demo, 512**2, 3, lambda device: need)
+    for free, how in ((need - 1, {}), (512**2 * 4 * 32 * 4 - 1, {"sparing": True})):
+        with pytest.raises(MemoryError):
+            check_memory(demo, 512**2, 3, lambda device: free, **how)
+    check_memory(demo, 512**2, 3, lambda device: need // 3, sparing=True)
+    check_memory(demo, 512**2, 3, lambda device: None)
 
 
 def test_a_number_of_the_system_is_read_by_its_name(tmp_path):

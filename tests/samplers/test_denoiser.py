@@ -258,3 +258,33 @@ def test_the_family_that_sampling_ended_with_is_known():
     guided = refined(0.5)
     results(guided)
     assert guided.family is guided.p.refiner
+
+
+@pytest.mark.parametrize("free, slices", [(None, [64, 16, 1]), (64 * 4 * 2 * 4 * 8192, [64, 16, 1]), (8 * 4 * 2 * 4 * 8192, [8] * 10 + [1]),
+                                          (1, [1] * 81)])
+def test_rows_that_and_makes_go_in_slices_that_the_memory_holds(free, slices):
+    parts = [(cond(number), 0.01) for number in range(80)]
+    whole, model = denoiser(Model(), parts[:2], cond(1)), Model()
+    sliced = denoiser(model, parts, cond(1))
+    sliced.p.free_memory = lambda device: free
+    result = sliced(X, SIGMA)
+    assert [rows for rows, _ in model.calls] == slices
+    assert whole is not sliced and result.mean() == pytest.approx(1 + 7 * 0.01 * sum(number - 1 for number in range(80)), rel=1e-4)
+
+
+def test_a_job_stops_between_two_slices():
+    class Stopped(Exception):
+        pass
+
+    asked = []
+
+    def checkpoint():
+        asked.append(1)
+        if len(asked) == 3:
+            raise Stopped
+
+    sliced = denoiser(model := Model(), [(cond(number), 0.01) for number in range(80)], cond(1))
+    sliced.p.free_memory, sliced.p.progress.checkpoint = lambda device: 1, checkpoint
+    with pytest.raises(Stopped):
+        sliced(X, SIGMA)
+    assert len(model.calls) == 1

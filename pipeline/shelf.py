@@ -1,0 +1,232 @@
+"""The pictures of requests that wait: within a number of pixels in memory, beyond it as files, however many requests there are.
+
+A file of 15 KiB may hold 100 million pixels, so what is sent says nothing of the memory that it takes.
+"""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from pipeline import allocator
+from pipeline.errors import InvalidRequest, TooMany
+from pipeline.memory import free_memory
+from pipeline.saving import COMPRESSION
+
+if TYPE_CHECKING:
+    from pipeline.processing import StableDiffusionProcessingImg2Img
+
+MAX_PIXELS = 200_000_000
+"""Of all pictures of one request: the largest picture that is taken, and its mask."""
+IN_MEMORY = 64_000_000
+"""Pixels of all requests that wait."""
+ON_DISK = 16 * 2**30
+"""Bytes of all requests that wait."""
+AT_ONCE = MAX_PIXELS
+"""Pixels that are read at once, on the way into requests or answers."""
+PATIENCE = 120.0
+"""Seconds that one waits for others to be read."""
+MEMORY_PATIENCE = 20.0
+"""Seconds that one waits for memory while nobody reads or works."""
+PER_PIXEL = 16
+"""Bytes while a picture is read or made ready: Pillow has 4 of each, also in RGB, and there are up to 4 copies."""
+SMALL = 4_000_000
+"""Pixels of a request that large ones do not hold up."""
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A picture that is not in memory."""
+
+    path: Path
+    digest: str | None
+    """Where it is known."""
+
+
+Pictures = dict[str, Any]
+"""The fields of a request that hold pictures."""
+
+
+class Shelf:
+    """Keeps the pictures of requests that wait, and lets only so many be read at a time. Any thread may use it.
+
+    free: bytes of memory that are left, None where the system does not tell.
+    """
+
+    def __init__(self, *, in_memory: int = IN_MEMORY, on_disk: int = ON_DISK, at_once: int = AT_ONCE, patience: float = PATIENCE,
+                 memory_patience: float = MEMORY_PATIENCE, free: Callable[[], int | None] = lambda: free_memory(torch.device("cpu"))):
+        self._in_memory, self._on_disk, self._at_once, self._patience, self._free = in_memory, on_disk, at_once, patience, free
+        self._memory_patience = memory_patience
+        self._changed = threading.Condition()
+        self._reading = self._working = 0
+        """Pixels."""
+        self._held: dict[int, int] = {}
+        """Pixels in memory of each request, by its id()."""
+        self._files: dict[int, int] = {}
+        """Bytes of each request's files."""
+        self._folder: Path | None = None
+        self._names = count()
+
+    @contextmanager
+    def reading(self, pixels: int, field: str = "init_images") -> Iterator[None]:
+        """While inside, there is room to read pictures of so many pixels. Waits for it.
+
+        Raises InvalidRequest for more than a request may have, TooMany where it takes too long, and MemoryError.
+        """
+        if pixels > MAX_PIXELS:
+            raise InvalidRequest(field, f"{field}: the request's pictures may have {MAX_PIXELS // 1_000_000} million pixels "
+                                        f"together, got {-(-pixels // 1_000_000)} million")
+        with self._changed:
+            if not self._wait(lambda: self._may_read(pixels)):
+                raise TooMany("Too many large pictures are being read or worked on already; try again later.")
+            self._reading += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reading -= pixels
+                self._changed.notify_all()
+
+    @contextmanager
+    def working(self, p: "StableDiffusionProcessingImg2Img") -> Iterator[None]:
+        """While inside, a request runs, with its pictures in memory. Waits for those that are being read. Raises MemoryError."""
+        pixels = sum(count_pixels(image) for image in each(pictures_of(p)))
+        with self._changed:
+            if not self._wait(lambda: self._holds(self._reading + pixels)):
+                raise MemoryError
+            self._working += pixels
+        try:
+            self._take(p)
+            yield
+        finally:
+            with self._changed:
+                self._working -= pixels
+                self._changed.notify_all()
+
+    def _wait(self, condition: Callable[[], bool]) -> bool:
+        """Whether it has become true in time. Raises MemoryError where nobody's end could make it so."""
+        begun = time.monotonic()
+        while not condition():
+            waited = time.monotonic() - begun
+            if not (self._reading or self._working) and waited >= self._memory_patience:
+                raise MemoryError
+            if waited >= self._patience:
+                return False
+            allocator.give_back()  # what is freed may be kept
+            self._changed.wait(0.2)  # what else takes memory does not tell
+        return True
+
+    def _may_read(self, pixels: int) -> bool:
+        if self._reading and self._reading + pixels > self._at_once:
+            return False
+        # others may not have taken yet what they need
+        return self._holds(pixels if pixels <= SMALL else pixels + self._reading + self._working)
+
+    def _holds(self, pixels: int) -> bool:
+        """Whether there is memory for so many pixels."""
+        return not pixels or (free := self._free()) is None or pixels * PER_PIXEL <= free
+
+    def put(self, p: "StableDiffusionProcessingImg2Img") -> None:
+        """A request waits from now on. Its pictures stay where they are while there is room, or else become files.
+
+        Raises TooMany where there is no room for files either; then the request is as it was.
+        """
+        pixels = sum(count_pixels(image) for image in each(pictures_of(p)))
+        with self._changed:
+            if sum(self._held.values()) + pixels <= self._in_memory:
+                self._held[id(p)] = pixels
+                return
+            folder = self._folder = self._folder or Path(tempfile.mkdtemp(prefix="palimpsest-"))  # 0700
+        written: list[Path] = []
+        try:
+            shelved = {name: over(value, lambda image: self._write(p, image, folder, written))
+                       for name, value in pictures_of(p).items()}
+            size = sum(path.stat().st_size for path in written)
+            with self._changed:
+                if sum(self._files.values()) + size > self._on_disk:
+                    raise TooMany("The pictures of the jobs that wait take up all room there is for them; try again later.")
+                self._files[id(p)] = size
+        except BaseException as error:
+            for path in written:
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise TooMany("There is no room on the disk for pictures of jobs that wait; try again later.") from error
+            raise
+        vars(p).update(shelved)
+
+    def _write(self, p: "StableDiffusionProcessingImg2Img", image: Image.Image, folder: Path, written: list[Path]) -> Shelved:
+        path = folder / f"{next(self._names)}.png"
+        written.append(path)
+        image.save(path, format="PNG", **COMPRESSION)
+        return Shelved(path, p.digests.forget(image))
+
+    def _take(self, p: "StableDiffusionProcessingImg2Img") -> None:
+        """Its turn has come: its pictures are in memory again, and its files are gone."""
+        def read(image: Image.Image | Shelved) -> Image.Image:
+            if isinstance(image, Image.Image):
+                return image
+            with Image.open(image.path) as file:
+                file.load()
+                read = file.copy()
+            read.info.clear()
+            if image.digest is not None:
+                p.digests.know(read, image.digest)
+            return read
+
+        files = [image for image in each(pictures_of(p)) if isinstance(image, Shelved)]
+        try:
+            in_memory = {name: over(value, read) for name, value in pictures_of(p).items()}
+        finally:
+            self.drop(p)
+        vars(p).update(in_memory)
+
+    def drop(self, p: "StableDiffusionProcessingImg2Img") -> None:
+        """It does not wait any more."""
+        for image in each(pictures_of(p)):
+            if isinstance(image, Shelved):
+                image.path.unlink(missing_ok=True)
+        with self._changed:
+            self._held.pop(id(p), None)
+            self._files.pop(id(p), None)
+
+    def close(self) -> None:
+        """Remove what is left."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def pictures_of(p: "StableDiffusionProcessingImg2Img") -> Pictures:
+    return {name: getattr(p, name) for name in ("init_images", "image_mask", "latent_mask")}
+
+
+def each(pictures: Pictures) -> Iterator[Any]:
+    """The pictures, whichever field they are in; one that is in several comes once."""
+    known = {}
+    for value in pictures.values():
+        for image in value if isinstance(value, list) else [value]:
+            if image is not None:
+                known[id(image)] = image
+    yield from known.values()
+
+
+def count_pixels(image: Image.Image | Shelved) -> int:
+    if isinstance(image, Image.Image):
+        return image.width * image.height
+    with Image.open(image.path) as file:
+        return file.width * file.height
+
+
+def over(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A field's value with each of its pictures changed."""
+    if isinstance(value, list):
+        return [change(image) for image in value]
+    return None if value is None else change(value)

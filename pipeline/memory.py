@@ -136,7 +136,10 @@ def check_memory(family: Family, pixels: int, batch: int, free: Callable[[torch.
     place = family.placement
     if place.device.type != "cpu" or (left := free(place.device)) is None:
         return
-    channels, width = (family.modules[part].config.block_out_channels for part in ("vae", "unet"))
+    channels, width = (getattr(getattr(family.modules.get(part), "config", None), "block_out_channels", None)
+                       for part in ("vae", "unet"))
+    if not channels or not width:  # a network of another kind
+        return
     decoded = min(pixels, TILE**2) if sparing else pixels * batch
     rows = 1 if sparing else batch
     if max(decoding_memory(decoded, place.vae_dtype, channels[:2][-1]),

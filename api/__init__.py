@@ -13,16 +13,17 @@ from starlette.routing import Match
 from api import extras, generation, listing, options, progress, reference
 from api.backend import Backend
 from api.errors import COMMON, Json, handle_errors
-from api.events import PageEvents
+from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
 from api.guard import BodyLimit, Guard
 from api.logins import Login
 from api.proxies import OwnAddress, Subpath
+from api.sessions import OPEN, SESSIONS, Sessions
 
 MAX_UPLOAD = 64 * 2**20
 """Bytes of one file uploaded to the page."""
-SESSIONS = 64
-"""Opened pages that Gradio remembers, a MiB or two each: those used last."""
+THREADS = 512
+"""Events of the page that are handled at once; each page that watches a job holds a thread for it most of the time."""
 MAX_BODY = 256
 """MiB of one request to the API, where nothing else is asked for."""
 ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it concerns img2img, with additions."
@@ -46,10 +47,15 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
     if page is not None:
         # Gradio checks which files a visitor may name only on pages that it has launched itself
         page.has_launched = page.is_running = True
-        page.state_session_capacity = SESSIONS
+        page.state_session_capacity = OPEN + SESSIONS
+        page.max_threads = THREADS
         app = gr.mount_gradio_app(app, page, path="/", run_history=False, footer_links=[], max_file_size=MAX_UPLOAD,
                                   ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), root_path=subpath or None, **look)
+    if page is not None:
+        app.add_middleware(Sessions, page=page)
     app.add_middleware(BodyLimit, limit=max_body << 20)
+    if shared:
+        app.add_middleware(UploadLimit)
     app.add_middleware(OwnAddress, origins=list(origins))
     app.add_middleware(PageEvents)
     app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins), shared=shared)
@@ -87,4 +93,4 @@ async def nothing_here(request: Request) -> Response:
     return Json({"detail": "Method Not Allowed"}, 405) if there else Json({"detail": "Not Found"}, 404)
 
 
-__all__ = ["Backend", "Fetcher", "build_app"]
+__all__ = ["SESSIONS", "Backend", "Fetcher", "build_app"]

@@ -34,12 +34,16 @@ NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "in
 """What null does, as in A1111. Of most other fields it is refused."""
 FOR_MASKS = ("mask_blur_x", "mask_blur_y")
 """Fields of which null is refused only where there is a mask, as in A1111."""
+MAX_TASK_ID = 200
 Files = dict[str, list[bytes]]
 """By field, the files of a request's pictures."""
 
 
 def task_id(request: GenerationRequest) -> str:
-    """The id that progress is asked by."""
+    """The id that progress is asked by. Raises InvalidRequest for one that no line of a log could hold."""
+    asked = request.force_task_id or ""
+    if len(asked) > MAX_TASK_ID or not asked.isprintable():
+        raise InvalidRequest("force_task_id", f"force_task_id must be at most {MAX_TASK_ID} printable characters, got {asked[:80]!r}")
     kind = "img2img" if isinstance(request, Img2ImgRequest) else "txt2img"
     return request.force_task_id or f"task({kind}-{''.join(random.choices(string.ascii_uppercase + string.digits, k=7))})"
 

@@ -5,6 +5,8 @@ Gradio downloads a file that an event's data names by an address, before any han
 
 import json
 import re
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,11 +16,14 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.guard import NOT_FETCHED, SAFE_METHODS, is_api, refused, too_long
+from pipeline.limits import HOUR, network_of
 
 MAX_EVENT = 16 * 2**20
 """Bytes of one event's data: pictures are not in it, they are uploaded before."""
 UPLOADS = ("/gradio_api/upload", "/gradio_api/component_server")
 """Where files come in, as multipart/form-data."""
+UPLOADED = 2 * 2**30
+"""Bytes that come from one network in an hour, to a shared page."""
 ADDRESS = re.compile(r"[\s\x00-\x1f]*(?:[a-z][a-z0-9+.-]+:|[/\\]{2})", re.IGNORECASE)
 """How an address begins: with a scheme, or, as Windows reads it, with the name of another machine."""
 OWN_FILE = "/gradio_api/file="
@@ -59,6 +64,48 @@ class PageEvents:
 def is_upload(scope: Scope) -> bool:
     """Whether the body is read as files; by the very words that Gradio decides it by."""
     return scope["path"] in UPLOADS and Headers(scope=scope).get("content-type", "").startswith("multipart/form-data")
+
+
+class UploadLimit:
+    """ASGI middleware that bounds the bytes that each network uploads to the page in an hour. clock: seconds.
+
+    All who come through a tunnel or a proxy on this machine are one network.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int = UPLOADED, clock: Callable[[], float] = time.monotonic):
+        self.app, self.limit, self._clock = app, limit, clock
+        self._came: dict[str, deque[tuple[float, int]]] = {}
+        """By network (when, bytes), of the last hour."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in UPLOADS:
+            await self.app(scope, receive, send)
+            return
+        network, size = network_of((scope.get("client") or ("",))[0]), 0
+        if self._left(network) <= 0:
+            await refused(scope, 429, f"At most {self.limit >> 20} MiB may be uploaded in an hour; try again later.")(scope, receive, send)
+            return
+
+        async def receive_counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            return message
+
+        try:
+            await self.app(scope, receive_counted, send)
+        finally:
+            self._came.setdefault(network, deque()).append((self._clock(), size))
+
+    def _left(self, network: str) -> int:
+        """Bytes that a network may upload now."""
+        begun = self._clock() - HOUR
+        for name, came in list(self._came.items()):
+            while came and came[0][0] <= begun:
+                came.popleft()
+            if not came:
+                del self._came[name]
+        return self.limit - sum(size for _, size in self._came.get(network, ()))
 
 
 async def whole_body(receive: Receive, limit: int) -> bytes | None:

@@ -25,13 +25,17 @@ CARRIERS = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"
 """IPv6 networks whose addresses stand for an IPv4 address, which may be a local one."""
 
 
+NOT_PUBLIC = tuple(map(IPv6Network, ("fec0::/10", "::ffff:0:0:0/96")))
+"""Which Python counts as global: addresses of a site, and IPv4 ones that are translated."""
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet's."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
-        elif any(ip in network for network in CARRIERS):
+        elif any(ip in network for network in (*CARRIERS, *NOT_PUBLIC)):
             return False
     return ip.is_global and not ip.is_multicast
 

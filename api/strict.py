@@ -5,9 +5,14 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from fastapi import HTTPException
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+
+
+MAX_DEPTH = 64
+"""Lists and objects in each other."""
 
 
 def refuse(text: str) -> float:
@@ -19,9 +24,22 @@ def finite(text: str) -> float:
     return number if math.isfinite(number) else refuse(text)
 
 
+def check_depth(value: Any) -> None:
+    """Raise HTTPException for lists and objects in each other deeper than what reads them could follow."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for one in level if isinstance(one, (list, dict))
+                 for inner in (one.values() if isinstance(one, dict) else one) if isinstance(inner, (list, dict))]
+        if not level:
+            return
+    raise HTTPException(422, f"The body's lists and objects may lie in each other at most {MAX_DEPTH} deep.")
+
+
 class StrictRequest(Request):
     async def json(self) -> Any:
-        return json.loads(await self.body(), parse_constant=refuse, parse_float=finite)
+        value = json.loads(await self.body(), parse_constant=refuse, parse_float=finite)
+        check_depth(value)
+        return value
 
 
 class StrictRoute(APIRoute):

@@ -1,5 +1,6 @@
 """A decoded picture made ready to be shown: colours, overlay, infotext, masks, its file; and grids of several."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from pipeline.saving import save_image, save_under
 if TYPE_CHECKING:
     from pipeline.options import Options
     from pipeline.processing import StableDiffusionProcessingImg2Img
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def try_to_save(p: "StableDiffusionProcessingImg2Img", folder: str | None, save:
     try:
         return save()
     except OSError as error:
-        p.comments.append(f"A picture could not be saved in {folder}: {error.strerror or error}.")
+        logger.warning("a picture could not be saved in %s: %s", folder, error)  # where that is, is not for visitors
+        p.comments.append(f"A picture could not be saved: {error.strerror or type(error).__name__}.")
         return None
 
 

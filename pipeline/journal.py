@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from PIL import Image
 
+from pipeline.errors import InvalidRequest
 from pipeline.originals import Originals
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.record import essence, from_record, to_record
@@ -47,6 +48,8 @@ CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job);
 """
 THUMBNAIL = (256, 256)
 """Pixels that a thumbnail fits in."""
+MAX_WORDS = 50
+"""That are searched for: SQLite takes some hundred conditions."""
 OPEN = ("queued", "running")
 """States that a job is not left in when the program ends."""
 
@@ -158,10 +161,12 @@ class Journal:
         """The newest jobs that hold all words of `text` in their prompts or infotexts, newest first.
 
         since, until: seconds since 1970. favourites: with a favourite picture only. client: only this one's; None: everybody's.
-        before: only older ones than an entry's `created`, to go on behind it.
+        before: only older ones than an entry's `created`, to go on behind it. Raises InvalidRequest for too many words.
         """
+        if len(words := text.split()) > MAX_WORDS:
+            raise InvalidRequest("words", f"words: at most {MAX_WORDS} can be searched for, got {len(words)}")
         wanted, values = ["1"], []
-        for word in text.split():
+        for word in words:
             wanted.append("(prompt LIKE ? ESCAPE '\\' OR negative_prompt LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM pictures "
                           "WHERE job = jobs.id AND infotext LIKE ? ESCAPE '\\'))")
             values += [like(word)] * 3

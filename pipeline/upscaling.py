@@ -25,7 +25,7 @@ UPSCALERS: dict[str, Upscaler | None] = {"None": None, "Lanczos": lanczos, "Near
 
 def find_upscaler(name: str, field: str) -> Upscaler | None:
     """The upscaler of that name. Raises UnknownName naming `field`."""
-    if name not in UPSCALERS:
+    if not isinstance(name, str) or name not in UPSCALERS:
         raise UnknownName(field, "upscaler", name, UPSCALERS)
     return UPSCALERS[name]
 

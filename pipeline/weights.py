@@ -152,4 +152,4 @@ def refuse_pickle(path: Path) -> None:
     is_header = start.endswith(b"{")  # behind 8 bytes of its length, which may begin as a pickle does: 640 is 80 02
     if path.suffix.lower() in PICKLES or start.startswith(PICKLE_STARTS) and not is_header:
         raise ModelError(f'"{path.name}" is a pickle, which can run code when it is read; '
-                         f'make a safetensors file of it with: python -m tools.convert "{path}"')
+                         f'make a safetensors file of it with: python -m tools.convert "{path.name}"')

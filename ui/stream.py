@@ -1,10 +1,11 @@
 """From the engine's events to what the page shows while a picture forms and when it is done."""
 
 import base64
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import singledispatchmethod
+from functools import cached_property, singledispatchmethod
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,11 @@ class Panel:
     generates: list[gr.Button]
     """One a tab; they rest while a job of this page runs, so that Interrupt always means that one."""
 
+    @cached_property
+    def unsaved(self) -> tempfile.TemporaryDirectory:
+        """Where pictures are that could not be saved: nobody else's, not served, and gone with the program."""
+        return tempfile.TemporaryDirectory(prefix="palimpsest-unsaved-")
+
     @property
     def outputs(self) -> list[gr.blocks.Block]:
         return [self.stage, self.gallery, self.slider, self.compared, self.remark, self.report, self.infotext, self.interrupt, self.stop_after,
@@ -141,7 +147,7 @@ class Panel:
         if event.outcome is not None:
             return self.idle()
         processed = event.results[0]
-        return self.idle() | self.show([(path or save_image(image, self.gallery.GRADIO_CACHE, name="unsaved"), text)
+        return self.idle() | self.show([(path or save_image(image, self.unsaved.name, name="unsaved"), text)
                                         for path, image, text in zip(processed.paths, processed.images, processed.infotexts)])
 
     def show(self, pictures: list[tuple[str, str]]) -> Update:

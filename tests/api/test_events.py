@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from gradio.utils import get_upload_folder
 
 from api import build_app
-from api.events import MAX_EVENT
+from api.events import MAX_EVENT, UploadLimit
 from tests.api.conftest import LOCAL
 
 META = {"_type": "gradio.FileData"}
@@ -137,3 +137,28 @@ def test_an_upload_with_its_own_address_passes(client, picture, tmp_path, seen):
 def test_addresses_in_what_people_write_are_text(client, seen):
     answer = client.post("/gradio_api/run/json", json={"data": [["see http://192.0.2.1/ and //x", {"prompt": FETCHED}]]})
     assert answer.status_code == 200 and seen == [["see http://192.0.2.1/ and //x", {"prompt": FETCHED}]]
+
+
+def test_a_network_uploads_only_so_much_in_an_hour():
+    now = [0.0]
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Image()
+    limited = UploadLimit(build_app(page, None), 5000, lambda: now[0])
+    near, far = (TestClient(limited, base_url=LOCAL, client=(host, 1)) for host in ("10.0.0.7", "10.0.0.8"))
+
+    def upload(client):
+        return client.post("/gradio_api/upload", files={"files": ("a.png", bytes(3000))})
+
+    assert [upload(near).status_code for _ in range(3)] == [200, 200, 429]
+    assert "may be uploaded in an hour" in upload(near).json()["error"]
+    assert upload(far).status_code == 200
+    now[0] = 3601.0
+    assert upload(near).status_code == 200
+
+
+def test_a_shared_page_bounds_uploads_and_one_of_ones_own_does_not():
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Image()
+    for shared in (True, False):
+        kinds = [middleware.cls for middleware in build_app(page, None, shared=shared).user_middleware]
+        assert (UploadLimit in kinds) == shared

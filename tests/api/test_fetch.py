@@ -143,3 +143,8 @@ def test_a_site_that_never_ends_is_given_up(fetcher, monkeypatch):
         silent.listen()
         with pytest.raises(InvalidRequest, match="takes longer than"):
             fetcher.fetch(f"http://public.example:{silent.getsockname()[1]}/picture", "x")
+
+
+@pytest.mark.parametrize("address", ["fec0::1", "feff::1", "::ffff:0:127.0.0.1", "::ffff:0:7f00:1", "::ffff:0:8.8.8.8"])
+def test_addresses_of_a_site_and_translated_ones_are_not_public(address):
+    assert not is_public(address)

@@ -353,3 +353,40 @@ def test_a_picture_with_alpha_or_in_gray_is_taken(shared, body):
     for mode in ("RGBA", "L", "P", "1"):
         body["init_images"] = [base64_of(Image.new(mode, (32, 32), 1))]
         assert shared.post(IMG2IMG, json=body).status_code == 200
+
+
+@pytest.mark.parametrize("upscaler", [["Lanczos"], {"name": "Lanczos"}, 7, True])
+def test_an_upscaler_that_is_no_name_is_refused_in_a_sentence(client, body, upscaler):
+    answer = client.post("/sdapi/v1/img2img", json=body | {"override_settings": {"upscaler_for_img2img": upscaler}})
+    assert answer.status_code == 422 and "no upscaler called" in answer.json()["detail"]
+    answer = client.post("/sdapi/v1/options", json={"upscaler_for_img2img": upscaler})
+    assert answer.status_code == 422 and "no upscaler called" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("deep", ['[' * 400 + ']' * 400, '{"a":' * 400 + '1' + '}' * 400])
+@pytest.mark.parametrize("field", ["script_args", "alwayson_scripts", "override_settings", "prompt", "unknown"])
+@pytest.mark.parametrize("route", ["img2img", "txt2img", "options", "extra-single-image"])
+def test_what_is_nested_too_deep_is_refused_in_a_sentence(client, route, field, deep):
+    answer = client.post(f"/sdapi/v1/{route}", content=f'{{"{field}": {deep}}}', headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and "at most 64 deep" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["a\nERROR a line of its own", "a\x1b[31m", "x" * 201, "\u2028"])
+def test_a_jobs_name_writes_no_line_of_the_log(client, body, name):
+    answer = client.post("/sdapi/v1/img2img", json=body | {"force_task_id": name})
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("force_task_id must be at most 200 printable")
+
+
+@pytest.mark.parametrize("kind, count", [("init_images", 3), ("mask", 2)])
+def test_small_files_of_many_pixels_are_refused_before_they_are_read(client, body, kind, count):
+    huge = base64_of(Image.new("1", (10000, 9999)))
+    asked = {"init_images": [huge] * count, "batch_size": 8} if kind == "init_images" else {
+        "init_images": [huge], "mask": huge, "latent_mask": huge}
+    answer = client.post("/sdapi/v1/img2img", json=body | asked)
+    assert answer.status_code == 422 and "200 million pixels together, got 300 million" in answer.json()["detail"]
+
+
+def test_the_answer_repeats_its_pictures_only_where_it_is_asked_to(client, body):
+    for repeat, expected in ((False, None), (True, body["init_images"])):
+        answer = client.post("/sdapi/v1/img2img", json=body | {"include_init_images": repeat})
+        assert answer.json()["parameters"]["init_images"] == expected

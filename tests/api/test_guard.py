@@ -12,6 +12,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from api import build_app
+from api.logins import GUESSES, NETWORKS, Guesses
 from tests.api.conftest import wait_until
 
 LOGIN = ("me", "sécret")
@@ -133,3 +134,47 @@ def test_a_post_of_our_own_page_or_of_a_script_passes(open_client, headers):
 
 def test_the_page_may_only_ask_its_own_server(open_client):
     assert "default-src 'self'" in open_client.get("/").headers["Content-Security-Policy"]
+
+
+def test_after_too_many_wrong_logins_from_one_network_even_the_right_one_waits():
+    guarded = client(LOGIN)
+    for number in range(GUESSES):
+        assert guarded.get("/", headers=basic("me", str(number))).status_code == 401
+    for headers in (basic("me", "again"), basic(*LOGIN)):
+        answer = guarded.get("/", headers=headers)
+        assert answer.status_code == 429 and "too many wrong logins; try again in" in answer.text
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+    assert guarded.get("/").status_code == 401  # no guess, so the browser may ask
+    elsewhere = TestClient(guarded.app, base_url="http://127.0.0.1:7860", client=("10.0.0.7", 1))
+    assert elsewhere.get("/", headers=basic(*LOGIN)).status_code == 200
+
+
+def test_a_browser_that_had_logged_in_goes_on_while_others_guess():
+    guarded = client(LOGIN)
+    known = TestClient(guarded.app, base_url="http://127.0.0.1:7860", headers=basic(*LOGIN))
+    cookie = known.get("/").headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    for number in range(GUESSES):
+        guarded.get("/", headers=basic("me", str(number)))
+    assert known.get("/").status_code == 200
+    assert guarded.get("/", headers=basic(*LOGIN) | {"Cookie": "palimpsest-known=x"}).status_code == 429
+
+
+def test_guesses_are_forgotten_after_a_minute_and_networks_when_there_are_many():
+    now = [0.0]
+    guesses = Guesses(lambda: now[0])
+    for _ in range(GUESSES):
+        guesses.wrong("a")
+    assert guesses.wait("a") == 60 and guesses.wait("b") == 0
+    now[0] = 60.0
+    assert guesses.wait("a") == 0
+    for number in range(NETWORKS + 5):
+        guesses.wrong(str(number))
+    assert len(guesses._wrong) == NETWORKS
+
+
+def test_the_login_of_the_owner_is_guessed_no_faster_by_who_has_the_visitors():
+    guarded = TestClient(build_app(None, LOGIN, api_logins=[("owner", "secret")], shared=True), base_url="http://my.server")
+    for number in range(GUESSES):
+        assert guarded.get("/sdapi/v1/options", headers=basic("owner", str(number))).status_code == 401
+    assert guarded.get("/sdapi/v1/options", headers=basic("owner", "secret")).status_code == 429

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.journal import Journal
+from pipeline.errors import InvalidRequest
+from pipeline.journal import MAX_WORDS, Journal
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.record import ELSEWHERE, from_record, to_record
@@ -197,4 +198,12 @@ def test_a_killed_program_loses_no_finished_picture(tmp_path):
     assert [kept.path.name for kept in journal.entry("runs").pictures] == ["whole.png"]
     assert not (tmp_path / "half.png").exists() and not (tmp_path / "half.tmp").exists()
     assert journal.request("waits").prompt == "waits"
+    journal.close()
+
+
+def test_more_words_than_can_be_searched_for_are_refused_in_a_sentence(tmp_path):
+    journal = Journal(tmp_path)
+    assert journal.search("word " * MAX_WORDS) == []
+    with pytest.raises(InvalidRequest, match=f"^words: at most {MAX_WORDS} can be searched for, got 2000$"):
+        journal.search("word " * 2000)
     journal.close()

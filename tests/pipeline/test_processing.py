@@ -363,6 +363,7 @@ def test_a_picture_that_cannot_be_saved_is_given_all_the_same(demo, picture, tmp
     (tmp_path / "file").write_text("no folder")
     result = process_images(request(demo, picture, outpath_samples=str(tmp_path / "file")))
     assert result.paths == [None] and result.images[0].size == (64, 64) and "could not be saved" in result.comments[0]
+    assert str(tmp_path) not in " ".join(result.comments)  # which visitors read
 
 
 def test_the_infotext_names_the_options_that_changed_the_prompt(demo, picture):

@@ -18,6 +18,7 @@ from tools.demo_model.sampling import sd1_scheduler, unmasked
 from tools.demo_model.scenes import PLACES, SKY_BODIES, STYLES, THINGS, TIMES, sample_scenes, scene
 from tools.demo_model.train_autoencoder import psnr
 from tools.demo_model.train_unet import eps_loss, spread_times
+from tools.demo_model.training import Optimizer, Workers
 from tools.demo_model.words import PLURAL, STYLE_WORDS
 
 MODEL = ROOT / "assets" / "demo-model"
@@ -117,6 +118,25 @@ def test_without_a_mask_the_unet_sees_a_full_mask_and_grey():
 def test_the_noise_schedule_is_that_of_stable_diffusion_1():
     alphas = sd1_scheduler().alphas_cumprod
     assert alphas[[0, 500, 999]].tolist() == pytest.approx([0.99915, 0.27636, 0.0046600], rel=1e-4)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_optimizer_moves_every_weight_in_the_models_own_memory(workers):
+    threads = torch.get_num_threads()
+    model = torch.nn.ModuleDict(dict(conv_in=torch.nn.Conv2d(3, 4, 3), inner=torch.nn.Conv2d(4, 6, 3),
+                                     linear=torch.nn.Linear(6, 2)))
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = Optimizer(model.named_parameters(), Workers(workers))
+    assert [flat.shape for _, flat in optimizer.matrices] == [(6, 36), (2, 6)]
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step(0.01)
+    torch.set_num_threads(threads)
+    assert all((weight < before[name]).any() for name, weight in model.named_parameters())
+    again = Optimizer(model.named_parameters(), Workers(1))
+    again.load_state_dict(optimizer.state_dict())
+    torch.set_num_threads(threads)
 
 
 def test_times_are_spread_over_the_whole_schedule():

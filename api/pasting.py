@@ -10,7 +10,8 @@ from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.infotext import apply_backcompat, parse
 from pipeline.models import Catalog
 from pipeline.pasting import pasted_options
-from pipeline.samplers import split_schedule
+from pipeline.samplers import SAMPLERS, split_schedule
+from pipeline.samplers.schedules import find_schedule
 from pipeline.scripts.soft_inpainting import KEYS, SoftInpainting
 
 FIELDS = {
@@ -19,6 +20,7 @@ FIELDS = {
     "Seed resize from-2": "seed_resize_from_h", "Refiner": "refiner_checkpoint", "Refiner switch at": "refiner_switch_at",
 }
 """The others of a request are not taken from infotext, as in A1111."""
+FIRST_SAMPLER = next(iter(SAMPLERS))
 SOFT = "soft inpainting"
 """The script that runs in every request, as requests name it."""
 
@@ -31,9 +33,7 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
     if not request.infotext:
         return request
     params = apply_backcompat(parse(request.infotext))
-    # A1111: infotext that names no sampler means its first one
-    params["Sampler"], ending = split_schedule(params.get("Sampler", "DPM++ 2M"))
-    params["Schedule type"] = ending or params["Schedule type"]
+    params["Sampler"], params["Schedule type"] = pasted_names(params)
     if "Refiner" in params and not is_there(params["Refiner"], catalog):
         del params["Refiner"]
     said = {name: params[label] for label, name in FIELDS.items() if label in params and name not in request.model_fields_set}
@@ -46,6 +46,18 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
     except ValidationError as error:
         wrong = ", ".join(str(found["loc"][0]) for found in error.errors())
         raise InvalidRequest("infotext", f"infotext: what it says of {wrong} cannot be read") from None
+
+
+def pasted_names(params: Mapping[str, str]) -> tuple[str, str]:
+    """The sampler and the schedule that infotext names.
+
+    A1111: one that names no sampler means the first one; and the schedule that its sampler would take by itself becomes
+    "Automatic", also for a request that names another sampler. A sampler that is not known counts as the first one there.
+    """
+    sampler, ending = split_schedule(params.get("Sampler", FIRST_SAMPLER))
+    label = ending or params["Schedule type"]
+    schedule, own = find_schedule(label), SAMPLERS.get(sampler, SAMPLERS[FIRST_SAMPLER]).scheduler
+    return sampler, "Automatic" if schedule is not None and schedule.name == own else label
 
 
 def soft_inpainting(params: Mapping[str, str]) -> dict[str, Any]:

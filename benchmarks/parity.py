@@ -81,7 +81,7 @@ class Case:
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is posted: file names stand for pictures in the folder `inputs`."""
+        """What is posted: file names stand for pictures beside the request or in the folder `inputs`."""
         body = dict(self.request["body"])
         if isinstance(body.get("init_images"), list):
             body["init_images"] = [self._wire(value) for value in body["init_images"]]
@@ -89,11 +89,16 @@ class Case:
             body["mask"] = self._wire(body["mask"])
         return body
 
+    def input(self, name: str) -> Path:
+        """The file of a picture that the request names."""
+        beside = self.folder / name
+        return beside if beside.is_file() else self.folder.parents[1] / "inputs" / name
+
     def _wire(self, value: Any) -> Any:
         if not isinstance(value, str) or value.startswith("raw:"):
             return value.removeprefix("raw:") if isinstance(value, str) else value
         name = value.removeprefix("datauri:")
-        text = base64.b64encode((self.folder.parents[1] / "inputs" / name).read_bytes()).decode()
+        text = base64.b64encode(self.input(name).read_bytes()).decode()
         return text if name == value else f"data:image/png;base64,{text}"
 
 

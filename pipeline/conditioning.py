@@ -92,10 +92,12 @@ class PromptEncoder:
             return [], []  # A1111: not told where prompts are read as of old
         found, missed = [], {}
         for variants in self.texts(prompts, negative_prompts):
-            for encoder in self.family.text_encoders[:1]:  # the names' tokens are the same in all of them
+            here = {}
+            for encoder in self.family.text_encoders:  # whose tokenizers may see a name where the other sees none
                 used, not_used = encoder.find_embeddings(variants, emphasis=self.options.emphasis)
-                found.append(used)
+                here = dict.fromkeys(used) | here
                 missed |= dict.fromkeys(not_used)
+            found.append(list(here))
         return found, list(missed)
 
     def count_tokens(self, prompt: str) -> int:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pipeline import __version__
 from pipeline.families.base import Family
 from pipeline.infotext import infotext, ordered
+from pipeline.options import Options
 from pipeline.samplers import SAMPLERS, schedule_label
 from pipeline.samplers.sampler import token_merging_ratio
 
@@ -12,11 +13,11 @@ if TYPE_CHECKING:
     from pipeline.processing import StableDiffusionProcessingImg2Img
 
 
-def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int) -> str:
-    """The infotext of picture `index` of the running batch."""
-    options, info = p.options, p.sd_model.info
+def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int, options: Options | None = None) -> str:
+    """The infotext of picture `index` of the running batch. options: those that it tells of; None: the request's."""
+    options, info = options or p.options, p.sd_model.info
     varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
-    eta = options.eta_ancestral if p.eta is None else p.eta
+    eta = p.options.eta_ancestral if p.eta is None else p.eta
     ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and eta != 0 else 0
     inpainting = p.sd_model.takes_image_conditioning and not p.sd_model.edit_model
     core = {
@@ -38,9 +39,9 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int) -> str:
         "Conditional mask weight": options.inpainting_mask_weight if inpainting else None,
         "Clip skip": options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
         "ENSD": ensd or None,
-        "Token merging ratio": token_merging_ratio(p) or None,
+        "Token merging ratio": token_merging_ratio(p, options) or None,
         "RNG": options.randn_source if options.randn_source != "GPU" else None,
-        "Tiling": True if (options.tiling if p.tiling is None else p.tiling) else None,
+        "Tiling": True if (p.options.tiling if p.tiling is None else p.tiling) else None,
     }
     version = f"Palimpsest {__version__}" if options.add_version_to_infotext else None
     tail = {"Precision": precision(p.sd_model), "Version": version}

@@ -11,12 +11,18 @@ from PIL import Image
 from pipeline.saving import COMPRESSION
 
 
+TRANSPARENT = "transparency"
+"""What Pillow calls the one colour of an RGB picture that becomes clear where the picture is made RGBA."""
+
+
 def digest(image: Image.Image) -> str:
     """SHA-256 of what is seen, in hexadecimal: mode, size and pixels, whatever the file they came in."""
     content = sha256(f"{image.mode} {image.width}x{image.height} ".encode())
     content.update(image.tobytes())
     if image.mode in ("P", "PA"):  # pixels are places in a list of colours
         content.update(bytes(image.getpalette("RGBA")))
+    if TRANSPARENT in image.info:
+        content.update(f" {TRANSPARENT} {image.info[TRANSPARENT]}".encode())
     return content.hexdigest()
 
 
@@ -71,7 +77,7 @@ class Originals:
         try:
             with Image.open(self._path(name)) as image:
                 image.load()
-                image.info.clear()
+                image.info = {key: value for key, value in image.info.items() if key == TRANSPARENT}
                 return image
         except OSError:
             return None

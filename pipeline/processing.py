@@ -326,10 +326,7 @@ class StableDiffusionProcessingImg2Img:
         stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=tiles(self))
         plan = self._plan_mask(stages)
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
-        sources = [stages.prepare(image, plan, latent_mask, size=self.size, resize_mode=self.resize_mode,
-                                  masked_content=self.inpainting_fill, background=self.options.img2img_background_color,
-                                  correct_color=self.options.img2img_color_correction,
-                                  upscaler=self.options.upscaler_for_img2img) for image in self.init_images]
+        sources = self._prepare_sources(stages, plan, latent_mask)
         self._adopt(plan, sources)
         if self.options.sd_vae_encode_method != "Full":
             self.extra_generation_params["VAE Encoder"] = self.options.sd_vae_encode_method
@@ -377,6 +374,19 @@ class StableDiffusionProcessingImg2Img:
         if plan is not None and self.inpainting_fill == 0:
             record["Masked content"] = FILLS[0]
         return plan
+
+    def _prepare_sources(self, stages: Stages, plan: MaskPlan | None, latent_mask: Image.Image | None) -> list[Source]:
+        sources = []
+        for image in self.init_images:
+            source = stages.prepare(image, plan, latent_mask, size=self.size, resize_mode=self.resize_mode,
+                                    masked_content=self.inpainting_fill, background=self.options.img2img_background_color,
+                                    correct_color=self.options.img2img_color_correction,
+                                    upscaler=self.options.upscaler_for_img2img)
+            sources.append(source)
+            if plan is not None:
+                # A1111: the mask of what is put back is brought to each picture's size from the size of the one before
+                plan = replace(plan, mask_for_overlay=source.mask_for_overlay)
+        return sources
 
     def _adopt(self, plan: MaskPlan | None, sources: list[Source]) -> None:
         """Take over what is put back in the end; as copies, since hooks may paint on it."""
@@ -663,13 +673,15 @@ def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
     for embedding in chain(*found):
         if embedding.network is None:  # else its file is known by now
             p.receipts.use("embedding", embedding.name, embedding.hash)
-    if (hashes := ti_hashes(found)) and p.options.textual_inversion_add_hashes_to_infotext:
-        p.extra_generation_params["TI hashes"] = hashes
     p.comments += [comment for comment in not_used if comment not in p.comments]
     old = p.options.use_old_emphasis_implementation and p.sd_model.name == "sd1"
-    if p.options.emphasis != "Original" and not old and any(
-            "(" in text or "[" in text for text in chain(*p.encoder.texts(p.prompts, p.negative_prompts))):
-        p.extra_generation_params["Emphasis"] = p.options.emphasis
+    # A1111: in the order in which texts are encoded, the negative prompt first
+    for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
+        hashes = ti_hashes(found[:index + 1])
+        if hashes and p.options.textual_inversion_add_hashes_to_infotext:
+            p.extra_generation_params["TI hashes"] = hashes
+        if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
+            p.extra_generation_params["Emphasis"] = p.options.emphasis
 
 
 def record_noise_schedule(p: StableDiffusionProcessingImg2Img) -> None:

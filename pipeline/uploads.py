@@ -102,7 +102,11 @@ def normalised(image: Image.Image, notes: list[str], field: str, *, over_api: bo
     elif image.mode == "CMYK":
         notes.append("The picture is CMYK without a profile; it was converted to RGB plainly.")
     image = image.convert("RGBA" if transparent else "RGB")
+    colour = image.info.get("transparency") if over_api else None
     image.info.clear()
+    if isinstance(colour, (int, tuple)):
+        # A1111: the one transparent colour of a picture, which is not seen, is left out where the unmasked part is put back
+        image.info["transparency"] = colour if isinstance(colour, tuple) else (colour, 0, 0)
     return image, tuple(notes)
 
 

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import unescape
+from itertools import groupby
 from typing import Protocol
 
 import torch
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 from torch import Tensor
 
 from pipeline.embeddings import Embedding, EmbeddingTable
@@ -59,12 +63,40 @@ class ClipTokens:
         factors = ((token, bracket_factor(text)) for text, token in self._tokenizer.get_vocab().items())
         return {token: factor for token, factor in factors if factor != 1.0}
 
+    def as_open_clip(self) -> "OpenClipTokens":
+        return OpenClipTokens(self._tokenizer)
+
     def encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
         # as CLIP's captions were cleaned before it learned from them: plain quotes, widths and entities
         texts = [self._fix_text(text).lower() for text in texts]
         return self._tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+
+
+OPEN_CLIP_SPECIAL = ("<start_of_text>", "<end_of_text>")
+"""What OpenCLIP calls the tokens that CLIP calls <|startoftext|> and <|endoftext|>; those are plain text to it."""
+OPEN_CLIP_WORDS = (rf"{'|'.join(OPEN_CLIP_SPECIAL)}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+")
+
+
+class OpenClipTokens(ClipTokens):
+    """The same words as open_clip 2.20's SimpleTokenizer reads them, for the text encoders that were trained with it."""
+
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer)
+        self._special = dict(zip(OPEN_CLIP_SPECIAL, (self.start, self.end)))
+        self._words = Split(Regex(OPEN_CLIP_WORDS), "removed", invert=True)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return [self._ids(unescape(unescape(self._fix_text(text))).lower()) for text in texts]
+
+    def _ids(self, text: str) -> list[int]:
+        """Word by word: joined again by spaces, the words are read as they are, and none is one of CLIP's special tokens."""
+        words = [word for word, _ in self._words.pre_tokenize_str(text)]
+        ids = []
+        for special, run in groupby(words, key=self._special.get):
+            ids += [special] * len(list(run)) if special is not None else super().encode([" ".join(run)])[0]
+        return ids
 
 
 def bracket_factor(text: str) -> float:

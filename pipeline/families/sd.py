@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x and 2.x: one text encoder, a UNet, latents of 4 channels; their inpainting and edit variants."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,7 @@ class StableDiffusion:
         self._modules, self.notes = modules, []
         self.offload = Offload(modules, placement.device, placement.offload)
         self.latent_format = latent_format(facts, checkpoint)
-        self.text_encoders = [ClipTextEncoder(modules[part], tokens, **settings)
-                              for part, settings in facts.text_encoders.items()]
+        self.text_encoders = prompt_readers(facts, modules, tokens)
         self._clip_skip = facts.clip_skip
         self._unet = modules["unet"]
         self._network: Callable[..., Tensor] = self._ask_unet
@@ -251,6 +250,12 @@ def check_vocabulary(path: Path, part: str, words: int, tokens: ClipTokens) -> N
     if tokens.count > words:
         raise ModelError(f'"{path.name}" does not fit together: its tokenizer has {tokens.count} tokens, '
                          f"its {part} has vectors for {words}")
+
+
+def prompt_readers(facts: Facts, modules: Mapping[str, torch.nn.Module], tokens: ClipTokens) -> list[ClipTextEncoder]:
+    """The text encoders with their tokenizers: OpenCLIP's towers, which are known by their padding, with OpenCLIP's own."""
+    return [ClipTextEncoder(modules[part], tokens if settings.get("padding") is None else tokens.as_open_clip(), **settings)
+            for part, settings in facts.text_encoders.items()]
 
 
 def read_tokenizer(path: Path) -> ClipTokens:

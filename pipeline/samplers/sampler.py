@@ -92,12 +92,14 @@ def altered(prediction: Prediction, options: Options) -> Prediction:
     return type(prediction)(alphas, quantize=options.enable_quantization)
 
 
-def token_merging_ratio(p: SamplingJob) -> float:
+def token_merging_ratio(p: SamplingJob, options: Options | None = None) -> float:
     """Which share of the tokens is merged; none where an edit is remembered, which needs each in its place.
+
+    options: None: the request's.
 
     A1111: the ratio for img2img comes before the general one, unless the request itself overrides the latter.
     """
-    options = p.options
+    options = options or p.options
     if reuse.remembers_edit(p):
         return 0.0
     overridden = options.token_merging_ratio if "token_merging_ratio" in p.override_settings else 0.0
@@ -196,8 +198,11 @@ class KDiffusionSampler(Sampler):
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
         if p.options.img2img_fix_steps and p.denoising_strength == 0:
-            # A1111: the schedule has no steps then, so the source comes back
-            return self._with_extra_noise(p, x, noise)
+            # A1111: the schedule has no steps then, so the source comes back, under the noise of the schedule's only level
+            level = self.sigmas(p, 0)[-1].to(x.device)
+            start = self._with_extra_noise(p, x + noise * level, noise)
+            self._solver_settings(p)  # which infotext tells all the same
+            return start
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
         sigmas = self.sigmas(p, steps)
         schedule = sigmas[steps - t_enc - 1:].to(x.device)
@@ -222,7 +227,7 @@ class KDiffusionSampler(Sampler):
     def _run(self, p: SamplingJob, x: Tensor, start: Tensor, sigmas: Tensor, schedule: Tensor, conditioning: Any,
              unconditional_conditioning: Any, image_conditioning: Tensor, *, steps: int) -> Tensor:
         """Solve from `start` by `schedule`, the end of `sigmas` that takes so many steps; x: the clean init latent."""
-        settings = self._eta(p, "Eta", "eta_ancestral", 1.0) | self._churn(p)
+        settings = self._solver_settings(p)
         if self.row.draws_noise:
             settings["noise_sampler"] = self._noise_sampler(p, x, sigmas, schedule)
         if self.row.solver_type is not None:
@@ -231,6 +236,10 @@ class KDiffusionSampler(Sampler):
                                   calls=steps * (2 if self.row.second_order else 1))
         p.progress.begin_sampling(steps)
         return self._launch(denoiser, start, schedule, **settings)
+
+    def _solver_settings(self, p: SamplingJob) -> dict[str, float]:
+        """The solver's eta and churn, recorded where they are not the usual ones."""
+        return self._eta(p, "Eta", "eta_ancestral", 1.0) | self._churn(p)
 
     def sigmas(self, p: SamplingJob, steps: int) -> Tensor:
         """The whole schedule for `steps` steps: float32, on the CPU, descending to 0. Records what is unusual in it."""
@@ -242,6 +251,7 @@ class KDiffusionSampler(Sampler):
             schedule = SCHEDULES["uniform"]
         else:
             schedule = SCHEDULES[self.row.scheduler] if schedule.sigmas is None else schedule
+            p.extra_generation_params["Schedule type"] = schedule.label
             low, high, settings = self._adjusted(p, schedule)
         sigmas = schedule.sigmas(n, low, high, prediction=self.prediction, **settings)
         return torch.cat([sigmas[:-2], sigmas[-1:]]) if discard else sigmas

@@ -61,6 +61,8 @@ def kl_optimal(n: int, sigma_min: float, sigma_max: float, *, prediction: Predic
 
     A1111: n + 1 levels of which the last is sigma_min, with no 0 behind it, so that much noise is left.
     """
+    if n == 0:
+        return torch.zeros(1)
     low, high = torch.tensor([sigma_min, sigma_max]).arctan()
     ramp = torch.arange(n + 1) / n
     return (ramp * low + (1.0 - ramp) * high).tan()
@@ -83,7 +85,7 @@ def align_your_steps(n: int, sigma_min: float, sigma_max: float, *, prediction: 
 
 def simple(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) -> Tensor:
     """Every (1000/n)th of the network's levels from the highest on, rounded to a timestep."""
-    step = len(prediction.sigmas) / n
+    step = len(prediction.sigmas) / max(n, 1)
     return append_zero(prediction.sigmas[[-1 - int(i * step) for i in range(n)]].float())
 
 
@@ -92,6 +94,8 @@ def ddim(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) 
 
     A1111: they are spaced by 1000 // n, so there may be more than n of them (16 for 15).
     """
+    if n == 0:
+        return torch.zeros(1)
     step = max(len(prediction.sigmas) // n, 1)
     return append_zero(prediction.sigmas[1::step].flip(0).float())
 

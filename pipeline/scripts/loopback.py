@@ -50,7 +50,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: Loopback) -> Processed:
     first, seed = None, base.seed
     for _ in range(p.n_iter):
         complete = []
-        for done in run_batch(base, args, seed):
+        for base, done in run_batch(base, args, seed):
             first, seed = first or done, done.seed + 1
             if not done.interrupted:
                 complete.append(Made(pictures(done)[0], done))
@@ -64,16 +64,30 @@ def run(p: StableDiffusionProcessingImg2Img, args: Loopback) -> Processed:
     return collect(base, made, first, grid=True, rows=1)
 
 
-def run_batch(p: StableDiffusionProcessingImg2Img, args: Loopback, seed: int) -> Iterator[Processed]:
-    """The loops of one batch, up to the first that was not finished."""
+def run_batch(p: StableDiffusionProcessingImg2Img, args: Loopback,
+              seed: int) -> Iterator[tuple[StableDiffusionProcessingImg2Img, Processed]]:
+    """The loops of one batch, up to the first that was not finished: what each leaves of the request, and its result."""
     source, fill = p.init_images, p.inpainting_fill
     for loop in range(args.loops):
         one = p.variant(seed=seed, batch_size=1, n_iter=1, do_not_save_grid=True, init_images=source, inpainting_fill=fill,
                         denoising_strength=args.strength(p.denoising_strength, loop))
         one.color_corrections = p.color_corrections
         done = process_images(one)
-        yield done
+        p = behind(p, one)
+        yield p, done
         if done.interrupted:
             return
         # A1111: behind the first loop, masked content is the original
         seed, source, fill = done.seed + 1, [done.images[0]], 1
+
+
+def behind(p: StableDiffusionProcessingImg2Img, loop: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
+    """The request as a loop leaves it to all that follow.
+
+    A1111: they go on telling what it recorded, as its masked content; and where its mask was blank, "Only masked" is
+    switched off for good, so that from then on the whole picture is kept.
+    """
+    blank = loop.image_mask is not None and loop.mask is None
+    rest = p.variant(inpaint_full_res=p.inpaint_full_res and not blank)
+    rest.extra_generation_params, rest.color_corrections = dict(loop.extra_generation_params), p.color_corrections
+    return rest

@@ -126,13 +126,17 @@ def draw(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> Cell:
 
 
 def grid_infotext(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> str:
-    """The infotext of a run's first picture, and the axes."""
+    """The infotext of a run's first picture, and the axes.
+
+    A1111: it is written when the options are again as they stand, so it does not tell those that the request or an axis has
+    changed for its runs.
+    """
     record = p.extra_generation_params
     p.iteration, p.seeds, p.subseeds, p.negative_prompts = 0, p.all_seeds, p.all_subseeds, p.all_negative_prompts
     p.extra_generation_params = record | {"Script": "X/Y/Z plot"}
     for one in rulers:
         p.extra_generation_params |= one.infotext
-    text = create_infotext(p, 0)
+    text = create_infotext(p, 0, p.standing)
     p.extra_generation_params = record
     return text
 

@@ -273,6 +273,29 @@ def test_infotext_names_sampler_schedule_and_refiner_or_stands_for_the_default(s
     assert info["sampler_name"] == sampler and f"Schedule type: {schedule}," in info["infotexts"][0]
 
 
+@pytest.mark.parametrize("said, sampler, schedule", [
+    ("Sampler: DPM++ 2M, Schedule type: Karras", "Euler a", "Automatic"),
+    ("Sampler: DPM++ 2M Karras", "Euler", "Automatic"),
+    ("Sampler: nobody's, Schedule type: Karras", "Euler", "Automatic"),
+    ("Sampler: DPM++ 2M SDE, Schedule type: exponential", "DPM++ 2M", "Karras"),
+    ("Sampler: DPM++ 2M, Schedule type: Exponential", "Euler a", "Exponential"),
+    ("Sampler: Euler, Schedule type: Karras", "Euler a", "Karras")])
+def test_an_infotexts_schedule_is_automatic_where_its_own_sampler_would_take_it(shared, body, said, sampler, schedule):
+    answer = shared.post(IMG2IMG, json=body | {"sampler_name": sampler, "infotext": f"x\nSteps: 2, {said}, Seed: 9"})
+    info = info_of(answer)
+    assert info["sampler_name"] == sampler and f"Schedule type: {schedule}," in info["infotexts"][0]
+
+
+def test_info_names_a_schedule_that_is_not_automatic_among_what_was_recorded(shared, body):
+    def recorded(**fields):
+        return info_of(shared.post(IMG2IMG, json=body | fields))["extra_generation_params"]
+
+    assert recorded(sampler_name="Euler", scheduler="Karras")["Schedule type"] == "Karras"
+    assert recorded(sampler_name="DPM++ 2M")["Schedule type"] == "Karras"
+    assert "Schedule type" not in recorded(sampler_name="Euler")
+    assert "Schedule type" not in recorded(sampler_name="DDIM", scheduler="Karras")
+
+
 def test_infotext_switches_soft_inpainting_on(shared, body, mask):
     body |= {"mask": base64_of(mask)}
     on = {"alwayson_scripts": {"soft inpainting": {"args": [True, 1.5, 0.25, 4, 0, 0.5, 2]}}}

@@ -123,7 +123,7 @@ def write(case: Case, tape: Tape, goldens: Path) -> None:
     body = case.request["body"]
     (FOLDER / "inputs").mkdir(exist_ok=True)
     for name in [*(body.get("init_images") or []), body.get("mask")]:
-        path = goldens / "inputs" / str(name).removeprefix("datauri:")
+        path = case.input(str(name).removeprefix("datauri:"))
         if path.is_file():
             shutil.copyfile(path, FOLDER / "inputs" / path.name)
 

@@ -27,7 +27,6 @@ from pipeline.engine import Engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
 from pipeline.families.base import Cond, Eps, ModelInfo, Reuse, Reused, SdxlConditions, V
-from pipeline.families.clip import ClipTextEncoder
 from pipeline.models import Catalog
 from pipeline.networks import LoraNames, Networks
 from pipeline.options import Options
@@ -181,8 +180,7 @@ class ReplayedModel:
         self.edit_model, self.takes_image_conditioning = channels == sd.EDIT, channels != sd.PLAIN
         self._clip_skip, self._prompts = facts.clip_skip, sdxl.StableDiffusionXL if facts is sdxl.BASE else sd.StableDiffusion
         self.modules = {"unet": NoUNet(), **{part: text_encoder(part, weights) for part in facts.text_encoders}}
-        tokens = sd.read_tokenizer(FOLDER)
-        self.text_encoders = [ClipTextEncoder(self.modules[part], tokens, **how) for part, how in facts.text_encoders.items()]
+        self.text_encoders = sd.prompt_readers(facts, self.modules, sd.read_tokenizer(FOLDER))
 
     def encode_prompts(self, texts: list[str], **settings: Any) -> Cond:
         return self._prompts.encode_prompts(self, texts, **settings)

@@ -1,10 +1,14 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pipeline.errors import InvalidRequest
 from pipeline.families.clip import ClipTextEncoder, bracket_factor, build_chunks, emphasize, read_old
-from pipeline.families.sd import read_tokenizer
+from pipeline.families.sd import SD1, SD2, prompt_readers, read_tokenizer
+from pipeline.families.sdxl import BASE, REFINER
 
 COMMA, START, END = 1, 2, 3
 
@@ -334,3 +338,38 @@ def test_of_old_a_prompt_was_cut_at_75_tokens(model):
     assert read_old(Words(), words(80), emphasis="Original").tokens == [5] * 75
     cond = ClipTextEncoder(model, Words()).encode([words(80)], emphasis="Original", comma_backtrack=20, old_emphasis=True)
     assert cond.crossattn.shape == (1, 77, 8)
+
+
+OPEN_CLIP = read_tokenizer(Path("nowhere")).as_open_clip()
+PLAIN_CLIP = read_tokenizer(Path("nowhere"))
+A, B = 320, 321
+
+
+def plain(*words):
+    return PLAIN_CLIP.encode([" ".join(words)])[0]
+
+
+@pytest.mark.parametrize("text, ids", [
+    ("a <end_of_text> b", [A, 49407, B]),
+    ("a <start_of_text> b", [A, 49406, B]),
+    ("a<END_of_text>b", [A, 49407, B]),
+    ("<end_of_text><end_of_text>", [49407, 49407]),
+    ("a !<end_of_text> b", plain("a", "!<", "end", "_", "of", "_", "text", ">", "b")),  # behind a mark it is not seen
+    ("a <|endoftext|> b", plain("a", "<|", "endoftext", "|>", "b")),
+    ("a <|startoftext|> b", plain("a", "<|", "startoftext", "|>", "b")),
+    ("a < b &amp; c", plain("a", "<", "b", "&", "c")),  # where there is a "<", ftfy leaves entities alone
+    ("a < b &amp;amp; c", plain("a", "<", "b", "&", "c")),
+    ("a < b &amp;amp;amp; c", plain("a", "<", "b", "&", "amp", ";", "c")),  # twice and no more
+    ("a &lt;end_of_text&gt; b", [A, 49407, B]),
+    ("It's  a\nQUEEN’s don't 42nd café 猫", None),  # None: as CLIP reads it
+    ("", []),
+])
+def test_open_clips_tokenizer_has_names_of_its_own_for_special_tokens_and_undoes_entities_twice(text, ids):
+    assert OPEN_CLIP.encode([text]) == [ids] if ids is not None else OPEN_CLIP.encode([text]) == PLAIN_CLIP.encode([text])
+
+
+@pytest.mark.parametrize("facts, open_clip", [(SD1, [False]), (SD2, [True]), (BASE, [False, True]), (REFINER, [True])])
+def test_open_clips_towers_read_with_its_tokenizer(facts, open_clip):
+    modules = {part: SimpleNamespace(config=SimpleNamespace(hidden_size=8)) for part in facts.text_encoders}
+    readers = prompt_readers(facts, modules, PLAIN_CLIP)
+    assert [type(reader.tokens).__name__ == "OpenClipTokens" for reader in readers] == open_clip

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipeline.errors import InvalidRequest
+from pipeline.originals import Originals, digest
 from pipeline.uploads import MAX_PIXELS, open_picture
 
 CYAN = (255, 0, 0, 0)
@@ -341,3 +342,28 @@ def test_over_the_api_only_some_transparency_is_seen(image, key, pixel):
 def test_over_the_api_a_colour_profile_is_not_looked_at():
     data = encode(Image.new("RGB", (2, 2), (200, 10, 0)), icc_profile=swapped_profile())
     assert open_picture(data, "init_images", over_api=True).image.getpixel((0, 0)) == (200, 10, 0) != first_pixel(data)
+
+
+@pytest.mark.parametrize("image, key, colour", [
+    (Image.new("RGB", (2, 2), (1, 2, 3)), (1, 2, 3), (1, 2, 3)),
+    (Image.new("L", (2, 2), 9), 9, (9, 9, 9)),
+    (Image.new("L", (2, 2), 9), 0, (0, 0, 0)),
+    (Image.new("P", (2, 2), 1), 1, (7, 8, 9)),
+    (Image.new("P", (2, 2), 1), 0, (250, 0, 0)),
+])
+def test_over_the_api_a_pictures_one_transparent_colour_is_kept_beside_its_pixels(image, key, colour):
+    if image.mode == "P":
+        image.putpalette([250, 0, 0, 7, 8, 9])
+    data = encode(image, transparency=key)
+    seen = open_picture(data, "init_images", over_api=True).image
+    assert (seen.mode, seen.info) == ("RGB", {"transparency": colour})
+    assert "transparency" not in open_picture(data, "image").image.info
+    assert digest(seen) != digest(Image.frombytes("RGB", seen.size, seen.tobytes()))
+
+
+def test_an_original_keeps_its_one_transparent_colour(tmp_path):
+    image = Image.new("RGB", (2, 2), (1, 2, 3))
+    image.info["transparency"] = (1, 2, 3)
+    originals = Originals(tmp_path)
+    kept = originals.open(originals.keep(image))
+    assert kept.info == image.info and digest(kept) == digest(image)

@@ -27,6 +27,8 @@ class Encoder:
     """Encodes every positive prompt as 20 and every negative one as 10."""
 
     family: object
+    networks: tuple = ()
+    refiner_networks: tuple = ()
 
     @property
     def empty(self):

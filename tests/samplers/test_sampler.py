@@ -14,7 +14,7 @@ from pipeline.hooks import HookList
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG
-from pipeline.samplers import SAMPLERS, create_sampler
+from pipeline.samplers import SAMPLERS, SCHEDULES, create_sampler
 from pipeline.samplers.reuse import surroundings
 from pipeline.samplers.sampler import altered, token_merging_ratio
 
@@ -52,6 +52,8 @@ class Encoder:
 
     family: Family
     cond: Cond
+    networks: tuple = ()
+    refiner_networks: tuple = ()
 
     def positive(self, prompts):
         return [[Part([(99, self.cond)], 1.0)] for _ in prompts]
@@ -137,20 +139,21 @@ def test_the_names_of_samplers_are_unlike_each_other(row):
     ("DPM adaptive", {"eta": 0.5}, {"Eta": 0.5}),
     ("LMS", {"eta": 0.5}, {}),
     ("LCM", {"eta": 0.5}, {}),
-    ("Restart", {"eta": 0.5}, {}),
+    ("Restart", {"eta": 0.5}, {"Schedule type": "Karras"}),
     ("DDIM CFG++", {"eta": 1.0}, {"Eta DDIM": 1.0}),
     ("PLMS", {"eta": 1.0}, {}),
     ("UniPC", {"eta": 1.0, "overrides": {"uni_pc_variant": "bh2"}}, {}),
-    ("DPM2", {"overrides": {"s_churn": 3.0}}, {"Sigma churn": 3.0}),
-    ("DPM2 a", {"overrides": {"s_churn": 3.0, "s_noise": 0.9}}, {"Sigma noise": 0.9}),
+    ("DPM2", {"overrides": {"s_churn": 3.0}}, {"Schedule type": "Karras", "Sigma churn": 3.0}),
+    ("DPM2 a", {"overrides": {"s_churn": 3.0, "s_noise": 0.9}}, {"Schedule type": "Karras", "Sigma noise": 0.9}),
     ("DPM adaptive", {"overrides": {"s_noise": 0.9}}, {}),
-    ("Euler", {"scheduler": "Beta"}, {"Beta schedule alpha": 0.6, "Beta schedule beta": 0.6}),
-    ("Euler", {"scheduler": "Polyexponential", "overrides": {"rho": 2.0}}, {"Schedule rho": 2.0}),
+    ("Euler", {"scheduler": "Beta"}, {"Schedule type": "Beta", "Beta schedule alpha": 0.6, "Beta schedule beta": 0.6}),
+    ("Euler", {"scheduler": "Polyexponential", "overrides": {"rho": 2.0}}, {
+        "Schedule type": "Polyexponential", "Schedule rho": 2.0}),
     ("Euler", {"scheduler": "Karras", "overrides": {"sigma_min": 0.1, "use_old_karras_scheduler_sigmas": True}}, {
-        "Schedule min sigma": 0.1}),
+        "Schedule type": "Karras", "Schedule min sigma": 0.1}),
     ("Euler", {"overrides": {"sigma_min": 0.1, "rho": 2.0}}, {}),
     ("Euler", {"overrides": {"always_discard_next_to_last_sigma": True}}, {"Discard penultimate sigma": True}),
-    ("DPM2", {"overrides": {"always_discard_next_to_last_sigma": True}}, {}),
+    ("DPM2", {"overrides": {"always_discard_next_to_last_sigma": True}}, {"Schedule type": "Karras"}),
     ("UniPC", {"overrides": {"img2img_extra_noise": 0.1}}, {"Extra noise": 0.1}),
     ("Euler", {"overrides": {"sgm_noise_multiplier": True}}, {}),
 ])
@@ -322,3 +325,23 @@ def test_a_fixed_number_of_steps_at_strength_0_gives_the_source_back():
     assert sample("Euler", noisy, family).any() and noisy.extra_generation_params == {"Extra noise": 0.5}
     with pytest.raises(InvalidRequest, match="denoising_strength must be at least"):
         sample("DDIM", job(steps=4, strength=0.0, overrides={"img2img_fix_steps": True}))
+
+
+FIXED = {"img2img_fix_steps": True}
+
+
+@pytest.mark.parametrize("name, schedule, level", [
+    ("DPM2", "KL Optimal", 0.0291675), ("DPM2 a", "KL Optimal", 0.0291675), ("Euler", "KL Optimal", 0.0),
+    ("DPM2", "Karras", 0.0), *[("Euler", schedule.label, 0.0) for schedule in SCHEDULES.values()]])
+def test_a_fixed_number_of_steps_at_strength_0_leaves_the_schedules_only_level(name, schedule, level):
+    p = job(steps=4, strength=0.0, scheduler=schedule, overrides=FIXED)
+    noise = job().rng.next()
+    assert torch.allclose(sample(name, p), noise * level, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name, changed, expected", [
+    ("Euler a", {"eta_ancestral": 0.2, "s_noise": 0.95}, {"Eta": 0.2}),
+    ("Heun", {"s_churn": 3.0, "s_noise": 0.95}, {"Sigma churn": 3.0, "Sigma noise": 0.95}),
+    ("DPM++ SDE", {"eta_ancestral": 0.2}, {"Schedule type": "Karras", "Eta": 0.2})])
+def test_a_fixed_number_of_steps_at_strength_0_still_tells_eta_and_churn(name, changed, expected):
+    assert recorded(name, steps=4, strength=0.0, overrides=FIXED | changed) == expected

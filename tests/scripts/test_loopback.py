@@ -1,6 +1,7 @@
 """Loopback: each picture is the source of the next."""
 
 import pytest
+from PIL import Image
 
 from pipeline import scripts
 from pipeline.errors import InvalidRequest
@@ -79,3 +80,19 @@ def test_only_whole_loops_are_given(watched, end, loops):
 def test_a_picture_cannot_be_described(request_for):
     with pytest.raises(InvalidRequest, match='"CLIP" cannot describe pictures'):
         scripts.run(request_for(script_name="Loopback", script_args=[2, 0.4, "Linear", "CLIP"]))
+
+
+def test_every_loops_infotext_tells_the_first_ones_masked_content(request_for):
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (16, 16, 48, 48))
+    result = loopback(request_for, 2, 0.4, "Linear", mask=mask, inpainting_fill=0, n_iter=2)
+    assert [parse(image.info["parameters"])["Masked content"] for image in result.images] == ["fill"] * 3
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_blank_mask_keeps_the_whole_picture_from_the_second_loop_on(request_for, batches):
+    result = loopback(request_for, 2, 0.4, "Linear", mask=Image.new("L", (64, 64)), inpaint_full_res=True, n_iter=batches)
+    first = process_images(request_for()).images[0].tobytes()
+    assert [image.tobytes() == first for image in result.images[1:]] == [True, batches == 1]
+    if batches == 2:  # where nothing is redone in either loop
+        assert result.images[2].tobytes() == request_for().init_images[0].convert("RGB").tobytes()

@@ -152,6 +152,15 @@ def test_the_grids_infotext_tells_the_axes(request_for):
     assert "Z Type" not in sub and sub["CFG scale"] == "2.0"
 
 
+def test_a_grids_infotext_tells_the_options_as_they_stand(request_for):
+    """As A1111 restores them before it writes that."""
+    mine = {"randn_source": "NV", "add_model_hash_to_info": False, "CLIP_stop_at_last_layers": 2}
+    result = plot(request_for, ("Clip skip", "1,2"), include_lone_images=True, fields={"override_settings": mine})
+    grid, cell = parse(result.infotexts[0]), parse(result.infotexts[-1])
+    assert (grid["RNG"], grid["Clip skip"], "Model hash" in grid) == ("GPU", "1", True)
+    assert (cell["RNG"], cell["Clip skip"], "Model hash" in cell) == ("NV", "2", False)
+
+
 def test_with_a_legend_the_grid_is_larger(request_for):
     image, = plot(request_for, ("Seed", "1,2"), margin_size=8).images
     assert image.width == 2 * 64 + 8 and image.height > 64

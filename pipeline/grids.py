@@ -1,6 +1,8 @@
 """Legends around a grid of pictures: what its columns and rows stand for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -10,6 +12,33 @@ from pipeline.options import Options
 
 FONT = Path(__file__).parents[1] / "assets" / "fonts" / "Roboto-Regular.ttf"
 STRIKE_WIDTH = 4
+SYSTEM_FONTS = tuple(map(Path, (  # where systems keep fonts with Chinese, Japanese and Korean, then those with other letters
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/google-noto-sans-cjk-fonts/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/google-noto-sans-cjk-vf-fonts/NotoSansCJK-VF.ttc",
+    "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+    "/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc",
+    "/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf",
+    "/System/Library/Fonts/Hiragino Sans GB.ttc",
+    "/System/Library/Fonts/ヒラギノ角ゴシック W3.ttc",
+    "/System/Library/Fonts/PingFang.ttc",
+    "/System/Library/Fonts/AppleSDGothicNeo.ttc",
+    "/System/Library/Fonts/Supplemental/Arial Unicode.ttf",
+    "/Library/Fonts/Arial Unicode.ttf",
+    "C:/Windows/Fonts/msyh.ttc",
+    "C:/Windows/Fonts/YuGothM.ttc",
+    "C:/Windows/Fonts/msgothic.ttc",
+    "C:/Windows/Fonts/malgun.ttf",
+    "C:/Windows/Fonts/simsun.ttc",
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+    "C:/Windows/Fonts/seguisym.ttf",
+)))
+MAX_LOST = 20
+"""Characters that a sentence names."""
+NO_GLYPH = "\U0010ffff"
+"""A character that no font has, drawn as any that a font lacks."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +58,8 @@ class Line:
     active: bool
     size: Size
     """Of its ink, in pixels, before it is shrunk."""
+    file: Path = FONT
+    """Of the font that has its characters."""
 
 
 def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: list[list[Legend]],
@@ -72,14 +103,46 @@ def spaced(grid: Image.Image, cell: Size, left: int, top: int, margin: int,
     return sheet, places
 
 
-def load_font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(FONT, size)
+def load_font(size: int, file: Path = FONT) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)
+
+
+def font_file(text: str, files: Iterable[Path] = (FONT, *SYSTEM_FONTS)) -> Path | None:
+    """The first of these fonts that has all characters of a text; None where there is none."""
+    return next((file for file in files if file.is_file() and not lacking(text, file)), None)
+
+
+def unreadable(legends: Iterable[list[Legend]]) -> list[str]:
+    """A sentence on the legends that no font here can write."""
+    texts = [legend.text for group in legends for legend in group if font_file(legend.text) is None]
+    lost = "".join(dict.fromkeys("".join(map(lacking, texts))))[:MAX_LOST]
+    return [f'Legends of the grid show boxes for "{lost}", as no font with these characters was found; Noto Sans CJK, where a '
+            "system's fonts are, would do."] if lost else []
+
+
+@lru_cache(1024)
+def lacking(text: str, file: Path = FONT) -> str:
+    """The characters of a text for which a font has no glyph, all of them where it cannot be read."""
+    try:
+        font = load_font(20, file)
+    except OSError:
+        return text
+    box = drawn(font, NO_GLYPH)
+    return "".join(character for character in dict.fromkeys(text) if not character.isspace() and drawn(font, character) == box)
+
+
+def drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple:
+    mask = font.getmask(character)
+    return mask.size, bytes(mask)
 
 
 def wrapped(legends: list[Legend], width: int, font: ImageFont.FreeTypeFont) -> list[Line]:
     """The legends' words in lines of at most `width` pixels, as far as single words are shorter than that."""
     lines = []
+    plain = font
     for legend in legends:
+        file = font_file(legend.text) or FONT
+        font = plain if file == FONT else load_font(plain.size, file)
         texts = [""]
         for word in legend.text.split():
             longer = f"{texts[-1]} {word}".strip()
@@ -89,7 +152,7 @@ def wrapped(legends: list[Legend], width: int, font: ImageFont.FreeTypeFont) -> 
                 texts.append(word)
         for text in texts:
             x1, y1, x2, y2 = font.getbbox(text)
-            lines.append(Line(text, legend.active, Size(int(x2 - x1), int(y2 - y1))))
+            lines.append(Line(text, legend.active, Size(int(x2 - x1), int(y2 - y1)), file))
     return lines
 
 
@@ -97,8 +160,8 @@ def draw_lines(draw: ImageDraw.ImageDraw, x: float, y: float, lines: list[Line],
                options: Options) -> None:
     """The lines around x from y downwards, each shrunk until it is at most `width` wide."""
     for line in lines:
-        fitting = (load_font(smaller) for smaller in range(size, 0, -1))
-        font = next((font for font in fitting if font.getbbox(line.text)[2] <= width), load_font(1))
+        fitting = (load_font(smaller, line.file) for smaller in range(size, 0, -1))
+        font = next((font for font in fitting if font.getbbox(line.text)[2] <= width), load_font(1, line.file))
         color = options.grid_text_active_color if line.active else options.grid_text_inactive_color
         draw.text((x, y + line.size.height / 2), line.text, font=font, fill=color, anchor="mm")
         if not line.active:

@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline.errors import InvalidRequest
 from pipeline.finishing import keep_grid
 from pipeline.geometry import Size
-from pipeline.grids import Legend, annotate
+from pipeline.grids import Legend, annotate, unreadable
 from pipeline.images import image_grid
 from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
@@ -44,7 +44,8 @@ def run(p: StableDiffusionProcessingImg2Img, args: PromptMatrix) -> Processed:
     if not processed.images:
         return processed
     grid = keep_grid(p, matrix(processed.images, parts, args.margin, p.standing), processed.info, "prompt_matrix")
-    return replace(processed, images=[grid.image, *processed.images], infotexts=[grid.infotext, *processed.infotexts],
+    return replace(processed, comments=[*processed.comments, *unreadable(legends(parts))],
+                   images=[grid.image, *processed.images], infotexts=[grid.infotext, *processed.infotexts],
                    paths=[grid.path, *processed.paths], index_of_first_image=1)
 
 

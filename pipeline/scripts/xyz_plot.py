@@ -12,7 +12,7 @@ from pipeline.describe import create_infotext
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.finishing import Output, keep_grid
 from pipeline.geometry import Size
-from pipeline.grids import Legend, annotate
+from pipeline.grids import Legend, annotate, unreadable
 from pipeline.images import image_grid
 from pipeline.options import Options
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
@@ -192,6 +192,8 @@ def result(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], drawn: dict
     images = {place: cell.made.output.image for place, cell in drawn.items() if cell.made}
     if not images:
         return collect(p, [], first.by)
+    if args.draw_legend:
+        p.comments += unreadable(legend for ruler in rulers for legend in ruler.legends)
     empty = Image.new("RGB", next(iter(images.values())).size)
     sheets = []
     for level in range(len(z.values)):

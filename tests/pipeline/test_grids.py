@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.geometry import Size
-from pipeline.grids import Legend, annotate, load_font, wrapped
+from pipeline.grids import FONT, Legend, annotate, font_file, lacking, load_font, unreadable, wrapped
 from pipeline.options import Options
 
 CELL = Size(64, 64)
@@ -71,3 +71,29 @@ def test_a_long_word_is_shrunk_into_its_cell():
 @pytest.mark.parametrize("cell", [Size(8, 8), Size(16, 8)])
 def test_tiny_cells_are_annotated_too(cell):
     assert sheet([[Legend("a")]], [[Legend("b")]], cell=cell).width > cell.width
+
+
+@pytest.mark.parametrize("text", ["", "a cat, (dog:1.2)", "Größe ±½ €", "кошка γάτα", "tab\tand\nline"])
+def test_the_programs_own_font_writes_what_it_can(text):
+    assert lacking(text) == "" and font_file(text) == FONT and unreadable([[Legend(text)]]) == []
+
+
+def test_characters_that_a_font_lacks_are_told():
+    assert lacking("a 猫 and 犬") == "猫犬"
+    assert font_file("猫", [FONT]) is None
+    assert font_file("a", [FONT.with_name("not there.ttf"), FONT.with_name("README.md"), FONT]) == FONT
+
+
+def test_a_legend_that_no_font_can_write_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr("pipeline.grids.font_file", lambda text: FONT if text.isascii() else None)
+    said, = unreadable([[Legend("a 猫")], [Legend("猫と犬")], [Legend("plain")]])
+    assert said.startswith('Legends of the grid show boxes for "猫と犬", as no font')
+
+
+def test_a_legend_is_drawn_in_the_font_that_has_its_characters(monkeypatch):
+    """Stood for by another font for one text, as a system may have none with these."""
+    other = next((file for file in FONT.parent.parent.rglob("*.ttf") if file != FONT), FONT)
+    asked = []
+    monkeypatch.setattr("pipeline.grids.font_file", lambda text: asked.append(text) or other)
+    line, *_ = wrapped([Legend("猫")], 60, load_font(12))
+    assert line.file == other and asked == ["猫"]

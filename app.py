@@ -206,10 +206,13 @@ def open_journal(folder: Path) -> "Journal | None":
     from pipeline.journal import Journal
 
     try:
-        return Journal(folder)
+        journal = Journal(folder)
     except OSError as error:
-        say(f"History cannot be kept in {folder}: {error}.")
+        say(f"History cannot be kept in {folder}: {error}. Pictures are saved all the same.")
         return None
+    if journal.others:
+        say(f"Another Palimpsest uses {folder} too: both keep their pictures and their history there.")
+    return journal
 
 
 def collect_after(loading: "Job") -> None:

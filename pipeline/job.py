@@ -115,6 +115,8 @@ class Job(Progress):
         self._quota, self._counted = quota, 0
         """Pictures that the quota counts already of what is still to be made."""
         self._journal, self._shelf = journal, shelf or Shelf()
+        self._notes: list[str] = []
+        """Of the journal, for the next result's comments."""
         self._entry: str | None = None
         """The journal's name of the request that runs, or that waits alone in this job."""
         self.arrived = time.monotonic()
@@ -280,6 +282,7 @@ class Job(Progress):
             yield
         except OSError as error:
             logger.error("history could not be written: %s", error)
+            self._notes.append(f"History could not be written: {error}.")
 
     def run(self, process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> None:
         """Do the work and publish its end."""
@@ -336,7 +339,14 @@ class Job(Progress):
                 self._model = None  # it may have to make room for the next one's
         ended = result.interrupted or (self.stopped and not result.images)
         self._close_entry("interrupted" if ended else "done")
+        result.comments += self._take_notes()
         return result
+
+    def _take_notes(self) -> list[str]:
+        """What the journal has to say, each sentence once."""
+        told = [] if self._journal is None else self._journal.take_notes()
+        notes, self._notes = [*self._notes, *told], []
+        return list(dict.fromkeys(notes))
 
     def _failure(self, error: Exception) -> Failed:
         """An error as an event. Its frames are let go of: they would keep tensors alive."""

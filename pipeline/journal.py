@@ -1,6 +1,7 @@
 """Every job and what came of it, in an SQLite file beside the pictures: what history shows, and what outlives a crash."""
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -17,8 +18,11 @@ from PIL import Image
 
 from pipeline.errors import InvalidRequest
 from pipeline.originals import Originals
+from pipeline.owners import Owners
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.record import essence, from_record, to_record
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -33,7 +37,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     prompt TEXT NOT NULL,
     negative_prompt TEXT NOT NULL,
     model TEXT NOT NULL DEFAULT '',
-    request TEXT NOT NULL
+    request TEXT NOT NULL,
+    owner TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created DESC);
 CREATE INDEX IF NOT EXISTS jobs_by_source ON jobs (json_extract(request, '$.init_images[0].picture'));
@@ -52,6 +57,9 @@ MAX_WORDS = 50
 """That are searched for: SQLite takes some hundred conditions."""
 OPEN = ("queued", "running")
 """States that a job is not left in when the program ends."""
+PATIENCE = 10.0
+"""Seconds that the database is waited for while another program holds it locked."""
+BEGUN_ANEW = "History was deleted while the program ran; it begins anew with the jobs of now."
 
 
 @dataclass(frozen=True)
@@ -95,37 +103,49 @@ class Entry:
 class Journal:
     """The record of all jobs in FOLDER/palimpsest.sqlite3; what they started from is in FOLDER/originals.
 
-    Any thread may use it. Each change is on the disk's side of the program when its method returns, so that a killed program
-    loses none. Opening it closes what a killed program left open: its jobs are interrupted, its half-written pictures gone.
-    All methods raise OSError where the disk does not let them.
+    Any thread may use it, and several programs at once. Each change is on the disk's side of the program when its method
+    returns, so that a killed program loses none. Opening it closes what a killed program left open: its jobs are interrupted,
+    its half-written pictures gone. Where its file is deleted or moved away, the next call begins a new one.
+
+    patience: seconds to wait while another program holds the file locked. All methods raise OSError where that is longer, and
+    where the disk does not let them.
     """
 
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, patience: float = PATIENCE):
         self.folder = folder.absolute()
         self.originals = Originals(self.folder / "originals")
-        self._lock = threading.RLock()
-        with as_os_error():
-            self._database = sqlite3.connect(folder / "palimpsest.sqlite3", check_same_thread=False, isolation_level=None)
-            self._database.row_factory = sqlite3.Row
-            self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;" + SCHEMA)
-        self._add_what_is_new()
-        self._close_what_is_open()
+        self.others = 0
+        """Other programs that used the folder when this one began to."""
+        self._patience, self._owners, self._lock = patience, Owners(self.folder), threading.RLock()
+        self._requests: dict[str, StableDiffusionProcessingImg2Img] = {}
+        """Of the jobs that run or wait in this program, by their ids."""
+        self._carried: list[tuple[str, dict[str, Any]]] = []
+        """Rows of a deleted file that belong in a new one, with the names of their tables."""
+        self._notes: list[str] = []
+        self._open()
 
     def close(self) -> None:
         with self._lock:
             self._database.close()
+            self._owners.leave()
+
+    def take_notes(self) -> list[str]:
+        """Sentences for the people who use it, each given once."""
+        with self._lock:
+            notes, self._notes = self._notes, []
+        return notes
 
     # --- told by the engine
 
     def queued(self, job_id: str, p: StableDiffusionProcessingImg2Img, *, client: str = "", mode: str = "") -> str:
         """A job waits. The pictures that it starts from are kept first. Gives its id, another one where that is taken."""
-        request = json.dumps(to_record(p, partial(self.originals.keep, digest=p.digests.of)))
-        with self._lock:
+        request = self._record(p)
+        with self._transaction():
             entry = uuid4().hex if self._read("SELECT 1 FROM jobs WHERE id = ?", job_id) else job_id
-            self._change("INSERT INTO jobs (id, client, mode, state, created, prompt, negative_prompt, request) "
-                         "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)", entry, client, mode, time.time(), text_of(p.prompt),
-                         text_of(p.negative_prompt), request)
+            self._change("INSERT INTO jobs (id, client, mode, state, created, prompt, negative_prompt, request, owner) "
+                         "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?)", entry, client, mode, time.time(), text_of(p.prompt),
+                         text_of(p.negative_prompt), request, self._owners.name)
+            self._requests[entry] = p
         return entry
 
     def running(self, job_id: str, model: str) -> None:
@@ -139,6 +159,7 @@ class Journal:
 
     def ended(self, job_id: str, state: str, message: str = "") -> None:
         """It is done, interrupted or failed."""
+        self._requests.pop(job_id, None)
         self._change("UPDATE jobs SET state = ?, ended = ?, message = ? WHERE id = ?", state, time.time(), message, job_id)
 
     # --- asked by whoever shows it
@@ -242,27 +263,81 @@ class Journal:
 
     # --- inside
 
+    @property
+    def _path(self) -> Path:
+        return self.folder / "palimpsest.sqlite3"
+
+    def _open(self) -> None:
+        """Open the file, or make it, and close what ended programs left open in it."""
+        with self._owners.entering(self._patience) as others, as_os_error():
+            self._database = sqlite3.connect(self._path, timeout=self._patience, check_same_thread=False, isolation_level=None)
+            try:
+                self._database.row_factory = sqlite3.Row
+                self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;" + SCHEMA)
+                self._file = identity(self._path)
+                self._add_what_is_new()
+                self._close_what_is_open(others)
+            except BaseException:
+                self._database.close()
+                raise
+        self.others = len(others)
+
     def _add_what_is_new(self) -> None:
         """Bring a file of an earlier version to this one's columns."""
-        if "started" not in {row["name"] for row in self._read("PRAGMA table_info(jobs)")}:
-            self._change("ALTER TABLE jobs ADD COLUMN started REAL")
+        there = {row["name"] for row in self._read("PRAGMA table_info(jobs)")}
+        for name, kind in {"started": "REAL", "owner": "TEXT"}.items():
+            if name not in there:
+                self._change(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
-    def _close_what_is_open(self) -> None:
+    def _close_what_is_open(self, others: Collection[str]) -> None:
+        """Mark the jobs as interrupted whose program runs no more, and remove their half-written pictures."""
+        left = f"state IN (?, ?) AND coalesce(owner, '') NOT IN ({', '.join('?' * len(others))})"
         with self._transaction():
-            for row in self._read("SELECT pictures.id, path FROM pictures JOIN jobs ON jobs.id = job "
-                                  "WHERE state IN (?, ?)", *OPEN):
+            for row in self._read(f"SELECT pictures.id, path FROM pictures JOIN jobs ON jobs.id = job WHERE {left}", *OPEN, *others):
                 path = self.folder / row["path"]
                 if not path.exists() or path.stat().st_size == 0:
                     for rest in (path, path.with_suffix(".tmp")):
                         rest.unlink(missing_ok=True)
                     self._change("DELETE FROM pictures WHERE id = ?", row["id"])
             self._change("UPDATE jobs SET state = 'interrupted', ended = ?, message = 'The program ended before it was done.' "
-                         "WHERE state IN (?, ?)", time.time(), *OPEN)
+                         f"WHERE {left}", time.time(), *OPEN, *others)
+
+    def _follow(self) -> None:
+        """Where the file that is open is not the one in the folder any more, begin a new one with the jobs of now."""
+        if self._file == identity(self._path):
+            return
+        self._carried += self._rows_of_now()
+        self._database.close()
+        self._open()
+        carried, self._carried = self._carried, []
+        for table, row in carried:
+            row |= {"owner": self._owners.name} if table == "jobs" else {}
+            self._change(f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", *row.values())
+        for p in list(self._requests.values()):
+            self._record(p)
+        logger.warning(BEGUN_ANEW)
+        self._notes.append(BEGUN_ANEW)
+
+    def _rows_of_now(self) -> list[tuple[str, dict[str, Any]]]:
+        """The rows of this program's jobs that run or wait, and of their pictures that are still there."""
+        mine = "SELECT id FROM jobs WHERE owner = ? AND state IN (?, ?)"
+        try:
+            jobs, pictures = (self._database.execute(f"SELECT * FROM {table} WHERE {key} IN ({mine})", (self._owners.name, *OPEN)).fetchall()
+                              for table, key in (("jobs", "id"), ("pictures", "job")))
+        except sqlite3.Error as error:
+            logger.warning("the jobs of now could not be read from the deleted file: %s", error)
+            return []
+        kept = [{name: row[name] for name in row.keys() if name != "id"} for row in pictures if (self.folder / row["path"]).exists()]
+        return [*(("jobs", dict(row)) for row in jobs), *(("pictures", row) for row in kept)]
+
+    def _record(self, p: StableDiffusionProcessingImg2Img) -> str:
+        """A request as JSON; the pictures that it starts from are kept."""
+        return json.dumps(to_record(p, partial(self.originals.keep, digest=p.digests.of)))
 
     def _entry(self, row: sqlite3.Row) -> Entry:
         pictures = [Picture(found["id"], self.folder / found["path"], found["infotext"], bool(found["favourite"]))
                     for found in self._read("SELECT * FROM pictures WHERE job = ? ORDER BY id", row["id"])]
-        return Entry(**{name: row[name] for name in row.keys() if name != "request"}, pictures=pictures)
+        return Entry(**{name: row[name] for name in row.keys() if name not in ("request", "owner")}, pictures=pictures)
 
     def _relative(self, path: str) -> str:
         """A path as it is kept: from the folder where it lies in it, so that all of it can be moved."""
@@ -271,21 +346,25 @@ class Journal:
 
     def _read(self, question: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock, as_os_error():
+            self._follow()
             return self._database.execute(question, values).fetchall()
 
     def _change(self, statement: str, *values: Any) -> None:
         with self._lock, as_os_error():
+            self._follow()
             self._database.execute(statement, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, as_os_error():
+            self._follow()
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
 
 
@@ -295,7 +374,17 @@ def as_os_error() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise OSError(f"palimpsest.sqlite3: {error}") from error
+        locked = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        raise OSError(f"palimpsest.sqlite3: {'another program holds it locked' if locked else error}") from error
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells one file from another that has come to its path since; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def modified(path: Path) -> float:

@@ -1,10 +1,14 @@
 """History: what is recorded of jobs, what is found again, and what a killed program leaves."""
 
 import json
+import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from PIL import Image
@@ -207,3 +211,164 @@ def test_more_words_than_can_be_searched_for_are_refused_in_a_sentence(tmp_path)
     with pytest.raises(InvalidRequest, match=f"^words: at most {MAX_WORDS} can be searched for, got 2000$"):
         journal.search("word " * 2000)
     journal.close()
+
+
+def test_two_programs_on_one_folder_close_nothing_of_each_other(tmp_path):
+    """Also while a picture is being saved, whose place an empty file holds."""
+    first = Journal(tmp_path)
+    for job in "runs", "waits":
+        first.queued(job, request(prompt=job))
+    first.running("runs", "m")
+    half = tmp_path / "half.png"
+    half.write_bytes(b"")
+    half.with_suffix(".tmp").write_bytes(b"pic")
+    first.saving("runs", str(half), "")
+    second = Journal(tmp_path)
+    assert (first.others, second.others) == (0, 1)
+    assert {entry.id: entry.state for entry in second.search()} == {"runs": "running", "waits": "queued"}
+    assert half.exists() and half.with_suffix(".tmp").exists()
+    half.write_bytes(b"picture")
+    first.ended("runs", "done")
+    assert [(entry.state, len(entry.pictures)) for entry in second.search(text="runs")] == [("done", 1)]
+    second.close()
+    first.close()
+
+
+def test_two_programs_give_no_job_the_same_id(tmp_path):
+    first, second = Journal(tmp_path), Journal(tmp_path)
+    assert first.queued("one", request()) == "one" != second.queued("one", request())
+    assert len(first.search()) == 2
+    first.close()
+    second.close()
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from PIL import Image
+from pipeline.journal import Journal
+from pipeline.processing import StableDiffusionProcessingImg2Img
+folder = Path(sys.argv[1])
+journal = Journal(folder)
+journal.queued(sys.argv[2], StableDiffusionProcessingImg2Img(init_images=[Image.new("RGB", (8, 8))], prompt="a boat"))
+journal.running(sys.argv[2], "m")
+print("runs", flush=True)
+for line in sys.stdin:
+    path = folder / f"{sys.argv[2]}-{line.strip()}.png"
+    path.write_bytes(b"")
+    journal.saving(sys.argv[2], str(path), "")
+    time.sleep(0.02)
+    path.write_bytes(b"picture")
+    print("saved", flush=True)
+journal.ended(sys.argv[2], "done")
+"""
+
+
+def start(folder: Path, job: str) -> subprocess.Popen:
+    """A program that has begun a job, and saves a picture of it for each line that it is given."""
+    return subprocess.Popen([sys.executable, "-c", HOLDING, folder, job], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_programs_jobs_are_closed_and_a_living_ones_are_not(tmp_path):
+    living, killed = start(tmp_path, "living"), start(tmp_path, "killed")
+    assert [program.stdout.readline() for program in (living, killed)] == ["runs\n"] * 2
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    journal = Journal(tmp_path)
+    assert {entry.id: entry.state for entry in journal.search()} == {"living": "running", "killed": "interrupted"}
+    assert journal.others == 1
+    journal.close()
+    living.communicate("1\n")
+    journal = Journal(tmp_path)
+    assert journal.entry("living").state == "done" and journal.others == 0
+    assert len(list((tmp_path / ".running").glob("*.lock"))) == 1  # its own: those of ended programs are gone
+    journal.close()
+
+
+def test_no_picture_is_lost_while_other_programs_start(tmp_path):
+    """20 pictures are saved by each of two programs, while a third one starts and ends again and again."""
+    programs = [start(tmp_path, "one"), start(tmp_path, "two")]
+    for program in programs:
+        program.stdout.readline()
+        program.stdin.write("".join(f"{number}\n" for number in range(20)))
+        program.stdin.close()
+    while any(program.poll() is None for program in programs):
+        Journal(tmp_path).close()
+    journal = Journal(tmp_path)
+    assert {entry.id: (entry.state, len(entry.pictures)) for entry in journal.search()} == {"one": ("done", 20), "two": ("done", 20)}
+    assert all(kept.path.read_bytes() == b"picture" for entry in journal.search() for kept in entry.pictures)
+    journal.close()
+    for program in programs:
+        program.stdout.close()
+
+
+def test_programs_that_start_at_once_on_a_new_folder_all_have_their_history(tmp_path):
+    programs = [start(tmp_path / "new", str(number)) for number in range(3)]
+    for program in programs:
+        program.communicate("1\n")
+    journal = Journal(tmp_path / "new")
+    assert {entry.id: entry.state for entry in journal.search()} == {"0": "done", "1": "done", "2": "done"}
+    journal.close()
+
+
+def hold(folder: Path, mode: str) -> sqlite3.Connection:
+    """Another program that holds the database locked."""
+    database = sqlite3.connect(folder / "palimpsest.sqlite3", isolation_level=None, check_same_thread=False)
+    database.execute(f"BEGIN {mode}")
+    return database
+
+
+def test_a_locked_database_is_waited_for(tmp_path):
+    Journal(tmp_path).close()
+    other = hold(tmp_path, "IMMEDIATE")
+    Timer(0.3, other.rollback).start()
+    journal = Journal(tmp_path)
+    assert journal.queued("one", request()) == "one"
+    journal.close()
+    other.close()
+
+
+def test_a_database_that_stays_locked_is_a_sentence(tmp_path):
+    Journal(tmp_path).close()
+    other = hold(tmp_path, "IMMEDIATE")
+    with pytest.raises(OSError, match="^palimpsest.sqlite3: another program holds it locked$"):
+        Journal(tmp_path, patience=0.1)
+    other.rollback()
+    other.close()
+    journal = Journal(tmp_path)
+    assert journal.others == 0  # the one that failed is no owner
+    journal.close()
+
+
+def test_a_database_that_is_none_is_a_sentence(tmp_path):
+    (tmp_path / "palimpsest.sqlite3").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(OSError, match="^palimpsest.sqlite3: file is not a database$"):
+        Journal(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete an open file")
+@pytest.mark.parametrize("delete", [lambda folder: shutil.rmtree(folder), lambda folder: (folder / "palimpsest.sqlite3").unlink(),
+                                    lambda folder: folder.rename(folder.with_name("moved"))])
+def test_history_begins_anew_where_it_is_deleted(journal, caplog, delete):
+    """With the jobs that run or wait, which can be run again; what is done is gone, as was wanted."""
+    for job in "done", "runs", "waits":
+        journal.queued(job, request(prompt=job))
+    journal.running("runs", "m")
+    journal.ended("done", "done")
+    delete(journal.folder)
+    path = save(journal, "runs", "00000-7.png") if journal.folder.exists() else save_in_new_folder(journal)
+    journal.ended("runs", "done")
+    again = Journal(journal.folder)
+    assert {entry.id: entry.state for entry in again.search()} == {"runs": "done", "waits": "queued"}
+    assert [kept.path for kept in again.entry("runs").pictures] == [path] and again.entry("runs").model == "m"
+    assert again.request("waits").prompt == "waits"
+    again.close()
+    assert "History was deleted while the program ran" in caplog.text
+    assert len(journal.take_notes()) == 1 and journal.take_notes() == []
+
+
+def save_in_new_folder(journal) -> Path:
+    journal.folder.mkdir()
+    return save(journal, "runs", "00000-7.png")

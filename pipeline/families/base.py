@@ -147,7 +147,7 @@ class Prediction(Protocol):
     def t_to_sigma(self, t: Tensor) -> Tensor: ...
     def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor: ...
     def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor: ...
-    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor: ...
+    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor: ...  # t on the CPU
 
 
 def append_dims(x: Tensor, like: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class DiscreteSchedule:
 
     def sigma_to_t(self, sigma: Tensor) -> Tensor:
         log_sigma = sigma.log()
-        log_sigmas = self.log_sigmas.to(log_sigma)
+        log_sigmas = self.log_sigmas.to(log_sigma.device, log_sigma.dtype, non_blocking=True)
         distance = log_sigma - log_sigmas[:, None]
         if self.quantize:
             return distance.abs().argmin(dim=0).view(sigma.shape)
@@ -206,7 +206,7 @@ class V(DiscreteSchedule):
         return output * (-sigma / (sigma**2 + 1) ** 0.5) + x * (1 / (sigma**2 + 1))
 
     def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        alpha = append_dims(self.alphas_cumprod.to(x.device)[t.long()], x)
+        alpha = append_dims(self.alphas_cumprod[t.long()].to(x.device, non_blocking=True), x)
         return alpha**0.5 * output + (1 - alpha) ** 0.5 * x
 
 

@@ -21,7 +21,7 @@ FEW_ROWS = 2
 MOST_ROWS = 64
 """Rows that go through the network at once where AND has made more."""
 Model = Callable[[Tensor, Tensor, Cond, Tensor], tuple[Tensor, Tensor]]
-"""(x, sigma or t, cond, image_cond) → (what the solver asks for, the x0 estimate)."""
+"""(x, sigma or t on the CPU, cond, image_cond) → (what the solver asks for, the x0 estimate)."""
 Members = list[list[tuple[int, float]]]
 """Per picture the (row, weight) of the parts that AND joins."""
 
@@ -40,6 +40,7 @@ class CFGDenoiser:
 
     `last_latent`: the latest x0 estimate of the prompt alone, (B, C, h, w); the init latent before the first call.
     `last_uncond`: the latest output for the negative prompt, or what stood in for it.
+    Asked with noise levels on the CPU, so that what depends on them is known without a wait for the device.
     `family`: the one that is asked: the job's, and from where it switches its refiner.
     """
 
@@ -81,7 +82,7 @@ class CFGDenoiser:
         """What the solver asks for, with guidance; and the x0 estimates of the positive prompts' parts."""
         everyone = list(range(len(x)))
         pictures = [picture for picture, rows in enumerate(members) for _ in rows]
-        positive = Look(pictures, cond, self.image_cond[pictures])
+        positive = Look(pictures, cond, rows_of(self.image_cond, pictures))
         if self._skips_uncond(sigma):
             output, estimate = self._run(x, sigma, [positive])[0]
             self.last_uncond = torch.stack([output[rows[0][0]] for rows in members])
@@ -110,9 +111,9 @@ class CFGDenoiser:
                 return [self._run_slices(x, sigma, look) for look in looks]
         lengths = {look.cond.crossattn.shape[1] for look in looks}
         if len(lengths) > 1 or not self.p.options.batch_cond_uncond:
-            return [self.model(x[look.pictures], sigma[look.pictures], look.cond, look.image_cond) for look in looks]
+            return [self.model(rows_of(x, look.pictures), sigma[look.pictures], look.cond, look.image_cond) for look in looks]
         pictures = [picture for look in looks for picture in look.pictures]
-        outputs, estimates = self.model(x[pictures], sigma[pictures], Cond.cat([look.cond for look in looks]),
+        outputs, estimates = self.model(rows_of(x, pictures), sigma[pictures], Cond.cat([look.cond for look in looks]),
                                         torch.cat([look.image_cond for look in looks]))
         sizes = [len(look.pictures) for look in looks]
         return list(zip(outputs.split(sizes), estimates.split(sizes)))
@@ -124,7 +125,7 @@ class CFGDenoiser:
             self.p.progress.checkpoint()
             rows = slice(start, start + self.rows_at_once)
             pictures = look.pictures[rows]
-            answers.append(self.model(x[pictures], sigma[pictures], look.cond[rows], look.image_cond[rows]))
+            answers.append(self.model(rows_of(x, pictures), sigma[pictures], look.cond[rows], look.image_cond[rows]))
         outputs, estimates = zip(*answers)
         return torch.cat(outputs), torch.cat(estimates)
 
@@ -203,6 +204,11 @@ def rows_that_fit(x: Tensor, free: int | None) -> int:
     """Rows of latents as in x that go through a network at once, within half of the bytes that are free."""
     each = x[0, 0].numel() * ROW * x.element_size()
     return MOST_ROWS if free is None else min(max(free // 2 // each, 1), MOST_ROWS)
+
+
+def rows_of(tensor: Tensor, rows: list[int]) -> Tensor:
+    """Those rows, each as often as it is named. Not by a list as index, which waits for the device that it is copied to."""
+    return tensor if rows == list(range(len(tensor))) else torch.stack([tensor[row] for row in rows])
 
 
 def combine(output: Tensor, members: Members, uncond: Tensor, cfg_scale: float) -> Tensor:

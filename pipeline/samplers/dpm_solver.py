@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import InvalidRequest
-from pipeline.samplers.solvers import Callback, Model, NoiseSampler, ancestral_step, no_op, sigma_fn, t_fn
+from pipeline.samplers.solvers import Callback, Model, NoiseSampler, ancestral_step, no_op, row_each, sigma_fn, t_fn
 
 Eps = Callable[[Tensor, Tensor], Tensor]
 """(x, t) → the noise in x."""
@@ -52,7 +52,7 @@ def third_order(eps_fn: Eps, x: Tensor, eps: Tensor, eps_r1: Tensor, t: Tensor, 
 
 def noise_prediction(model: Model) -> Eps:
     def eps(x: Tensor, t: Tensor) -> Tensor:
-        return (x - model(x, sigma_fn(t) * x.new_ones([len(x)]))) / sigma_fn(t)
+        return (x - model(x, sigma_fn(t) * row_each(x))) / sigma_fn(t)
 
     return eps
 
@@ -84,7 +84,7 @@ def sample_dpm_fast(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callba
     t_start, t_end = span(sigmas)
     eps_fn = noise_prediction(model)
     orders = fast_orders(len(sigmas) - 1)
-    ts = torch.linspace(t_start, t_end, len(orders) + 1, device=x.device)
+    ts = torch.linspace(t_start, t_end, len(orders) + 1)
     for i, (order, (t, t_next)) in enumerate(zip(orders, pairwise(ts))):
         t_down, sigma_up = ancestral_t(t, t_next, t_end, eta)
         eps = eps_fn(x, t)

@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from pipeline.families.base import DiscreteSchedule, append_dims
-from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op
+from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, row_each
 
 SKIP = 20
 """Training timesteps between two that the network was distilled at: 50 of 1000, the last one included."""
@@ -40,7 +40,7 @@ class LCMSchedule(DiscreteSchedule):
 def sample_lcm(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                noise_sampler: NoiseSampler) -> Tensor:
     """Multistep consistency sampling."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         x = model(x, sigma * s_in)
         callback(i, x)

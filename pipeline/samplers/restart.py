@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from pipeline.samplers.schedules import karras
-from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, to_d
+from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, row_each, to_d
 
 RESTART_FROM, RESTART_TO = 0.1, 2.0
 """Sigmas: where the way down is left, and where it is taken up again."""
@@ -14,7 +14,7 @@ RESTART_FROM, RESTART_TO = 0.1, 2.0
 def sample_restart(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                    noise_sampler: NoiseSampler) -> Tensor:
     """Heun steps along `restart_steps`, with noise wherever a step starts above the end of the one before."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     last = sigmas[0]
     for i, (sigma, sigma_next) in enumerate(restart_steps(sigmas)):
         if last < sigma:

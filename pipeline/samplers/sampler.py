@@ -106,6 +106,11 @@ def token_merging_ratio(p: SamplingJob, options: Options | None = None) -> float
     return overridden or options.token_merging_ratio_img2img or options.token_merging_ratio
 
 
+def beside(x: Tensor, levels: Tensor) -> Tensor:
+    """A few numbers of the CPU where x is, without a wait for what the device computes."""
+    return levels.to(x.device, non_blocking=True)
+
+
 class Sampler(ABC):
     """One way through the noise levels, for one model."""
 
@@ -205,7 +210,7 @@ class KDiffusionSampler(Sampler):
             return start
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
         sigmas = self.sigmas(p, steps)
-        schedule = sigmas[steps - t_enc - 1:].to(x.device)
+        schedule = sigmas[steps - t_enc - 1:]
         if len(schedule) < 2:
             raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of the {steps} steps that "
                                           "this denoising_strength takes the end of; fewer steps or another schedule have it")
@@ -216,12 +221,11 @@ class KDiffusionSampler(Sampler):
     def sample_txt2img(self, p: SamplingJob, noise: Tensor, conditioning: Any, unconditional_conditioning: Any, *,
                        image_conditioning: Tensor) -> Tensor:
         sigmas = self.sigmas(p, p.steps)
-        schedule = sigmas.to(noise.device)
-        scale = schedule[0]
+        scale = sigmas[0]
         if p.options.sgm_noise_multiplier:
             p.extra_generation_params["SGM noise multiplier"] = True
             scale = (1 + scale**2) ** 0.5
-        return self._run(p, torch.zeros_like(noise), noise * scale, sigmas, schedule, conditioning, unconditional_conditioning,
+        return self._run(p, torch.zeros_like(noise), noise * scale, sigmas, sigmas, conditioning, unconditional_conditioning,
                          image_conditioning, steps=p.steps)
 
     def _run(self, p: SamplingJob, x: Tensor, start: Tensor, sigmas: Tensor, schedule: Tensor, conditioning: Any,
@@ -282,7 +286,8 @@ class KDiffusionSampler(Sampler):
     def _model(self, family: Family, prediction: Prediction) -> Model:
         def denoise(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The x0 estimate, twice: as what the solver asks for and as what a watcher sees."""
-            output = family.denoise(prediction.scale_input(x, sigma), prediction.sigma_to_t(sigma), cond, image_cond)
+            t, sigma = beside(x, prediction.sigma_to_t(sigma)), beside(x, sigma)
+            output = family.denoise(prediction.scale_input(x, sigma), t, cond, image_cond)
             denoised = prediction.to_denoised(output, x, sigma)
             return denoised, denoised
 
@@ -290,7 +295,7 @@ class KDiffusionSampler(Sampler):
 
     def _completed(self, sigma: Tensor) -> float:
         # A1111: counted in the sampler's own table, of which LCM's has 50 entries
-        return (999 - (self.prediction.sigmas.to(sigma.device) - sigma.max()).abs().argmin().item()) / 1000
+        return (999 - (self.prediction.sigmas - sigma.max()).abs().argmin().item()) / 1000
 
     def _noise_sampler(self, p: SamplingJob, x: Tensor, sigmas: Tensor, schedule: Tensor) -> Any:
         """sigmas: the whole schedule; schedule: the end of it that is run."""
@@ -335,16 +340,15 @@ class TimestepSampler(Sampler):
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
-        timesteps = self._timesteps(p, steps).to(x.device)
-        alphas = self.prediction.alphas_cumprod.to(x.device)
-        alpha = alphas[timesteps[t_enc]]
+        timesteps = self._timesteps(p, steps)
+        alpha = self.prediction.alphas_cumprod[timesteps[t_enc]]
         start = self._with_extra_noise(p, x * alpha**0.5 + noise * (1 - alpha) ** 0.5, noise, scale=alpha**0.5)
         return self._run(p, x, start, timesteps[:t_enc], conditioning, unconditional_conditioning, image_conditioning,
                          calls=t_enc + 1)
 
     def sample_txt2img(self, p: SamplingJob, noise: Tensor, conditioning: Any, unconditional_conditioning: Any, *,
                        image_conditioning: Tensor) -> Tensor:
-        timesteps = self._timesteps(p, p.steps).to(noise.device)
+        timesteps = self._timesteps(p, p.steps)
         return self._run(p, torch.zeros_like(noise), noise, timesteps, conditioning, unconditional_conditioning,
                          image_conditioning, calls=p.steps, from_noise=True)
 
@@ -362,7 +366,7 @@ class TimestepSampler(Sampler):
         denoiser = self._denoiser(p, x, conditioning, unconditional_conditioning, image_conditioning, blend_before=True,
                                   calls=calls)
         p.progress.begin_sampling(self._shown_steps(len(timesteps)))
-        return self._launch(denoiser, start, timesteps, alphas_cumprod=self.prediction.alphas_cumprod.to(x.device),
+        return self._launch(denoiser, start, timesteps, alphas_cumprod=self.prediction.alphas_cumprod,
                             **self._settings(p, denoiser, from_noise))
 
     def _shown_steps(self, t_enc: int) -> int:
@@ -380,8 +384,8 @@ class TimestepSampler(Sampler):
     def _model(self, family: Family, prediction: Prediction) -> Model:
         def noise(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The noise estimate, and the x0 estimate that follows from it."""
-            eps = prediction.to_eps(family.denoise(x, t, cond, image_cond), x, t)
-            alpha = prediction.alphas_cumprod.to(x.device)[t.long()].reshape(-1, 1, 1, 1)
+            eps = prediction.to_eps(family.denoise(x, beside(x, t), cond, image_cond), x, t)
+            alpha = beside(x, prediction.alphas_cumprod[t.long()].reshape(-1, 1, 1, 1))
             return eps, (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
 
         return noise

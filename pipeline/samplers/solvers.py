@@ -1,6 +1,7 @@
 """Solvers of the diffusion ODE and SDE, after k-diffusion (Katherine Crowson, MIT licence).
 
 A solver takes the noisy latent x (B, C, h, w) down `sigmas`, where model(x, sigma) gives `denoised`; sigma is (B,).
+All noise levels are on the CPU, wherever x is: a solver that asks for their values must not wait for the device.
 Operations come in k-diffusion's order, so float32 results agree with it. All randomness is the `noise_sampler`'s.
 """
 
@@ -21,6 +22,11 @@ Callback = Callable[[int, Tensor], None]
 
 def no_op(step: int, denoised: Tensor) -> None:
     """The callback of somebody who does not watch."""
+
+
+def row_each(x: Tensor) -> Tensor:
+    """(B,) ones on the CPU, to give each picture of x its noise level."""
+    return x.new_ones([len(x)], device="cpu")
 
 
 def to_d(x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
@@ -54,7 +60,7 @@ def sample_euler(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback 
                  noise_sampler: NoiseSampler | None = None, s_churn: float = 0.0, s_tmin: float = 0.0,
                  s_tmax: float = math.inf, s_noise: float = 1.0) -> Tensor:
     """Algorithm 2 (Euler steps) of Karras et al. (2022). Churn needs the noise_sampler."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         gamma = churn_gamma(sigma, len(sigmas) - 1, s_churn, s_tmin, s_tmax)
         # A1111: one draw a step even where churn is 0
@@ -70,7 +76,7 @@ def sample_euler(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback 
 def sample_euler_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                            noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
     """Ancestral sampling with Euler steps."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)
         callback(i, denoised)
@@ -86,7 +92,7 @@ def sample_heun(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback =
                 noise_sampler: NoiseSampler | None = None, s_churn: float = 0.0, s_tmin: float = 0.0,
                 s_tmax: float = math.inf, s_noise: float = 1.0) -> Tensor:
     """Algorithm 2 (Heun steps) of Karras et al. (2022). Churn needs the noise_sampler."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         gamma = churn_gamma(sigma, len(sigmas) - 1, s_churn, s_tmin, s_tmax)
         # A1111: one draw a step even where churn is 0
@@ -111,7 +117,7 @@ def midpoint_step(model: Model, x: Tensor, sigma: Tensor, sigma_next: Tensor, d:
     """DPM-Solver-2: x moved by the derivative halfway between the two levels in log sigma; d is the one at sigma."""
     sigma_mid = sigma.log().lerp(sigma_next.log(), 0.5).exp()
     x_2 = x + d * (sigma_mid - sigma)
-    d_2 = to_d(x_2, sigma_mid, model(x_2, sigma_mid * x.new_ones([len(x)])))
+    d_2 = to_d(x_2, sigma_mid, model(x_2, sigma_mid * row_each(x)))
     return x + d_2 * (sigma_next - sigma)
 
 
@@ -119,7 +125,7 @@ def sample_dpm_2(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback 
                  noise_sampler: NoiseSampler | None = None, s_churn: float = 0.0, s_tmin: float = 0.0,
                  s_tmax: float = math.inf, s_noise: float = 1.0) -> Tensor:
     """DPM-Solver-2 of Lu et al. (2022), with the churn of Karras et al. (2022), which needs the noise_sampler."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         gamma = churn_gamma(sigma, len(sigmas) - 1, s_churn, s_tmin, s_tmax)
         # A1111: one draw a step even where churn is 0
@@ -139,7 +145,7 @@ def sample_dpm_2(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback 
 def sample_dpm_2_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                            noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
     """Ancestral sampling with DPM-Solver-2 steps."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)
         callback(i, denoised)
@@ -156,7 +162,7 @@ def sample_dpm_2_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callback:
 
 def sample_lms(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op, order: int = 4) -> Tensor:
     """Linear multistep: the derivatives of the last `order` steps as a polynomial of sigma (Adams-Bashforth)."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     levels = sigmas.tolist()
     ds: list[Tensor] = []  # the newest first
     for i, sigma in enumerate(sigmas[:-1]):
@@ -191,7 +197,7 @@ def sigma_fn(t: Tensor) -> Tensor:
 def sample_dpmpp_2s_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                               noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
     """Ancestral sampling with DPM-Solver++(2S) steps, of Lu et al. (2022)."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)
         callback(i, denoised)
@@ -215,7 +221,7 @@ def sample_dpmpp_2s_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callba
 def sample_dpmpp_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                      noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0, r: float = 0.5) -> Tensor:
     """DPM-Solver++ (stochastic), of Lu et al. (2022): second order by a model call at the fraction r of the step."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     fac = 1 / (2 * r)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)
@@ -245,7 +251,7 @@ def sample_dpmpp_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callb
 
 def sample_dpmpp_2m(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op) -> Tensor:
     """DPM-Solver++(2M), of Lu et al. (2022)."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     old_denoised = h_last = None
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)
@@ -265,7 +271,7 @@ def sample_dpmpp_2m_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Ca
                         noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0,
                         solver_type: str = "midpoint") -> Tensor:
     """DPM-Solver++(2M) SDE. solver_type: "midpoint" or "heun"."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     old_denoised = h_last = None
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)
@@ -289,7 +295,7 @@ def sample_dpmpp_2m_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Ca
 def sample_dpmpp_3m_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                         noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
     """DPM-Solver++(3M) SDE."""
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     denoised_1 = denoised_2 = h_1 = h_2 = None  # of the last step and of the one before
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)

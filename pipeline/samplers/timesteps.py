@@ -1,4 +1,7 @@
-"""Samplers that step through training timesteps, not noise levels: model(x, t) gives eps; t is (B,)."""
+"""Samplers that step through training timesteps, not noise levels: model(x, t) gives eps; t is (B,).
+
+Timesteps and alphas_cumprod are on the CPU, wherever x is.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import InvalidRequest
-from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op
+from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, row_each
 
 
 def ddim_timesteps(steps: int) -> Tensor:
@@ -29,7 +32,7 @@ def sample_ddim(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: T
     """
     if not 0 <= eta <= 1:
         raise InvalidRequest("eta", f"eta must be between 0 and 1 for DDIM, got {eta}")
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     for i, (t, t_prev) in enumerate(pairwise(timesteps.flip(0))):
         alpha, alpha_prev = alphas_cumprod[t].item(), alphas_cumprod[t_prev].item()
         eps = model(x, t * s_in)
@@ -47,7 +50,7 @@ def sample_plms(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: T
 
     A1111: it stops at the first timestep, as DDIM does.
     """
-    s_in = x.new_ones([len(x)])
+    s_in = row_each(x)
     older: list[Tensor] = []  # the newest first
     for i, (t, t_prev) in enumerate(pairwise(timesteps.flip(0))):
         def step(eps: Tensor) -> tuple[Tensor, Tensor]:

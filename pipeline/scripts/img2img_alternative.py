@@ -97,7 +97,7 @@ def model_sigmas(p: StableDiffusionProcessingImg2Img, steps: int) -> Tensor:
 
 def find_noise(p: StableDiffusionProcessingImg2Img, latent: Tensor, args: Img2ImgAlternative) -> Tensor:
     """Euler's method backwards from the clean latent (B, C, h, w) to the noise that would lead to it, of unit size."""
-    sigmas = model_sigmas(p, args.decode_steps).flip(0).to(latent.device)  # 0 first
+    sigmas = model_sigmas(p, args.decode_steps).flip(0)  # 0 first; on the CPU
     cond, uncond = encode(p, args, len(latent))
     x = latent
     p.progress.begin_sampling(len(sigmas) - 1)
@@ -129,10 +129,10 @@ def look(p: StableDiffusionProcessingImg2Img, x: Tensor, sigma: Tensor, timed: T
          cfg_scale: float) -> Tensor:
     """The guided estimate of the clean latent: x as noisy as `sigma`, the network told the time of `timed`."""
     prediction = p.sd_model.prediction
-    twice, levels = torch.cat([x, x]), torch.cat([sigma[None], sigma[None]]).repeat_interleave(len(x))
+    twice, levels = torch.cat([x, x]), sigma.expand(2 * len(x))
+    t, levels = (level.to(x.device, non_blocking=True) for level in (prediction.sigma_to_t(timed.expand_as(levels)), levels))
     image_cond = p.image_conditioning[:len(x)]
-    output = p.sd_model.denoise(prediction.scale_input(twice, levels), prediction.sigma_to_t(timed.expand_as(levels)),
-                                Cond.cat([uncond, cond]), torch.cat([image_cond, image_cond]))
+    output = p.sd_model.denoise(prediction.scale_input(twice, levels), t, Cond.cat([uncond, cond]), torch.cat([image_cond, image_cond]))
     # A1111: the noisy latent is taken whole, also where a v-prediction model would scale it
     estimates = twice + prediction.to_denoised(output, torch.zeros_like(twice), levels)
     without, with_prompt = estimates.chunk(2)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -78,9 +79,13 @@ def blend(init: Tensor, current: Tensor, share: Tensor, contrast: float) -> Tens
     more and blending does not blur.
     """
     mixed = init * (1 - share) + current * share
-    length = mixed.norm(dim=1, keepdim=True).double() + 0.00001
-    init_power, power = (latent.norm(dim=1, keepdim=True).double() ** contrast for latent in (init, current))
-    wanted = (init_power * (1 - share[:1]) + power * share[:1]) ** (1 / contrast)
+    # powers are beyond float32, so where there is no more, as on Apple's cards, they are taken of shares of the larger length
+    precision = torch.float64 if init.device.type in ("cpu", "cuda") else torch.float32
+    length, *lengths = (latent.norm(dim=1, keepdim=True).to(precision) for latent in (mixed, init, current))
+    largest = 1.0 if precision == torch.float64 else torch.maximum(*lengths).clamp(min=0.00001)
+    init_power, power = ((length / largest) ** contrast for length in lengths)
+    wanted = largest * (init_power * (1 - share[:1]) + power * share[:1]) ** (1 / contrast)
+    length = length + 0.00001
     return mixed * (wanted / length).to(mixed.dtype)
 
 

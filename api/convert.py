@@ -173,8 +173,8 @@ def parameters(request: GenerationRequest) -> dict[str, Any]:
 
 
 def info(p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: float) -> dict[str, Any]:
-    """What A1111 says of the pictures; "comments" is an addition."""
-    model = p.sd_model.info
+    """What A1111 says of the pictures; "comments" is an addition. Of p only the request is read."""
+    model = processed.model
     extra = {name: plain(value) for name, value in processed.extra_generation_params.items()}
     strength = None if isinstance(p, StableDiffusionProcessingTxt2Img) else p.denoising_strength
     return {
@@ -190,7 +190,7 @@ def info(p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: flo
         "index_of_first_image": processed.index_of_first_image, "infotexts": list(filter(None, processed.infotexts)),
         "styles": list(p.styles), "job_timestamp": timestamp(elapsed),
         "clip_skip": p.options.CLIP_stop_at_last_layers,
-        "is_using_inpainting_conditioning": p.sd_model.takes_image_conditioning and not p.sd_model.edit_model,
+        "is_using_inpainting_conditioning": processed.inpaints,
         "version": f"Palimpsest {__version__}", "comments": processed.comments,
     }
 

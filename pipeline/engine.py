@@ -5,7 +5,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from copy import copy
+from dataclasses import replace
 from functools import partial
 
 from pipeline import allocator
@@ -235,33 +235,34 @@ class Engine:
 
     def _process(self, job: Job, p: StableDiffusionProcessingImg2Img) -> Processed:
         """Run one request, and once more with less memory where the first try has run out of it."""
-        request = {name: copy(value) if isinstance(value, (list, dict)) else value for name, value in vars(p).items()}
         try:
             model = p.sd_model or self._model_for(job, p.options)
             keep_freed_where_plenty(model.placement, p.width * p.height * p.batch_size)
             check_memory(model, p.width * p.height, p.batch_size)
-            return self._process_with(model, job, p, self._cache)
+            return self._process_with(model, job, fresh(p), self._cache)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             logger.warning("job %s ran out of memory and is tried once more with less", job.id)
-        # here what the first try has made is gone with its exception, but for what p holds
-        vars(p).clear()
-        vars(p).update(request)
+        # here what the first try has made is gone with its exception
+        p.receipts.try_again()
+        job.try_again()
         self._cache.clear()
         self._make_room()
         with frugal(p.sd_model or self._model_for(job, p.options)) as model:
             check_memory(model, p.width * p.height, p.batch_size, sparing=True)
-            p.comments.append(f"Memory ran out, so it was done once more with less: {model.changes}.")
-            p.extra_generation_params["Low memory"] = model.changes
-            return self._process_with(model, job, p, Cache())  # where tiles meet, its latents are others
+            second = fresh(p)
+            second.comments.append(f"Memory ran out, so it was done once more with less: {model.changes}.")
+            second.extra_generation_params["Low memory"] = model.changes
+            return self._process_with(model, job, second, Cache())  # where tiles meet, its latents are others
 
     def _process_with(self, model: Family, job: Job, p: StableDiffusionProcessingImg2Img, cache: Cache) -> Processed:
         p.sd_model, p.scripts, p.progress, p.cache = model, self._hooks, job, cache
         p.embeddings, p.style_database, p.networks = self.embeddings, self.styles, self._networks
         p.load_model, p.free_memory = partial(self._model_for, job), free_memory
         job.bind(p)
-        return run(p)
+        result = run(p)
+        return replace(result, model=model.info, inpaints=model.takes_image_conditioning and not model.edit_model)
 
     def _model_for(self, job: Job, options: Options) -> Family:
         with self._changed:
@@ -281,6 +282,13 @@ class Engine:
         ahead = 0 if self._running is None else 1
         for index, job in enumerate(self._jobs):
             job.wait_in_line(Queued(index + ahead, **loading))
+
+
+def fresh(p: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
+    """The same request, for one try to work on: what it makes and says of itself is gone with it."""
+    run = p.variant()
+    run.comments = list(p.comments)
+    return run
 
 
 def in_turn(waiting: Iterable[Job], running: Job | None) -> list[Job]:

@@ -1,8 +1,8 @@
 """A decoded picture made ready to be shown: colours, overlay, infotext, masks, its file; and grids of several."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.describe import create_infotext
 from pipeline.hooks import OverlayArgs
 from pipeline.images import apply_color_correction, apply_overlay, before_overlay, grid_rows, image_grid, resize_image, to_image
-from pipeline.saving import save_image, save_under
+from pipeline.saving import save_image, save_under, write
 
 if TYPE_CHECKING:
     from pipeline.options import Options
@@ -57,24 +57,30 @@ def keep(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text: str, s
         image.info["parameters"] = text
     p.receipts.stamp(p, image, seed)
     folder = None if p.do_not_save_samples else p.outpath_samples
-
-    def announce(path: str) -> None:
-        p.progress.saving(path, text)
-
-    def save() -> str:
-        if p.samples_filename is None:
-            return save_image(image, folder, name=f"{seed}{suffix}", announce=announce)
-        return save_under(image, folder, stem=f"{p.samples_filename}{suffix}", announce=announce)
-
-    return Output(image, text, try_to_save(p, folder, save))
+    if p.samples_filename is None:
+        return Output(image, text, try_to_save(p, image, text, folder, f"{seed}{suffix}"))
+    return Output(image, text, try_to_save(p, image, text, folder, f"{p.samples_filename}{suffix}", numbered=False))
 
 
-def try_to_save(p: "StableDiffusionProcessingImg2Img", folder: str | None, save: Callable[[], str]) -> str | None:
-    """The path of the saved picture. A full disk must not cost the picture: it is told and the job goes on."""
+def try_to_save(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text: str, folder: str | None, name: str, *,
+                numbered: bool = True) -> str | None:
+    """The path of the saved picture. A full disk must not cost the picture: it is told and the job goes on.
+
+    Where an earlier try has saved it, its file is replaced.
+    """
     if folder is None:
         return None
+    called = f"{folder}/{name}"
+
+    def announce(path: str) -> None:
+        p.progress.saving(path, text, called)
+
     try:
-        return save()
+        if (place := p.progress.place_of(called)) is not None:
+            return write(image, Path(place), announce)
+        if numbered:
+            return save_image(image, folder, name=name, announce=announce)
+        return save_under(image, folder, stem=name, announce=announce)
     except OSError as error:
         logger.warning("a picture could not be saved in %s: %s", folder, error)  # where that is, is not for visitors
         p.comments.append(f"A picture could not be saved: {error.strerror or type(error).__name__}.")
@@ -97,5 +103,4 @@ def with_grid(p: "StableDiffusionProcessingImg2Img", outputs: list[Output], opti
 def keep_grid(p: "StableDiffusionProcessingImg2Img", grid: Image.Image, text: str, name: str) -> Output:
     grid.info["parameters"] = text
     p.receipts.stamp(p, grid)
-    return Output(grid, text, try_to_save(p, p.outpath_grids, lambda: save_image(
-        grid, p.outpath_grids, name=name, announce=lambda path: p.progress.saving(path, text))))
+    return Output(grid, text, try_to_save(p, grid, text, p.outpath_grids, name))

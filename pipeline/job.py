@@ -115,6 +115,12 @@ class Job(Progress):
         self._quota, self._counted = quota, 0
         """Pictures that the quota counts already of what is still to be made."""
         self._journal, self._shelf = journal, shelf or Shelf()
+        self._begun = 0
+        """Pictures of the request that runs, as far as it has begun them."""
+        self._saved: dict[str, list[str]] = {}
+        """The files of the request that runs, by the names that they were saved under."""
+        self._earlier: dict[str, list[str]] = {}
+        """The same of its first try, as far as the second has not replaced them."""
         self._notes: list[str] = []
         """Of the journal, for the next result's comments."""
         self._entry: str | None = None
@@ -201,8 +207,10 @@ class Job(Progress):
     # --- Progress, on the engine's thread
 
     def begin(self, batches: int) -> None:
-        self._count(batches * self._batch_size - self._counted)
-        self._counted -= batches * self._batch_size
+        pictures = batches * self._batch_size
+        self._count(pictures - self._counted)
+        self._counted -= pictures
+        self._begun += pictures
         self._batches, self._batch = batches, 0
 
     def begin_sampling(self, steps: int) -> None:
@@ -226,10 +234,15 @@ class Job(Progress):
             self._preview = preview(self._model, denoised, self._options.show_progress_type)
         self._publish(self._snapshot())
 
-    def saving(self, path: str, infotext: str) -> None:
+    def saving(self, path: str, infotext: str, name: str = "") -> None:
+        self._saved.setdefault(name, []).append(path)
         if self._entry is not None:
             with self._without_harm():
                 self._journal.saving(self._entry, path, infotext)
+
+    def place_of(self, name: str) -> str | None:
+        places = self._earlier.get(name)
+        return places.pop(0) if places else None
 
     def batch_done(self) -> None:
         self._batch += 1
@@ -245,6 +258,12 @@ class Job(Progress):
         if pictures > 0:
             self._quota.take(self.client, pictures)
             self._counted += pictures
+
+    def try_again(self) -> None:
+        """The request that runs begins anew: its pictures count once, and replace those that it has saved already."""
+        self._counted, self._begun = self._counted + self._begun, 0
+        self._earlier, self._saved = self._saved, {}
+        self._batch = self._step = 0
 
     def record(self, p: StableDiffusionProcessingImg2Img, entry: str) -> None:
         """Enter a request in the journal, unless it is to leave no trace: then its pictures are not saved either."""
@@ -333,6 +352,7 @@ class Job(Progress):
         with self._shelf.working(p):
             if self._entry is None:
                 self.record(p, f"{self.id}-{number}")
+            self._begun, self._saved, self._earlier = 0, {}, {}
             try:
                 result = process(p)
             finally:

@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from errno import ENOMEM
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from torch import Tensor
 from pipeline import allocator
 from pipeline.families.base import Cond, Family, Placement, Reuse, Reused
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch says where it has no exception of its own for it: on processors and Apple's cards."""
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
+                 "alloc_failed", "allocation_failed", "allocfailed", "status_memory_error")
+"""What torch says, in small letters, where it has no exception of its own for it: on processors, on Apple's cards, and where
+one of a card's libraries found no room: CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED,
+rocblas_status_memory_error, miopenStatusAllocFailed and their like."""
 
 GROUPS = (("memory.max", "memory.current", "memory.stat", "inactive_file"),
           ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"))
@@ -33,9 +37,9 @@ KEPT = 2
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or one that it was raised from, says that memory ran out."""
     while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == ENOMEM:
             return True
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY):
+        if isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY):
             return True
         error = error.__cause__
     return False

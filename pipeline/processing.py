@@ -20,7 +20,7 @@ from pipeline.conditioning import PromptEncoder
 from pipeline.describe import create_infotext
 from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors, ti_hashes
 from pipeline.errors import InvalidRequest, Interrupted, ModelError
-from pipeline.families.base import Cond, Family
+from pipeline.families.base import Cond, Family, ModelInfo
 from pipeline.families.wrapping import wrapping_around
 from pipeline.finishing import Output, finish_image, with_grid
 from pipeline.geometry import Size
@@ -91,6 +91,10 @@ class Processed:
     interrupted: bool = False
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
     """What infotext says besides the request."""
+    model: ModelInfo | None = None
+    """What the engine ran it with."""
+    inpaints: bool = False
+    """Whether that is a checkpoint for inpainting."""
 
     @property
     def seed(self) -> int:

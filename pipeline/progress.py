@@ -23,8 +23,12 @@ class Progress:
     def report(self, step: int, denoised: Tensor) -> None:
         """So many steps of this sampling are done; denoised: (B, C, h, w), the x0 estimate of the prompt."""
 
-    def saving(self, path: str, infotext: str) -> None:
-        """A picture with that infotext ("" for masks and the like) is about to be saved at that path."""
+    def saving(self, path: str, infotext: str, name: str = "") -> None:
+        """A picture with that infotext ("" for masks and the like) is about to be saved at that path, under that name."""
+
+    def place_of(self, name: str) -> str | None:
+        """The file that an earlier try of the same request saved this picture in, and that it is to replace."""
+        return None
 
     def batch_done(self) -> None:
         """A batch is sampled, decoded and finished."""

@@ -105,29 +105,40 @@ class Receipts:
         """The picture that is wanted, once it is there."""
         self._request: dict[str, Any] | None = None
         self._packages: dict[str, str] = {}
+        self._again: tuple[list[int], dict[str, int]] = [], {}
+        """The seeds of a first try, drawn and settled: the next run's too."""
+        self._known = self._again
         self._forget()
 
     def _forget(self) -> None:
         self._drawn: list[int] = []
         self._files: Files = {}
+        self._settled: dict[str, int] = {}
         self._number, self._cut = 0, False
 
     def begin(self, request: dict[str, Any]) -> None:
         """A run begins, of the request of that record."""
         self._request, self._packages = request, versions()
         self._forget()
+        self._known, self._again = self._again, ([], {})
+
+    def try_again(self) -> None:
+        """The run that has begun is given up, and the next one draws the same seeds."""
+        self._again = self._drawn + self._known[0][len(self._drawn):], self._known[1] | self._settled
 
     def draw(self) -> int:
         """A random seed."""
-        drawn = len(self._drawn)
-        self._drawn.append(self._given[drawn] if drawn < len(self._given) else random_seed())
+        place = len(self._drawn)
+        known = next((seeds[place] for seeds in (self._known[0], self._given) if place < len(seeds)), None)
+        self._drawn.append(random_seed() if known is None else known)
         return self._drawn[-1]
 
     def seed(self, wanted: int, settles: str | None = None) -> int:
         """A seed, drawn where a random one is wanted. settles: the field of the request that is known from then on."""
         if settles is None or self._request is None:
             return fixed_seed(wanted, self.draw)
-        seed = fixed_seed(wanted, random_seed)
+        seed = fixed_seed(wanted, lambda: self._known[1].get(settles) or random_seed())
+        self._settled[settles] = seed
         self._request = self._request | {settles: seed}
         return seed
 

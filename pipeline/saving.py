@@ -39,7 +39,9 @@ def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: A
 
 
 def write(image: Image.Image, path: Path, announce: Announce) -> str:
-    """Write the picture beside an empty file that holds its place, and then move it there whole."""
+    """Write the picture beside the file that it replaces, an empty one that holds its place or another picture, and then move
+    it there whole.
+    """
     draft = path.with_suffix(".tmp")
     try:
         announce(str(path))
@@ -48,7 +50,8 @@ def write(image: Image.Image, path: Path, announce: Announce) -> str:
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
-        path.unlink()
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()
         raise
     return str(path)
 

@@ -1,6 +1,7 @@
 """One thread, one queue: events, interruption, cancelling, and errors that harm nobody else."""
 
 import gc
+import shutil
 import threading
 import time
 import weakref
@@ -9,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.engine import Engine
 from pipeline.errors import Cancelled, HookError, ModelError, TooMany
@@ -352,6 +354,124 @@ def test_a_job_that_runs_out_of_memory_twice_fails_and_the_next_one_runs(demo, p
     tight.rows = 2
     assert engine.submit([request(picture)]).result()[0].comments == []
     engine.close()
+
+
+class OnceTight(Tight):
+    """A model that runs out of memory in its call number `at`, from 0."""
+
+    def __init__(self, model, at):
+        super().__init__(model)
+        self.at = at
+
+    def denoise(self, x, t, cond, image_cond):
+        self.tried.append(len(x))
+        if len(self.tried) - 1 == self.at:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        return self.model.denoise(x, t, cond, image_cond)
+
+
+class Seeds(Hooks):
+    """Remembers the seeds of every run, in order."""
+
+    def __init__(self):
+        self.seen = []
+
+    def process(self, p):
+        self.seen.append((p.all_seeds, p.all_subseeds if p.subseed_strength else None))
+
+
+@pytest.mark.parametrize("fields", [{}, {"subseed_strength": 0.5}, {"script_name": "Loopback", "script_args": [2, 0.5, "Linear", "None"]}])
+def test_the_retry_after_running_out_of_memory_draws_the_seeds_that_were_drawn(demo, picture, fields):
+    seeds = Seeds()
+    model = OnceTight(demo, 1)
+    engine = Engine(lambda options: model, hooks=[seeds])
+    result = engine.submit([request(picture, **{"seed": -1, "subseed": -1} | fields)]).result()[0]
+    first, *second = seeds.seen
+    assert second[0] == first and result.all_seeds[0] == first[0][0]
+    assert "Memory ran out" in result.comments[0]
+    engine.close()
+
+
+def test_a_request_that_is_submitted_again_draws_other_seeds(engine, picture):
+    p = request(picture, seed=-1)
+    assert engine.submit([p]).result()[0].all_seeds != engine.submit([p]).result()[0].all_seeds
+
+
+def test_the_retry_counts_once_for_the_quota(demo, picture):
+    model = OnceTight(demo, 1)
+    engine = Engine(lambda options: model, limits=Limits(pictures=3))
+    engine.submit([request(picture, n_iter=2)], client=Client("me")).result()
+    engine.submit([request(picture)], client=Client("me")).result()
+    with pytest.raises(TooMany):
+        engine.submit([request(picture)], client=Client("me"))
+    engine.close()
+
+
+def folder_and_journal(journal):
+    files = sorted(file.name for file in (journal.folder / "made").rglob("*.png"))
+    return files, sorted(kept.path.name for kept in journal.search()[0].pictures)
+
+
+@pytest.mark.parametrize("where", [{}, {"samples_filename": "boat"}])
+def test_the_retry_replaces_the_files_of_the_first_try(demo, picture, tmp_path, where):
+    """The first of two batches is saved when the second one runs out of memory."""
+    calls = RecordingCalls(demo)
+    engine = Engine(lambda options: calls)
+    engine.submit([request(picture)]).result()
+    engine.close()
+    journal = Journal(tmp_path)
+    model = OnceTight(demo, len(calls.tried))
+    engine = Engine(lambda options: model, journal=journal)
+    fields = {"n_iter": 2, "seed": 7, "outpath_samples": str(tmp_path / "made"), "outpath_grids": str(tmp_path / "made")} | where
+    result = engine.submit([request(picture, **fields)]).result()[0]
+    numbered = ["00000-7.png", "00001-8.png", "00002-grid.png"]
+    expected = numbered if not where else ["00000-grid.png", "boat-1.png", "boat.png"]
+    assert folder_and_journal(journal) == (expected, expected)
+    for image, path in zip(result.images, result.paths):
+        assert image.tobytes() == Image.open(path).tobytes()
+    engine.close()
+    journal.close()
+
+
+class RecordingCalls(Tight):
+    def denoise(self, x, t, cond, image_cond):
+        self.tried.append(len(x))
+        return self.model.denoise(x, t, cond, image_cond)
+
+
+def test_what_a_first_try_has_saved_stays_where_the_retry_fails_too(demo, picture, tmp_path):
+    class Breaking(OnceTight):
+        def denoise(self, x, t, cond, image_cond):
+            if len(self.tried) > self.at:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().denoise(x, t, cond, image_cond)
+
+    calls = RecordingCalls(demo)
+    engine = Engine(lambda options: calls)
+    engine.submit([request(picture)]).result()
+    engine.close()
+    journal = Journal(tmp_path)
+    model = Breaking(demo, len(calls.tried))
+    engine = Engine(lambda options: model, journal=journal)
+    job = engine.submit([request(picture, n_iter=2, seed=7, outpath_samples=str(tmp_path / "made"))])
+    assert isinstance(list(job.events())[-1], Failed)
+    assert folder_and_journal(journal) == (["00000-7.png"], ["00000-7.png"])
+    engine.close()
+    journal.close()
+
+
+def test_history_that_is_deleted_while_a_job_runs_is_said_in_its_comments(demo, picture, tmp_path):
+    class Deletes(Hooks):
+        def process(self, p):
+            shutil.rmtree(tmp_path / "outputs")
+
+    journal = Journal(tmp_path / "outputs")
+    engine = Engine(lambda options: demo, hooks=[Deletes()], journal=journal)
+    result = engine.submit([request(picture, outpath_samples=str(tmp_path / "outputs" / "made"))], job_id="one").result()[0]
+    assert "History was deleted" in " ".join(result.comments)
+    assert [kept.path.exists() for kept in journal.entry("one").pictures] == [True] and journal.entry("one").state == "done"
+    engine.close()
+    journal.close()
 
 
 def test_a_reader_with_a_pace_is_told_no_sooner_but_of_the_end_at_once(gated, gate, picture):

@@ -286,9 +286,9 @@ class Engine:
 
 def fresh(p: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
     """The same request, for one try to work on: what it makes and says of itself is gone with it."""
-    run = p.variant()
-    run.comments = list(p.comments)
-    return run
+    own = p.variant()
+    own.comments = list(p.comments)
+    return own
 
 
 def in_turn(waiting: Iterable[Job], running: Job | None) -> list[Job]:

@@ -79,9 +79,10 @@ class Matches:
     @classmethod
     def find(cls, tokens: Tensor, height: int, width: int, count: int) -> Self | None:
         """The `count` sources that are most like a target, by their cosine; None: there are none to merge."""
-        is_target = torch.zeros(height, width, dtype=torch.bool, device=tokens.device)
+        is_target = torch.zeros(height, width, dtype=torch.bool)  # on the CPU, as counting them on a card would wait for it
         is_target[:height // 2 * 2:2, :width // 2 * 2:2] = True
-        targets, sources = is_target.flatten().nonzero()[:, 0], (~is_target).flatten().nonzero()[:, 0]
+        targets, sources = (places.flatten().nonzero()[:, 0].to(tokens.device, non_blocking=True)
+                            for places in (is_target, ~is_target))
         count = min(count, len(sources))
         if count <= 0 or not len(targets):
             return None

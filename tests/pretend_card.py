@@ -1,0 +1,267 @@
+"""A card that is not there: tensors that say they are on it and compute on the processor, and every wait for it by its line.
+
+As on CUDA, tensors of two devices in one operation are an error; as on MPS, so is float64. It is torch's Python backend for
+PrivateUse1, whose registration cannot be undone: only for a process of its own.
+
+    python -m tests.pretend_card FOLDER      all kinds of request, as JSON: kind → {"error": …, "waits": {line: times}}
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+aten = torch.ops.aten
+COPIES = (aten._to_copy.default, aten.copy_.default)
+READS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.is_nonzero.default)
+"""Operations that give the processor a number of the card."""
+INDEXING = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default,
+            aten._unsafe_index.Tensor)
+"""Operations that take indices of the processor too."""
+PIPELINE = str(Path(__file__).parents[1] / "pipeline")
+
+waits: Counter[str] = Counter()
+"""Of the step loop, by file and function."""
+
+
+class OnCard(torch.Tensor):
+    """A tensor on the card; `held` is what it computes with."""
+
+    @staticmethod
+    def __new__(cls, held):
+        tensor = torch.Tensor._make_wrapper_subclass(cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(),
+                                                     dtype=held.dtype, device=torch.device("card:0"))
+        tensor.held = held
+        return tensor
+
+    def __repr__(self, **_):
+        return f"OnCard({tuple(self.shape)}, {self.dtype})"
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.numpy, torch.Tensor.__array__):
+            raise TypeError("can't convert a card's tensor to numpy; use Tensor.cpu() first")
+        if function is torch.Tensor.tolist:
+            note_wait()
+            return args[0].held.tolist()
+        if function is torch.Tensor.untyped_storage:
+            return args[0].held.untyped_storage()
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        return compute(function, args, kwargs or {})
+
+
+def note_wait():
+    """Count a wait where it is in a solver's loop, and not the preview's."""
+    frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(PIPELINE)]
+    places = [f"{frame.filename.removeprefix(PIPELINE + os.sep)}:{frame.name}" for frame in frames]
+    in_loop = any(place.startswith("samplers") and ":sample_" in place and "sampler.py" not in place for place in places)
+    if in_loop and not any(place.startswith("previews.py") for place in places):
+        waits[places[-1]] += 1
+
+
+def is_card(device):
+    return device is not None and torch.device(device).type == "card"
+
+
+def compute(function, args, kwargs):
+    """The operation's result, where a card would have it."""
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    cards = [tensor for tensor in tensors if isinstance(tensor, OnCard)]
+    others = [tensor for tensor in tensors if not isinstance(tensor, OnCard)]
+    if cards and others and function not in COPIES:
+        refuse_mixed(function, args, others)
+    device = kwargs.get("device")
+    to_card, to_processor = is_card(device), device is not None and not is_card(device)
+    reads = function is COPIES[0] and to_processor or function is COPIES[1] and not isinstance(args[0], OnCard)
+    if cards and (function in READS or reads):
+        note_wait()
+    if to_card:
+        kwargs = {**kwargs, "device": "cpu"}
+    result = function(*tree_map(held, args), **tree_map(held, kwargs))
+    if function is COPIES[1]:
+        return args[0]
+    stays = to_card or bool(cards) and not to_processor
+    known = {id(held(tensor)): tensor for tensor in tensors}
+    return tree_map(lambda value: placed(value, known, stays), result)
+
+
+def held(value):
+    return value.held if isinstance(value, OnCard) else value
+
+
+def placed(value, known, on_card):
+    """A result as its caller sees it; what an operation in place gives is what it was given."""
+    if not isinstance(value, torch.Tensor) or isinstance(value, OnCard):
+        return value
+    if id(value) in known:
+        return known[id(value)]
+    if on_card and value.dtype == torch.float64:
+        raise TypeError("the card has no float64")
+    return OnCard(value) if on_card else value
+
+
+def refuse_mixed(function, args, others):
+    """As CUDA does: all on the card but single numbers and indices."""
+    wrong = [tensor for tensor in others if tensor.ndim > 0]
+    if function in INDEXING:
+        wrong = [tensor for tensor in wrong if tensor.dtype not in (torch.long, torch.int, torch.bool)]
+        wrong += [] if isinstance(args[0], OnCard) else [args[0]]
+    if wrong:
+        raise RuntimeError(f"{function}: tensors of the card and of the processor, {tuple(wrong[0].shape)}")
+
+
+class Dispatch(TorchDispatchMode):
+    """Tensors that are made on the card."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if is_card(kwargs.get("device")) or any(isinstance(leaf, OnCard) for leaf in tree_leaves((args, kwargs))):
+            return compute(function, args, kwargs)
+        return function(*args, **kwargs)
+
+
+class FromNumbers(TorchFunctionMode):
+    """What makes tensors of Python's numbers below the dispatcher: on the processor first, then moved."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function in (torch.tensor, torch.as_tensor) and is_card(kwargs.get("device")):
+            device = kwargs.pop("device")
+            return function(*args, **kwargs).to(device)
+        if function is torch.Tensor.new_tensor and isinstance(args[0], OnCard):
+            return torch.tensor(args[1], dtype=kwargs.get("dtype", args[0].dtype)).to("card:0")
+        if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], OnCard):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(part, list) for part in index):
+                note_wait()  # the indices are copied to the card
+                index = tuple(torch.tensor(part) if isinstance(part, list) else part for part in index)
+            value = args[2:] and (args[2] if isinstance(args[2], torch.Tensor) else
+                                  torch.tensor(args[2], dtype=args[0].dtype).to("card:0"),)
+            args = (args[0], index, *value)
+        return function(*args, **kwargs)
+
+
+# --- all kinds of request
+
+def kinds(picture, mask):
+    """Name → what is asked otherwise than usual."""
+    from pipeline.samplers import SAMPLERS, SCHEDULES
+
+    def options(**values):
+        return {"override_settings": values}
+
+    def script(name, *args):
+        return {"script_name": name, "script_args": list(args)}
+
+    soft = {"mask": mask, "alwayson_scripts": {"Soft Inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}}
+    return {
+        **{f"sampler {name}": {"sampler_name": name, "steps": 6} for name in SAMPLERS},
+        **{f"schedule {name}": {"scheduler": name, "sampler_name": "DPM++ 2M"} for name in SCHEDULES},
+        **{f"fill {fill}": {"mask": mask, "inpainting_fill": fill} for fill in range(4)},
+        **{f"preview {name}": options(show_progress_type=name, show_progress_every_n_steps=1) for name in ("Full", "Approx cheap", "TAESD")},
+        "mask, whole picture": {"mask": mask, "inpaint_full_res": False},
+        "soft inpainting": soft, "soft inpainting, DDIM": soft | {"sampler_name": "DDIM"},
+        "batches": {"batch_size": 3, "n_iter": 2}, "latent upscale": {"resize_mode": 3, "width": 96},
+        "variation": {"subseed": 3, "subseed_strength": 0.3, "seed_resize_from_w": 32, "seed_resize_from_h": 32},
+        "churn": {"s_churn": 2.0, "sampler_name": "Euler"}, "no negative prompt late": options(s_min_uncond=5.0),
+        "guidance limits": options(guidance_start=0.2, guidance_stop=0.8), "tiling": {"tiling": True},
+        "LoRA": {"prompt": "a house <lora:tiny:1>"}, "clip skip": options(CLIP_stop_at_last_layers=2),
+        "refiner": {"refiner_checkpoint": "sd2-v", "refiner_switch_at": 0.5},
+        "SD 2, v": options(sd_model_checkpoint="sd2-v"), "SDXL": options(sd_model_checkpoint="sdxl"),
+        "SD 2, v, DDIM": options(sd_model_checkpoint="sd2-v") | {"sampler_name": "DDIM"},
+        "inpainting checkpoint": options(sd_model_checkpoint="sd1-inpainting") | {"mask": mask},
+        "edit checkpoint": options(sd_model_checkpoint="sd1-edit") | {"prompt": "a house", "image_cfg_scale": 1.3},
+        "step cache": options(step_cache_interval=2), "edit reuse": options(edit_reuse=True) | {"mask": mask},
+        "token merging": options(token_merging_ratio=0.5), "long prompt": {"prompt": "a house BREAK a tree " * 20},
+        "padded": options(pad_cond_uncond=True) | {"prompt": "a " * 90}, "NV noise": options(randn_source="NV"),
+        "quantized": options(enable_quantization=True, use_downcasted_alpha_bar=True, sd_noise_schedule="Zero Terminal SNR"),
+        "cheap decode": options(sd_vae_decode_method="Approx cheap"), "color correction": options(img2img_color_correction=True),
+        "one noise for all": options(no_dpmpp_sde_batch_determinism=True) | {"sampler_name": "DPM++ SDE"},
+        "one by one": options(batch_cond_uncond=False),
+        "img2img alternative": script("img2img alternative test", None, True, True, "", "", True, 4, True, 1.0, 0.0, False),
+        "loopback": script("Loopback", 2, 0.5, "Linear", "None"),
+        "outpainting": script("Outpainting mk2", None, 32, 8, ["left"], 1.0, 0.05),
+        "SD upscale": script("SD upscale", None, 16, "None", 2.0),
+    }
+
+
+def write_models(folder):
+    """Tiny checkpoints, the first one with a LoRA."""
+    from safetensors.torch import load_file, save_file
+
+    from tests.families import tiny
+
+    made = folder / "Stable-diffusion"
+    for kind in ("sd1", "sd1-inpainting", "sd1-edit", "sd2-v", "sdxl"):
+        diffusers, _ = tiny.make(kind, made)
+        if kind == "sd1":
+            weights = load_file(next((diffusers / "unet").glob("*.safetensors")))
+            name = next(name for name in weights if name.endswith("attn1.to_q.weight"))
+            out, into = weights[name].shape
+            layer = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+            (folder / "Lora").mkdir(parents=True)
+            save_file({f"{layer}.lora_up.weight": torch.ones(out, 2), f"{layer}.lora_down.weight": torch.ones(2, into)},
+                      folder / "Lora" / "tiny.safetensors")
+    return made / "sd1.safetensors"
+
+
+def ask_all(folder):
+    """Every kind of request on the card: name → its error, its comments and its waits in the step loop."""
+    from PIL import Image, ImageDraw
+
+    from app import make_engine
+    from pipeline import rng
+    from pipeline.engine import Engine
+    from pipeline.families.base import Placement
+    from pipeline.loading import ModelStore
+    from pipeline.models import Catalog
+    from pipeline.options import Options
+    from pipeline.processing import StableDiffusionProcessingImg2Img
+    from pipeline.styles import StyleDatabase
+
+    first = write_models(folder)
+    torch.utils.backend_registration._setup_privateuseone_for_python_backend("card")
+    torch.inference_mode = lambda mode=True: torch.no_grad()  # what wraps a tensor cannot be an inference tensor
+    stream, work = rng.normal_stream, Engine._work
+    # a card draws on itself, and there is none to draw on
+    rng.normal_stream = lambda seed, *, source, device: stream(seed, source="CPU" if source == "GPU" else source, device=device)
+
+    def work_with_card(engine):
+        with Dispatch(), FromNumbers():
+            work(engine)
+
+    Engine._work = work_with_card
+    catalog = Catalog(folder)
+    store = ModelStore(catalog, Placement(torch.device("card:0"), torch.float32, torch.float32), catalog.add(first),
+                       free=lambda device: None)
+    engine = make_engine(store, Options(), StyleDatabase(None))
+    picture, mask = Image.new("RGB", (64, 64), "teal"), Image.new("L", (64, 64))
+    ImageDraw.Draw(mask).rectangle((16, 16, 48, 40), fill=200)
+    usual = {"init_images": [picture], "steps": 4, "width": 64, "height": 64, "sampler_name": "Euler a", "seed": 5,
+             "prompt": "a (red:1.2) house [by:at:0.5] night AND a tree", "denoising_strength": 0.7}
+    told = {}
+    for name, change in kinds(picture, mask).items():
+        waits.clear()
+        error, comments = None, []
+        try:
+            comments = engine.submit([StableDiffusionProcessingImg2Img(**usual | change)]).result()[0].comments
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"[:300]
+        told[name] = {"error": error, "comments": comments, "waits": dict(waits)}
+    return told
+
+
+if __name__ == "__main__":
+    print(json.dumps(ask_all(Path(sys.argv[1]))), flush=True)
+    os._exit(0)  # the engine's thread goes on with a backend that cannot be taken away

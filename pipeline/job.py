@@ -301,7 +301,7 @@ class Job(Progress):
             yield
         except OSError as error:
             logger.error("history could not be written: %s", error)
-            self._notes.append(f"History could not be written: {error}.")
+            self._notes.append("History could not be written; the log says why.")  # which names places
 
     def run(self, process: Callable[[StableDiffusionProcessingImg2Img], Processed]) -> None:
         """Do the work and publish its end."""

@@ -21,6 +21,7 @@ from pipeline.originals import Originals
 from pipeline.owners import Owners
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.record import essence, from_record, to_record
+from pipeline.shelf import each, pictures_of
 
 logger = logging.getLogger(__name__)
 
@@ -314,7 +315,9 @@ class Journal:
             row |= {"owner": self._owners.name} if table == "jobs" else {}
             self._change(f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", *row.values())
         for p in list(self._requests.values()):
-            self._record(p)
+            for image in each(pictures_of(p)):
+                if isinstance(image, Image.Image):  # what waits on the shelf comes back after its turn only
+                    self.originals.keep(image, p.digests.of)
         logger.warning(BEGUN_ANEW)
         self._notes.append(BEGUN_ANEW)
 

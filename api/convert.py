@@ -54,14 +54,14 @@ def processing(request: GenerationRequest, here: Backend,
 
     Raises InvalidRequest, and HTTPException for scripts that are not there.
     """
-    request = paste(request, here.settings.values(), here.models.catalog)
+    request, unpasted = paste(request, here.settings.values(), here.models.catalog)
     kind = StableDiffusionProcessingImg2Img if isinstance(request, Img2ImgRequest) else StableDiffusionProcessingTxt2Img
     known = set(signature(kind).parameters)
     values = request.model_dump()
     refuse_missing(values)
     sampler_name, scheduler, notes = sampler_and_schedule(request)
     overrides = dict(acting(request.override_settings or {}))
-    notes += drop_unknown_checkpoint(overrides, here)
+    notes += unpasted + drop_unknown_checkpoint(overrides, here)
     settings = {name: value for name, value in values.items() if name in known and name not in OWN}
     settings |= script_fields(request)
     if isinstance(request, Img2ImgRequest):

@@ -25,24 +25,26 @@ SOFT = "soft inpainting"
 """The script that runs in every request, as requests name it."""
 
 
-def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catalog) -> GenerationRequest:
-    """The request with what its infotext says of fields that it leaves out and of options that are now different.
+def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catalog) -> tuple[GenerationRequest, list[str]]:
+    """(the request with what its infotext says of fields that it leaves out and of options that are now different,
+    sentences on what is not here and was left out).
 
     current: every option with its value. What the request says itself wins. Raises InvalidRequest.
     """
     if not request.infotext:
-        return request
+        return request, []
     params = apply_backcompat(parse(request.infotext))
     params["Sampler"], params["Schedule type"] = pasted_names(params)
+    options, notes = pasted_options(params, current, catalog.find_vae)
     if "Refiner" in params and not is_there(params["Refiner"], catalog):
-        del params["Refiner"]
+        notes.append(f'The refiner {params.pop("Refiner")} is not here; the one that was chosen stays.')
     said = {name: params[label] for label, name in FIELDS.items() if label in params and name not in request.model_fields_set}
     always = request.alwayson_scripts or {}
     if isinstance(request, Img2ImgRequest) and SOFT not in map(str.lower, always):
         said["alwayson_scripts"] = always | soft_inpainting(params)
-    said["override_settings"] = pasted_options(params, current) | (request.override_settings or {})
+    said["override_settings"] = options | (request.override_settings or {})
     try:
-        return type(request).model_validate(request.model_dump() | said)
+        return type(request).model_validate(request.model_dump() | said), notes
     except ValidationError as error:
         wrong = ", ".join(str(found["loc"][0]) for found in error.errors())
         raise InvalidRequest("infotext", f"infotext: what it says of {wrong} cannot be read") from None

@@ -1,7 +1,12 @@
 """What an infotext asks for besides a request's fields: options, by A1111's labels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from math import isfinite
 from typing import Any
+
+from pipeline.errors import PalimpsestError, UnknownName
+from pipeline.options import Options
 
 OPTIONS = {
     "Emphasis": "emphasis", "Clip skip": "CLIP_stop_at_last_layers", "RNG": "randn_source", "Tiling": "tiling", "VAE": "sd_vae",
@@ -22,17 +27,51 @@ OPTIONS = {
 }
 
 
-def pasted_options(params: Mapping[str, str], current: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that infotext speaks of and whose value would change."""
+NO_FILE = ("", "Automatic", "auto", "None")
+"""What stands for no file of one's own choice."""
+
+
+def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
+                   find_vae: Callable[[str], object]) -> tuple[dict[str, Any], list[str]]:
+    """(the options that infotext speaks of and whose value would change, a sentence on each that cannot be used here).
+
+    find_vae raises PalimpsestError where there is none of that name.
+    """
     said = {name: typed(params[label], current[name]) for label, name in OPTIONS.items() if label in params and name in current}
-    return {name: value for name, value in said.items() if value != current[name]}
+    options, notes = {name: value for name, value in said.items() if value != current[name]}, []
+    for name, value in list(options.items()):
+        try:
+            Options().override({name: value})
+            if name == "sd_vae" and value not in NO_FILE:
+                find_vae(value)
+        except PalimpsestError as error:
+            notes.append(f'The VAE {value} is not here; the one that was chosen stays.' if isinstance(error, UnknownName)
+                         and name == "sd_vae" else f"{error}; it stays as it was.")
+            del options[name]
+    return options, notes
 
 
-def typed(text: str, like: Any) -> Any:
-    """Infotext's text as the kind of value that the option has; text that does not fit stays text, to be refused."""
+def typed(text: str, like: Any, *, strict: bool = False) -> Any:
+    """Infotext's text as the kind of value that the option has; text that does not fit stays text, to be refused.
+
+    strict: raises ValueError instead.
+    """
     if isinstance(like, bool):
         return text != "False"
     try:
-        return type(like)(float(text)) if isinstance(like, int | float) else text
-    except (ValueError, OverflowError):
+        return read_number(text, type(like)) if isinstance(like, int | float) else text
+    except ValueError:
+        if strict:
+            raise
         return text
+
+
+def read_number(text: str, kind: type) -> int | float:
+    """The number that a text is, a fraction cut off where a whole one is wanted. Raises ValueError."""
+    if kind is int:
+        with suppress(ValueError):
+            return int(text)  # not by way of a float, which has 53 bits
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return kind(number)

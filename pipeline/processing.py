@@ -291,6 +291,9 @@ class StableDiffusionProcessingImg2Img:
             self.initial_noise_multiplier = self.options.initial_noise_multiplier
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
         self.check_sources()
+        if self.width % 8 or self.height % 8:
+            self.comments.append(f"The size {self.width}×{self.height} was cut to {self.width // 8 * 8}×{self.height // 8 * 8}: "
+                                 "sides are multiples of 8.")
 
     def check_sources(self) -> None:
         """Raise InvalidRequest where there is no picture to start from, or one too many."""

@@ -9,6 +9,7 @@ from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.loading import ModelStore
 from pipeline.settings import Settings
+from ui.events import Page
 from ui.page import build_page
 from ui.stream import Folders
 from ui.tabs import read_samples
@@ -30,7 +31,7 @@ def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Pa
     info: of the model that is loaded at the start; samples: the folder with samples.json; shared: others can open it too.
     """
     folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
-    with gr.Blocks(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
+    with Page(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
         build_page(page, engine, models, info, folders, read_samples(samples), settings=settings, shared=shared)
     return page
 

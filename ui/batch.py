@@ -19,9 +19,9 @@ from pipeline.img2img import Mode
 from pipeline.limits import Client
 from pipeline.models import Catalog
 from ui.controls import Controls
-from ui.events import QUEUED, QUIET
+from ui.events import QUEUED
 from ui.session import Session, asked_by
-from ui.stream import PAGE, Folders, Panel, Update, follow, request_fields, toasts
+from ui.stream import PAGE, Folders, Panel, Update, follow, request_fields
 
 UPLOAD, DIRECTORY = "Upload", "From directory"
 INPUT, OUTPUT, INFO = "Input directory", "Output directory", "PNG info directory"
@@ -95,7 +95,7 @@ def build_folders(uploads: gr.Row, source: gr.Radio) -> dict[str, gr.components.
             "mask_directory": gr.Textbox(label=MASKS, max_lines=1, placeholder="Empty: there are no masks",
                                          elem_id="batch-mask-directory")}
     source.change(lambda source: (gr.Row(visible=source == UPLOAD), gr.Column(visible=source == DIRECTORY)), source,
-                  [uploads, part], **QUIET)
+                  [uploads, part], **QUEUED)
     return folders
 
 
@@ -113,10 +113,8 @@ def run(engine: Engine, catalog: Catalog, panel: Panel, folders: Folders, names:
         *values: Any, **settings: Any) -> Iterator[Update]:
     """What the Generate button does. names, values: of the tab's inputs; settings: the controls by name."""
     asked, job_id = dict(zip(names, values, strict=True)), uuid4().hex
-    with toasts():
-        events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
-                           client=client, has_model=partial(has_model, catalog), **PAGE,
-                           **request_fields(engine, folders, settings))
+    events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
+                       client=client, has_model=partial(has_model, catalog), **PAGE, **request_fields(engine, folders, settings))
     yield panel.start(job_id)
     yield from follow(panel, events)
 

@@ -11,7 +11,8 @@ from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 from pipeline.styles import StyleDatabase
-from ui.events import QUIET
+from ui.events import QUEUED, QUIET
+from ui.fields import Seed, Slider
 from ui.scripts import ScriptControls, build_script_menu
 
 RESIZE_MODES = ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
@@ -21,6 +22,8 @@ INPAINT_AREAS = ["Whole picture", "Only masked"]
 SIZES = ["Resize to", "Resize by"]
 RATIOS = [(1, 1), (4, 3), (3, 2), (16, 9)]
 NO_REFINER = "None"
+SMALLEST, LARGEST = 64, 2048
+"""Of the sides that the sliders show, in pixels; the request takes others too."""
 PREVIEW_METHODS = next(f.metadata["choices"] for f in fields(Options) if f.name == "show_progress_type")
 
 @dataclass
@@ -51,9 +54,9 @@ class Controls:
     cfg_scale: gr.Slider
     image_cfg_scale: gr.Slider
     denoising_strength: gr.Slider
-    seed: gr.Number
+    seed: Seed
     seed_enable_extras: gr.Checkbox
-    subseed: gr.Number
+    subseed: Seed
     subseed_strength: gr.Slider
     seed_resize_from_w: gr.Slider
     seed_resize_from_h: gr.Slider
@@ -96,6 +99,12 @@ def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
     return [(NO_REFINER, ""), *checkpoint_choices(models)]
 
 
+def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[tuple[str, str]]]:
+    """The choices, (label, value) each, of the menus that list files and styles: they change while the program runs."""
+    return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
+            "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+
+
 def is_edit_model(models: ModelStore, checkpoint: str) -> bool:
     """Whether a checkpoint is guided by the picture too."""
     try:
@@ -104,14 +113,16 @@ def is_edit_model(models: ModelStore, checkpoint: str) -> bool:
         return False
 
 
-def build_prompts() -> tuple[list[gr.HTML], dict[str, gr.components.Component]]:
-    """(what shows how many tokens each takes, both prompts)."""
+def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.Component]]:
+    """(what shows how many tokens each takes, the button that reads generation data, both prompts)."""
     counters = [gr.HTML("", elem_classes="tokens")]
-    prompt = gr.Textbox(label="Prompt", lines=2, max_lines=8, placeholder="What the picture should show", elem_id="prompt")
+    with gr.Row(elem_classes="with-refresh"):
+        prompt = gr.Textbox(label="Prompt", lines=2, max_lines=8, placeholder="What the picture should show", elem_id="prompt")
+        read = gr.Button("↙", size="sm", scale=0, min_width=44, elem_id="read-data")
     counters.append(gr.HTML("", elem_classes="tokens"))
     negative_prompt = gr.Textbox(label="Negative prompt", lines=1, max_lines=8, placeholder="What it should not show",
                                  elem_id="negative-prompt")
-    return counters, {"prompt": prompt, "negative_prompt": negative_prompt}
+    return counters, read, {"prompt": prompt, "negative_prompt": negative_prompt}
 
 
 def build_style_menu(styles: StyleDatabase) -> gr.Dropdown:
@@ -120,15 +131,15 @@ def build_style_menu(styles: StyleDatabase) -> gr.Dropdown:
 
 def build_mask_controls() -> dict[str, gr.components.Component]:
     with gr.Row():
-        mask_blur = gr.Slider(0, 64, value=4, step=1, label="Mask blur")
-        alpha = gr.Slider(0, 100, value=0, step=1, label="Mask transparency", visible=False)
+        mask_blur = Slider(0, 64, value=4, step=1, label="Mask blur")
+        alpha = Slider(0, 100, value=0, step=1, label="Mask transparency", visible=False)
     with gr.Row():
         mask_mode = gr.Radio(MASK_MODES, value=MASK_MODES[0], type="index", label="Mask mode")
         content = gr.Radio(MASKED_CONTENT, value="original", type="index", label="Masked content")
     with gr.Row():
         area = gr.Radio(INPAINT_AREAS, value=INPAINT_AREAS[0], type="index", label="Inpaint area")
-        padding = gr.Slider(0, 256, value=32, step=4, label="Only masked padding, pixels", interactive=False)
-    area.change(lambda only_masked: gr.Slider(interactive=bool(only_masked)), area, padding, **QUIET)
+        padding = Slider(0, 256, value=32, step=4, label="Only masked padding, pixels", interactive=False)
+    area.change(lambda only_masked: gr.Slider(interactive=bool(only_masked)), area, padding, **QUEUED)
     return {"mask_blur": mask_blur, "mask_alpha": alpha, "inpaint_full_res_padding": padding,
             "inpainting_mask_invert": mask_mode, "inpaint_full_res": area, "inpainting_fill": content}
 
@@ -139,21 +150,21 @@ def build_generation_controls(models: ModelStore,
     with gr.Row():
         sampler_name = gr.Dropdown(list(SAMPLERS), value="DPM++ 2M", label="Sampling method")
         scheduler = gr.Dropdown([s.label for s in SCHEDULES.values()], value="Automatic", label="Schedule type")
-    steps = gr.Slider(1, 150, value=20, step=1, label="Sampling steps")
-    denoising_strength = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength", elem_id="denoising-strength")
+    steps = Slider(1, 150, value=20, step=1, label="Sampling steps")
+    denoising_strength = Slider(0, 1, value=0.75, step=0.01, label="Denoising strength", elem_id="denoising-strength")
     resize_mode = gr.Radio(RESIZE_MODES, value=RESIZE_MODES[0], type="index", label="Resize mode")
     size, take_size = build_size(native_size)
     with gr.Row():
-        n_iter = gr.Slider(1, 100, value=1, step=1, label="Batch count")
-        batch_size = gr.Slider(1, 8, value=1, step=1, label="Batch size")
+        n_iter = Slider(1, 100, value=1, step=1, label="Batch count")
+        batch_size = Slider(1, 8, value=1, step=1, label="Batch size")
     with gr.Row():
-        cfg_scale = gr.Slider(1, 30, value=7, step=0.5, label="CFG Scale")
-        image_cfg_scale = gr.Slider(0, 3, value=1.5, step=0.05, label="Image CFG Scale", visible=False)
+        cfg_scale = Slider(1, 30, value=7, step=0.5, label="CFG Scale")
+        image_cfg_scale = Slider(0, 3, value=1.5, step=0.05, label="Image CFG Scale", visible=False)
     seeds = build_seeds()
     with gr.Accordion("Refiner", open=False):
         with gr.Row():
             refiner = gr.Dropdown(refiner_choices(models), value="", label="Checkpoint", elem_id="refiner")
-            switch_at = gr.Slider(0.01, 1, value=0.8, step=0.01, label="Switch at")
+            switch_at = Slider(0.01, 1, value=0.8, step=0.01, label="Switch at")
     fast = build_fast()
     overrides = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label="Override settings",
                             info='Options for this picture only, such as "Clip skip: 2"; pasted infotext fills it',
@@ -173,40 +184,47 @@ def build_size(native_size: int) -> tuple[dict[str, gr.components.Component], gr
     by = gr.Radio(SIZES, value=SIZES[0], type="index", label="Size")
     with gr.Column() as resize_to:
         with gr.Row():
-            width = gr.Slider(64, 2048, value=native_size, step=8, label="Width")
-            height = gr.Slider(64, 2048, value=native_size, step=8, label="Height")
+            width = Slider(SMALLEST, LARGEST, value=native_size, step=8, label="Width")
+            height = Slider(SMALLEST, LARGEST, value=native_size, step=8, label="Height")
         with gr.Row(elem_id="size-buttons"):
             swap = gr.Button("Swap", size="sm", min_width=64, elem_id="swap-size")
             take = gr.Button("The picture's", size="sm", min_width=96, elem_id="take-size")
             ratios = {ratio: gr.Button(f"{ratio[0]}:{ratio[1]}", size="sm", min_width=48) for ratio in RATIOS}
-    scale_by = gr.Slider(0.05, 4, value=1, step=0.05, label="Scale", visible=False)
-    by.change(lambda by: (gr.Column(visible=not by), gr.Slider(visible=bool(by))), by, [resize_to, scale_by], **QUIET)
+    scale_by = Slider(0.05, 4, value=1, step=0.05, label="Scale", visible=False)
+    by.change(lambda by: (gr.Column(visible=not by), gr.Slider(visible=bool(by))), by, [resize_to, scale_by], **QUEUED)
     both = [width, height]
     swap.click(None, both, both, js="(width, height) => [height, width]", **QUIET)
     for ratio, button in ratios.items():
-        button.click(partial(with_ratio, ratio), both, both, **QUIET)
+        button.click(partial(with_ratio, ratio), both, both, **QUEUED)
     return {"selected_scale_tab": by, "width": width, "height": height, "scale_by": scale_by}, take
 
 
 def with_ratio(ratio: tuple[int, int], width: int, height: int) -> tuple[int, int]:
     """The size with a ratio of its sides and about as many pixels as before; upright if it was upright before."""
-    long, short = (round(math.sqrt(width * height * part) / 8) * 8 for part in (ratio[0] / ratio[1], ratio[1] / ratio[0]))
-    long, short = (min(max(side, 64), 2048) for side in (long, short))
-    return (short, long) if height > width else (long, short)
+    long, short = (math.sqrt(width * height * part) for part in (ratio[0] / ratio[1], ratio[1] / ratio[0]))
+    return within_range(short, long) if height > width else within_range(long, short)
+
+
+def within_range(width: float, height: float) -> tuple[int, int]:
+    """The size in multiples of 8; made smaller or larger with its proportions where a slider shows no such side."""
+    factor = max(SMALLEST / min(width, height), 1)
+    if max(width, height) * factor > LARGEST:
+        factor = min(LARGEST / max(width, height), 1)
+    return tuple(max(round(side * factor / 8) * 8, SMALLEST) for side in (width, height))
 
 
 def build_seeds() -> dict[str, gr.components.Component]:
     with gr.Row():
-        seed = gr.Number(value=-1, precision=0, label="Seed", info="-1 is a random one", elem_id="seed")
+        seed = Seed(value="-1", max_lines=1, label="Seed", info="-1 is a random one", elem_id="seed")
         extra = gr.Checkbox(value=False, label="Extra", info="Variations of a seed")
     with gr.Group(visible=False) as variations:
         with gr.Row():
-            subseed = gr.Number(value=-1, precision=0, label="Variation seed")
-            subseed_strength = gr.Slider(0, 1, value=0, step=0.01, label="Variation strength")
+            subseed = Seed(value="-1", max_lines=1, label="Variation seed")
+            subseed_strength = Slider(0, 1, value=0, step=0.01, label="Variation strength")
         with gr.Row():
-            from_width = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from width")
-            from_height = gr.Slider(0, 2048, value=0, step=8, label="Resize seed from height")
-    extra.change(lambda shown: gr.Group(visible=shown), extra, variations, **QUIET)
+            from_width = Slider(0, 2048, value=0, step=8, label="Resize seed from width")
+            from_height = Slider(0, 2048, value=0, step=8, label="Resize seed from height")
+    extra.change(lambda shown: gr.Group(visible=shown), extra, variations, **QUEUED)
     return {"seed": seed, "seed_enable_extras": extra, "subseed": subseed, "subseed_strength": subseed_strength,
             "seed_resize_from_w": from_width, "seed_resize_from_h": from_height}
 
@@ -215,15 +233,15 @@ def build_fast() -> dict[str, gr.components.Component]:
     """What makes pictures faster and a little different; as it stands, nothing does."""
     with gr.Accordion("Fast, at the price of other pixels", open=False, elem_id="fast"):
         with gr.Row():
-            interval = gr.Slider(1, 10, value=1, step=1, label="Step cache interval",
+            interval = Slider(1, 10, value=1, step=1, label="Step cache interval",
                                  info="Model calls that share one pass through the depth; 1 is exact")
-            threshold = gr.Slider(0, 1, value=0, step=0.01, label="Step cache threshold",
+            threshold = Slider(0, 1, value=0, step=0.01, label="Step cache threshold",
                                   info="Share it while the first layer changes by less; 0 is off")
         with gr.Row():
-            start = gr.Slider(0, 1, value=0, step=0.05, label="Guidance from", info="Before it the negative prompt rests")
-            stop = gr.Slider(0, 1, value=1, step=0.05, label="Guidance to", info="After it the negative prompt rests")
+            start = Slider(0, 1, value=0, step=0.05, label="Guidance from", info="Before it the negative prompt rests")
+            stop = Slider(0, 1, value=1, step=0.05, label="Guidance to", info="After it the negative prompt rests")
         with gr.Row():
-            merging = gr.Slider(0, 0.9, value=0, step=0.05, label="Token merging",
+            merging = Slider(0, 0.9, value=0, step=0.05, label="Token merging",
                                 info="Share of the tokens that attention treats as others")
             reuse = gr.Checkbox(False, label="Edit reuse", info="A picture inpainted again is computed around its mask only",
                                 elem_id="edit-reuse")

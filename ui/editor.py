@@ -37,7 +37,7 @@ class MaskEditor(gr.ImageEditor):
     @server
     def accept_blobs(self, data: AcceptBlobs):
         """Refused: our page uploads strokes as files, and Gradio would keep whatever is sent here for ever."""
-        raise gr.Error("Strokes are uploaded as files here.", print_exception=False)
+        raise gr.Error("Strokes are uploaded as files here.", print_exception=False)  # no event, so that none of them says it
 
 
 class Reader:

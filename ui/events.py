@@ -1,12 +1,146 @@
-"""How events of the page are sent."""
+"""How events of the page are sent, and what becomes of those that cannot be answered: a sentence in the page's corner."""
+
+import logging
+from contextlib import suppress
+from functools import singledispatch
+from html import escape
+from traceback import extract_tb
+from typing import Any
+
+import gradio as gr
+from gradio.exceptions import ComponentProcessingError, InvalidPathError
+
+from pipeline.errors import InvalidRequest, PalimpsestError
+from pipeline.options import number
+
+logger = logging.getLogger(__name__)
 
 QUIET = {"queue": False, "show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}
-"""For events that only change the page: at once, without a spinner, not offered as an endpoint.
+"""For events that run in the browser alone, and for those that must never wait: without a spinner, not offered as an
+endpoint. The page shows nothing of what these raise, so they raise nothing.
 
 The empty list is no repetition: without it the page looks every output up in its tree of components to tell it to show
 nothing, at every step of a picture for the outputs of all events so far, which took half of its time."""
 QUEUED = QUIET | {"queue": True, "concurrency_limit": None}
-"""The same for those that may have something to tell: gr.Info and gr.Warning reach the page through the queue only."""
+"""For all others: only through the queue do errors, gr.Info and gr.Warning reach the page."""
 CONFIRM = """(...values) => [...values.slice(0, -1),
                            window.confirm(window.palimpsest.translate('Delete the file of this picture?'))]"""
 """The script of a button that deletes: it asks, and the last input is told what was answered."""
+
+
+# --- sentences
+
+def error_toast(sentence: str) -> gr.Error:
+    """The sentence as the page shows it: toasts are HTML, and a sentence may hold what a file says or somebody typed."""
+    return gr.Error(escape(sentence, quote=False), print_exception=False)
+
+
+def tell(sentence: str) -> None:
+    """Show a sentence on the page."""
+    gr.Info(escape(sentence, quote=False))
+
+
+def warn(sentence: str) -> None:
+    """Show a sentence on the page, as a warning."""
+    gr.Warning(escape(sentence, quote=False))
+
+
+# --- whatever is sent
+
+class Page(gr.Blocks):
+    """gr.Blocks whose events answer whatever is sent to them: what cannot be used gives one sentence, and no traceback."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list, state: Any, explicit_call: bool = False) -> list:
+        # of a component that events have changed, such as a menu with other choices, the state has a copy
+        blocks = [state[block._id] if not block.stateful and state is not None and block._id in state else block
+                  for block in block_fn.inputs]
+        if not isinstance(inputs, list) or len(inputs) < len(blocks):
+            raise PalimpsestError("This page is older than the program that runs now; reload it.")
+        taken = [value if block.stateful else fitting(block, value) for block, value in zip(blocks, inputs)]
+        return await super().preprocess_data(block_fn, taken, state, explicit_call)
+
+    async def process_api(self, block_fn: Any, inputs: list, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return await super().process_api(block_fn, inputs, *args, **kwargs)
+        except Exception as error:
+            raise error_toast(sentence_on(error, getattr(block_fn, "name", block_fn))) from error
+
+
+def sentence_on(error: Exception, event: object) -> str:
+    """What a person should hear of an error in an event. What nobody has foreseen gets a line in the log."""
+    if isinstance(error, ComponentProcessingError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    match error:
+        case PalimpsestError():
+            return str(error)
+        case gr.Error():
+            return error.message
+        case InvalidPathError() | FileNotFoundError():
+            return "A file that this page names is no longer there; add the picture again."
+    where = extract_tb(error.__traceback__)[-1]
+    logger.warning("The page's event %s failed in %s, line %d: %s", event, where.filename, where.lineno, " ".join(repr(error).split())[:300])
+    logger.debug("In full:", exc_info=error)
+    return f"This could not be done ({type(error).__name__}); the program's log says where. Reloading the page may help."
+
+
+@singledispatch
+def fitting(block: gr.blocks.Block, value: Any) -> Any:
+    """What an event sends for a component as the component has it. Raises InvalidRequest where it can never hold that."""
+    return value
+
+
+@fitting.register
+def _(block: gr.Textbox, value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else refuse(block, "text", value)
+
+
+@fitting.register
+def _(block: gr.Checkbox, value: Any) -> bool:
+    return value if isinstance(value, bool) else refuse(block, "on or off", value)
+
+
+@fitting.register(gr.Slider)
+@fitting.register(gr.Number)
+def _(block: gr.Slider | gr.Number, value: Any) -> int | float | None:
+    # an empty field; whoever needs its number says so
+    return None if value is None else number(name_of(block), value, float if isinstance(value, float) else int, None, None)
+
+
+@fitting.register(gr.Radio)
+@fitting.register(gr.Dropdown)
+@fitting.register(gr.CheckboxGroup)
+def _(block: gr.Radio | gr.Dropdown | gr.CheckboxGroup, value: Any) -> Any:
+    several = isinstance(block, gr.CheckboxGroup) or bool(getattr(block, "multiselect", False))
+    if value is None:
+        return [] if several else None
+    if several != isinstance(value, list):
+        refuse(block, "a list" if several else "one of its choices", value)
+    for one in value if several else [value]:
+        if not listed(block, one):
+            valid = ", ".join(str(label) for label, _ in block.choices)
+            refuse(block, f"one of its choices ({valid})", one)
+    return value
+
+
+def listed(block: gr.Radio | gr.Dropdown | gr.CheckboxGroup, value: Any) -> bool:
+    """Whether a menu offers it, or lets it be typed."""
+    return (isinstance(value, str) and getattr(block, "allow_custom_value", False)) or any(
+        type(value) is type(choice) and value == choice for _, choice in block.choices)
+
+
+def fits(block: gr.blocks.Block, value: Any) -> bool:
+    """Whether a component can hold a value."""
+    with suppress(InvalidRequest):
+        return fitting(block, value) is not None
+    return False
+
+
+def refuse(block: gr.blocks.Block, wanted: str, got: Any) -> None:
+    said = f'"{got}"' if isinstance(got, str) else "nothing" if got is None else repr(got)
+    raise InvalidRequest(name_of(block), f"{name_of(block)} must be {wanted}, got {said[:100]}")
+
+
+def name_of(block: gr.blocks.Block) -> str:
+    return getattr(block, "label", None) or getattr(block, "elem_id", None) or block.get_block_name()

@@ -7,12 +7,13 @@ import gradio as gr
 from PIL import Image
 
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.fast import exactly, is_fast
 from pipeline.journal import Entry, Picture
 from pipeline.limits import Client
 from pipeline.verify import distance
 from ui.results import Results, with_seeds
-from ui.stream import PAGE, Update, duration, follow, hand_out, toasts
+from ui.stream import PAGE, Update, duration, follow, hand_out
 
 
 def run_exactly(results: Results, engine: Engine, client: Client, shown: list, index: int) -> Iterator[Update]:
@@ -20,9 +21,8 @@ def run_exactly(results: Results, engine: Engine, client: Client, shown: list, i
     entry, picture = results.owner(shown, index)
     p = results.request(shown, index)
     if not is_fast(p):
-        raise gr.Error("This picture is exact already: nothing under Fast was on.", print_exception=False)
-    with toasts():
-        job = engine.submit([exactly(with_seeds(p, entry))], client=client, mode=entry.mode)
+        raise PalimpsestError("This picture is exact already: nothing under Fast was on.")
+    job = engine.submit([exactly(with_seeds(p, entry))], client=client, mode=entry.mode)
     yield results.panel.start(job.id)
     yield from follow(results.panel, job.events(**PAGE))
     yield from told(results, entry, picture, engine.journal.entry(job.id))

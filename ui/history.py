@@ -8,8 +8,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from pipeline.errors import PalimpsestError
 from pipeline.journal import Entry, Journal, Picture
-from ui.events import CONFIRM, QUIET
+from ui.events import CONFIRM, QUEUED
+from ui.fields import Day
 from ui.stream import hand_out
 
 PAGE = 48
@@ -58,7 +60,7 @@ def build_history() -> History:
     with gr.Row():
         words = gr.Textbox(label="Search", max_lines=1, placeholder="Words", scale=4, min_width=180, elem_id="history-words")
         model = gr.Textbox(label="Model", max_lines=1, placeholder="Its name", scale=2, min_width=140, elem_id="history-model")
-        since = gr.DateTime(label="Since", include_time=False, type="timestamp", scale=2, min_width=200,
+        since = Day(label="Since", include_time=False, type="timestamp", scale=2, min_width=200,
                             elem_id="history-since")
         favourites = gr.Checkbox(label="Favourites", scale=1, min_width=130, elem_id="history-favourites")
     with gr.Row(equal_height=False):
@@ -88,18 +90,18 @@ def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.Bro
     asked = [client, *history.question]
     # always_last: a question that is asked while another is being answered is not lost
     gr.on([tab.select, history.favourites.input, history.words.submit, history.model.submit, history.since.change], find, asked,
-          [history.gallery, history.rows, history.more], trigger_mode="always_last", **QUIET)
+          [history.gallery, history.rows, history.more], trigger_mode="always_last", **QUEUED)
     history.more.click(partial(found_more, history, journal, shared), [history.rows, *asked],
-                       [history.gallery, history.rows, history.more], **QUIET)
+                       [history.gallery, history.rows, history.more], **QUEUED)
 
     def choose(rows: list, event: gr.SelectData) -> dict:
         return details(history, journal, tuple(rows[event.index]))
 
-    history.gallery.select(choose, history.rows, history.shown, **QUIET)
-    history.favour.click(partial(favour, history, journal), history.chosen, history.favour, **QUIET)
+    history.gallery.select(choose, history.rows, history.shown, **QUEUED)
+    history.favour.click(partial(favour, history, journal), history.chosen, history.favour, **QUEUED)
     history.delete.click(partial(delete, history, journal), [history.chosen, history.confirmed], [history.details], js=CONFIRM,
-                         **QUIET).then(
-        find, asked, [history.gallery, history.rows, history.more], **QUIET)
+                         **QUEUED).then(
+        find, asked, [history.gallery, history.rows, history.more], **QUEUED)
 
 
 def entries(journal: Journal, shared: bool, client: str, words: str, model: str, since: float | None, favourites: bool,
@@ -146,7 +148,7 @@ def details(history: History, journal: Journal, chosen: tuple) -> dict:
     """What is shown of the row that was clicked."""
     entry = journal.entry(chosen[0])
     if entry is None:
-        raise gr.Error("This job is gone; search again.", print_exception=False)
+        raise PalimpsestError("This job is gone; search again.")
     picture = picture_of(entry, chosen[1])
     shown = None if picture is None or not picture.path.exists() else hand_out(picture.path, history.picture)
     return {history.chosen: chosen, history.details: gr.Column(visible=True),

@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.events import EventListener
 
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
@@ -25,15 +26,17 @@ from ui.controls import (
     is_edit_model,
     refiner_choices,
     vae_choices,
+    within_range,
 )
 from ui.editor import Reader
-from ui.events import QUEUED, QUIET
+from ui.events import QUEUED
 from ui.exact import run_exactly
+from ui.pasted import Reading, build_offer
 from ui.picker import Picker, build_picker, listed, wire_picker
 from ui.results import Actions, Results, build_results, wire_results
 from ui.scripts import build_always_on
 from ui.session import Session, asked_by
-from ui.stream import Folders, Panel, Update, error_toast, load_model, run, toasts
+from ui.stream import Folders, Panel, Update, load_model, run
 from ui.styles import build_style_editor, wire_style_editor, wire_styles
 from ui.tabs import MASKED, TAB_LABELS, ModeTab, Sample, build_tab, wire_samples
 from ui.tokens import wire_counters
@@ -51,6 +54,7 @@ class Making:
     panel: Panel
     pages: gr.Tabs
     tabs: gr.Tabs
+    reading: Reading
 
     @property
     def files(self) -> list[gr.components.Component]:
@@ -68,8 +72,8 @@ class Making:
             mode(*values)
             return gr.Tabs(selected=MAKE)
 
-        click(open_page, chosen, self.pages, **QUIET).success(
-            lambda *values: gr.Tabs(selected=mode(*values).value), chosen, self.tabs, **QUIET).success(
+        click(open_page, chosen, self.pages, **QUEUED).success(
+            lambda *values: gr.Tabs(selected=mode(*values).value), chosen, self.tabs, **QUEUED).success(
             fill, inputs, [*self.controls.named().values(), *self.files], **QUEUED)
 
 
@@ -82,7 +86,8 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=72, elem_id="refresh-models")
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=340):
-            counters, prompts = build_prompts()
+            counters, read, prompts = build_prompts()
+            reading = build_offer(read)
             with gr.Row(elem_classes="with-refresh"):
                 prompts["styles"] = build_style_menu(styles)
                 apply_styles = gr.Button("Apply", size="sm", scale=0, min_width=72, elem_id="apply-styles")
@@ -101,7 +106,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
         with gr.Column(scale=5, min_width=340, elem_id="results"):
             generates = [*(tab.generate for tab in modes.values()), batch.generate]
             panel, actions = build_results(generates, batch.report, shared=shared)
-    making = Making(Controls(**menus, **prompts, **mask_controls, **settings, scripts=scripts), modes, panel, pages, tabs)
+    making = Making(Controls(**menus, **prompts, **mask_controls, **settings, scripts=scripts), modes, panel, pages, tabs, reading)
     wire_models(making.controls, engine, models, title, refresh, picker)
     wire_counters(counters, making.controls, engine, models)
     wire_styles(apply_styles, styles, making.controls)
@@ -112,8 +117,8 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     current = gr.State(Mode.IMG2IMG)
     entered = [current, mask_settings, making.controls.mask_alpha]
     for mode, tab in modes.items():
-        tab.tab.select(partial(enter, mode), None, entered, **QUIET)
-    gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks, entered, **QUIET)
+        tab.tab.select(partial(enter, mode), None, entered, **QUEUED)
+    gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks, entered, **QUEUED)
     take_size.click(partial(size_of, modes), [current, *making.files], [making.controls.width, making.controls.height], **QUEUED)
     return making
 
@@ -123,10 +128,10 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, title: g
     menus = {"sd_model_checkpoint": controls.sd_model_checkpoint, "sd_vae": controls.sd_vae}
     gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus, **QUEUED)
     controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=is_edit_model(models, checkpoint)),
-                                        controls.sd_model_checkpoint, controls.image_cfg_scale, **QUIET)
+                                        controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
-          [*menus.values(), controls.refiner_checkpoint, *picker.lists], **QUIET)
+          [*menus.values(), controls.refiner_checkpoint, *picker.lists], **QUEUED)
 
 
 def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders) -> None:
@@ -156,15 +161,14 @@ def enter_batch(*masks: Any) -> tuple[Mode, gr.Accordion, gr.Slider]:
 def size_of(modes: dict[Mode, ModeTab], current: Mode, *files: Any) -> tuple[int, int]:
     """Width and height of the picture in the tab that is open."""
     if current is Mode.BATCH:
-        raise error_toast("A batch has many pictures; Resize by keeps the proportions of each.")
+        raise PalimpsestError("A batch has many pictures; Resize by keeps the proportions of each.")
     given = dict(zip((file for tab in modes.values() for file in tab.files), files))
     picture = given[modes[current].files[0]]
     reader = Reader()
-    with toasts():
-        image = reader.picture(picture[0] if isinstance(picture, tuple) else picture, "init_images")
+    image = reader.picture(picture[0] if isinstance(picture, tuple) else picture, "init_images")
     if image is None:
-        raise error_toast("There is no picture yet whose size could be taken.")
-    return tuple(min(max(round(side / 8) * 8, 64), 2048) for side in image.size)
+        raise PalimpsestError("There is no picture yet whose size could be taken.")
+    return within_range(*image.size)
 
 
 def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
@@ -177,7 +181,7 @@ def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
 def with_result(mode: Mode, results: list) -> Mode:
     """The mode, where there is a result to bring there."""
     if not results:
-        raise gr.Error("There is no result yet to use.", print_exception=False)
+        raise PalimpsestError("There is no result yet to use.")
     return mode
 
 

@@ -57,12 +57,22 @@
     if (document.title !== told) document.title = told;
     if (working && !bar && document.querySelector("#sound input")?.checked) chime();
     working = Boolean(bar);
+    const arrow = document.querySelector("#read-data");
+    if (arrow && !arrow.title) {
+      arrow.title = translate('Read generation data from the prompt, or of the selected result if it is empty');
+      arrow.ariaLabel = arrow.title;
+    }
     // sentences in boxes are no texts of the document
     for (const box of document.querySelectorAll("#png-info-text textarea, #png-info-receipt textarea")) {
       const said = translate(box.value);
       if (said !== box.value) box.value = said;
     }
   }, 500);
+
+  // Gradio cuts what was typed to a slider's range when its field is left; the server takes more, and says what is valid
+  document.addEventListener("blur", (event) => {
+    if (event.target.matches?.("input[data-testid='number-input']") && event.target.value) event.stopPropagation();
+  }, true);
 
   const chime = () => {
     const audio = new AudioContext();
@@ -108,6 +118,20 @@
     if (!file || !input) return;
     event.preventDefault();
     put(file, input);
+  });
+
+  // copied generation data that is pasted into the prompt may be meant for the settings
+  const offer = (shown) => document.querySelector("#offer")?.classList.toggle("shown", shown);
+  document.addEventListener("paste", (event) => {
+    if (!event.target.closest?.("#prompt textarea")) return;
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    offer(/(^|\n)\s*Steps: \d+, .*\b(Sampler|Seed|CFG scale): /.test(text));
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#offer button, #read-data")) offer(false);
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.matches?.("#prompt textarea") && !event.target.value) offer(false);
   });
 
   const DRAGGED = "application/x-palimpsest";

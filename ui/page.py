@@ -9,11 +9,13 @@ from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from pipeline.settings import Settings
+from ui.controls import changing_menus
 from ui.history import build_history, wire_history
 from ui.making import MAKE, Making, build_making
 from ui.past import Past, wire_opening, wire_past
+from ui.pasted import wire_reading
 from ui.png_info import PngInfo, build_png_info, wire_png_info
-from ui.restore import settings_in, updates
+from ui.restore import restored, settings_in
 from ui.session import Session, forget_closed, wire_resuming, wire_session
 from ui.settings import build_settings, wire_settings
 from ui.stream import Folders, Update, title_html
@@ -38,11 +40,12 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
     with gr.Tabs(selected=MAKE, elem_id="pages") as pages:
         with gr.Tab("Make", id=MAKE):
             making = build_making(engine, models, info, samples, pages, title, session, folders, shared=shared)
+        wire_reading(making.reading, making.controls, making.panel, engine, models)
         opened = wire_session(page, session, making.controls, engine, models, making.panel, title)
         if engine.journal is not None:
             with gr.Tab("History") as tab:
                 history = build_history()
-            past = Past(engine, making, folders)
+            past = Past(engine, models, making, folders)
             wire_history(history, engine.journal, tab, session.client, shared=shared)
             wire_past(past, history, session)
             opened = wire_opening(past, opened, session)
@@ -66,10 +69,8 @@ def shared_line(quota: int) -> str:
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:
     """PNG info's buttons that take a picture with its settings to a mode."""
     def fill(mode: Mode, file: str, text: str) -> Update:
-        values, notes = settings_in(text, making.controls, models.catalog, engine.options, engine.styles)
-        for note in notes:
-            gr.Warning(note)
-        return making.modes[mode].loaded(file) | updates(making.controls, values)
+        settings = settings_in(text, making.controls, models.catalog, engine.options, engine.styles)
+        return making.modes[mode].loaded(file) | restored(making.controls, settings, changing_menus(models, engine.styles))
 
     for mode, button in info.sends.items():
         making.bring(button.click, partial(Mode, mode.value), [], partial(fill, mode), [info.picture, info.infotext])

@@ -5,15 +5,18 @@ from collections.abc import Iterator
 import gradio as gr
 
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.img2img import Mode
 from pipeline.limits import Client
+from pipeline.loading import ModelStore
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from ui.events import QUEUED, QUIET
+from ui.controls import changing_menus
+from ui.events import QUEUED
 from ui.history import History
 from ui.making import MAKE, Making
-from ui.restore import seed_in, settings_of, updates
+from ui.restore import restored, seed_in, settings_of
 from ui.session import Session, asked_by
-from ui.stream import PAGE, Folders, Update, follow, hand_out, toasts
+from ui.stream import PAGE, Folders, Update, follow, hand_out
 
 Chosen = tuple[str, int | None]
 """(job id, the id of one of its pictures)."""
@@ -22,14 +25,15 @@ Chosen = tuple[str, int | None]
 class Past:
     """Brings back what the engine's journal holds."""
 
-    def __init__(self, engine: Engine, making: Making, folders: Folders):
-        self.engine, self.journal, self.making, self.folders = engine, engine.journal, making, folders
+    def __init__(self, engine: Engine, models: ModelStore, making: Making, folders: Folders):
+        self.engine, self.models, self.journal, self.making, self.folders = engine, models, engine.journal, making, folders
 
-    def request(self, chosen: Chosen) -> StableDiffusionProcessingImg2Img:
+    def request(self, chosen: Chosen | None) -> StableDiffusionProcessingImg2Img:
+        if chosen is None:
+            raise PalimpsestError("Choose a picture first.")
         p = self.journal.request(chosen[0], outpath_samples=self.folders.samples, outpath_grids=self.folders.grids)
         if p is None:
-            raise gr.Error("This job cannot be brought back: its record or a picture that it began with is gone.",
-                           print_exception=False)
+            raise PalimpsestError("This job cannot be brought back: its record or a picture that it began with is gone.")
         return p
 
     def mode(self, chosen: Chosen) -> Mode:
@@ -48,13 +52,14 @@ class Past:
         """Its settings as well, with the seed of the chosen picture."""
         kept = next((kept for kept in self.journal.entry(chosen[0]).pictures if kept.id == chosen[1]), None)
         seed = seed_in(kept.infotext) if kept else None
-        settings = settings_of(self.request(chosen), self.making.controls, self.engine.options, seed)
-        return self.files(chosen) | updates(self.making.controls, settings)
+        controls = self.making.controls
+        settings = settings_of(self.request(chosen), controls, self.engine.options, self.models.catalog, seed)
+        return self.files(chosen) | restored(controls, settings, changing_menus(self.models, self.engine.styles))
 
     def run_again(self, client: Client, chosen: Chosen) -> Iterator[Update]:
         panel = self.making.panel
-        with toasts():
-            job = self.engine.submit([self.request(chosen)], client=client, mode=self.journal.entry(chosen[0]).mode)
+        p, entry = self.request(chosen), self.journal.entry(chosen[0])
+        job = self.engine.submit([p], client=client, mode=entry.mode)
         yield panel.start(job.id) | {self.making.pages: gr.Tabs(selected=MAKE)}
         yield from follow(panel, job.events(**PAGE))
 
@@ -86,5 +91,5 @@ def wire_past(past: Past, history: History, session: Session) -> None:
 
 def wire_opening(past: Past, opened: gr.events.Dependency, session: Session) -> gr.events.Dependency:
     """A page that is opened shows the mode, picture and mask of this browser's last job."""
-    return opened.then(past.last_mode, session.client, past.making.tabs, **QUIET).then(
-        past.last_files, session.client, past.making.files, **QUIET)
+    return opened.then(past.last_mode, session.client, past.making.tabs, **QUEUED).then(
+        past.last_files, session.client, past.making.files, **QUEUED)

@@ -6,9 +6,10 @@ from functools import partial
 
 import gradio as gr
 
+from pipeline.errors import PalimpsestError
 from pipeline.models import Catalog, ModelFile, without_suffix
 from pipeline.networks import LoraNames, trigger_words
-from ui.events import QUIET
+from ui.events import QUEUED
 
 MOST_WORDS = 24
 """Of a LoRA's trigger words those that it has seen most often are offered."""
@@ -90,7 +91,7 @@ def wire_picker(picker: Picker, catalog: Catalog, prompt: gr.Textbox, negative_p
         label = event.value[0]
         file = next((file for file in catalog.loras() if label_of(file) == label), None)
         if file is None:
-            raise gr.Error("This file is gone; Refresh shows those that are there.", print_exception=False)
+            raise PalimpsestError("This file is gone; Refresh shows those that are there.")
         words = trigger_words(names.metadata(file))[:MOST_WORDS]
         return with_tag(text, names.prompt_name(file)), filled(words)
 
@@ -101,10 +102,10 @@ def wire_picker(picker: Picker, catalog: Catalog, prompt: gr.Textbox, negative_p
         name = literally(event.value[0].rpartition("/")[2])
         return (positive, with_word(negative, name)) if target else (with_word(positive, name), negative)
 
-    gr.on(None, partial(listed, catalog), picker.part, picker.lists, **QUIET)
-    picker.loras.select(add_lora, prompt, [prompt, picker.words], **QUIET)
-    picker.words.select(add_word, prompt, prompt, **QUIET)
-    picker.embeddings.select(add_embedding, [picker.target, prompt, negative_prompt], [prompt, negative_prompt], **QUIET)
+    gr.on(None, partial(listed, catalog), picker.part, picker.lists, **QUEUED)
+    picker.loras.select(add_lora, prompt, [prompt, picker.words], **QUEUED)
+    picker.words.select(add_word, prompt, prompt, **QUEUED)
+    picker.embeddings.select(add_embedding, [picker.target, prompt, negative_prompt], [prompt, negative_prompt], **QUEUED)
 
 
 def with_tag(prompt: str, name: str) -> str:

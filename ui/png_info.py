@@ -18,9 +18,9 @@ from pipeline.receipt import read_receipt
 from pipeline.uploads import open_file
 from pipeline.verify import Verdict, read_claim, refusal, request_again, verify
 from ui.editor import PictureInput
-from ui.events import QUEUED, QUIET
+from ui.events import QUEUED
 from ui.session import Session, asked_by
-from ui.stream import HEARTBEAT, toasts
+from ui.stream import HEARTBEAT
 
 NOTHING = "This picture says nothing of how it was made."
 
@@ -61,14 +61,13 @@ def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Sess
     verified = info.verify.click(asked_by(partial(verdict_on, engine, catalog, not shared)), [session.client, info.picture],
                                  info.receipt, **QUEUED)
     info.picture.change(partial(read, info), info.picture, [info.infotext, info.receipt, info.verify, *info.sends.values()],
-                        cancels=verified, **QUIET)
+                        cancels=verified, **QUEUED)
 
 
 def read(info: PngInfo, file: str | None) -> dict:
     """What the tab shows of a file, or of none."""
-    with toasts():
-        image = None if file is None else open_file(file, "image")
-        text = None if image is None else read_from_image(image)[0] or NOTHING
+    image = None if file is None else open_file(file, "image")
+    text = None if image is None else read_from_image(image)[0] or NOTHING
     said, sound = ("", False) if image is None else what_receipt_says(image)
     buttons = {button: gr.Button(interactive=file is not None) for button in info.sends.values()}
     return {info.infotext: text, info.receipt: said, info.verify: gr.Button(interactive=sound)} | buttons

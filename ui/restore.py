@@ -6,16 +6,18 @@ from typing import Any
 
 import gradio as gr
 
-from pipeline.errors import InvalidRequest, PalimpsestError
+from pipeline.errors import InvalidRequest, PalimpsestError, UnknownName
 from pipeline.infotext import apply_backcompat, parse
 from pipeline.models import Catalog
 from pipeline.options import Options
-from pipeline.pasting import OPTIONS, pasted_options, typed
+from pipeline.pasting import NO_FILE, OPTIONS, pasted_options, typed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import resolve_names, schedule_label
 from pipeline.scripts.soft_inpainting import KEYS as SOFT_INPAINTING
 from pipeline.styles import StyleDatabase
 from ui.controls import Controls
+from ui.events import warn
+from ui.fields import Seed
 from ui.scripts import NONE, spread
 
 LABELS = {
@@ -29,10 +31,17 @@ LABELS = {
 """What infotext calls the widgets."""
 Values = dict[str, Any]
 """Field name → value, radios as their index."""
+Menus = Mapping[str, list[tuple[str, Any]]]
+"""Field name → choices, as (label, value)."""
+MENUS = (gr.Dropdown, gr.Radio, gr.CheckboxGroup)
 
 
-def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current: Options, seed: int | None = None) -> Values:
-    """What the widgets were when a request was made. seed: that of one of its pictures, where the request's was random."""
+def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current: Options, catalog: Catalog,
+                seed: int | None = None) -> tuple[Values, list[str]]:
+    """(what the widgets were when a request was made, sentences on what is not here any more).
+
+    seed: that of one of its pictures, where the request's was random.
+    """
     named = controls.named()
     values = {name: value for name in named if (value := getattr(p, name, None)) is not None}
     values |= {name: getattr(p.options, name) for name in named if hasattr(p.options, name) and not hasattr(p, name)}
@@ -40,45 +49,73 @@ def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current
     values |= ({} if seed is None else {"seed": seed}) | spread(p)
     others = {spec.name: value for spec in fields(Options) if spec.name not in named
               and (value := getattr(p.options, spec.name)) != getattr(current, spec.name)}
-    return values | {"seed_enable_extras": extras_said(values), "override_settings": texts_of(others)}
+    values |= {"seed_enable_extras": extras_said(values), "override_settings": texts_of(others)}
+    return with_files(ABSENT | values, catalog, {})
 
 
 ABSENT = {"refiner_checkpoint": "", "script_name": NONE, "Soft Inpainting.enabled": False}
-"""What the widgets are of which an infotext says nothing."""
+"""What the widgets are of which an infotext or a request says nothing."""
 
 
 def settings_in(text: str, controls: Controls, catalog: Catalog, current: Options,
                 styles: StyleDatabase) -> tuple[Values, list[str]]:
     """(what an infotext sets the widgets to, sentences on what could not be taken over)."""
     params = apply_backcompat(parse(text))
-    named, notes = controls.named(), []
-    values = ABSENT | {name: read for label, name in LABELS.items()
-                       if label in params and (read := read_value(named[name], params[label])) is not None}
+    named, values, notes = controls.named(), dict(ABSENT), []
+    for label, name in LABELS.items():
+        if label in params and (read := read_value(named[name], params[label])) is not None:
+            values[name] = read
+        elif label in params:
+            notes.append(f'{named[name].label}: "{params[label]}" cannot be used; it stays as it was.')
     values |= dict(zip(("styles", "prompt", "negative_prompt"), styles.extract(params["Prompt"], params["Negative prompt"])))
     if "Sampler" in params:
-        try:
-            sampler, schedule = resolve_names(params["Sampler"], params.get("Schedule type"))
-            values |= {"sampler_name": sampler, "scheduler": schedule_label(sampler, schedule) or "Automatic"}
-        except PalimpsestError as error:
-            notes.append(str(error))
-    for field, wanted in (("sd_model_checkpoint", params.get("Model hash") or params.get("Model")),
-                          ("refiner_checkpoint", params.get("Refiner"))):
-        try:
-            values |= {field: catalog.find_checkpoint(wanted).rel} if wanted else {}
-        except PalimpsestError:
-            called = params["Refiner"] if field == "refiner_checkpoint" else \
-                f"{params.get('Model', '')} [{params.get('Model hash', '?')}]"
-            notes.append(f"The checkpoint {called} is not here; the one that was chosen stays.")
-    options = pasted_options(params, vars(current))
+        read, unknown = sampling_in(params["Sampler"], params["Schedule type"])
+        values, notes = values | read, notes + unknown
+    called = f"{params.get('Model', '')} [{params.get('Model hash', '?')}]"
+    values |= {name: said for name, said in (("sd_model_checkpoint", params.get("Model hash") or params.get("Model")),
+                                             ("refiner_checkpoint", params.get("Refiner"))) if said}
+    options, unusable = pasted_options(params, vars(current), catalog.find_vae)
     values |= {name: options.pop(name) for name in list(options) if name in named}
     values |= {"selected_scale_tab": 0, "seed_enable_extras": extras_said(values), "override_settings": texts_of(options)}
-    return values, notes
+    values, missing = with_files(values, catalog, {"sd_model_checkpoint": called})
+    return values, notes + missing + unusable
+
+
+def sampling_in(sampler: str, schedule: str) -> tuple[Values, list[str]]:
+    """(sampler and schedule by infotext's names, sentences on those that are not here)."""
+    notes = []
+    for wanted in (schedule, None):
+        try:
+            name, label = resolve_names(sampler, wanted)
+            return {"sampler_name": name} | ({"scheduler": schedule_label(name, label) or "Automatic"} if wanted else {}), notes
+        except UnknownName as error:
+            notes.append(f"{error}; what was chosen stays.")
+    return {}, list(dict.fromkeys(notes))
+
+
+def with_files(values: Values, catalog: Catalog, called: Mapping[str, str]) -> tuple[Values, list[str]]:
+    """(the values with model files as their menus list them, without those that are not here, a sentence on each of these).
+
+    called: what a file is called in its sentence, by field, where that is not the value.
+    """
+    found, notes = dict(values), []
+    for name, kind, find in (("sd_model_checkpoint", "checkpoint", lambda text: catalog.find_checkpoint(text).rel),
+                             ("refiner_checkpoint", "refiner", lambda text: catalog.find_checkpoint(text).rel),
+                             ("sd_vae", "VAE", lambda text: catalog.find_vae(text).path.name)):
+        wanted = found.pop(name, None)
+        try:
+            found |= {} if wanted is None else {name: wanted if wanted in NO_FILE else find(wanted)}
+        except PalimpsestError:
+            notes.append(f"The {kind} {called.get(name, wanted)} is not here; the one that was chosen stays.")
+    if found.get("sd_model_checkpoint") == "":  # a request that named none
+        del found["sd_model_checkpoint"]
+    return found, notes
 
 
 def seed_in(text: str) -> int | None:
     """The seed that an infotext names, where it does."""
     said = parse(text).get("Seed", "")
-    return int(said) if said.isdecimal() else None
+    return int(said) if said.isascii() and said.isdecimal() else None
 
 
 def texts_of(options: Mapping[str, Any]) -> list[str]:
@@ -113,21 +150,44 @@ def read_value(widget: gr.components.Component, text: str) -> Any:
         return labels.index(text) if text in labels else None
     if isinstance(widget, gr.Checkbox):
         return text != "False"
-    if not isinstance(widget, gr.Slider | gr.Number):
+    if not isinstance(widget, Seed | gr.Slider):
         return text
-    whole = widget.precision == 0 or getattr(widget, "step", None) in (1, 4, 8)
     try:
-        return int(float(text)) if whole else float(text)
-    except (ValueError, OverflowError):
+        return typed(text, 0 if isinstance(widget, Seed) or widget.step in (1, 4, 8) else 0.0, strict=True)
+    except ValueError:
         return None
 
 
-def updates(controls: Controls, values: Values) -> dict[gr.components.Component, Any]:
-    """What shows the values in their widgets."""
-    named = controls.named()
-    return {named[name]: shown(named[name], value) for name, value in values.items() if name in named}
+def updates(controls: Controls, values: Values, menus: Menus = {}) -> tuple[dict[gr.components.Component, Any], list[str]]:
+    """(what shows the values in their widgets, a sentence on each that is not in its menu and is left out).
+
+    menus: choices that have changed since the page was built, by field name.
+    """
+    named, shown, notes = controls.named(), {}, []
+    for name, value in values.items():
+        if name not in named:
+            continue
+        widget, choices = named[name], menus.get(name)
+        if not isinstance(widget, MENUS) or getattr(widget, "allow_custom_value", False):
+            shown[widget] = value
+            continue
+        offered = [choice for _, choice in choices or widget.choices]
+        if isinstance(widget, gr.Radio) and widget.type == "index":  # set by their label
+            value = offered[int(value)] if 0 <= int(value) < len(offered) else value
+        several = isinstance(value, list)
+        kept = [one for one in (value if several else [value]) if one in offered]
+        notes += [f'{widget.label}: "{one}" is not here; what was chosen stays.' for one in (value if several else [value])
+                  if one not in offered]
+        if several or kept:
+            kept = kept if several else kept[0]
+            shown[widget] = kept if choices is None else gr.update(choices=choices, value=kept)
+    return shown, notes
 
 
-def shown(widget: gr.components.Component, value: Any) -> Any:
-    """A request's value as the widget takes it: radios that give an index are set by their label."""
-    return widget.choices[int(value)][1] if isinstance(widget, gr.Radio) and widget.type == "index" else value
+def restored(controls: Controls, settings: tuple[Values, list[str]], menus: Menus) -> dict[gr.components.Component, Any]:
+    """What shows settings in their widgets. What of them is not here is told."""
+    values, notes = settings
+    shown, left_out = updates(controls, values, menus)
+    for note in notes + left_out:
+        warn(note)
+    return shown

@@ -11,13 +11,14 @@ import gradio as gr
 from PIL import Image
 
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.images import flatten, resize_image
 from pipeline.img2img import Mode
 from pipeline.infotext import parse
 from pipeline.journal import Entry, Journal, Picture
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
-from ui.events import CONFIRM, QUEUED, QUIET
+from ui.events import CONFIRM, QUEUED, QUIET, tell
 from ui.restore import seed_in
 from ui.stream import Folders, Panel, Update
 from ui.tabs import TAB_LABELS
@@ -89,7 +90,7 @@ class Results:
     def selected(self, results: list, index: int) -> str:
         """The selected picture's file, as the page has it."""
         if not results:
-            raise gr.Error("There is no result yet.", print_exception=False)
+            raise PalimpsestError("There is no result yet.")
         return results[index].file
 
     def owner(self, results: list, index: int) -> tuple[Entry, Picture]:
@@ -97,7 +98,7 @@ class Results:
         self.selected(results, index)
         found = self.journal and self.journal.find(results[index].path)
         if not found:
-            raise gr.Error("History does not know this picture; it was deleted, or history is not kept.", print_exception=False)
+            raise PalimpsestError("History does not know this picture; it was deleted, or history is not kept.")
         return found
 
     def request(self, results: list, index: int) -> StableDiffusionProcessingImg2Img:
@@ -105,7 +106,7 @@ class Results:
         p = self.journal.request(self.owner(results, index)[0].id, outpath_samples=self.folders.samples,
                                  outpath_grids=self.folders.grids)
         if p is None:
-            raise gr.Error("A picture that this job began with is gone.", print_exception=False)
+            raise PalimpsestError("A picture that this job began with is gone.")
         return p
 
     def mask(self, results: list, index: int) -> Image.Image | None:
@@ -137,7 +138,7 @@ class Results:
         """The command that gives the selected picture's job again, with the seed that it had."""
         entry, _ = self.owner(results, index)
         p = with_seeds(self.request(results, index), entry)
-        gr.Info("Copied: paste it into a shell.")
+        tell("Copied: paste it into a shell.")
         address = request.headers.get("origin") or f"http://{request.headers['host']}"
         return command(p, address, login="authorization" in request.headers)
 
@@ -162,7 +163,7 @@ class Results:
     def open_folder(self, results: list, index: int) -> None:
         _, picture = self.owner(results, index)
         if click.launch(str(picture.path), locate=True):
-            gr.Info(f"It lies in {picture.path.parent}.")
+            tell(f"It lies in {picture.path.parent}.")
 
 
 def with_seeds(p: StableDiffusionProcessingImg2Img, entry: Entry) -> StableDiffusionProcessingImg2Img:
@@ -182,10 +183,10 @@ def wire_results(panel: Panel, actions: Actions, engine: Engine, folders: Folder
     def select(shown: list, event: gr.SelectData) -> tuple[int, str]:
         return event.index, shown[event.index].infotext
 
-    panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUIET)
-    actions.reuse_seed.click(results.seed, chosen, seed, **QUIET)
-    actions.compare.click(results.compare, [*chosen, panel.compared], [panel.slider, panel.gallery, panel.remark, panel.compared], **QUIET)
-    actions.curl.click(results.curl, chosen, actions.curl_text, **QUEUED).then(None, actions.curl_text, None, js=COPY, **QUIET)
+    panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUEUED)
+    actions.reuse_seed.click(results.seed, chosen, seed, **QUEUED)
+    actions.compare.click(results.compare, [*chosen, panel.compared], [panel.slider, panel.gallery, panel.remark, panel.compared], **QUEUED)
+    actions.curl.click(results.curl, chosen, actions.curl_text, **QUEUED).success(None, actions.curl_text, None, js=COPY, **QUIET)
     actions.download.click(results.archive, chosen, actions.archive, **QUEUED).success(None, None, None, js=FETCH, **QUIET)
     actions.delete.click(results.delete, [*chosen, actions.confirmed], panel.outputs, js=CONFIRM, **QUEUED)
     if actions.folder is not None:

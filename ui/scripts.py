@@ -9,7 +9,8 @@ import gradio as gr
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.scripts import ALWAYS_ON, SCRIPTS, AlwaysOn, Script, always_on, arguments, find
 from pipeline.scripts.arguments import WIDGET, Argument
-from ui.events import QUIET
+from ui.events import QUEUED
+from ui.fields import Slider
 
 NONE = "None"
 """The menu's entry for a request that is run once, as it is."""
@@ -33,7 +34,7 @@ def build_script_menu() -> ScriptControls:
     for script in SCRIPTS.values():
         with gr.Group(visible=False, elem_classes="script") as groups[script.title]:
             widgets |= build_arguments(script)
-    menu.change(lambda chosen: [gr.Group(visible=title == chosen) for title in groups], menu, list(groups.values()), **QUIET)
+    menu.change(lambda chosen: [gr.Group(visible=title == chosen) for title in groups], menu, list(groups.values()), **QUEUED)
     return ScriptControls(menu, widgets)
 
 
@@ -69,7 +70,7 @@ def widget_for(spec: Field, known: Argument) -> gr.components.Component:
     if isinstance(known.value, bool):
         return gr.Checkbox(known.value, label=known.label)
     if spec.type in (int, float):
-        return gr.Slider(known.minimum, known.maximum, value=known.value, step=known.step, label=known.label)
+        return Slider(known.minimum, known.maximum, value=known.value, step=known.step, label=known.label)
     return gr.Textbox(known.value, lines=1, max_lines=12, label=known.label)
 
 

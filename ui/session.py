@@ -16,8 +16,10 @@ from pipeline.journal import Entry, Journal
 from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
-from ui.controls import Controls, checkpoint_choices, is_edit_model, refiner_choices, vae_choices
-from ui.events import QUEUED, QUIET
+from ui.controls import Controls, changing_menus, is_edit_model
+from ui.events import QUEUED, QUIET, fits
+from ui.fields import Seed
+from ui.restore import updates
 from ui.stream import PAGE, Panel, Update, follow, title_html
 
 STORED = {"secret": "palimpsest"}
@@ -36,13 +38,22 @@ class BrowserId(gr.BrowserState):
         return payload if isinstance(payload, str) and re.fullmatch("[0-9a-f]{32}", payload) else ""
 
 
+class Stored(gr.BrowserState):
+    """Values by name. What is not that is taken for none."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> dict[str, Any]:
+        return payload if isinstance(payload, dict) else {}
+
+
 class Session:
     """Values in the browser's local storage."""
 
     def __init__(self) -> None:
         self.client = BrowserId("", storage_key="palimpsest-client", **STORED)
         """Who asks: made when a browser first comes."""
-        self.settings = gr.BrowserState({}, storage_key="palimpsest-settings", **STORED)
+        self.settings = Stored({}, storage_key="palimpsest-settings", **STORED)
         """Field name → what its widget shows."""
         self.sound = gr.BrowserState(False, storage_key="palimpsest-sound", **STORED)
         """Whether the end of a job is to be heard."""
@@ -59,9 +70,9 @@ def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: 
           js=f"(...values) => Object.fromEntries([{names}].map((name, i) => [name, values[i]]))", **QUIET)
     panel.sound.input(None, panel.sound, session.sound, js="(on) => on", **QUIET)
     # page.load, as gr.on(None, ...) would listen to changes of what is stored too
-    page.load(lambda on: on, session.sound, panel.sound, **QUIET)
+    page.load(lambda on: on is True, session.sound, panel.sound, **QUEUED)
     return page.load(partial(opened, session, controls, engine, models, title), [session.client, session.settings],
-                     [session.client, title, *named.values()], **QUIET)
+                     [session.client, title, *named.values()], **QUEUED)
 
 
 def forget_closed(page: gr.Blocks) -> None:
@@ -92,33 +103,24 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
         chosen = models.find(engine.options)[0]
     except PalimpsestError:
         chosen = models.default
-    named = controls.named()
-    update = {named[name]: value for name, value in settings.items() if name in named and possible(named[name], value)}
-    checkpoints, vaes = checkpoint_choices(models), vae_choices(models)
-    kept = settings.get("sd_model_checkpoint")
-    checkpoint = kept if kept in [value for _, value in checkpoints] else chosen.rel
-    vae = kept if (kept := settings.get("sd_vae")) in vaes else engine.options.sd_vae
-    refiners, styles = refiner_choices(models), list(engine.styles.styles)
-    refiner = kept if (kept := settings.get("refiner_checkpoint")) in [value for _, value in refiners] else ""
+    named, menus = controls.named(), changing_menus(models, engine.styles)
+    standing = {"sd_model_checkpoint": chosen.rel, "sd_vae": engine.options.sd_vae, "refiner_checkpoint": "", "styles": []}
+    kept = {name: value for name, value in settings.items()
+            if name in named and name not in menus and possible(named[name], value)}
+    chosen_here, _ = updates(controls, {name: settings[name] for name in menus if settings.get(name)}, menus)
+    update = updates(controls, standing, menus)[0] | chosen_here | {named[name]: value for name, value in kept.items()}
+    checkpoint = update[controls.sd_model_checkpoint]["value"]
     return update | {
         session.client: client or uuid4().hex,
         title: title_html(models.catalog.hashed(chosen).title),
-        controls.sd_model_checkpoint: gr.Dropdown(checkpoints, value=checkpoint),
-        controls.sd_vae: gr.Dropdown(vaes, value=vae),
-        controls.image_cfg_scale: gr.Slider(value=settings.get("image_cfg_scale", 1.5), visible=is_edit_model(models, checkpoint)),
-        controls.refiner_checkpoint: gr.Dropdown(refiners, value=refiner),
-        controls.styles: gr.Dropdown(styles, value=[name for name in settings.get("styles", []) if name in styles])}
+        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=is_edit_model(models, checkpoint))}
 
 
 def possible(widget: gr.components.Component, value: Any) -> bool:
     """Whether a widget of today can show what one of an earlier version was set to."""
-    if isinstance(widget, gr.Slider):
-        return isinstance(value, int | float) and widget.minimum <= value <= widget.maximum
-    if isinstance(widget, gr.Radio):
-        return any(value in choice for choice in widget.choices)
-    if isinstance(widget, gr.Dropdown) and not widget.multiselect:
-        return value in [choice for _, choice in widget.choices]
-    return value is not None
+    if isinstance(widget, Seed):
+        return isinstance(value, str | int)  # a number in an earlier version
+    return fits(widget, value)
 
 
 def resume(engine: Engine, panel: Panel, client: str) -> Iterator[Update]:

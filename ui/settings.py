@@ -12,8 +12,7 @@ from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.options import Options
 from pipeline.settings import Settings
-from ui.events import QUEUED, QUIET
-from ui.stream import error_toast
+from ui.events import QUEUED, tell
 
 GROUPS = {"CLIP_stop_at_last_layers": "Prompts", "sdxl_crop_top": "SDXL", "randn_source": "Noise",
           "img2img_fix_steps": "img2img", "add_model_hash_to_info": "Infotext", "sd_lora": "LoRA and embeddings",
@@ -74,8 +73,8 @@ def widget_for(spec: Field) -> gr.components.Component:
 def wire_settings(tab: gr.Tab, page: SettingsTab, settings: Settings, engine: Engine) -> None:
     shown = gr.State({})
     outputs = [shown, page.save, *page.widgets.values()]
-    gr.on(None, partial(brought_up_to_date, page, shown, engine, {}), None, outputs, **QUIET)  # when the page is opened
-    tab.select(partial(refreshed, page, shown, engine), shown, outputs, **QUIET)
+    gr.on(None, partial(brought_up_to_date, page, shown, engine, {}), None, outputs, **QUEUED)  # when the page is opened
+    tab.select(partial(refreshed, page, shown, engine), shown, outputs, **QUEUED)
     page.save.click(partial(save, page, shown, settings, engine), shown, outputs, inputs_kwargs=page.widgets, **QUEUED)
 
 
@@ -98,11 +97,9 @@ def save(page: SettingsTab, shown: gr.State, settings: Settings, engine: Engine,
     changed = {name: value for name, value in values.items() if value != before.get(name)}
     try:
         settings.change(changed)
-    except PalimpsestError as error:
-        raise error_toast(str(error)) from error
     except OSError as error:
-        raise error_toast(f"The settings hold until the program ends, but could not be written: {error}") from error
+        raise PalimpsestError(f"The settings hold until the program ends, but could not be written: {error}") from error
     finally:
         engine.options = settings.options
-    gr.Info("Saved." if changed else "Nothing was changed.")
+    tell("Saved." if changed else "Nothing was changed.")
     return brought_up_to_date(page, shown, engine, values)

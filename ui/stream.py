@@ -3,7 +3,6 @@
 import base64
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property, singledispatchmethod
 from html import escape
@@ -27,6 +26,7 @@ from pipeline.saving import save_image
 from pipeline.series import Outcome
 from pipeline.uploads import count_pixels
 from ui.editor import Pair, Reader
+from ui.events import tell
 from ui.restore import options_in
 from ui.scripts import packed
 
@@ -177,13 +177,13 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     """
     job_id = uuid4().hex
     reader = Reader()
-    with toasts(), engine.shelf.reading(sum(count_pixels(file, "init_images") for file in paths_in(files))):
+    with engine.shelf.reading(sum(count_pixels(file, "init_images") for file in paths_in(files))):
         settings = request_fields(engine, folders, settings)
         source = read(reader, *files)
         events = img2img(engine, mode, source, job_id=job_id, client=client, **PAGE, **settings)
     yield panel.start(job_id)
     for note in reader.notes:
-        gr.Info(note)
+        tell(note)
     yield from follow(panel, events)
 
 
@@ -214,7 +214,7 @@ def follow(panel: Panel, events: Iterator[Event]) -> Iterator[Update]:
     for event in events:
         if isinstance(event, Failed):
             yield panel.idle()
-            raise error_toast(event.message)
+            raise PalimpsestError(event.message)
         update = panel.render(event)
         if isinstance(event, Step | Finished) and event.outcome is not outcome:
             outcome = event.outcome
@@ -223,14 +223,13 @@ def follow(panel: Panel, events: Iterator[Event]) -> Iterator[Update]:
             update |= panel.gathered(outcome, list(shown.values()))
         yield update
         if isinstance(event, Finished) and event.results:
-            tell(event.results[0])
+            remark(event.results[0])
 
 
 def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[str]:
     """Load what a page has chosen, as soon as nobody waits for a picture; the title line tells how that stands."""
-    with toasts():
-        options = engine.options.override(chosen)
-        title = models.find(options)[0].title
+    options = engine.options.override(chosen)
+    title = models.find(options)[0].title
     yield title_html(f"{title} · waiting to be loaded")
     for event in engine.preload(options).events(HEARTBEAT):
         match event:
@@ -242,7 +241,7 @@ def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[st
                 yield title_html(f"{title} · loaded when it is needed")
             case Failed():
                 yield title_html(f"{title} · not loaded")
-                raise error_toast(event.message)
+                raise PalimpsestError(event.message)
 
 
 def title_html(model: str) -> str:
@@ -251,26 +250,12 @@ def title_html(model: str) -> str:
             '<button class="keys" aria-label="Keys" onclick="document.querySelector(&quot;#keys dialog&quot;).showModal()">?</button>')
 
 
-def error_toast(sentence: str) -> gr.Error:
-    """The sentence as the page shows it: toasts are HTML, and a sentence may hold what somebody typed."""
-    return gr.Error(escape(sentence, quote=False), print_exception=False)
-
-
-@contextmanager
-def toasts() -> Iterator[None]:
-    """What is refused inside is shown by its sentence."""
-    try:
-        yield
-    except PalimpsestError as error:
-        raise error_toast(str(error)) from error
-
-
-def tell(processed: Processed) -> None:
+def remark(processed: Processed) -> None:
     """What the person should know about a result."""
     for comment in processed.comments:
-        gr.Info(escape(comment, quote=False))
+        tell(comment)
     if processed.interrupted:
-        gr.Info("Interrupted: this is what there was so far." if processed.images else "Interrupted before there was a picture.")
+        tell("Interrupted: this is what there was so far." if processed.images else "Interrupted before there was a picture.")
 
 
 def hand_out(path: str | Path, component: gr.components.Component) -> str:

@@ -9,8 +9,7 @@ import gradio as gr
 from pipeline.errors import PalimpsestError
 from pipeline.styles import StyleDatabase
 from ui.controls import Controls
-from ui.events import QUEUED, QUIET
-from ui.stream import error_toast, toasts
+from ui.events import QUEUED, tell
 
 
 @dataclass
@@ -51,18 +50,17 @@ def wire_styles(apply: gr.Button, styles: StyleDatabase, controls: Controls) -> 
     prompts = [controls.prompt, controls.negative_prompt]
 
     def write(names: list[str], prompt: str, negative_prompt: str) -> tuple[str, str, list]:
-        with toasts():
-            return styles.apply_styles(prompt, names), styles.apply_negative_styles(negative_prompt, names), []
+        return styles.apply_styles(prompt, names), styles.apply_negative_styles(negative_prompt, names), []
 
     apply.click(write, [controls.styles, *prompts], [*prompts, controls.styles], **QUEUED)
 
 
 def wire_style_editor(edit: gr.Button, editor: StyleEditor, styles: StyleDatabase, controls: Controls) -> None:
     """edit: the button that opens it, and closes it again."""
-    edit.click(lambda opened: (not opened, gr.Group(visible=not opened)), editor.opened, [editor.opened, editor.group], **QUIET)
+    edit.click(lambda opened: (not opened, gr.Group(visible=not opened)), editor.opened, [editor.opened, editor.group], **QUEUED)
     menus = [controls.styles, editor.name]
-    editor.name.input(partial(texts_of, styles), editor.name, editor.texts, **QUIET)
-    editor.take.click(lambda *prompts: prompts, [controls.prompt, controls.negative_prompt], editor.texts, **QUIET)
+    editor.name.input(partial(texts_of, styles), editor.name, editor.texts, **QUEUED)
+    editor.take.click(lambda *prompts: prompts, [controls.prompt, controls.negative_prompt], editor.texts, **QUEUED)
     editor.save.click(partial(save, styles), [editor.name, *editor.texts, controls.styles], menus, **QUEUED)
     editor.delete.click(partial(delete, styles), [editor.name, controls.styles], [*menus, *editor.texts], **QUEUED)
 
@@ -74,22 +72,24 @@ def texts_of(styles: StyleDatabase, name: str | None) -> list[Any]:
 
 
 def save(styles: StyleDatabase, name: str | None, prompt: str, negative_prompt: str, chosen: list[str]) -> list[gr.Dropdown]:
-    try:
-        styles.put((name or "").strip(), prompt, negative_prompt)
-        styles.save()
-    except (PalimpsestError, OSError) as error:
-        raise error_toast(str(error)) from error
-    gr.Info("Saved.")
+    styles.put((name or "").strip(), prompt, negative_prompt)
+    write(styles)
+    tell("Saved.")
     return menus(styles, chosen, (name or "").strip())
 
 
 def delete(styles: StyleDatabase, name: str | None, chosen: list[str]) -> list[Any]:
-    try:
-        styles.remove(name or "")
-        styles.save()
-    except (PalimpsestError, OSError) as error:
-        raise error_toast(str(error)) from error
+    styles.remove(name or "")
+    write(styles)
     return [*menus(styles, chosen, None), "", ""]
+
+
+def write(styles: StyleDatabase) -> None:
+    """Write the file of styles. Raises PalimpsestError."""
+    try:
+        styles.save()
+    except OSError as error:
+        raise PalimpsestError(f"The styles hold until the program ends, but could not be written: {error}") from error
 
 
 def menus(styles: StyleDatabase, chosen: list[str], edited: str | None) -> list[gr.Dropdown]:

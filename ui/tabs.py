@@ -20,7 +20,7 @@ from ui.editor import (
     read_sketch_and_original,
     read_uploaded,
 )
-from ui.events import QUIET
+from ui.events import QUEUED
 from ui.restore import updates
 
 TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.SKETCH: "Sketch", Mode.INPAINT: "Inpaint", Mode.INPAINT_SKETCH: "Inpaint sketch",
@@ -125,6 +125,6 @@ def wire_samples(tab: ModeTab, controls: Controls) -> None:
     def choose(event: gr.SelectData) -> dict:
         sample = tab.samples[event.index]
         shown = tab.loaded(str(sample.picture), None if sample.mask is None else Image.open(sample.mask))
-        return shown | updates(controls, sample.settings)
+        return shown | updates(controls, sample.settings)[0]
 
-    tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUIET)
+    tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUEUED)

@@ -13,7 +13,7 @@ from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.prompt_parser import extract_networks, strip_comments
 from ui.controls import Controls
-from ui.events import QUIET
+from ui.events import QUEUED
 
 CHUNK = 75
 
@@ -22,7 +22,7 @@ def wire_counters(counters: list[gr.HTML], controls: Controls, engine: Engine, m
     """Count whenever a prompt has changed; of what is typed meanwhile, the last is counted."""
     read = [controls.prompt, controls.negative_prompt, controls.styles, controls.sd_model_checkpoint, controls.sd_vae, controls.steps]
     gr.on([controls.prompt.change, controls.negative_prompt.change, controls.styles.change], partial(counted, engine, models), read,
-          counters, trigger_mode="always_last", **QUIET)
+          counters, trigger_mode="always_last", **QUEUED)
 
 
 def counted(engine: Engine, models: ModelStore, prompt: str, negative_prompt: str, styles: list[str], checkpoint: str, vae: str,

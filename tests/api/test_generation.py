@@ -296,6 +296,35 @@ def test_info_names_a_schedule_that_is_not_automatic_among_what_was_recorded(sha
     assert "Schedule type" not in recorded(sampler_name="DDIM", scheduler="Karras")
 
 
+@pytest.mark.parametrize("said, told", [
+    ("VAE: vae-ft-mse-840000-ema-pruned.safetensors, VAE hash: 0123456789", "The VAE vae-ft-mse-840000-ema-pruned.safetensors is not here"),
+    ("VAE: default, App: SD.Next", "The VAE default is not here"), ("Emphasis: Loud", 'emphasis: no value called "Loud"'),
+    ("Clip skip: 900", "CLIP_stop_at_last_layers must be"), ("Refiner: nope [0123456789]", "The refiner nope [0123456789] is not here")])
+def test_what_infotext_names_and_is_not_here_is_left_out_with_a_comment(shared, body, said, told):
+    answer = shared.post(IMG2IMG, json=body | {"infotext": f"x\nSteps: 2, Seed: 9, Size: 64x64, {said}"})
+    assert answer.status_code == 200
+    comments = info_of(answer)["comments"]
+    assert len(comments) == 1 and told in comments[0] and comments[0].endswith(" stays as it was." if "must" in told or "no value" in told
+                                                                             else "; the one that was chosen stays.")
+    without = shared.post(IMG2IMG, json=body | {"infotext": "x\nSteps: 2, Seed: 9, Size: 64x64"})
+    assert answer.json()["images"] == without.json()["images"]
+
+
+@pytest.mark.parametrize("seed", [1234567890123456789, 2**64 - 1])
+def test_a_seed_keeps_all_its_digits(shared, body, seed):
+    assert info_of(shared.post(IMG2IMG, json=body | {"seed": seed}))["seed"] == seed
+    del body["seed"]
+    text = f"x\nSteps: 2, Seed: {seed}, Size: 64x64, ENSD: 0"
+    again = info_of(shared.post(IMG2IMG, json=body | {"infotext": text}))
+    assert again["seed"] == seed and f"Seed: {seed}," in again["infotexts"][0]
+
+
+def test_a_size_that_is_cut_is_told(shared, body):
+    info = info_of(shared.post(IMG2IMG, json=body | {"width": 70, "height": 64}))
+    assert info["comments"] == ["The size 70×64 was cut to 64×64: sides are multiples of 8."]
+    assert info_of(shared.post(IMG2IMG, json=body))["comments"] == []
+
+
 def test_infotext_switches_soft_inpainting_on(shared, body, mask):
     body |= {"mask": base64_of(mask)}
     on = {"alwayson_scripts": {"soft inpainting": {"args": [True, 1.5, 0.25, 4, 0, 0.5, 2]}}}

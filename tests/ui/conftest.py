@@ -95,7 +95,7 @@ def controls(tmp_path_factory):
     catalog = Catalog(tmp_path_factory.mktemp("models"), extra=[DEMO_MODEL])
     models = ModelStore(catalog, choose("cpu", "float32"), catalog.find_checkpoint("demo-model"))
     with gr.Blocks():
-        return Controls(**build_model_menus(models), **build_prompts()[1], styles=build_style_menu(StyleDatabase()),
+        return Controls(**build_model_menus(models), **build_prompts()[2], styles=build_style_menu(StyleDatabase()),
                         **build_mask_controls(), **build_generation_controls(models, 512)[0], scripts=build_scripts(build_always_on()))
 
 

@@ -9,7 +9,7 @@ from pipeline.img2img import img2img
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from tests.conftest import ROOT
-from ui.controls import Controls, with_ratio
+from ui.controls import Controls, with_ratio, within_range
 from ui.stream import ONLY_OPTIONS
 from ui.tabs import read_samples
 
@@ -66,14 +66,21 @@ def test_radios_are_a1111s_and_give_their_index(controls, name, choices, default
 
 
 def test_the_menus_begin_with_a1111s_defaults(controls):
-    assert (controls.sampler_name.value, controls.scheduler.value, controls.seed.value) == ("DPM++ 2M", "Automatic", -1)
+    assert (controls.sampler_name.value, controls.scheduler.value, controls.seed.value) == ("DPM++ 2M", "Automatic", "-1")
 
 
 @pytest.mark.parametrize("ratio, size, expected", [
     ((1, 1), (512, 512), (512, 512)), ((16, 9), (512, 512), (680, 384)), ((16, 9), (384, 680), (384, 680)),
-    ((4, 3), (600, 800), (600, 800)), ((16, 9), (64, 64), (88, 64)), ((3, 2), (2048, 2048), (2048, 1672))])
+    ((4, 3), (600, 800), (600, 800)), ((16, 9), (64, 64), (112, 64)), ((3, 2), (2048, 2048), (2048, 1368))])
 def test_a_ratio_keeps_the_number_of_pixels_the_orientation_and_the_sliders_ranges(ratio, size, expected):
     assert with_ratio(ratio, *size) == expected
+
+
+@pytest.mark.parametrize("size, expected", [
+    ((4032, 3024), (2048, 1536)), ((3024, 4032), (1536, 2048)), ((512, 512), (512, 512)), ((6000, 1000), (2048, 344)),
+    ((1001, 667), (1000, 664)), ((32, 16), (128, 64)), ((1, 777), (64, 776)), ((3000, 2), (2048, 64))])
+def test_a_pictures_size_keeps_its_proportions_where_the_sliders_end(size, expected):
+    assert within_range(*size) == expected
 
 
 def test_every_sample_names_files_and_settings_that_are_there():

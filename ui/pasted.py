@@ -1,0 +1,54 @@
+"""Copied generation data, pasted into the prompt, read into the widgets."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
+from pipeline.infotext import split
+from pipeline.loading import ModelStore
+from ui.controls import Controls, changing_menus
+from ui.events import QUEUED
+from ui.restore import restored, settings_in
+from ui.stream import Panel, Update
+
+EXAMPLE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reads generation data."""
+
+    read: gr.Button
+    """Beside the prompt."""
+    accept: gr.Button
+    """In the offer that page.js shows when a pasted text looks like generation data."""
+
+
+def build_offer(read: gr.Button) -> Reading:
+    """read: the button beside the prompt. Below both there is room for the offer."""
+    with gr.Row(elem_id="offer"):
+        gr.Markdown("This looks like generation data.")
+        accept = gr.Button("Read it into the settings", size="sm", variant="primary", min_width=120, elem_id="offer-read")
+        gr.Button("Keep it as text", size="sm", min_width=120, elem_id="offer-keep")
+    return Reading(read, accept)
+
+
+def wire_reading(reading: Reading, controls: Controls, panel: Panel, engine: Engine, models: ModelStore) -> None:
+    def fill(prompt: str, results: list, selected: int) -> Update:
+        text = prompt if prompt.strip() or not results else results[selected].infotext
+        check(text)
+        settings = settings_in(text, controls, models.catalog, engine.options, engine.styles)
+        return restored(controls, settings, changing_menus(models, engine.styles))
+
+    gr.on([reading.read.click, reading.accept.click], fill, [controls.prompt, panel.results, panel.selected],
+          list(controls.named().values()), **QUEUED)
+
+
+def check(text: str) -> None:
+    """Raise PalimpsestError where a text holds no generation data."""
+    if not text.strip():
+        raise PalimpsestError("Paste the generation data of a picture into the prompt first.")
+    if not split(text)[2]:
+        raise PalimpsestError(f'The prompt holds no generation data: its last line would be such as "{EXAMPLE}".')

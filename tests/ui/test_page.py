@@ -41,9 +41,11 @@ WATCH_PREVIEWS = """() => {
 
 def test_a_sample_becomes_an_edited_picture_in_two_clicks(page, server):
     page.evaluate(WATCH_PREVIEWS)
-    set_slider(page, "Sampling steps", 100)  # or it is made before there is anything to watch
+    set_slider(page, "Sampling steps", 150)  # or it is made before there is anything to watch
     page.locator("#samples-img2img .thumbnail-item").first.click()
     expect(page.locator("#prompt textarea")).not_to_have_value("")
+    for side in ("Width", "Height"):
+        set_slider(page, side, 256)
     generate(page, "img2img")
     image = result(page)
     assert len(page.evaluate("[...window.previews]")) >= 3

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
@@ -39,6 +40,12 @@ def page(request, demo, tmp_path_factory):
     engine.close()
 
 
+def run(coroutine):
+    """The coroutine's result, on a thread of its own: the browser's tests leave an event loop running on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
 def send(page, event, values, data=None):
     """What an event answers to these values from a page that was just opened; gr.Error where it shows one."""
     request = gr.Request(Request({"type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"localhost")],
@@ -52,7 +59,7 @@ def send(page, event, values, data=None):
             await told["iterator"].aclose()
 
     try:
-        asyncio.run(answer())
+        run(answer())
     except gr.Error as error:
         return error
     return None
@@ -112,7 +119,7 @@ def test_what_the_server_keeps_of_a_page_is_taken_as_it_is():
         gr.Button().click(lambda kept, text: (kept + text, kept), [kept, text], [kept, text])
     state = SessionState(page)
     for expected in ("kept", "kept!"):
-        answer = asyncio.run(page.process_api(page.fns[0], [None, "!"], state=state))
+        answer = run(page.process_api(page.fns[0], [None, "!"], state=state))
         assert answer["data"][1] == expected
 
 

@@ -65,7 +65,8 @@ def processing(request: GenerationRequest, here: Backend,
     settings = {name: value for name, value in values.items() if name in known and name not in OWN}
     settings |= script_fields(request)
     if isinstance(request, Img2ImgRequest):
-        settings |= decoded(files)
+        pictures, said = decoded(files)
+        settings, notes = settings | pictures, [*notes, *said]
         settings = without_null(settings)
         if request.initial_noise_multiplier is None:  # as in A1111, where an override comes too late for it
             settings["initial_noise_multiplier"] = here.settings.options.initial_noise_multiplier
@@ -135,10 +136,12 @@ def pixels_of(files: Files) -> int:
     return sum(count_pixels(data, field) for field, listed in files.items() for data in listed)
 
 
-def decoded(files: Files) -> dict[str, Image.Image | list[Image.Image] | None]:
-    """The request's fields that hold pictures. Raises InvalidRequest."""
-    read = {field: [open_picture(data, field, over_api=True).image for data in listed] for field, listed in files.items()}
-    return read | {name: read[name][0] if read[name] else None for name in ("mask", "latent_mask")}
+def decoded(files: Files) -> tuple[dict[str, Image.Image | list[Image.Image] | None], list[str]]:
+    """(the request's fields that hold pictures, what was changed in reading them). Raises InvalidRequest."""
+    uploads = {field: [open_picture(data, field, over_api=True) for data in listed] for field, listed in files.items()}
+    read: dict[str, Any] = {field: [upload.image for upload in listed] for field, listed in uploads.items()}
+    notes = dict.fromkeys(note for listed in uploads.values() for upload in listed for note in upload.notes)
+    return read | {name: read[name][0] if read[name] else None for name in ("mask", "latent_mask")}, list(notes)
 
 
 def places(here: Backend, request: GenerationRequest) -> dict[str, Any]:

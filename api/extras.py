@@ -10,11 +10,12 @@ from api.models import (
     ErrorAnswer, ExtrasBatchAnswer, ExtrasBatchRequest, ExtrasImageAnswer, ExtrasImageRequest, ExtrasRequest,
     InterrogateRequest,
     PictureRequest, PngInfoAnswer)
-from api.pictures import encode_picture, json_with_pictures, picture_bytes, read_metadata, written_in
+from api.pictures import encode_picture, json_with_pictures, picture_bytes, written_in
 from api.strict import StrictRoute
 from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
 from pipeline.infotext import apply_backcompat, parameters_line, parse
+from pipeline.metadata import read_metadata
 from pipeline.uploads import count_pixels, open_file, open_picture
 from pipeline.upscaling import Upscaler, cover, find_upscaler, upscale
 
@@ -31,8 +32,10 @@ async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
     def read() -> PngInfoAnswer:
         file = picture_bytes(body.image.strip(), "image", here.fetcher)
         with here.engine.shelf.reading(count_pixels(file, "image"), "image"):
-            text, items = read_metadata(file)
-        return PngInfoAnswer(info=text, items=items, parameters=apply_backcompat(parse(text)))
+            found = read_metadata(file, "image")
+        text = found.infotext or ""
+        return PngInfoAnswer(info=text, items=written_in(found), parameters=apply_backcompat(parse(text)),
+                             comments=list(found.notes))
 
     return await to_thread.run_sync(read, limiter=here.pictures)
 
@@ -74,9 +77,10 @@ async def enlarge_all(body: ExtrasRequest, texts: list[str], field: str, here: B
 
     def enlarged_file(file: bytes) -> str:
         enlarged = enlarge(open_picture(file, field, over_api=True).image, body)
-        parameters, written = written_in(file)
-        enlarged.info = written | ({"parameters": parameters} if parameters else {}) | {"postprocessing": said}
-        return encode_picture(enlarged, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo)
+        found = read_metadata(file, field)
+        texts = {"parameters": found.infotext} | found.items | {"postprocessing": said}
+        return encode_picture(enlarged, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo,
+                              texts=texts)
 
     options = here.settings.options
     said = parameters_line({"Postprocess " + name: value for name, value in done(body).items()})

@@ -212,6 +212,7 @@ class PngInfoAnswer(Shape):
     info: str = Field(description="The infotext in the picture, empty where there is none.")
     items: dict[str, Any] = Field(description="What else is written in it.")
     parameters: dict[str, Any] = Field(description="The infotext by its keys.")
+    comments: list[str] = Field([], description="What of the file could not be read, a sentence each; not in A1111.")
 
 
 class InterrogateRequest(Shape):

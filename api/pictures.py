@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from api.fetch import Fetcher
 from pipeline.errors import InvalidRequest
-from pipeline.infotext import exif_bytes, png_info, read_from_image
+from pipeline.infotext import exif_bytes, png_info
+from pipeline.metadata import Metadata
 from pipeline.saving import COMPRESSION
-from pipeline.uploads import FORMATS, open_picture
 
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 PIECE = 3 << 18
@@ -53,18 +54,9 @@ def encode_base64(data: bytes) -> str:
     return "".join(base64.b64encode(data[at:at + PIECE]).decode("ascii") for at in range(0, len(data), PIECE))
 
 
-def read_metadata(data: bytes) -> tuple[str, dict[str, str | int | float | bool]]:
-    """(infotext or "", what else is written in it, as JSON knows it) of a picture file. Raises InvalidRequest."""
-    open_picture(data, "image")  # whole and not too large
-    return written_in(data)
-
-
-def written_in(data: bytes) -> tuple[str, dict[str, str | int | float | bool]]:
-    """The same of a file that is known to be whole and not too large."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        image.load()  # PNG text may stand behind the pixels
-        text, items = read_from_image(image)
-    return text or "", {str(key): plain(value) for key, value in items.items()}
+def written_in(metadata: Metadata) -> dict[str, str | int | float | bool]:
+    """What a picture file says besides infotext, as JSON knows it."""
+    return {str(key): plain(value) for key, value in metadata.items.items()}
 
 
 def plain(value: object) -> Any:
@@ -74,13 +66,18 @@ def plain(value: object) -> Any:
     return value if isinstance(value, str | int | bool) else str(value)
 
 
-def encode_picture(image: Image.Image, form: str, *, quality: int = 80, metadata: bool = True) -> str:
-    """Base64 of the picture as png, jpg, jpeg or webp, with its infotext if it has one and `metadata` is asked for."""
+def encode_picture(image: Image.Image, form: str, *, quality: int = 80, metadata: bool = True,
+                   texts: Mapping[str, Any] | None = None) -> str:
+    """Base64 of the picture as png, jpg, jpeg or webp, with its infotext if it has one and `metadata` is asked for.
+
+    texts: what is written into it, of which only text counts, by name; None: its own, in `image.info`.
+    """
     pillow = PILLOW_FORMATS[form]
     if max(image.size) > LONGEST_SIDE.get(pillow, max(image.size)):
         pillow = "PNG"
-    text = image.info.get("parameters") if metadata else None
-    data = png_bytes(image, metadata=metadata) if pillow == "PNG" else exif_picture(image, pillow, text, quality)
+    texts = (image.info if texts is None else texts) if metadata else {}
+    text = texts.get("parameters")
+    data = png_bytes(image, png_info(text, texts)) if pillow == "PNG" else exif_picture(image, pillow, text, quality)
     return encode_base64(data)
 
 
@@ -98,9 +95,8 @@ def quoted(pictures: str | list[str] | None) -> str:
     return "null" if pictures is None else f'"{pictures}"'
 
 
-def png_bytes(image: Image.Image, *, metadata: bool = True) -> bytes:
+def png_bytes(image: Image.Image, texts: PngInfo) -> bytes:
     stream = io.BytesIO()
-    texts = png_info(image.info.get("parameters"), image.info) if metadata else None
     image.save(stream, "PNG", pnginfo=texts, **COMPRESSION)
     return stream.getvalue()
 

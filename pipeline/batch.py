@@ -12,10 +12,11 @@ from PIL import Image
 from pipeline.engine import Engine
 from pipeline.errors import InvalidRequest
 from pipeline.img2img import Mode, check_source, fitted
-from pipeline.infotext import parse, read_from_image
+from pipeline.infotext import parse
 from pipeline.job import Event
 from pipeline.journal import Entry, Journal
 from pipeline.limits import Client
+from pipeline.metadata import read_metadata
 from pipeline.options import number
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.rng import fixed_seed
@@ -149,9 +150,8 @@ def belongs(path: Path, folder: Path, file: Path) -> bool:
 def infotext(file: Path) -> dict[str, str]:
     """The parameters that a picture carries; none where there is no such picture."""
     try:
-        with Image.open(file) as image:
-            text, _ = read_from_image(image)
-    except OSError:
+        text = read_metadata(file, file.name).infotext
+    except InvalidRequest:
         return {}
     return parse(text) if text else {}
 

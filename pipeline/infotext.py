@@ -1,4 +1,4 @@
-"""The text that says how a picture was made: written, read back, and carried in picture files, as A1111 does."""
+"""The text that says how a picture was made: written, read back, and put into picture files, as A1111 does."""
 
 import json
 import re
@@ -172,23 +172,17 @@ def apply_backcompat(params: Mapping[str, str]) -> dict[str, str]:
 
 RECEIPT = "palimpsest"
 """The name of the PNG text that holds a picture's receipt."""
-_NOT_METADATA = {
-    "jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "exif", "loop", "background", "timestamp", "duration",
-    "progressive", "progression", "icc_profile", "chromaticity", "photoshop",
-}
-_USER_COMMENT_CODECS = {b"ASCII\0\0\0": "ascii", b"JIS\0\0\0\0\0": "shift_jis", b"UNICODE\0": "utf_16_be"}
-_NOVELAI_SAMPLERS = {
-    "k_euler": "Euler", "k_lms": "LMS", "k_heun": "Heun", "k_dpm_2": "DPM2", "k_dpm_fast": "DPM fast",
-    "k_dpmpp_2m": "DPM++ 2M", "k_dpmpp_sde": "DPM++ SDE", "k_dpmpp_2m_sde": "DPM++ 2M SDE",
-    "ddim": "DDIM", "plms": "PLMS",
-}  # the others, and what A1111 has no name for, are read as Euler a
+
+
+_NAME = re.compile(r"[ -~\xa1-\xff]{1,79}")
+"""What PNG takes as the name of a text."""
 
 
 def png_info(text: str | None, other: Mapping[object, object] | None = None) -> PngInfo:
-    """PNG text chunks: the infotext as "parameters" if there is one, then whatever in `other` is text by a textual name."""
+    """PNG text chunks: the infotext as "parameters" if there is one, then whatever in `other` is text by a name that PNG can hold."""
     chunks = PngInfo()
     for key, value in ({"parameters": text, **(other or {})} | {"parameters": text}).items():
-        if isinstance(key, str) and isinstance(value, str):
+        if isinstance(key, str) and isinstance(value, str) and _NAME.fullmatch(key):
             chunks.add_text(key, value)
     return chunks
 
@@ -201,47 +195,3 @@ def exif_bytes(text: str) -> bytes:
     exif = Image.Exif()
     exif.get_ifd(IFD.Exif)[Base.UserComment] = b"UNICODE\0" + text.encode("utf_16_be")
     return exif.tobytes()
-
-
-def read_from_image(image: Image.Image) -> tuple[str | None, dict]:
-    """The infotext that a picture carries, or None, and its other metadata as Pillow gives them.
-
-    From the EXIF UserComment, a GIF's comment, PNG text, or rebuilt from what NovelAI writes.
-    """
-    items = dict(image.info)
-    text = items.pop("parameters", None)
-    if "exif" in items:
-        text = _user_comment(image) or text
-    elif "comment" in items:
-        comment = items["comment"]
-        text = comment.decode("utf8", "ignore") if isinstance(comment, bytes) else comment
-    if items.get("Software") == "NovelAI":
-        text = _novelai_text(items, image.size) or text
-    return text, {key: value for key, value in items.items() if key not in _NOT_METADATA}
-
-
-def _user_comment(image: Image.Image) -> str:
-    comment = image.getexif().get_ifd(IFD.Exif).get(Base.UserComment)
-    if not isinstance(comment, bytes):
-        return comment if isinstance(comment, str) else ""
-    try:
-        return comment[8:].decode(_USER_COMMENT_CODECS[comment[:8]])
-    except (KeyError, UnicodeDecodeError):
-        return comment.decode("utf8", "ignore")
-
-
-def _novelai_text(items: Mapping[str, str], size: tuple[int, int]) -> str | None:
-    try:
-        made = json.loads(items["Comment"])
-        params = {
-            "Steps": made["steps"],
-            "Sampler": _NOVELAI_SAMPLERS.get(made["sampler"], "Euler a"),
-            "CFG scale": made["scale"],
-            "Seed": made["seed"],
-            "Size": f"{size[0]}x{size[1]}",
-            "Clip skip": "2",
-            "ENSD": "31337",
-        }
-        return infotext(items["Description"], made["uc"], params)
-    except (KeyError, TypeError, ValueError, RecursionError):  # signed NovelAI, but not in its form
-        return None

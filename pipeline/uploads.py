@@ -1,6 +1,8 @@
 """Any picture file that people bring, as an upright 8-bit sRGB picture, or one sentence saying why not."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,15 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import Base
 
 from pipeline.errors import InvalidRequest
+from pipeline.png import readable
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = {"PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WEBP": (".webp",), "BMP": (".bmp", ".dib"),
+           "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "AVIF": (".avif",), "HEIC": (".heic", ".heif", ".hif")}
+"""What is taken wherever a picture is, and how such files are called."""
+EXTENSIONS = tuple(ending for endings in FORMATS.values() for ending in endings)
+PILLOW_FORMATS = tuple(name for name in FORMATS if name != "HEIC")
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
 MAX_PIXELS = 100_000_000
 """Above any camera's picture, below what fills the memory."""
 
@@ -30,43 +39,90 @@ class Upload:
     """What was changed on the way, a sentence each."""
 
 
+def is_picture(file: Path) -> bool:
+    """Whether a file is one of FORMATS, by its name. What begins with a dot is another program's note on a file."""
+    return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+
+
 def open_picture(data: bytes | str | Path, field: str, *, over_api: bool = False) -> Upload:
     """Decode a file's bytes, or the file at a path. Raises InvalidRequest naming `field`.
 
     over_api: transparency counts only where it does in A1111's API, and colour profiles do not. The picture is turned as
     EXIF says; CMYK, 16-bit and pictures with a colour profile become 8-bit sRGB; of an animation the first frame is taken.
     """
-    image, notes = open_file(data, field), []
+    image, notes = load_file(data, field)
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with a preview or a depth map
         notes.append("The file holds several pictures; the first was taken.")
-    try:
-        image.load()
+    with damage_told(image.format, field):
         return Upload(*normalised(image, notes, field, over_api=over_api))
-    except InvalidRequest:
-        raise
-    except Exception as error:
-        raise InvalidRequest(field, f"{field}: the {image.format} file is damaged or cut short; "
-                                    "save or download it again") from error
+
+
+def load_file(data: bytes | str | Path, field: str) -> tuple[Image.Image, list[str]]:
+    """(a picture as its file has it, with all that the file says of it in its info, sentences on what was left out).
+
+    Raises InvalidRequest naming `field`.
+    """
+    image, notes = opened(data, field)
+    with damage_told(image.format, field):
+        image.load()  # texts may stand behind the pixels
+    if image.format == "HEIC":
+        image.info = {name: value for name, value in image.info.items() if name in ("exif", "xmp", "icc_profile") and value}
+    return image, notes
 
 
 def open_file(data: bytes | str | Path, field: str) -> Image.Image:
-    """A picture of which only the header has been read, with what the file says of it. Raises InvalidRequest naming `field`."""
+    """A picture of which only the header has been read. Raises InvalidRequest naming `field`."""
+    return opened(data, field)[0]
+
+
+def opened(data: bytes | str | Path, field: str) -> tuple[Image.Image, list[str]]:
+    """The same, and sentences on what of the file was left out."""
     try:
         data = data if isinstance(data, bytes) else Path(data).read_bytes()
     except (OSError, ValueError) as error:
         raise InvalidRequest(field, f"{field}: the file cannot be opened; choose it again") from error
     if not data:
         raise InvalidRequest(field, f"{field}: the file is empty; a picture is needed")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise too_large(field, None) from None
-    except Exception as error:  # Pillow's decoders raise many kinds for what is not a picture
-        raise InvalidRequest(field, f"{field}: the file is not a picture that can be read; "
-                                    f"valid: {', '.join(FORMATS)}") from error
+    if is_heic(data):
+        image, notes = open_heic(data, field), []
+    else:
+        data, notes = readable(data)
+        try:
+            image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+        except Image.DecompressionBombError:
+            raise too_large(field, None) from None
+        except Exception as error:  # Pillow's decoders raise many kinds for what is not a picture
+            raise InvalidRequest(field, f"{field}: the file is not a picture that can be read; "
+                                        f"valid: {', '.join(FORMATS)}") from error
     if image.width * image.height > MAX_PIXELS:
         raise too_large(field, image)
+    return image, notes
+
+
+def is_heic(data: bytes) -> bool:
+    brands = {data[at:at + 4] for at in (8, *range(16, min(int.from_bytes(data[:4]), 256), 4))}
+    return data[4:8] == b"ftyp" and bool(brands & HEIC_BRANDS) and not brands & AVIF_BRANDS
+
+
+def open_heic(data: bytes, field: str) -> Image.Image:
+    """A HEIC picture of which only the header has been read."""
+    from pillow_heif import HeifImageFile  # a large library, for what few bring
+
+    with damage_told("HEIC", field):
+        image = HeifImageFile(io.BytesIO(data))
+    image.format = "HEIC"
     return image
+
+
+@contextmanager
+def damage_told(format: str | None, field: str) -> Iterator[None]:
+    """What decoders raise inside becomes InvalidRequest."""
+    try:
+        yield
+    except (InvalidRequest, MemoryError):
+        raise
+    except Exception as error:
+        raise InvalidRequest(field, f"{field}: the {format} file is damaged or cut short; save or download it again") from error
 
 
 def count_pixels(data: bytes | str | Path, field: str) -> int:

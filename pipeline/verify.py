@@ -20,7 +20,7 @@ from pipeline.originals import digest
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.receipt import Files, Receipt, Receipts, read_receipt
 from pipeline.record import ELSEWHERE, from_record
-from pipeline.uploads import open_file, open_picture
+from pipeline.uploads import load_file, open_picture
 
 MODE = "verify"
 """What jobs that make a picture again are known by."""
@@ -70,12 +70,9 @@ class Claim:
 
 def read_claim(file: Path | str) -> Claim:
     """The picture in a file with its receipt. Raises Unverifiable, and InvalidRequest for what is no picture."""
-    image = open_file(file, Path(file).name)
+    image, _ = load_file(file, Path(file).name)
     try:
-        image.load()
         receipt = read_receipt(image)
-    except OSError as error:
-        raise Unverifiable("the file is damaged or cut short") from error
     except ValueError as error:
         raise Unverifiable(f"{DAMAGED}: {error}") from error
     if receipt is None:

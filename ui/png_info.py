@@ -1,5 +1,6 @@
 """The tab PNG info: what a picture's file says of how it was made, the way from there to a mode, and whether it is true."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,13 +10,15 @@ from PIL import Image
 
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
+from pipeline.foreign import mended
 from pipeline.img2img import Mode
-from pipeline.infotext import read_from_image
+from pipeline.infotext import RECEIPT
 from pipeline.job import Event, Step
 from pipeline.limits import Client
+from pipeline.metadata import Metadata, metadata_of
 from pipeline.models import Catalog
 from pipeline.receipt import read_receipt
-from pipeline.uploads import open_file
+from pipeline.uploads import count_pixels, load_file
 from pipeline.verify import Verdict, read_claim, refusal, request_again, verify
 from ui.editor import PictureInput
 from ui.events import QUEUED
@@ -33,6 +36,8 @@ class PngInfo:
     infotext: gr.Textbox
     sends: dict[Mode, gr.Button]
     """The buttons that take picture and settings to each mode."""
+    other: gr.Textbox
+    """What the file says besides, and what of it could not be read."""
     receipt: gr.Textbox
     """What the receipt says, then what came of verifying it."""
     verify: gr.Button
@@ -41,7 +46,7 @@ class PngInfo:
 def build_png_info(labels: dict[Mode, str]) -> PngInfo:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=340):
-            picture = PictureInput(label="Any picture made by A1111, Forge or Palimpsest", height=430, format="png",
+            picture = PictureInput(label="Any picture made by A1111, Forge, ComfyUI or another program", height=430, format="png",
                                    image_mode=None, type="filepath", sources=["upload", "clipboard"], buttons=["fullscreen"],
                                    elem_id="png-info-picture")
         with gr.Column(min_width=340):
@@ -50,27 +55,49 @@ def build_png_info(labels: dict[Mode, str]) -> PngInfo:
             with gr.Row():
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}
+            other = gr.Textbox(label="What else the file says", lines=2, max_lines=12, interactive=False, visible=False,
+                               buttons=["copy"], elem_id="png-info-other")
             receipt = gr.Textbox(label="Receipt", lines=2, max_lines=6, interactive=False, elem_id="png-info-receipt",
                                  placeholder="Pictures that Palimpsest has saved carry one")
             again = gr.Button("Verify: make it again and compare", size="sm", interactive=False, elem_id="png-info-verify")
-    return PngInfo(picture, infotext, sends, receipt, again)
+    return PngInfo(picture, infotext, sends, other, receipt, again)
 
 
 def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Session, *, shared: bool) -> None:
     """What happens when a picture is dropped, and the button Verify."""
     verified = info.verify.click(asked_by(partial(verdict_on, engine, catalog, not shared)), [session.client, info.picture],
                                  info.receipt, **QUEUED)
-    info.picture.change(partial(read, info), info.picture, [info.infotext, info.receipt, info.verify, *info.sends.values()],
+    info.picture.change(partial(read, info, engine), info.picture,
+                        [info.infotext, info.other, info.receipt, info.verify, *info.sends.values()],
                         cancels=verified, **QUEUED)
 
 
-def read(info: PngInfo, file: str | None) -> dict:
+def read(info: PngInfo, engine: Engine, file: str | None) -> dict:
     """What the tab shows of a file, or of none."""
-    image = None if file is None else open_file(file, "image")
-    text = None if image is None else read_from_image(image)[0] or NOTHING
-    said, sound = ("", False) if image is None else what_receipt_says(image)
+    text, other, said, sound = None, "", "", False
+    if file is not None:
+        with engine.shelf.reading(count_pixels(file, "image"), "image"):
+            image, notes = load_file(file, "image")
+            found = metadata_of(image, notes)
+            said, sound = what_receipt_says(image)
+        text, other = found.infotext or NOTHING, what_else(found)
     buttons = {button: gr.Button(interactive=file is not None) for button in info.sends.values()}
-    return {info.infotext: text, info.receipt: said, info.verify: gr.Button(interactive=sound)} | buttons
+    return {info.infotext: text, info.other: gr.Textbox(other, visible=bool(other)), info.receipt: said,
+            info.verify: gr.Button(interactive=sound)} | buttons
+
+
+def what_else(found: Metadata) -> str:
+    """The texts of a file besides its infotext, one below the other, its receipt left out; JSON spread over lines."""
+    texts = [f"{name}: {spread_out(value)}" for name, value in found.items.items() if isinstance(value, str) and name != RECEIPT]
+    said = [f"Read from what {found.program} has written."] if found.program and found.infotext else []
+    return "\n".join([*said, *found.notes, *texts])
+
+
+def spread_out(text: str) -> str:
+    try:
+        return mended(json.dumps(json.loads(text), indent=1, ensure_ascii=False)) if text.startswith(("{", "[")) else text
+    except (ValueError, RecursionError):
+        return text
 
 
 def what_receipt_says(image: Image.Image) -> tuple[str, bool]:

@@ -2,7 +2,13 @@
 
 import base64
 import io
+import json
+import struct
+import threading
+import time
+import zlib
 
+import httpx
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -104,3 +110,83 @@ def test_png_info_of_no_picture_is_refused(shared, image):
 def test_there_is_no_interrogator(shared, picture):
     answer = shared.post("/sdapi/v1/interrogate", json={"image": base64_of(picture), "model": "clip"})
     assert answer.status_code == 404 and answer.json()["detail"] == "Model not found"
+
+
+TEXT = "a red house, 猫\nNegative prompt: fog\nSteps: 7, Sampler: Euler a, Seed: 4242, Size: 320x256"
+
+
+def sent(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def saved(image, form, **how):
+    return sent(base64.b64decode(base64_of(image, form, **how)))
+
+
+def with_chunk(kind, body, behind=False):
+    data = base64.b64decode(base64_of(Image.new("RGB", (16, 16), (9, 8, 7))))
+    at = len(data) - 12 if behind else 33
+    piece = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return sent(data[:at] + piece + data[at:])
+
+
+@pytest.mark.parametrize("image", [
+    saved(Image.new("P", (8, 8)), "GIF", transparency=0), saved(Image.new("P", (8, 8)), "PNG", transparency=0),
+    saved(Image.new("L", (8, 8)), "PNG", transparency=7), saved(Image.new("RGB", (8, 8)), "PNG", transparency=(1, 2, 3)),
+    saved(Image.new("P", (8, 8)), "PNG", transparency=b"\0\x80\xff"), saved(Image.new("1", (8, 8)), "PNG", transparency=0),
+    saved(Image.new("RGB", (8, 8)), "TIFF", dpi=(300, 300)), saved(Image.new("RGB", (8, 8)), "WEBP", xmp=b"<x/>"),
+    saved(Image.new("RGB", (8, 8)), "JPEG", comment=b"\xff"), with_chunk(b"eXIf", b"garbage"), with_chunk(b"eXIf", b""),
+    with_chunk(b"eXIf", b"MM\0*\xff\xff\xff\xff"), with_chunk(b"tEXt", b"transparency\0x"), with_chunk(b"tEXt", b"icc_profile\0x"),
+    with_chunk(b"tEXt", b"exif\0x"), with_chunk(b"iTXt", "dpi\0\0\0\0\0猫".encode()), with_chunk(b"pHYs", b""),
+    with_chunk(b"tEXt", b"comment\0x"), with_chunk(b"eXIf", b"II*\0\x08\0\0\0\1\0\x69\x87\4\0\1\0\0\0\x1a\0\0\0", behind=True)])
+@pytest.mark.parametrize("form", ["png", "jpg", "webp"])
+def test_whatever_a_file_says_beside_its_pixels_they_are_enlarged(client, backend, image, form):
+    backend.settings.change({"samples_format": form})
+    answer = client.post(ONE, json={"image": image, "upscaler_1": "Nearest"})
+    assert answer.status_code == 200, answer.text
+    assert image_of(answer.json()["image"]).width in (16, 32)
+    told = client.post(INFO, json={"image": image})
+    assert told.status_code == 200 and isinstance(told.json()["items"], dict)
+
+
+@pytest.mark.parametrize("kind, body", [(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 << 20))),
+                                        (b"iCCP", b"x\0\0" + zlib.compress(bytes(2 << 20)))])
+def test_what_is_too_large_in_a_file_is_left_out_with_a_comment(client, body, kind):
+    image = with_chunk(kind, body)
+    assert "larger than 1 MiB" in client.post(INFO, json={"image": image}).json()["comments"][0]
+    assert client.post(ONE, json={"image": image}).status_code == 200
+    fields = {"init_images": [image], "width": 16, "height": 16, "steps": 1, "sampler_name": "Euler"}
+    info = json.loads(client.post("/sdapi/v1/img2img", json=fields).json()["info"])
+    assert "larger than 1 MiB" in " ".join(info["comments"])
+
+
+def test_png_info_reads_text_behind_the_pixels_and_other_programs_text(shared):
+    behind = shared.post(INFO, json={"image": with_chunk(b"iTXt", b"parameters\0\0\0\0\0" + TEXT.encode(), behind=True)}).json()
+    assert behind["info"] == TEXT and behind["parameters"]["Seed"] == "4242"
+    workflow = '{"3": {"class_type": "KSampler", "inputs": {"seed": 42, "steps": 7, "cfg": 5, "sampler_name": "euler", "positive": "x"}}}'
+    comfyui = shared.post(INFO, json={"image": with_chunk(b"tEXt", b"prompt\0" + workflow.encode())}).json()
+    assert comfyui["parameters"]["Seed"] == "42" and comfyui["items"] == {"prompt": workflow}
+    halves = shared.post(INFO, json={"image": with_chunk(b"tEXt", b'parameters\0{"base_model": "x", "prompt": "\\ud800", "steps": 3}')})
+    assert halves.status_code == 200 and halves.json()["info"] == "\ufffd\nSteps: 3, Size: 16x16, Model: x"
+
+
+def test_nobody_waits_while_fifty_megabytes_of_text_are_read(server):
+    image = with_chunk(b"tEXt", b"parameters\0" + b"a" * (50 << 20))
+    slowest, done = 0.0, threading.Event()
+
+    def send():
+        with httpx.Client(timeout=120) as client:
+            answer = client.post(server + INFO, json={"image": image})
+        assert answer.status_code == 200 and len(answer.content) < 10_000
+        done.set()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with httpx.Client(timeout=120) as client:
+        while not done.is_set():
+            start = time.monotonic()
+            client.get(f"{server}/sdapi/v1/memory")
+            slowest = max(slowest, time.monotonic() - start)
+            assert thread.is_alive() or done.is_set()
+    thread.join()
+    assert slowest < 2  # 0.3 s here, for the JSON of 67 MB; 3 s where all of the text is read as infotext

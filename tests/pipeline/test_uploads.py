@@ -3,12 +3,13 @@ import struct
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
 from pipeline.errors import InvalidRequest
 from pipeline.originals import Originals, digest
-from pipeline.uploads import MAX_PIXELS, open_picture
+from pipeline.uploads import EXTENSIONS, MAX_PIXELS, is_picture, open_picture
 
 CYAN = (255, 0, 0, 0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -98,6 +99,39 @@ def test_lossy_formats_open(format):
     assert upload.notes == ()
 
 
+def heic(image, **options):
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(image).save(stream, quality=95, **options)
+    return stream.getvalue()
+
+
+def test_heic_opens_upright_and_in_srgb():
+    left_red = Image.new("RGB", (64, 48), (200, 20, 20))
+    left_red.paste((20, 20, 200), (32, 0, 64, 48))
+    plain, turned = opened(heic(left_red)), opened(heic(left_red, exif=orientation(6)))
+    assert (plain.image.mode, plain.image.size, plain.notes, plain.image.info) == ("RGB", (64, 48), (), {})
+    assert plain.image.getpixel((5, 24)) == pytest.approx((200, 20, 20), abs=12)
+    assert turned.image.size == (48, 64) and turned.image.getpixel((24, 5)) == pytest.approx((200, 20, 20), abs=12)
+    swapped = opened(heic(left_red, icc_profile=swapped_profile()))
+    assert swapped.notes == (PROFILE,) and swapped.image.getpixel((5, 24)) == pytest.approx((20, 200, 20), abs=12)
+
+
+def test_heic_keeps_its_transparency():
+    assert opened(heic(Image.new("RGBA", (16, 16), (200, 100, 50, 0)))).image.getpixel((3, 3))[3] == 0
+
+
+@pytest.mark.parametrize("data", [heic(noise())[:300], b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), b"\0\0\0\x18ftypheic"])
+def test_a_damaged_heic_is_refused_by_its_name(data):
+    assert refusal(data) == "mask: the HEIC file is damaged or cut short; save or download it again"
+
+
+def test_pictures_are_known_by_their_names(tmp_path):
+    for name in ("a.png", "A.PNG", "a.jfif", "a.jpe", "a.avif", "a.bmp", "a.gif", "a.heic", "a.HIF", "a.tiff", "a.webp"):
+        assert is_picture(tmp_path / name) and (tmp_path / name).suffix.lower() in EXTENSIONS
+    for name in ("._a.png", ".png", "a.txt", "a", "a.png.txt", ".DS_Store"):
+        assert not is_picture(tmp_path / name)
+
+
 def test_a_file_opens_by_its_path(tmp_path):
     path = tmp_path / "wrong ending.jpg"
     path.write_bytes(encode(noise()))
@@ -125,7 +159,7 @@ def test_an_empty_file_is_refused():
 @pytest.mark.parametrize("data", [b"only text, whatever the file is called", encode(noise())[:20]])
 def test_what_is_no_picture_is_refused_with_the_valid_formats(data):
     assert refusal(data) == ("mask: the file is not a picture that can be read; "
-                             "valid: PNG, JPEG, WEBP, BMP, GIF, TIFF, AVIF")
+                             "valid: PNG, JPEG, WEBP, BMP, GIF, TIFF, AVIF, HEIC")
 
 
 @pytest.mark.parametrize("format", ["EPS", "PPM", "PDF", "TGA"])

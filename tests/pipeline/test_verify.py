@@ -206,7 +206,7 @@ def test_a_file_that_is_no_picture_or_not_there_is_refused(tmp_path):
 def test_a_file_that_is_cut_short_is_refused(saved, request_for):
     file = saved(request_for())[0]
     file.write_bytes(file.read_bytes()[:-500])
-    with pytest.raises(Unverifiable, match="damaged or cut short"):
+    with pytest.raises(InvalidRequest, match="damaged or cut short"):
         read_claim(file)
 
 

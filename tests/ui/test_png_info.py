@@ -1,15 +1,21 @@
 """The tab PNG info: a picture's receipt, and the button that makes it again."""
 
 import base64
+import io
 import json
+import re
+import struct
 import urllib.request
+import zlib
 
+import pillow_heif
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from pipeline.infotext import png_info
 from tests.conftest import ROOT
-from tests.ui.steps import open_tab
+from tests.ui.steps import open_tab, put, result, set_slider
 
 
 def saved_by(server):
@@ -54,3 +60,70 @@ def test_a_picture_without_a_receipt_says_so(page, tmp_path):
     drop(page, tmp_path / "plain.png")
     expect(page.locator("#png-info-receipt textarea")).to_have_value("It carries none.")
     expect(page.locator("#png-info-verify")).to_be_disabled()
+
+
+TEXT = "a red house\nNegative prompt: fog\nSteps: 7, Sampler: Euler a, Schedule type: Karras, CFG scale: 5.5, Seed: 4242, Size: 320x256"
+WORKFLOW = json.dumps({"3": {"class_type": "KSampler", "inputs": {
+    "seed": 4242, "steps": 7, "cfg": 5.5, "sampler_name": "euler_ancestral", "scheduler": "karras", "positive": ["6", 0],
+    "negative": ["7", 0], "latent_image": ["5", 0]}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 320, "height": 256}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red house"}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "fog"}}})
+
+
+def png_with(kind, body, *, behind=False):
+    """A PNG with one more chunk, before its pixels or behind them."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), (9, 120, 7)).save(stream, "PNG")
+    data, at = stream.getvalue(), -12 if behind else 33
+    return data[:at] + struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) + data[at:]
+
+
+def bring_to_img2img(page):
+    """What the widgets are once PNG info has sent its picture there."""
+    page.locator("#png-info-to-img2img").click()
+    expect(page.locator("#prompt textarea")).to_have_value("a red house")
+    expect(page.locator("#negative-prompt textarea")).to_have_value("fog")
+    return {label: page.get_by_label(f"number input for {label}", exact=True).input_value()
+            for label in ("Sampling steps", "CFG Scale", "Width", "Height")}
+
+
+@pytest.mark.parametrize("data, other", [
+    (png_with(b"tEXt", b"parameters\0" + TEXT.encode(), behind=True), None),
+    (png_with(b"tEXt", b"prompt\0" + WORKFLOW.encode()), r"Read from what ComfyUI has written[\s\S]*KSampler")])
+def test_settings_are_found_wherever_they_stand_and_whoever_wrote_them(page, tmp_path, data, other):
+    (tmp_path / "picture.png").write_bytes(data)
+    open_tab(page, "PNG info")
+    drop(page, tmp_path / "picture.png")
+    expect(page.locator("#png-info-text textarea")).to_have_value(TEXT)
+    if other:
+        expect(page.locator("#png-info-other textarea")).to_have_value(re.compile(other))
+    else:
+        expect(page.locator("#png-info-other")).to_be_hidden()
+    assert bring_to_img2img(page) == {"Sampling steps": "7", "CFG Scale": "5.5", "Width": "320", "Height": "256"}
+
+
+@pytest.mark.parametrize("data, other", [
+    (png_with(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 << 20))), "A text in the file was left out: it is larger than 1 MiB."),
+    (png_with(b"eXIf", b"MM\0*\xff\xff\xff\xff"), None)])
+def test_a_file_with_a_part_that_cannot_be_read_is_read_without_it(page, tmp_path, data, other):
+    (tmp_path / "picture.png").write_bytes(data)
+    open_tab(page, "PNG info")
+    drop(page, tmp_path / "picture.png")
+    expect(page.locator("#png-info-text textarea")).to_have_value("This picture says nothing of how it was made.")
+    if other:
+        expect(page.locator("#png-info-other textarea")).to_have_value(other)
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "photo.avif", "photo.jfif", "photo.tiff"])
+def test_a_picture_of_any_format_is_used(page, tmp_path, name):
+    photo = Image.new("RGB", (64, 48), (200, 60, 20))
+    if name == "photo.heic":
+        pillow_heif.from_pillow(photo).save(tmp_path / name)
+    else:
+        photo.save(tmp_path / name, {"photo.jfif": "JPEG"}.get(name))
+    put(page, "img2img-picture", tmp_path / name)
+    for label, value in (("Sampling steps", 2), ("Width", 64), ("Height", 64)):
+        set_slider(page, label, value)
+    page.locator("#generate-img2img").click()
+    assert result(page).size == (64, 64)

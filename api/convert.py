@@ -18,7 +18,9 @@ from api.pictures import encode_picture, json_with_pictures, picture_bytes
 from api.scripts import script_fields
 from pipeline import __version__, scripts
 from pipeline.errors import InvalidRequest, UnknownName
+from pipeline.img2img import greys_count
 from pipeline.options import Options
+from pipeline.painted import mend
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS, split_schedule
 from pipeline.samplers.schedules import find_schedule
@@ -27,7 +29,7 @@ from pipeline.uploads import count_pixels, open_picture
 
 MISSING = ("restore_faces", "enable_hr")
 """Fields of A1111's that are refused where they are true."""
-OWN = ("init_images", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
+OWN = ("init_images", "source_exif", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
        "do_not_save_grid", "script_name", "script_args", "alwayson_scripts")
 """Request fields that reach the processing object in another form."""
 NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "inpaint_full_res_padding": 0}
@@ -73,6 +75,10 @@ def processing(request: GenerationRequest, here: Backend,
     p = kind(**settings, sampler_name=sampler_name, scheduler=scheduler, options=here.settings.options,
              override_settings=overrides, **places(here, request))
     p.comments += notes
+    if p.image_mask is not None:
+        _, surprises = mend(p.image_mask, invert=bool(p.inpainting_mask_invert), greys=greys_count(settings),
+                            only_masked=bool(p.inpaint_full_res))
+        p.comments += [surprise.left for surprise in surprises]
     scripts.check(p)
     return request, p
 
@@ -140,6 +146,7 @@ def decoded(files: Files) -> tuple[dict[str, Image.Image | list[Image.Image] | N
     """(the request's fields that hold pictures, what was changed in reading them). Raises InvalidRequest."""
     uploads = {field: [open_picture(data, field, over_api=True) for data in listed] for field, listed in files.items()}
     read: dict[str, Any] = {field: [upload.image for upload in listed] for field, listed in uploads.items()}
+    read["source_exif"] = [upload.exif for upload in uploads["init_images"]]
     notes = dict.fromkeys(note for listed in uploads.values() for upload in listed for note in upload.notes)
     return read | {name: read[name][0] if read[name] else None for name in ("mask", "latent_mask")}, list(notes)
 

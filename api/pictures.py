@@ -77,7 +77,8 @@ def encode_picture(image: Image.Image, form: str, *, quality: int = 80, metadata
         pillow = "PNG"
     texts = (image.info if texts is None else texts) if metadata else {}
     text = texts.get("parameters")
-    data = png_bytes(image, png_info(text, texts)) if pillow == "PNG" else exif_picture(image, pillow, text, quality)
+    exif = image.info.get("exif") if metadata else None
+    data = png_bytes(image, png_info(text, texts), exif) if pillow == "PNG" else exif_picture(image, pillow, text, quality, exif)
     return encode_base64(data)
 
 
@@ -95,18 +96,22 @@ def quoted(pictures: str | list[str] | None) -> str:
     return "null" if pictures is None else f'"{pictures}"'
 
 
-def png_bytes(image: Image.Image, texts: PngInfo) -> bytes:
+def png_bytes(image: Image.Image, texts: PngInfo, exif: bytes | None) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "PNG", pnginfo=texts, **COMPRESSION)
+    image.save(stream, "PNG", pnginfo=texts, exif=exif, **COMPRESSION)
     return stream.getvalue()
 
 
-def exif_picture(image: Image.Image, pillow: str, text: str | None, quality: int) -> bytes:
+def exif_picture(image: Image.Image, pillow: str, text: str | None, quality: int, exif: bytes | None) -> bytes:
+    """exif: what is written beside the text. Where a file cannot hold both, it has the text; where it cannot, it has none."""
     image = image if image.mode == "RGB" else image.convert("RGB")
-    stream = io.BytesIO()
-    try:
-        image.save(stream, pillow, quality=quality, **({"exif": exif_bytes(text)} if text else {}))
-    except ValueError:  # JPEG holds no EXIF as long as this one; the picture is worth more than its text
+    for written in filter(None, (exif_bytes(text, exif) if text else exif, exif_bytes(text) if text else None)):
         stream = io.BytesIO()
-        image.save(stream, pillow, quality=quality)
+        try:
+            image.save(stream, pillow, quality=quality, exif=written)
+            return stream.getvalue()
+        except ValueError:  # JPEG holds no EXIF as long as this one; the picture is worth more than its text
+            continue
+    stream = io.BytesIO()
+    image.save(stream, pillow, quality=quality)
     return stream.getvalue()

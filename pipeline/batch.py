@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 
 from pipeline.engine import Engine
 from pipeline.errors import InvalidRequest
-from pipeline.img2img import Mode, check_source, fitted
+from pipeline.img2img import Mode, check_source, fitted, with_mended_mask
 from pipeline.infotext import parse
 from pipeline.job import Event
 from pipeline.journal import Entry, Journal
@@ -22,9 +23,8 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.rng import fixed_seed
 from pipeline.scripts import check
 from pipeline.series import Series, Shown
-from pipeline.uploads import open_picture
+from pipeline.uploads import is_picture, open_picture
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 REUSABLE = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps", "Model hash")
 """What a file's infotext can bring into its request."""
 
@@ -34,8 +34,14 @@ class Batch:
     """What to read and where results go."""
 
     files: Sequence[Path]
+    folder: Path | None = None
+    """Where these lie, some in folders of it: they are told, and saved, by their names from there; None: anywhere."""
     masks: Sequence[Path] | None = None
-    """One for each file, by its name without the extension, or a single one for all; None: there is no mask."""
+    """One for each file, by its name without the extension or NAME_mask, or a single one for all; None: there is no mask."""
+    mask_folder: Path | None = None
+    """Where these lie, in folders as the files are; None: anywhere."""
+    some_masked: bool = False
+    """A file that none of the masks is for is done whole, and a single mask is for the file of its name only."""
     output_folder: Path | None = None
     """Where results are saved under their file's name; None: as other pictures are."""
     reuse: Collection[str] = ()
@@ -64,7 +70,27 @@ def run(engine: Engine, batch: Batch, *, selected_scale_tab: int = 0, scale_by: 
 
 def find_pictures(folder: Path) -> list[Path]:
     """The picture files in a folder and those in it, in natural order: 2 before 10."""
-    return sorted((file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file()), key=natural)
+    return sorted((file for file in folder.rglob("*") if is_picture(file) and file.is_file() and not is_hidden(file, folder)),
+                  key=natural)
+
+
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether it lies in one of those folders that programs keep for themselves."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts[:-1])
+
+
+MASK_ENDING = "_mask"
+
+
+def apart_from_masks(files: Sequence[Path], *, by_folder: bool) -> tuple[list[Path], list[Path]]:
+    """(the files, those of them that are called NAME_mask and are masks of a file called NAME). by_folder: in the same folder."""
+    def place(file: Path, stem: str) -> tuple[Path | None, str]:
+        return (file.parent if by_folder else None), stem
+
+    known = {place(file, file.stem) for file in files}
+    masks = [file for file in files if file.stem.endswith(MASK_ENDING)
+             and place(file, file.stem.removesuffix(MASK_ENDING)) in known]
+    return [file for file in files if file not in set(masks)], masks
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
@@ -98,38 +124,77 @@ def series(batch: Batch, settings: dict[str, Any], *, has_model: Callable[[str],
         free = {name for name in random if getattr(p, name) == settings[name]}
         return made_before(journal.done_with(p, besides=free, before=begun, client=client), batch, file) or p
 
-    return Series(batch.files, make, lambda file: file.name)
+    return Series(batch.files, make, names(batch).get)
 
 
-def request(batch: Batch, settings: dict[str, Any], file: Path,
-            has_model: Callable[[str], bool]) -> StableDiffusionProcessingImg2Img:
+def names(batch: Batch) -> dict[Path, str]:
+    """What each file is called: from the batch's folder on; where two are called the same, they are numbered."""
+    called, seen = {}, Counter()
+    for file in batch.files:
+        name = inner(file, batch.folder).as_posix()
+        seen[name] += 1
+        called[file] = name if seen[name] == 1 else f"{name} ({seen[name]})"
+    return called
+
+
+def inner(file: Path, folder: Path | None) -> Path:
+    """Where a file lies in the folder; its name alone where it does not."""
+    return file.relative_to(folder) if folder is not None and file.is_relative_to(folder) else Path(file.name)
+
+
+def request(batch: Batch, settings: dict[str, Any], file: Path, has_model: Callable[[str], bool],
+            ) -> StableDiffusionProcessingImg2Img:
     """The request of one file. Raises InvalidRequest."""
-    image = open_picture(file, file.name).image
-    fields: dict[str, Any] = {"init_images": [image]}
+    place = inner(file, batch.folder)
+    upload = open_picture(file, place.as_posix())
+    image, notes = upload.image, list(upload.notes)
+    fields: dict[str, Any] = {"init_images": [image], "source_exif": [upload.exif]}
     if batch.scale_by is not None:
         fields |= {"width": int(image.width * batch.scale_by), "height": int(image.height * batch.scale_by)}
-    if batch.masks is not None:
-        mask = find_mask(batch.masks, file)
-        fields["mask"] = mask_of(image, open_picture(mask, f"mask {mask.name}").image, settings)
+    if (mask := find_mask(batch, file)) is not None:
+        upload = open_picture(mask, f"mask {mask.name}")
+        fields["mask"], said = mask_of(image, upload.image, settings)
+        notes += [*upload.notes, *said]
     if batch.output_folder is not None:
-        fields |= {"outpath_samples": str(batch.output_folder), "samples_filename": file.stem}
+        fields |= {"outpath_samples": str(batch.output_folder / place.parent), "samples_filename": file.stem}
     if batch.reuse:
-        source = file if batch.info_folder is None else batch.info_folder / file.name
-        fields |= reused(infotext(source), batch.reuse, settings, has_model)
-    return StableDiffusionProcessingImg2Img(**settings | fields)
+        fields |= reused(infotext(source_of_info(batch, file)), batch.reuse, settings, has_model)
+    p = StableDiffusionProcessingImg2Img(**settings | fields)
+    p.comments += notes
+    return p
 
 
-def find_mask(masks: Sequence[Path], file: Path) -> Path:
-    mine = masks if len(masks) == 1 else [mask for mask in masks if mask.stem == file.stem]
-    if not mine:
+def find_mask(batch: Batch, file: Path) -> Path | None:
+    """The mask of a file, None where it is done whole. Raises InvalidRequest where none of the masks is for it."""
+    masks = batch.masks
+    if masks is None:
+        return None
+    if len(masks) == 1 and not batch.some_masked:
+        return masks[0]
+    place = inner(file, batch.folder)
+    mine = [mask for mask in masks if mask.stem in (place.stem, place.stem + MASK_ENDING)]
+    # in the same folder of the masks' as the file in its own, else in the masks' folder itself
+    beside = [mask for mask in mine if inner(mask, batch.mask_folder).parent == place.parent]
+    anywhere = [mask for mask in mine if inner(mask, batch.mask_folder).parent == Path()]
+    found = next(iter(beside or anywhere), None)
+    if found is None and not batch.some_masked:
         raise InvalidRequest("mask", f"mask: none of the {len(masks)} masks has this file's name")
-    return mine[0]
+    return found
 
 
-def mask_of(image: Image.Image, mask: Image.Image, settings: dict[str, Any]) -> Image.Image:
-    """A mask as the mode Inpaint upload takes it."""
+def source_of_info(batch: Batch, file: Path) -> Path:
+    """The picture whose infotext is a file's."""
+    if batch.info_folder is None:
+        return file
+    beside = batch.info_folder / inner(file, batch.folder)
+    return beside if beside.is_file() else batch.info_folder / file.name
+
+
+def mask_of(image: Image.Image, mask: Image.Image, settings: dict[str, Any]) -> tuple[Image.Image, list[str]]:
+    """(a mask as the mode Inpaint upload takes it, what of it was changed for that)."""
+    (_, mask), notes = with_mended_mask((image, mask), settings)
     check_source(Mode.INPAINT_UPLOAD, (image, mask), inverted=bool(settings.get("inpainting_mask_invert")))
-    return fitted(mask, image) if settings.get("inpaint_full_res", True) else mask
+    return (fitted(mask, image) if settings.get("inpaint_full_res", True) else mask), notes
 
 
 def made_before(entries: Sequence[Entry], batch: Batch, file: Path) -> list[Shown]:
@@ -137,7 +202,8 @@ def made_before(entries: Sequence[Entry], batch: Batch, file: Path) -> list[Show
     for entry in entries:
         paths = [picture.path for picture in entry.pictures]
         there = all(path.is_file() for path in paths)
-        if there and any(batch.output_folder is None or belongs(path, batch.output_folder, file) for path in paths):
+        target = batch.output_folder and batch.output_folder / inner(file, batch.folder).parent
+        if there and any(target is None or belongs(path, target, file) for path in paths):
             return [(str(picture.path), picture.infotext) for picture in entry.pictures]
     return []
 

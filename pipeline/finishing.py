@@ -41,6 +41,8 @@ def finish_image(p: "StableDiffusionProcessingImg2Img", pixels: Tensor, index: i
     place = p.paste_to, shown.overlay_image, p.options.upscaler_for_img2img
     drawn, image = image, apply_overlay(image, *place)
     text = create_infotext(p, index)
+    if p.options.keep_source_exif and (exif := exif_of(p, index)) is not None:
+        image.info["exif"] = exif
     outputs = [keep(p, image, text, p.seeds[index], "-interrupted" if p.progress.partial else "")]
     if shown.mask_for_overlay is not None and p.options.return_mask:
         outputs.append(keep(p, shown.mask_for_overlay.convert("RGB"), "", p.seeds[index], "-mask"))
@@ -50,6 +52,11 @@ def finish_image(p: "StableDiffusionProcessingImg2Img", pixels: Tensor, index: i
         masked = Image.composite(before.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
         outputs.append(keep(p, masked.convert("RGBA"), "", p.seeds[index], "-mask-composite"))
     return outputs
+
+
+def exif_of(p: "StableDiffusionProcessingImg2Img", index: int) -> bytes | None:
+    """The EXIF of the source of a batch's picture."""
+    return p.source_exif[index % len(p.source_exif)] if p.source_exif else None
 
 
 def keep(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text: str, seed: int, suffix: str) -> Output:

@@ -12,6 +12,8 @@ from pipeline.geometry import Size
 from pipeline.upscaling import UPSCALERS, upscale
 
 LANCZOS = Image.Resampling.LANCZOS
+MAX_PIXELS = 100_000_000
+"""Of a picture on the way to another size: what is cut off of longer ones is never made."""
 
 
 def resize_image(mode: int, image: Image.Image, width: int, height: int, upscaler: str | None = None) -> Image.Image:
@@ -29,8 +31,11 @@ def resize_image(mode: int, image: Image.Image, width: int, height: int, upscale
     else:
         inner_width = width if ratio < source_ratio else image.width * height // image.height
         inner_height = height if ratio >= source_ratio else image.height * width // image.width
-    inner = stretched(image, max(inner_width, 1), max(inner_height, 1), upscaler)
     canvas = Image.new("RGB", (width, height))
+    if inner_width * inner_height > MAX_PIXELS:  # such as a line of pixels brought to a square
+        canvas.paste(middle_resized(image, width, height))
+        return canvas
+    inner = stretched(image, max(inner_width, 1), max(inner_height, 1), upscaler)
     canvas.paste(inner, box=(width // 2 - inner_width // 2, height // 2 - inner_height // 2))
     if mode != 1 and ratio != source_ratio:
         fill_bands(canvas, inner.convert("RGB"), vertical=ratio < source_ratio)
@@ -39,12 +44,21 @@ def resize_image(mode: int, image: Image.Image, width: int, height: int, upscale
 
 def stretched(image: Image.Image, width: int, height: int, upscaler: str | None) -> Image.Image:
     scale = max(width / image.width, height / image.height)
-    if upscaler not in (None, "None") and image.mode != "L" and scale > 1:
+    fits = image.width * image.height * scale**2 <= MAX_PIXELS
+    if upscaler not in (None, "None") and image.mode != "L" and scale > 1 and fits:
         # A1111: the upscaler's picture, whose sides are multiples of 8, is then stretched once more
         image = upscale(image, scale, UPSCALERS[upscaler])
         if image.size == (width, height):
             return image
     return image.resize((width, height), resample=LANCZOS)
+
+
+def middle_resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The largest part of those proportions from the middle of the image, at width x height."""
+    scale = min(image.width / width, image.height / height)
+    left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
+    box = (left, top, min(left + width * scale, image.width), min(top + height * scale, image.height))
+    return image.resize((width, height), resample=LANCZOS, box=box)
 
 
 def fill_bands(canvas: Image.Image, inner: Image.Image, *, vertical: bool) -> None:

@@ -13,8 +13,9 @@ from pipeline.job import Event
 from pipeline.limits import Client
 from pipeline.masking import create_binary_mask
 from pipeline.options import number
+from pipeline.painted import mend
 from pipeline.processing import NO_PICTURE, StableDiffusionProcessingImg2Img
-from pipeline.scripts import check
+from pipeline.scripts import always_on, check
 from pipeline.sketch import inpaint_sketch
 
 
@@ -50,6 +51,9 @@ def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: i
     if mode is Mode.INPAINT_SKETCH and None not in source:
         source = inpaint_sketch(*source, transparency=number("mask_alpha", mask_alpha, float, 0, 100),
                                 blur=number("mask_blur", settings.get("mask_blur", 4), int, 0, 256))
+    notes: list[str] = []
+    if mode is Mode.INPAINT_UPLOAD and source[1] is not None:
+        source, notes = with_mended_mask(source, settings)
     image, mask = check_source(mode, source, inverted=bool(settings.get("inpainting_mask_invert")))
     if mask is not None and settings.get("inpaint_full_res", True):
         mask = fitted(mask, image)
@@ -58,6 +62,7 @@ def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: i
         settings |= {"width": int(image.width * scale_by), "height": int(image.height * scale_by)}
     p = StableDiffusionProcessingImg2Img(init_images=[image], mask=mask, force_task_id=job_id,
                                          **{"options": engine.options} | settings)
+    p.comments += notes
     check(p)
     return engine.submit([p], job_id, client, mode.value).events(heartbeat, pace=pace, cancels=cancels)
 
@@ -75,6 +80,19 @@ def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:
         raise InvalidRequest("mask", "mask: it is all black; it must be white where the picture should change"
                              if mode is Mode.INPAINT_UPLOAD else "mask: it is blank; paint over what should change")
     return image, mask
+
+
+def with_mended_mask(source: Source, settings: dict[str, Any]) -> tuple[Source, list[str]]:
+    """(a picture with its uploaded mask as that looks, what of the mask was changed for it)."""
+    mask, found = mend(source[1], invert=bool(settings.get("inpainting_mask_invert")), greys=greys_count(settings),
+                       only_masked=bool(settings.get("inpaint_full_res", True)))
+    return (source[0], mask), [surprise.mended for surprise in found]
+
+
+def greys_count(settings: dict[str, Any]) -> bool:
+    """Whether a mask's greys act by degrees."""
+    soft = any(args.enabled for _, args in always_on(settings.get("alwayson_scripts") or {}))
+    return soft or not settings.get("mask_round", True)
 
 
 def fitted(mask: Image.Image, image: Image.Image) -> Image.Image:

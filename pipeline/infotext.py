@@ -187,11 +187,13 @@ def png_info(text: str | None, other: Mapping[object, object] | None = None) -> 
     return chunks
 
 
-def exif_bytes(text: str) -> bytes:
+def exif_bytes(text: str, beside: bytes | None = None) -> bytes:
     """EXIF for JPEG, WebP and AVIF with the infotext as UserComment, in the Unicode form piexif writes.
 
-    JPEG holds about 32,000 characters; Pillow raises ValueError when more are saved.
+    beside: other EXIF, which it is added to. JPEG holds about 32,000 characters; Pillow raises ValueError when more are saved.
     """
     exif = Image.Exif()
+    if beside is not None:
+        exif.load(beside)
     exif.get_ifd(IFD.Exif)[Base.UserComment] = b"UNICODE\0" + text.encode("utf_16_be")
     return exif.tobytes()

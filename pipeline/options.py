@@ -93,6 +93,7 @@ class Options:
     grid_text_active_color: str = option("#000000", "The colour of a grid's legends.", check=color)
     grid_text_inactive_color: str = option("#999999", "The colour of legends of what a prompt matrix leaves out.", check=color)
     n_rows: int = option(-1, "Rows of a grid; 0 is the batch size, -1 as many as make it about square.", low=-1, high=16)
+    keep_source_exif: bool = option(False, "Write the EXIF of a source, such as camera, day and place, into its results.")
     tiling: bool = option(False, "Make pictures that can be laid side by side.")
     sd_vae_encode_method: str = option("Full", "How sources become latents; all of these encode in full, infotext names the others.", choices=("Full", "Approx NN", "Approx cheap"))
     sd_vae_decode_method: str = option("Full", "How latents become pictures: Approx cheap gives an eighth of the size.", choices=("Full", "Approx cheap"))

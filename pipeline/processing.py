@@ -162,6 +162,8 @@ class StableDiffusionProcessingImg2Img:
     override_settings: dict[str, Any] = field(default_factory=dict)
     """Options that are different for this request."""
     init_images: list[Image.Image] = field(default_factory=list)
+    source_exif: list[bytes | None] = field(default_factory=list)
+    """The EXIF of each of these, for the option keep_source_exif."""
     resize_mode: int = 0
     """0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale)."""
     denoising_strength: float = 0.75

@@ -12,11 +12,11 @@ from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
 KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
 ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples",
-             "do_not_save_grid", "force_task_id"}
+             "do_not_save_grid", "force_task_id", "source_exif"}
 """Fields of a request that say where it runs and what becomes of its pictures, not what they show."""
 FILES = {"sd_model_checkpoint", "sd_vae"}
 """Options that a receipt answers with the very files."""
-UNSEEN = {"samples_format", "jpeg_quality", "enable_pnginfo", "live_previews_enable", "show_progress_type",
+UNSEEN = {"keep_source_exif", "samples_format", "jpeg_quality", "enable_pnginfo", "live_previews_enable", "show_progress_type",
           "live_previews_image_format", "show_progress_every_n_steps"}
 """Options that a saved picture does not show."""
 

@@ -46,7 +46,7 @@ def write(image: Image.Image, path: Path, announce: Announce) -> str:
     try:
         announce(str(path))
         texts = png_info(image.info.get("parameters"), {RECEIPT: image.info.get(RECEIPT)})
-        image.save(draft, format="PNG", pnginfo=texts, **COMPRESSION)
+        image.save(draft, format="PNG", pnginfo=texts, exif=image.info.get("exif"), **COMPRESSION)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)

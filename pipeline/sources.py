@@ -71,9 +71,13 @@ def pixels_of(sources: list[Source]) -> Tensor:
 
 def encode(model: Family, sources: list[Source], size: Size, *, latent_upscale: bool) -> Tensor:
     """(N, C, height/8, width/8); a latent upscale resizes after encoding, not before."""
+    downscale = model.latent_format.downscale
+    small = next((source.image for source in sources if min(source.image.size) < downscale), None)
+    if small is not None:
+        raise InvalidRequest("init_images", f"init_images: with resize_mode 3 (latent upscale) a picture must have at least "
+                                            f"{downscale}x{downscale} pixels, got {small.width}x{small.height}")
     latent = model.encode_image(pixels_of(sources))
     if latent_upscale:
-        downscale = model.latent_format.downscale
         latent = F.interpolate(latent, size=(size.height // downscale, size.width // downscale), mode="bilinear")
     return latent
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
-from PIL.ExifTags import Base
+from PIL.ExifTags import IFD, Base
 
 from pipeline.errors import InvalidRequest
 from pipeline.png import readable
@@ -37,6 +37,8 @@ class Upload:
     """RGB, or RGBA where the file has transparency."""
     notes: tuple[str, ...]
     """What was changed on the way, a sentence each."""
+    exif: bytes | None = None
+    """What the file's EXIF says of the picture that is seen, as a file made from it may keep it."""
 
 
 def is_picture(file: Path) -> bool:
@@ -54,7 +56,7 @@ def open_picture(data: bytes | str | Path, field: str, *, over_api: bool = False
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with a preview or a depth map
         notes.append("The file holds several pictures; the first was taken.")
     with damage_told(image.format, field):
-        return Upload(*normalised(image, notes, field, over_api=over_api))
+        return Upload(*normalised(image, notes, field, over_api=over_api), lasting_exif(image))
 
 
 def load_file(data: bytes | str | Path, field: str) -> tuple[Image.Image, list[str]]:
@@ -182,6 +184,22 @@ def upright(image: Image.Image) -> tuple[Image.Image, bool]:
     except Exception:  # Pillow's reader raises many kinds
         turn = None
     return (image, False) if turn is None else (image.transpose(turn), True)
+
+
+def lasting_exif(image: Image.Image) -> bytes | None:
+    """A picture's EXIF without what is about its file: how it lies, its size, its preview and an infotext."""
+    if "exif" not in image.info:
+        return None
+    try:
+        exif = image.getexif()
+        camera = exif.get_ifd(IFD.Exif)
+        for tags, outdated in ((exif, (Base.Orientation, Base.ImageWidth, Base.ImageLength)),
+                               (camera, (Base.UserComment, Base.ExifImageWidth, Base.ExifImageHeight))):
+            for tag in outdated:
+                tags.pop(tag, None)
+        return exif.tobytes() if len(exif) or camera else None
+    except Exception:  # Pillow's reader raises many kinds
+        return None
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, bool]:

@@ -12,12 +12,13 @@ from gradio.components.file import ListFiles
 from gradio.data_classes import FileData
 
 from pipeline import batch
-from pipeline.batch import EXTENSIONS, REUSABLE, Batch, find_pictures, natural
+from pipeline.batch import REUSABLE, Batch, apart_from_masks, find_pictures, natural
 from pipeline.engine import Engine
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.img2img import Mode
 from pipeline.limits import Client
 from pipeline.models import Catalog
+from pipeline.uploads import EXTENSIONS
 from ui.controls import Controls
 from ui.events import QUEUED
 from ui.session import Session, asked_by
@@ -130,18 +131,27 @@ def read(asked: dict[str, Any], *, shared: bool) -> Batch:
             raise InvalidRequest("reuse", "Parameters to take from png info: none is ticked")
     infos = folder(INFO, infos) if infos else None
     if asked.get("source", UPLOAD) == UPLOAD:
-        return Batch(by_name(asked["files"]), masks=by_name(asked["masks"]) or None, reuse=reuse, info_folder=infos)
+        files, masks = by_name(asked["files"]), by_name(asked["masks"])
+        own = []
+        if not masks:
+            files, own = apart_from_masks(files, by_folder=False)
+        return Batch(files, masks=masks or own or None, some_masked=bool(own), reuse=reuse, info_folder=infos)
     source, target = folder(INPUT, asked["input_directory"]), made(asked["output_directory"])
     if target == source:
         raise InvalidRequest("output_directory", f"{OUTPUT}: it is the input directory, and its pictures would be taken for "
                                                  "inputs the next time; name another")
     pictures = [file for file in pictures_of(INPUT, source) if target is None or not file.is_relative_to(target)]
-    return Batch(pictures, masks=masks_in(asked["mask_directory"]), output_folder=target, reuse=reuse, info_folder=infos)
+    masks, mask_folder, own = *masks_in(asked["mask_directory"]), []
+    if mask_folder in (None, source):
+        pictures, own = apart_from_masks(pictures, by_folder=True)
+    if own:
+        masks, mask_folder = own, source
+    return Batch(pictures, source, masks, mask_folder, bool(own), output_folder=target, reuse=reuse, info_folder=infos)
 
 
 def by_name(uploads: list[Path]) -> list[Path]:
-    """In natural order: each lies in a folder of its own."""
-    return sorted(uploads, key=lambda file: natural(Path(file.name)))
+    """In natural order: each lies in a folder of its own. What macOS puts beside a file's name is left out."""
+    return sorted((file for file in uploads if not file.name.startswith(".")), key=lambda file: natural(Path(file.name)))
 
 
 def path_of(text: str) -> Path:
@@ -179,12 +189,12 @@ def pictures_of(label: str, path: Path) -> list[Path]:
     return found
 
 
-def masks_in(text: str) -> list[Path] | None:
-    """The masks in the folder of that name, None where none is named. Raises InvalidRequest where there are none."""
+def masks_in(text: str) -> tuple[list[Path] | None, Path | None]:
+    """(the masks in the folder of that name, the folder); None where none is named. Raises InvalidRequest where there are none."""
     if not text.strip():
-        return None
+        return None, None
     path = folder(MASKS, text)
-    return [mask for mask in pictures_of(MASKS, path) if mask.parent == path]
+    return pictures_of(MASKS, path), path
 
 
 def has_model(catalog: Catalog, name: str) -> bool:

@@ -45,12 +45,16 @@ class Reader:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.exif: list[bytes | None] = []
+        """Of the pictures to start from."""
 
     def picture(self, file: File, field: str) -> Image.Image | None:
         if file is None:
             return None
         upload = open_picture(file, field)
         self.notes += upload.notes
+        if field == "init_images":
+            self.exif.append(upload.exif)
         return upload.image
 
 

@@ -180,6 +180,7 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     with engine.shelf.reading(sum(count_pixels(file, "init_images") for file in paths_in(files))):
         settings = request_fields(engine, folders, settings)
         source = read(reader, *files)
+        settings["source_exif"] = reader.exif
         events = img2img(engine, mode, source, job_id=job_id, client=client, **PAGE, **settings)
     yield panel.start(job_id)
     for note in reader.notes:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from api.convert import drop_unknown_checkpoint
 from pipeline.infotext import png_info
+from pipeline.metadata import metadata_of
 from tests.api.conftest import base64_of, image_of
 
 IMG2IMG, TXT2IMG = "/sdapi/v1/img2img", "/sdapi/v1/txt2img"
@@ -442,3 +443,45 @@ def test_the_answer_repeats_its_pictures_only_where_it_is_asked_to(client, body)
     for repeat, expected in ((False, None), (True, body["init_images"])):
         answer = client.post("/sdapi/v1/img2img", json=body | {"include_init_images": repeat})
         assert answer.json()["parameters"]["init_images"] == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 2), (1, 777), (7, 9), (9, 4000)])
+@pytest.mark.parametrize("mask", [{}, {"inpaint_full_res": False}, {"inpaint_full_res": True}])
+@pytest.mark.parametrize("resize_mode", range(4))
+def test_a_picture_of_any_size_gives_a_picture_or_a_sentence(shared, body, size, mask, resize_mode):
+    fields = {"init_images": [base64_of(Image.new("RGB", size, "red"))], "resize_mode": resize_mode, "steps": 1}
+    if mask:
+        white = Image.new("L", size)
+        white.paste(255, (0, 0, (size[0] + 1) // 2, (size[1] + 1) // 2))
+        fields |= mask | {"mask": base64_of(white), "inpainting_fill": 1}
+    answer = shared.post("/sdapi/v1/img2img", json=body | fields)
+    if answer.status_code != 200:
+        assert resize_mode == 3 and min(size) < 8 and answer.status_code == 422
+        assert answer.json()["detail"].endswith(f"a picture must have at least 8x8 pixels, got {size[0]}x{size[1]}")
+
+
+@pytest.mark.parametrize("ground, paint, mode, sentence", [
+    ("black", (255, 0, 0), "RGB", "The mask has colours"), ("black", (90, 90, 90), "RGB", "The mask is nowhere more than half white"),
+    ((0, 0, 0, 255), (255, 255, 255, 128), "RGBA", "The mask is opaque where it is black"), ((3, 3, 3), "white", "RGB", "not quite black"),
+    ("black", "white", "RGB", None)])
+def test_what_a_mask_does_otherwise_than_it_looks_is_told_and_left(shared, body, ground, paint, mode, sentence):
+    mask = Image.new(mode, (64, 64), ground)
+    mask.paste(paint, (16, 16, 48, 48))
+    info = json.loads(shared.post("/sdapi/v1/img2img", json=body | {"mask": base64_of(mask)}).json()["info"])
+    comments = [comment for comment in info["comments"] if "mask" in comment]
+    assert len(comments) == (sentence is not None) and all(sentence in comment and "as in A1111" in comment.replace("As", "as")
+                                                           for comment in comments)
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_a_sources_exif_is_kept_by_choice(client, backend, body, picture, form):
+    backend.settings.change({"samples_format": form})
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Camera maker", 3
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0old"
+    fields = body | {"init_images": [base64_of(picture, "JPEG", exif=exif.tobytes())]}
+    for wanted in (False, True):
+        answer = client.post("/sdapi/v1/img2img", json=fields | {"override_settings": {"keep_source_exif": wanted}}).json()
+        image = image_of(answer["images"][0])
+        assert image.getexif().get(0x010F) == ("Camera maker" if wanted else None) and 0x0112 not in image.getexif()
+        assert metadata_of(image).infotext == json.loads(answer["info"])["infotexts"][0]

@@ -17,6 +17,7 @@ from pipeline.infotext import png_info
 from pipeline.job import Failed, Finished, Step
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits
+from pipeline.metadata import metadata_of
 from pipeline.series import SHOWN
 from tests.conftest import ROOT
 
@@ -53,11 +54,11 @@ def made(batch, **settings):
     return [work.make(file) for file in work.items]
 
 
-def done(engine, folder, **fields):
+def done(engine, pictures, **fields):
     """Do a folder with a journal, and give what came of it."""
     settings = SMALL | {"outpath_samples": str(engine.journal.folder / "img2img"), "seed": 1} | fields
-    where = {name: settings.pop(name) for name in ("output_folder", "masks") if name in settings}
-    batch = Batch(find_pictures(folder), **where)
+    where = {name: settings.pop(name) for name in ("folder", "output_folder", "masks") if name in settings}
+    batch = Batch(find_pictures(pictures), **where)
     event = list(run(engine, batch, **settings))[-1]
     assert isinstance(event, Finished), event
     return event.outcome
@@ -351,3 +352,93 @@ def test_a_batch_that_was_killed_goes_on_where_it_stopped(demo, folder, tmp_path
 def test_a_batch_takes_the_keywords_of_a_single_edit():
     single, several = (set(inspect.signature(function).parameters) for function in (img2img, run))
     assert single - {"mode", "source"} <= several
+
+
+# --- names, masks and EXIF
+
+
+def test_every_format_of_uploads_is_found_and_nothing_hidden(tmp_path):
+    wanted = ["a.avif", "b.bmp", "c.gif", "d.heic", "e.jfif", "f.JPG", "g.png", "h.tiff", "i.webp"]
+    for name in (*wanted, "._g.png", ".png", "notes.txt", ".thumbnails/x.png", "sub/._y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [file.name for file in find_pictures(tmp_path)] == wanted
+
+
+@pytest.fixture
+def tree(tmp_path, picture):
+    """Two folders that hold a picture of the same name."""
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        picture.rotate(90 * (name > "b")).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def test_files_of_the_same_name_are_told_and_saved_apart(recorded, tree, tmp_path):
+    (tree / "b" / "2.png").write_bytes(b"no picture")
+    outcome = done(recorded, tree, folder=tree, output_folder=tmp_path / "out")
+    assert [name for name, _ in outcome.failures] == ["b/2.png"]
+    assert outcome.failures[0][1].startswith("the file is not a picture")
+    assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.png")) == ["a/1.png", "b/1.png"]
+    assert counts(done(recorded, tree, folder=tree, output_folder=tmp_path / "out")) == (0, 2, 1)  # both are known again
+
+
+def test_uploads_of_the_same_name_are_numbered(tree):
+    work = series(Batch(find_pictures(tree)), SMALL)
+    for file in work.items:
+        work.failed(file, "no")
+    assert [name for name, _ in work.outcome.failures] == ["1.png", "1.png (2)"]
+
+
+def mask_at(path, white):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, white)
+    mask.save(path)
+    return path
+
+
+def test_masks_are_found_by_name_by_name_and_mask_and_by_their_folder(tree, tmp_path):
+    masks = [mask_at(tmp_path / "masks" / name, box) for name, box in (
+        ("a/1.png", (0, 0, 8, 8)), ("b/1_mask.png", (8, 8, 16, 16)), ("1.png", (0, 0, 64, 64)))]
+    requests = made(Batch(find_pictures(tree), tree, masks, tmp_path / "masks"), inpaint_full_res=False)
+    assert [p.image_mask.getbbox() for p in requests] == [(0, 0, 8, 8), (8, 8, 16, 16)]
+    with pytest.raises(InvalidRequest, match="none of the 2 masks has this file's name"):
+        made(Batch([tree / "b" / "1.png"], tree, [masks[0], mask_at(tmp_path / "masks" / "2.png", (0, 0, 8, 8))], tmp_path / "masks"))
+
+
+def test_where_some_have_masks_the_others_are_done_whole(folder):
+    masks = [mask_at(folder / "1_mask.png", (0, 0, 8, 8))]
+    first, second, third = made(Batch([folder / "1.png", folder / "2.jpg", folder / "10.png"], folder, masks, folder, True))
+    assert first.image_mask is not None and second.image_mask is third.image_mask is None
+
+
+def test_what_a_mask_was_taken_for_is_told_once(recorded, folder, tmp_path):
+    red = Image.new("RGB", (64, 64), "black")
+    red.paste((255, 0, 0), (16, 16, 48, 48))
+    red.save(tmp_path / "red.png")
+    outcome = done(recorded, folder, masks=[tmp_path / "red.png"])
+    assert outcome.comments == ("The mask has colours; what is coloured was taken for white.",)
+    assert made(Batch([folder / "1.png"], masks=[tmp_path / "red.png"]))[0].image_mask.getextrema() == (0, 255)
+
+
+def test_a_sources_exif_is_kept_where_that_is_wanted(recorded, tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Camera maker", 3
+    exif.get_ifd(0x8769)[0x9003] = "2026:01:31 12:00:00"
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0old\nSteps: 1, Seed: 2, Size: 8x8"
+    exif.get_ifd(0x8825)[1] = "N"
+    (tmp_path / "in").mkdir()
+    picture.save(tmp_path / "in" / "1.jpg", exif=exif.tobytes())
+
+    def written(wanted):
+        outcome = done(recorded, tmp_path / "in", override_settings={"keep_source_exif": wanted}, seed=7 + wanted)
+        with Image.open(outcome.pictures[-1][0]) as image:
+            image.load()
+            return image.getexif(), image.info["parameters"], metadata_of(image).infotext
+
+    kept, text, read = written(True)
+    assert kept[0x010F] == "Camera maker" and kept.get_ifd(0x8769)[0x9003] == "2026:01:31 12:00:00" and kept.get_ifd(0x8825)[1] == "N"
+    assert 0x0112 not in kept and 0x9286 not in kept.get_ifd(0x8769)
+    assert text == read and read.startswith("a forest")
+    assert dict(written(False)[0]) == {}

@@ -1,5 +1,6 @@
 """The numbers are those of A1111 v1.10.1 for a gradient; test_masking.py has those of the overlay itself."""
 
+import time
 from hashlib import sha256
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.images import (
     grid_rows,
     image_grid,
     match_histogram,
+    middle_resized,
     resize_image,
     to_image,
     to_tensor,
@@ -316,3 +318,20 @@ def test_an_upscaler_s_picture_is_stretched_from_multiples_of_8(picture):
 
 def test_masks_are_resized_without_an_upscaler(mask):
     assert resize_image(0, mask, 128, 128, "Nearest").tobytes() == mask.resize((128, 128), LANCZOS).tobytes()
+
+
+@pytest.mark.parametrize("size, target", [((3000, 2), (512, 512)), ((2, 3000), (512, 512)), ((65535, 1), (8192, 64)),
+                                          ((512, 512), (1, 65535))])
+@pytest.mark.parametrize("upscaler", [None, "Nearest"])
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_lines_of_pixels_are_brought_to_any_size_without_what_is_cut_off(size, target, mode, upscaler):
+    start = time.process_time()
+    assert resize_image(mode, Image.new("RGB", size, "red"), *target, upscaler).size == target
+    assert time.process_time() - start < 10  # under 1 s here
+
+
+def test_what_is_cut_off_does_not_change_the_rest():
+    stripes = Image.fromarray(np.repeat(noise(300, 1), 2, axis=0))
+    whole = stripes.resize((300 * 256, 512), LANCZOS).crop((150 * 256 - 256, 0, 150 * 256 + 256, 512))
+    part = middle_resized(stripes, 512, 512)
+    assert np.abs(np.asarray(whole).astype(int) - np.asarray(part)).max() <= 1

@@ -97,3 +97,20 @@ def test_an_inpaint_sketch_without_paint_is_refused(engine, picture):
 def test_a_script_that_is_not_there_is_refused_before_it_is_queued(engine, picture):
     with pytest.raises(InvalidRequest, match='no script called "Loopbak"; did you mean "Loopback"'):
         img2img(engine, Mode.IMG2IMG, (picture, None), script_name="Loopbak")
+
+
+@pytest.mark.parametrize("mask, settings, told", [
+    ("red", {}, "The mask has colours; what is coloured was taken for white."), ("white", {}, None),
+    ("grey", {}, "The mask was nowhere more than half white; it was made lighter until its lightest part was white."),
+    ("grey", {"alwayson_scripts": {"Soft Inpainting": {"args": [True]}}}, None)])
+def test_an_uploaded_mask_does_what_it_looks_like_and_says_so(engine, picture, mask, settings, told):
+    colour = {"red": (255, 0, 0), "grey": (100, 100, 100), "white": (255, 255, 255)}[mask]
+    upload = Image.new("RGB", picture.size)
+    upload.paste(colour, (0, 0, 32, 32))
+    events = list(img2img(engine, Mode.INPAINT_UPLOAD, (picture, upload), width=64, height=64, steps=2, sampler_name="Euler",
+                          seed=1, denoising_strength=1, mask_blur=0, inpaint_full_res=False, **settings))
+    result = events[-1].results[0]
+    assert [comment for comment in result.comments if "mask" in comment] == ([told] if told else [])
+    if mask != "grey" or told:
+        changed = np.asarray(result.images[0]) != np.asarray(picture.convert("RGB").resize((64, 64)))
+        assert changed[4:28, 4:28].any(axis=-1).mean() > 0.9 and not changed[40:, 40:].any()

@@ -48,8 +48,27 @@ def test_results_within_the_input_directory_are_no_inputs(folder):
     assert [file.name for file in asked(folder, output_directory=str(folder / "sub")).files] == ["2.png", "10.png"]
 
 
-def test_masks_are_those_in_the_folder_itself(folder):
-    assert [mask.name for mask in asked(folder, mask_directory=str(folder)).masks] == ["2.png", "10.png"]
+def test_masks_are_those_in_a_folder_and_its_folders(folder):
+    wanted = asked(folder, mask_directory=str(folder))
+    assert [mask.name for mask in wanted.masks] == ["2.png", "10.png", "3.png"] and wanted.mask_folder == folder
+    assert not wanted.some_masked
+
+
+@pytest.mark.parametrize("where", ["", "{}"])
+def test_masks_among_the_pictures_are_known_by_their_names(folder, where):
+    (folder / "2.png").rename(folder / "10_mask.png")
+    (folder / "1_mask.png").write_bytes((folder / "10.png").read_bytes())  # of no picture here
+    wanted = asked(folder, mask_directory=where.format(folder))
+    assert [file.name for file in wanted.files] == ["1_mask.png", "10.png", "3.png"]
+    assert [mask.name for mask in wanted.masks] == ["10_mask.png"] and wanted.some_masked
+
+
+def test_masks_among_uploads_are_known_by_their_names_and_notes_of_macos_are_none(tmp_path):
+    files = [tmp_path / name for name in ("a/1.png", "b/1_mask.jpg", "c/2.png", "d/._1.png")]
+    wanted = asked(files=files)
+    assert [file.name for file in wanted.files] == ["1.png", "2.png"] and wanted.some_masked
+    assert [mask.name for mask in wanted.masks] == ["1_mask.jpg"]
+    assert len(asked(files=files, masks=files[:1]).files) == 3
 
 
 def test_infotext_is_reused_only_when_it_is_switched_on(folder, tmp_path):
@@ -157,7 +176,7 @@ def test_a_folder_with_masks_is_done_into_another(page, folder, tmp_path, server
     begin(page)
     expect(report(page)).to_contain_text("3 files · 2 are done now · 1 could not be done")
     expect(report(page).locator("td")).to_have_text(["10.png", "mask: none of the 2 masks has this file's name"])
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["2.png", "3.png"]
+    assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.png")) == ["2.png", "sub/3.png"]
     page.get_by_label("Input directory").fill(str(folder / "gone"))
     begin(page)
     expect(toast(page)).to_contain_text("Input directory: there is no folder")

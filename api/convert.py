@@ -75,10 +75,10 @@ def processing(request: GenerationRequest, here: Backend,
     p = kind(**settings, sampler_name=sampler_name, scheduler=scheduler, options=here.settings.options,
              override_settings=overrides, **places(here, request))
     p.comments += notes
-    if p.image_mask is not None:
-        _, surprises = mend(p.image_mask, invert=bool(p.inpainting_mask_invert), greys=greys_count(settings),
-                            only_masked=bool(p.inpaint_full_res))
-        p.comments += [surprise.left for surprise in surprises]
+    masks = p.image_mask if isinstance(p.image_mask, list) else filter(None, [p.image_mask])
+    surprises = [surprise.left for mask in masks for surprise in mend(
+        mask, invert=bool(p.inpainting_mask_invert), greys=greys_count(settings), only_masked=bool(p.inpaint_full_res))[1]]
+    p.comments += dict.fromkeys(surprises)
     scripts.check(p)
     return request, p
 
@@ -132,7 +132,8 @@ def picture_files(request: GenerationRequest, here: Backend) -> Files:
     if len(request.init_images) > max(limit, 1):
         raise InvalidRequest("init_images", f"init_images: {len(request.init_images)} pictures given for a batch_size of "
                                             f"{limit}; give one, or at most batch_size")
-    masks = {name: [] if (text := getattr(request, name)) is None else [text] for name in ("mask", "latent_mask")}
+    masks = {name: given if isinstance(given := getattr(request, name), list) else [] if given is None else [given]
+             for name in ("mask", "latent_mask")}
     return {name: [picture_bytes(text, name, here.fetcher) for text in texts]
             for name, texts in ({"init_images": request.init_images} | masks).items()}
 
@@ -148,7 +149,9 @@ def decoded(files: Files) -> tuple[dict[str, Image.Image | list[Image.Image] | N
     read: dict[str, Any] = {field: [upload.image for upload in listed] for field, listed in uploads.items()}
     read["source_exif"] = [upload.exif for upload in uploads["init_images"]]
     notes = dict.fromkeys(note for listed in uploads.values() for upload in listed for note in upload.notes)
-    return read | {name: read[name][0] if read[name] else None for name in ("mask", "latent_mask")}, list(notes)
+    # a list of one is as good as the one
+    masks = {name: (read[name] if len(read[name]) > 1 else next(iter(read[name]), None)) for name in ("mask", "latent_mask")}
+    return read | masks, list(notes)
 
 
 def places(here: Backend, request: GenerationRequest) -> dict[str, Any]:

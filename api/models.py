@@ -117,7 +117,8 @@ class Img2ImgRequest(GenerationRequest):
     denoising_strength: float | None = field("denoising_strength", 0.75, "How much of the picture is made anew.")
     image_cfg_scale: float | None = field("image_cfg_scale", None,
                                           "How strongly the source guides, for InstructPix2Pix models.")
-    mask: Text | None = field("mask", None, "A picture, white (or opaque, where it has alpha) where the first shall change.")
+    mask: Text | list[Text] | None = field("mask", None, "A picture, white (or opaque, where it has alpha) where the others shall "
+                                                         "change; or a list of them, one for each of init_images.")
     mask_blur_x: Int | None = field("mask_blur_x", 4, "Blur of the mask to the sides: sigma in pixels.")
     mask_blur_y: Int | None = field("mask_blur_y", 4, "Blur of the mask up and down: sigma in pixels.")
     mask_blur: Int | None = field("mask_blur_x", None, "Both of these at once, where it is not null.")

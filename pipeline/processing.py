@@ -170,7 +170,7 @@ class StableDiffusionProcessingImg2Img:
     """Share of the schedule to redo, 0 to 1. Even 0 runs one step; even 1 starts from the noised source."""
     image_cfg_scale: float | None = None
     mask: Any = None
-    """In the constructor the mask picture, moved to image_mask. Set by init(): (C, H/8, W/8), 1 = preserve."""
+    """In the constructor the mask picture, or one for each of init_images, moved to image_mask. Set by init(): (C, H/8, W/8), 1 = preserve."""
     mask_blur_x: int = 4
     """Sigma in pixels, at the mask's own size."""
     mask_blur_y: int = 4
@@ -217,7 +217,8 @@ class StableDiffusionProcessingImg2Img:
     digests: Digests = field(default_factory=Digests, init=False)
 
     # --- set by the constructor
-    image_mask: Image.Image | None = field(default=None, init=False)
+    image_mask: Image.Image | list[Image.Image] | None = field(default=None, init=False)
+    """A list: one for each of init_images, and scripts.run() runs them one by one."""
     extra_generation_params: dict[str, Any] = field(default_factory=dict, init=False)
     """What infotext says besides the request; stages and hooks add to it."""
     rounds_mask: bool = field(default=True, init=False)
@@ -304,6 +305,9 @@ class StableDiffusionProcessingImg2Img:
         if len(self.init_images) > self.batch_size:
             raise InvalidRequest("init_images", f"init_images: {len(self.init_images)} pictures given for a batch_size "
                                                 f"of {self.batch_size}; give one, or at most batch_size")
+        if isinstance(self.image_mask, list) and len(self.image_mask) != len(self.init_images):
+            raise InvalidRequest("mask", f"mask: {len(self.image_mask)} masks given for {len(self.init_images)} pictures; give "
+                                         "one, or one for each picture")
 
     def variant(self, **changes: Any) -> Self:
         """The same request with some fields changed, bound as this one is and with none of its working state.

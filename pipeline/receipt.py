@@ -138,8 +138,9 @@ class Receipts:
         if settles is None or self._request is None:
             return fixed_seed(wanted, self.draw)
         seed = fixed_seed(wanted, lambda: self._known[1].get(settles) or random_seed())
-        self._settled[settles] = seed
-        self._request = self._request | {settles: seed}
+        if self._request[settles] == -1:  # else it is known, or this is a part of what the request asks for
+            self._settled[settles] = seed
+            self._request = self._request | {settles: seed}
         return seed
 
     def use(self, kind: str, name: str, sha256: str | None) -> None:

@@ -46,7 +46,8 @@ class Past:
         """Its picture and its mask, in its mode."""
         p, tab = self.request(chosen), self.making.modes[self.mode(chosen)]
         originals = self.journal.originals
-        return tab.loaded(hand_out(originals.path(originals.keep(p.init_images[0])), tab.files[0]), p.image_mask)
+        mask = p.image_mask[0] if isinstance(p.image_mask, list) else p.image_mask
+        return tab.loaded(hand_out(originals.path(originals.keep(p.init_images[0])), tab.files[0]), mask)
 
     def everything(self, chosen: Chosen) -> Update:
         """Its settings as well, with the seed of the chosen picture."""

@@ -112,6 +112,8 @@ class Results:
     def mask(self, results: list, index: int) -> Image.Image | None:
         """The mask of the selected picture's job, at the picture's size."""
         mask = self.request(results, index).image_mask
+        if isinstance(mask, list):
+            raise PalimpsestError("This job had a mask for each picture; bring the picture without its mask.")
         if mask is not None:
             with Image.open(self.selected(results, index)) as image:
                 mask = mask if mask.size == image.size else resize_image(0, mask, *image.size)

@@ -12,6 +12,7 @@ from pipeline.scripts import (
     arguments,
     img2img_alternative,
     loopback,
+    mask_each,
     outpainting_mk2,
     poor_mans_outpainting,
     prompt_matrix,
@@ -77,6 +78,8 @@ def run(p: StableDiffusionProcessingImg2Img) -> Processed:
     if hooks:
         p = p.variant()
         p.scripts = HookList([p.scripts, *hooks])
+    if isinstance(p.image_mask, list):
+        return mask_each.run(p)
     if script is None:
         p.progress.begin(p.n_iter)
         return process_images(p)
@@ -94,6 +97,8 @@ def resolve(p: StableDiffusionProcessingImg2Img) -> tuple[Script | None, Any, li
     if not p.script_name:
         return None, None, hooks
     script = find(p.script_name)
+    if isinstance(p.image_mask, list):
+        raise InvalidRequest("mask", f'mask: "{script.title}" needs one mask, not a list')
     if isinstance(p.prompt, list) or isinstance(p.negative_prompt, list):
         raise InvalidRequest("prompt", f'prompt: "{script.title}" needs one text, not a list')
     return script, arguments.read(script.record, p.script_args, name="script_args", title=script.title), hooks

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -485,3 +486,61 @@ def test_a_sources_exif_is_kept_by_choice(client, backend, body, picture, form):
         image = image_of(answer["images"][0])
         assert image.getexif().get(0x010F) == ("Camera maker" if wanted else None) and 0x0112 not in image.getexif()
         assert metadata_of(image).infotext == json.loads(answer["info"])["infotexts"][0]
+
+
+def square(box, side=64):
+    mask = Image.new("L", (side, side))
+    mask.paste(255, box)
+    return mask
+
+
+BOXES = [(0, 0, 24, 24), (40, 40, 64, 64)]
+EACH = {"inpainting_fill": 1, "mask_blur": 0, "inpaint_full_res": False, "denoising_strength": 1, "batch_size": 2}
+
+
+@pytest.fixture
+def two(picture):
+    return [picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+
+
+def test_each_picture_may_have_a_mask_of_its_own(shared, body, two):
+    fields = body | EACH | {"init_images": list(map(base64_of, two)), "mask": [base64_of(square(box)) for box in BOXES]}
+    answer = shared.post(IMG2IMG, json=fields)
+    info = info_of(answer)
+    images = [image_of(image) for image in answer.json()["images"]][info["index_of_first_image"]:]
+    assert info["all_seeds"] == [1, 2] and len(images) == len(info["infotexts"]) - info["index_of_first_image"] == 2
+    for image, source, (left, top, right, bottom) in zip(images, two, BOXES):
+        changed = (np.asarray(image) != np.asarray(source.convert("RGB"))).any(axis=-1)
+        assert changed[top:bottom, left:right].mean() > 0.8
+        changed[top:bottom, left:right] = False
+        assert not changed.any()
+    for number in range(2):  # each is what it would be alone
+        alone = shared.post(IMG2IMG, json=fields | {"init_images": fields["init_images"][number:number + 1], "batch_size": 1,
+                                                    "mask": fields["mask"][number], "seed": 1 + number})
+        assert image_of(alone.json()["images"][0]).tobytes() == images[number].tobytes()
+
+
+def test_a_list_of_one_mask_is_that_mask(shared, body, picture):
+    fields = body | {"mask": base64_of(square(BOXES[0]))}
+    assert shared.post(IMG2IMG, json=fields | {"mask": [fields["mask"]]}).json()["images"] == \
+        shared.post(IMG2IMG, json=fields).json()["images"]
+
+
+@pytest.mark.parametrize("changes, sentence", [
+    ({"mask": 3}, "mask: 3 masks given for 2 pictures; give one, or one for each picture"),
+    ({"mask": 2, "script_name": "Loopback", "script_args": [2, 0.5, "Linear", "None"]}, 'mask: "Loopback" needs one mask, not a list')])
+def test_masks_that_fit_no_pictures_are_refused(shared, body, two, changes, sentence):
+    masks = [base64_of(square(BOXES[0]))] * changes["mask"]
+    answer = shared.post(IMG2IMG, json=body | EACH | {"init_images": list(map(base64_of, two))} | changes | {"mask": masks})
+    assert answer.status_code == 422 and answer.json()["detail"] == sentence
+
+
+@pytest.mark.parametrize("changes", [{"n_iter": 2}, {"subseed_strength": 0.3, "subseed": 5}, {"seed": -1}, {"n_iter": 2, "subseed_strength": 0.5}])
+def test_pictures_with_masks_of_their_own_have_the_seeds_they_would_have_together(shared, body, two, changes):
+    fields = body | EACH | {"init_images": list(map(base64_of, two))} | changes
+    together = info_of(shared.post(IMG2IMG, json=fields | {"mask": base64_of(square(BOXES[0]))}))
+    apart = info_of(shared.post(IMG2IMG, json=fields | {"mask": [base64_of(square(box)) for box in BOXES]}))
+    steps = [[value - info[name][0] for value in info[name]] for info in (together, apart) for name in ("all_seeds", "all_subseeds")]
+    if not changes.get("subseed_strength"):  # they count for nothing
+        steps[1] = steps[3] = None
+    assert steps[:2] == steps[2:]

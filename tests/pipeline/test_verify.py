@@ -319,3 +319,12 @@ def test_files_of_other_names_are_read_only_where_it_is_asked_for(tmp_path, name
     fresh = Catalog(tmp_path / "models", cache=tmp_path / "none.json")
     file = Search(fresh, thorough).find("LoRA", name, wanted)
     assert (file and file.stem) == found
+
+
+@pytest.mark.parametrize("changes", [{"seed": 5}, {"seed": -1}, {"seed": [9, 4]}, {"seed": -1, "subseed_strength": 0.3, "n_iter": 2}])
+def test_a_picture_with_a_mask_of_its_own_is_made_again(saved, request_for, verdict, picture, changes):
+    masks = [Image.new("L", picture.size, 255), picture.convert("L")]
+    files = saved(request_for(init_images=[picture, picture.rotate(90)], mask=masks, batch_size=2, **changes))
+    assert len(files) == 2 * changes.get("n_iter", 1) + 1
+    for file in files:
+        assert verdict(file).status is Status.IDENTICAL

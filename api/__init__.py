@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
-from api import extras, generation, listing, options, progress, reference
+from api import extras, generation, listing, options, progress, reference, shown
 from api.backend import Backend
 from api.errors import COMMON, Json, handle_errors
 from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
-from api.guard import BodyLimit, Guard
+from api.guard import SHOWN, BodyLimit, Guard
 from api.logins import Login
 from api.proxies import OwnAddress, Subpath
 from api.sessions import OPEN, SESSIONS, Sessions
@@ -44,6 +44,8 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
                   default_response_class=Json, servers=[{"url": subpath}] if subpath else None)
     if backend is not None:
         mount_api(app, backend)
+    if page is not None and backend is not None:
+        app.add_route(SHOWN, shown.shown_picture, methods=["POST"], include_in_schema=False)
     if page is not None:
         # Gradio checks which files a visitor may name only on pages that it has launched itself
         page.has_launched = page.is_running = True

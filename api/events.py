@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.guard import NOT_FETCHED, SAFE_METHODS, is_api, refused, too_long
+from api.guard import NOT_FETCHED, SAFE_METHODS, SHOWN, is_api, refused, too_long
 from pipeline.limits import HOUR, network_of
 
 MAX_EVENT = 16 * 2**20
@@ -37,14 +37,14 @@ class Refused(Exception):
 class PageEvents:
     """ASGI middleware that refuses events of the page, sent by whichever route, whose data name a file by an address.
 
-    All that is posted to the page is read as JSON here, whatever it says that it is; only uploads pass unread.
+    All that is posted to the page is read as JSON here, whatever it says that it is; only uploads, and pictures that go not to Gradio, pass unread.
     """
 
     def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in SAFE_METHODS or is_api(scope) or is_upload(scope):
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS or is_api(scope) or is_upload(scope) or scope["path"] == SHOWN:
             await self.app(scope, receive, send)
             return
         body = await whole_body(receive, MAX_EVENT)
@@ -78,7 +78,7 @@ class UploadLimit:
         """By network (when, bytes), of the last hour."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in UPLOADS:
+        if scope["type"] != "http" or scope["path"] not in (*UPLOADS, SHOWN):
             await self.app(scope, receive, send)
             return
         network, size = network_of((scope.get("client") or ("",))[0]), 0

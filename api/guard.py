@@ -25,6 +25,8 @@ POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' b
 """Gradio needs inline and evaluated scripts; what matters is that only this server is asked for anything."""
 API_PATHS = ("/sdapi/", "/internal/", "/docs", "/openapi.json")
 """What is not the page's."""
+SHOWN = "/shown-picture"
+"""Where the page sends the bytes of a picture that browsers cannot show; Gradio sees nothing of it."""
 FILES = ("/gradio_api/file=", "/gradio_api/file/")
 """Where Gradio would fetch from an address too."""
 NOT_FETCHED = "Nothing is fetched from elsewhere."
@@ -179,7 +181,7 @@ def host_name(address: str) -> str | None:
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to an API request whose body has more than `limit` bytes.
+    """ASGI middleware that answers 413 to an API request, or a picture, whose body has more than `limit` bytes.
 
     The rest of such a body is read and thrown away, as many clients hear no answer before they have sent everything.
     """
@@ -188,7 +190,7 @@ class BodyLimit:
         self.app, self.limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_api(scope):
+        if scope["type"] != "http" or not (is_api(scope) or scope["path"] == SHOWN):
             await self.app(scope, receive, send)
             return
         size = 0

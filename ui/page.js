@@ -112,6 +112,28 @@
     field.dispatchEvent(new Event("change", { bubbles: true }));
   };
 
+  // what browsers cannot show comes as PNG; PNG info reads files as they are
+  const UNSHOWN = /\.(heic|heif|hif|tiff?)$/i;
+  const showable = async (file) => {
+    const answer = await fetch(new URL("shown-picture", document.baseURI), { method: "POST", body: file });
+    if (answer.ok) return new File([await answer.blob()], file.name.replace(UNSHOWN, ".png"), { type: "image/png" });
+    alert(translate((await answer.json().catch(() => ({}))).detail ?? `${answer.status} ${answer.statusText}`));
+  };
+  const unshown = (files, input) => (input && input.id !== "png-info-picture" ? [...(files ?? [])] : []).find(({ name }) => UNSHOWN.test(name));
+  const instead = async (event, file, input) => {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const shown = await showable(file);
+    if (shown) put(shown, input);
+  };
+  for (const name of ["change", "drop"]) {
+    document.addEventListener(name, (event) => {
+      const input = event.target.closest?.(inputs);
+      const file = unshown(event.target.files ?? event.dataTransfer?.files, input);
+      if (file) instead(event, file, input);
+    }, true);
+  }
+
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((pasted) => pasted.type.startsWith("image/"));
     const input = visible(inputs);

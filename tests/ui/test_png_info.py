@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from pipeline.infotext import png_info
 from tests.conftest import ROOT
-from tests.ui.steps import open_tab, put, result, set_slider
+from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider
 
 
 def saved_by(server):
@@ -127,3 +127,32 @@ def test_a_picture_of_any_format_is_used(page, tmp_path, name):
         set_slider(page, label, value)
     page.locator("#generate-img2img").click()
     assert result(page).size == (64, 64)
+
+
+@pytest.mark.parametrize("ending", ["heic", "tiff"])
+def test_what_browsers_cannot_show_is_painted_on_as_png(page, tmp_path, ending):
+    photo = Image.new("RGB", (96, 64), (200, 60, 20))
+    if ending == "heic":
+        pillow_heif.from_pillow(photo).save(tmp_path / "photo.heic")
+    else:
+        photo.save(tmp_path / "photo.tiff")
+    put(page, "img2img-picture", tmp_path / f"photo.{ending}")
+    assert page.locator("#img2img-picture img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
+    open_tab(page, "Inpaint")
+    put_in_editor(page, tmp_path / f"photo.{ending}")
+    paint(page, [(0.4, 0.5), (0.6, 0.5)])
+    for label, value in (("Sampling steps", 2), ("Width", 64), ("Height", 64)):
+        set_slider(page, label, value)
+    generate(page, "inpaint")
+    assert result(page).getpixel((2, 2)) == pytest.approx((200, 60, 20), abs=8)
+
+
+def test_a_damaged_heic_is_refused_by_its_name_before_it_is_painted_on(page, tmp_path):
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+    said = []
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.accept()))
+    open_tab(page, "Inpaint")
+    page.locator("#inpaint-editor canvas").first.wait_for()
+    page.locator("#inpaint-editor input[type=file]").first.set_input_files(str(tmp_path / "photo.heic"))
+    page.wait_for_timeout(3000)
+    assert said == ["image: the HEIC file is damaged or cut short; save or download it again"]

@@ -155,6 +155,8 @@ def request(batch: Batch, settings: dict[str, Any], file: Path, has_model: Calla
         upload = open_picture(mask, f"mask {mask.name}")
         fields["mask"], said = mask_of(image, upload.image, settings)
         notes += [*upload.notes, *said]
+    elif batch.some_masked:
+        notes.append("Pictures without a mask called NAME_mask were done whole.")
     if batch.output_folder is not None:
         fields |= {"outpath_samples": str(batch.output_folder / place.parent), "samples_filename": file.stem}
     if batch.reuse:

@@ -411,6 +411,7 @@ def test_where_some_have_masks_the_others_are_done_whole(folder):
     masks = [mask_at(folder / "1_mask.png", (0, 0, 8, 8))]
     first, second, third = made(Batch([folder / "1.png", folder / "2.jpg", folder / "10.png"], folder, masks, folder, True))
     assert first.image_mask is not None and second.image_mask is third.image_mask is None
+    assert first.comments == [] and second.comments == ["Pictures without a mask called NAME_mask were done whole."]
 
 
 def test_what_a_mask_was_taken_for_is_told_once(recorded, folder, tmp_path):

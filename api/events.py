@@ -37,7 +37,8 @@ class Refused(Exception):
 class PageEvents:
     """ASGI middleware that refuses events of the page, sent by whichever route, whose data name a file by an address.
 
-    All that is posted to the page is read as JSON here, whatever it says that it is; only uploads, and pictures that go not to Gradio, pass unread.
+    All that is posted to the page is read as JSON here, whatever it says that it is; only uploads, and pictures that do not
+    go to Gradio, pass unread.
     """
 
     def __init__(self, app: ASGIApp):

@@ -240,7 +240,7 @@ def application(models: Path, load, find_checkpoint, styles: Path, outputs: Path
     catalog = Catalog(models, cache=outputs / "hashes.json")
     engine = Engine(load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths),
                     styles=StyleDatabase(styles), cache=Cache(0))  # a tape has each question as often as it comes up
-    store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint))
+    store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint, find_vae=catalog.find_vae))
     try:
         with TestClient(build_app(None, None, backend=Backend(engine, store, Settings(), outputs)),
                         base_url="http://127.0.0.1") as client:

@@ -10,8 +10,30 @@ from PIL import Image
 from playwright.sync_api import expect
 
 
-OPENED = re.compile("/gradio_api/heartbeat/")
-"""The one request of a page that stays open for as long as the page does."""
+STREAMS = re.compile("/gradio_api/(heartbeat/|queue/data)")
+"""Requests that may stay open with nothing to come: the heartbeat, and the queue's, which Gradio opens once more where an
+event was answered before its own sending was."""
+COUNT_EVENTS = r"""(() => {
+    const sent = new Set(), answered = new Set(), plain = window.fetch;
+    const read = async (answer) => {
+        const text = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let rest = ""; ;) {
+            const { value, done } = await text.read();
+            if (done) return;
+            const messages = (rest + value).split("\n\n");
+            rest = messages.pop();
+            for (const message of messages.filter((line) => line.includes('"process_completed"')))
+                answered.add(JSON.parse(message.replace(/^data: /, "")).event_id);
+        }
+    };
+    window.fetch = async (...request) => {
+        const answer = await plain(...request), address = String(request[0].url ?? request[0]);
+        if (address.includes("/queue/data")) read(answer.clone()).catch(() => {});  // the page closes it at its end
+        if (address.includes("/queue/join") && answer.ok) sent.add((await answer.clone().json()).event_id);
+        return answer;
+    };
+    window.unanswered = () => [...sent].filter((id) => !answered.has(id));
+})()"""
 
 
 def open_page(page, address):
@@ -23,8 +45,9 @@ def open_page(page, address):
 
 
 def watch_requests(page):
+    page.add_init_script(COUNT_EVENTS)
     page.asked = set()  # and not answered yet
-    page.on("request", lambda request: page.asked.add(request) if not OPENED.search(request.url) else None)
+    page.on("request", lambda request: page.asked.add(request) if not STREAMS.search(request.url) else None)
     for end in ("requestfinished", "requestfailed"):
         page.on(end, lambda request: page.asked.discard(request))
 
@@ -32,13 +55,13 @@ def watch_requests(page):
 def settle(page, seconds=60):
     """Wait until the page has had an answer to all that it asked, and asks nothing more in the frames after that.
 
-    For a page without a running job, whose events are one long answer.
+    For a page without a running job, whose event is answered at the job's end.
     """
     deadline, quiet = time.monotonic() + seconds, 0
     while quiet < 4:
-        assert time.monotonic() < deadline, [request.url for request in page.asked]
-        page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 25)))")
-        quiet = 0 if page.asked else quiet + 1
+        waiting = page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(unanswered()), 25)))")
+        assert time.monotonic() < deadline, [*waiting, *(request.url for request in page.asked)]
+        quiet = 0 if page.asked or waiting else quiet + 1
 
 
 def still(page, element):

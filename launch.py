@@ -53,6 +53,7 @@ def run_tests(root: Path, arguments: list) -> int:
     python = ensure_installed(root, "installed-app", APP_PACKAGES)
     ensure_installed(root, "installed-tests", TEST_PACKAGES)
     run_step("Making sure of a browser", [python, str(root / "tests" / "browser.py")])
+    run_step("Making sure of OpenGL", [python, str(root / "tests" / "opengl.py")])
     os.chdir(str(root))
     return hand_over([python, "-m", "pytest"] + arguments)
 

@@ -245,7 +245,7 @@ def test_windows_hands_on_the_exit_status():
     assert launch.run_as_child([sys.executable, "-c", "raise SystemExit(5)"]) == 5
 
 
-def test_test_installs_the_oracles_alone_finds_a_browser_and_hands_over_to_pytest(repository, monkeypatch, steps):
+def test_test_installs_the_oracles_alone_finds_what_is_of_the_system_and_hands_over_to_pytest(repository, monkeypatch, steps):
     pretend_installed(repository)
     for name in launch.TEST_PACKAGES:
         (repository / name).write_text("")
@@ -255,15 +255,15 @@ def test_test_installs_the_oracles_alone_finds_a_browser_and_hands_over_to_pytes
 
     assert launch.main(["test", "-k", "mask"], root=repository) == 4
     python = ensure_app(repository)
-    development, oracles, browser = steps
+    development, oracles, *system = steps
     assert "requirements-dev.txt" in development[-1] and "--no-deps" not in development
     assert "requirements-oracles.txt" in oracles[-1] and "--no-deps" in oracles
-    assert browser == [python, str(repository / "tests" / "browser.py")]
+    assert system == [[python, str(repository / "tests" / name)] for name in ("browser.py", "opengl.py")]
     assert handed_over == [[python, "-m", "pytest", "-k", "mask"]]
 
     steps.clear()
     launch.main(["test"], root=repository)
-    assert steps == [browser]
+    assert steps == system
 
 
 NOTES_ITS_PROCESS = """

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from pipeline.infotext import png_info
 from tests.conftest import ROOT
-from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider
+from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider, settle
 
 
 def saved_by(server):
@@ -48,8 +48,10 @@ def test_verify_makes_a_picture_again_and_leaves_no_trace(page, server, tmp_path
         image.putpixel((5, 5), (255, 0, 0))
         image.save(tmp_path / "edited.png", pnginfo=png_info(None, image.info))
     page.get_by_label("Remove Image").click()
+    expect(verify).to_be_disabled()
     drop(page, tmp_path / "edited.png")
     expect(verify).to_be_enabled()
+    settle(page)  # what is said of the file is there
     verify.click()
     expect(receipt).to_have_value("Cannot be verified: its pixels were changed after it was made.")
 

@@ -8,7 +8,7 @@ makes sense is the pipeline's matter, whose sentence the answer then carries. Ra
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.processing import NUMBERS, WHOLE_NUMBERS
 
@@ -51,9 +51,35 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
+IDLE = "Without effect"
+"""How the sentence of a field begins that does nothing."""
+
+
+class Request(Shape):
+    """A request, in which what says nothing counts as left out, as other programs send all fields of a form."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_empty_fields(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if name not in cls.model_fields or not cls.says_nothing(name, value)}
+
+    @classmethod
+    def says_nothing(cls, name: str, value: Any) -> bool:
+        """Whether it is "" where that is no value of the field, or null where null means nothing."""
+        spec = cls.model_fields[name]
+        if spec.is_required():
+            return False
+        takes_null = type(None) in (getattr(spec.annotation, "__args__", ()))
+        if value is None:
+            return not takes_null or spec.description.startswith(IDLE)
+        return value == "" and not isinstance(spec.default, str)
+
+
 # --- making pictures
 
-class GenerationRequest(Shape):
+class GenerationRequest(Request):
     """What img2img and txt2img have in common."""
 
     prompt: Text | None = field("prompt", "", "What the picture shall show, in A1111's prompt grammar.")
@@ -216,12 +242,12 @@ class PngInfoAnswer(Shape):
     comments: list[str] = Field([], description="What of the file could not be read, a sentence each; not in A1111.")
 
 
-class InterrogateRequest(Shape):
+class InterrogateRequest(Request):
     image: Text = Field("", description="A picture as base64 or as a data: URI.")
     model: Text = Field("clip", description="clip or deepdanbooru; there is neither here.")
 
 
-class ExtrasRequest(Shape):
+class ExtrasRequest(Request):
     resize_mode: Int = Field(0, ge=0, le=1,
                              description="0 enlarges by upscaling_resize, 1 to upscaling_resize_w × upscaling_resize_h.")
     show_extras_results: bool = Field(True, description="Without effect, as in A1111.")

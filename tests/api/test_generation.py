@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from api.convert import drop_unknown_checkpoint
+from api.models import Img2ImgRequest, Txt2ImgRequest
 from pipeline.infotext import png_info
 from pipeline.metadata import metadata_of
 from tests.api.conftest import base64_of, image_of
@@ -87,7 +88,7 @@ def test_null_of_what_belongs_to_masks_is_refused_with_one_only(shared, body, ma
     ("inpainting_fill", 9, "inpainting_fill must be"),
     ("init_images", [], "no picture is given"), ("init_images", [None], "init_images must be a picture in base64"),
     ("init_images", ["aGVsbG8gd29ybGQ="], "not a picture that can be read"), ("init_images", ["!!!!!"], "init_images"),
-    ("init_images", ["data:image/png"], "the file is empty"), ("mask", "", "mask: the file is empty"),
+    ("init_images", ["data:image/png"], "the file is empty"), ("mask", "data:image/png,", "mask: the file is empty"),
     ("init_images", ["http://127.0.0.1:9/x.png"], "Requests not allowed"), ("latent_mask", "x", "latent_mask"),
     ("override_settings", {"no_such_option": 1}, 'no option called "no_such_option"'),
     ("override_settings", {"CLIP_stop_at_last_layers": "two"}, "CLIP_stop_at_last_layers must be"),
@@ -544,3 +545,52 @@ def test_pictures_with_masks_of_their_own_have_the_seeds_they_would_have_togethe
     if not changes.get("subseed_strength"):  # they count for nothing
         steps[1] = steps[3] = None
     assert steps[:2] == steps[2:]
+
+
+# what says nothing
+
+NEEDED = {"init_images", "prompt", "negative_prompt", "subseed_strength", "seed_resize_from_h", "seed_resize_from_w", "batch_size",
+          "n_iter", "steps", "cfg_scale", "width", "height", "denoising_strength"}
+"""Fields for which null is no value, and without which A1111 fails."""
+FALSE = {"send_images", "mask_round", "inpaint_full_res", "resize_mode"}
+"""Fields for which null is a value, but not the one that they have where they are left out."""
+
+
+@pytest.mark.parametrize("path, model", [(IMG2IMG, Img2ImgRequest), (TXT2IMG, Txt2ImgRequest)])
+def test_what_says_nothing_counts_as_left_out(shared, body, path, model):
+    body = body | {"seed": 5, "subseed": 6}
+
+    def answer(**fields):
+        given = {name: value for name, value in (body | fields).items() if value != "left out"}
+        told = shared.post(path, json=given)
+        assert told.status_code == 200, (fields, told.text)
+        info = info_of(told)
+        return [image_of(image).tobytes() for image in told.json()["images"]], info["infotexts"]
+
+    nulls = set(model.model_fields) - FALSE - (NEEDED - ({"denoising_strength"} if path == TXT2IMG else set()))
+    empties = set(model.model_fields) - {"init_images"}
+    small = {"seed": 5, "steps": 2, "width": 64, "height": 64, "subseed": 6}
+    for value, names in ((None, nulls), ("", empties)):
+        for name in sorted(names - small.keys()):
+            assert answer(**{name: value}) == answer(**{name: "left out"}), (name, value)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDED - {"init_images"}))
+def test_null_for_what_is_needed_is_refused_by_its_name(shared, body, name):
+    answer = shared.post(IMG2IMG, json=body | {name: None})
+    assert answer.status_code == 422 and answer.json()["detail"].startswith(name)
+
+
+def test_a_mask_of_no_text_is_no_mask(shared, body):
+    masked = shared.post(IMG2IMG, json=body | {"mask": "", "latent_mask": "", "mask_blur": "", "inpainting_fill": 1})
+    assert masked.status_code == 200
+    assert masked.json()["images"] == shared.post(IMG2IMG, json=body | {"inpainting_fill": 1}).json()["images"]
+
+
+def test_extras_take_what_says_nothing_as_left_out(shared, body):
+    given = {"image": body["init_images"][0], "upscaler_1": "Lanczos"}
+    plain = shared.post("/sdapi/v1/extra-single-image", json=given)
+    for value in (None, ""):
+        empty = dict.fromkeys(("resize_mode", "upscaling_resize", "upscaling_crop", "extras_upscaler_2_visibility", "gfpgan_visibility"), value)
+        answer = shared.post("/sdapi/v1/extra-single-image", json=given | empty)
+        assert (answer.status_code, answer.json()["image"]) == (200, plain.json()["image"])

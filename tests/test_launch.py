@@ -302,6 +302,7 @@ def test_a_folder_of_tests_is_shared_out_and_a_single_test_runs_at_once(tmp_path
 def test_a_machine_where_no_browser_can_be_had_is_told_what_to_install(monkeypatch):
     tried = []
     monkeypatch.setattr(browser, "runs", lambda path: False)
+    monkeypatch.setattr(browser, "of_playwright", lambda: None)  # whose driver does not start beside the page's tests
     monkeypatch.setattr(browser, "succeeds", lambda command, seconds: tried.append(" ".join(command)))
     with pytest.raises(browser.BrowserMissing, match="install Chromium or Google Chrome"):
         browser.find_chromium()

@@ -206,6 +206,8 @@ def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -
     settings |= {name: float(settings[name]) for name in FRACTIONS & settings.keys() if isinstance(settings[name], int)}
     overrides = options_in(settings.pop("override_settings"), engine.options)
     overrides |= {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
+    if "refiner_checkpoint" in settings:
+        settings["refiner_checkpoint"] = settings["refiner_checkpoint"] or None  # as the API has what is left out
     return settings | {"outpath_samples": folders.samples, "outpath_grids": folders.grids, "override_settings": overrides}
 
 

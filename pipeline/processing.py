@@ -335,7 +335,7 @@ class StableDiffusionProcessingImg2Img:
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Turn source pictures and mask into the latents that the sampler starts from."""
-        self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options)
+        self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
         stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=tiles(self))
         plan = self._plan_mask(stages)
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
@@ -639,13 +639,13 @@ def ask_to_stop(p: StableDiffusionProcessingImg2Img) -> None:
 def keeps_networks(p: StableDiffusionProcessingImg2Img) -> bool:
     """Whether the refiner gets the prompt's networks too."""
     # A1111: a checkpoint of another config is a model of its own, which starts without; of the same, only weights change
-    return config_of(p.sd_model) == config_of(p.refiner)
+    return config_of(p.sd_model, p.size) == config_of(p.refiner, p.size)
 
 
-def config_of(family: Family) -> tuple:
+def config_of(family: Family, size: Size) -> tuple:
     """What tells apart the configs that A1111 would take for checkpoints: a .yaml beside the file, or one of its own."""
     beside = Path(family.info.path).with_suffix(".yaml")
-    predicts = type(family.prediction) if family.name == "sd2" else None
+    predicts = type(family.prediction(size)) if family.name == "sd2" else None
     return (beside,) if beside.is_file() else (family.name, family.takes_image_conditioning, family.edit_model, predicts)
 
 

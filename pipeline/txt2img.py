@@ -19,7 +19,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Make ready what stands in the place of a source."""
-        self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options)
+        self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
         self.extra_generation_params["Denoising strength"] = None  # infotext does not speak of it
         latents = self.sd_model.latent_format
         device = self.sd_model.placement.device

@@ -12,10 +12,10 @@ LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks", "png", "foreign", "metadata",
     "progress", "uploads", "saving", "tiles", "grids", "small_files", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
     "pasting", "caches", "allocator"))
-SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.samplers")
+SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.families.prediction", "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.finishing", "pipeline.processing", "pipeline.record", "pipeline.samplers", "pipeline.families.base",
                "pipeline.scripts")
-FAMILIES_SEE = ("pipeline.errors", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
+FAMILIES_SEE = ("pipeline.errors", "pipeline.geometry", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {
     **dict.fromkeys(LEAVES, LEAVES),
     "pipeline.samplers": SAMPLERS_SEE,

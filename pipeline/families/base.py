@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from pipeline.families.prediction import Prediction
+from pipeline.geometry import Size
+
 if TYPE_CHECKING:
     from pipeline.families.autoencoder import Autoencoder
     from pipeline.families.clip import ClipTextEncoder
@@ -137,88 +140,6 @@ class Reused:
     calls: int = 0
 
 
-class Prediction(Protocol):
-    """What the network's output means. `sigmas` ascend, float32, one per training timestep."""
-
-    sigmas: Tensor
-    alphas_cumprod: Tensor
-
-    def sigma_to_t(self, sigma: Tensor) -> Tensor: ...
-    def t_to_sigma(self, t: Tensor) -> Tensor: ...
-    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor: ...
-    def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor: ...
-    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor: ...  # t on the CPU
-
-
-def append_dims(x: Tensor, like: Tensor) -> Tensor:
-    """`x` of shape (B,) with trailing axes of length 1, so that it broadcasts over `like`."""
-    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))
-
-
-class DiscreteSchedule:
-    """The noise levels of a network trained on discrete timesteps, and the way between sigma and t.
-
-    alphas_cumprod: (1000,) float32 on the CPU. Between two timesteps log sigma is linear, so sigma_to_t gives a
-    fractional t, as in k-diffusion's DiscreteSchedule; with `quantize` the nearest whole one.
-    """
-
-    def __init__(self, alphas_cumprod: Tensor, *, quantize: bool = False):
-        self.alphas_cumprod, self.quantize = alphas_cumprod, quantize
-        self.sigmas = ((1 - alphas_cumprod) / alphas_cumprod) ** 0.5
-        self.log_sigmas = self.sigmas.log()
-
-    def sigma_to_t(self, sigma: Tensor) -> Tensor:
-        log_sigma = sigma.log()
-        log_sigmas = self.log_sigmas.to(log_sigma.device, log_sigma.dtype, non_blocking=True)
-        distance = log_sigma - log_sigmas[:, None]
-        if self.quantize:
-            return distance.abs().argmin(dim=0).view(sigma.shape)
-        low = distance.ge(0).cumsum(dim=0).argmax(dim=0).clamp(max=len(log_sigmas) - 2)
-        below, above = log_sigmas[low], log_sigmas[low + 1]
-        w = ((below - log_sigma) / (below - above)).clamp(0, 1)
-        return ((1 - w) * low + w * (low + 1)).view(sigma.shape)
-
-    def t_to_sigma(self, t: Tensor) -> Tensor:
-        log_sigmas = self.log_sigmas.to(t.device)
-        t = t.float()
-        low, high, w = t.floor().long(), t.ceil().long(), t.frac()
-        return ((1 - w) * log_sigmas[low] + w * log_sigmas[high]).exp()
-
-    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return x * append_dims(1 / (sigma**2 + 1) ** 0.5, x)
-
-
-class Eps(DiscreteSchedule):
-    """The network predicts the noise (Ho et al., 2020)."""
-
-    def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        return x - append_dims(sigma, x) * output
-
-    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        return output
-
-
-class V(DiscreteSchedule):
-    """The network predicts velocity (Salimans and Ho, 2022)."""
-
-    def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        sigma = append_dims(sigma, x)
-        return output * (-sigma / (sigma**2 + 1) ** 0.5) + x * (1 / (sigma**2 + 1))
-
-    def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        alpha = append_dims(self.alphas_cumprod[t.long()].to(x.device, non_blocking=True), x)
-        return alpha**0.5 * output + (1 - alpha) ** 0.5 * x
-
-
-def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
-    """The schedule stretched so that the last timestep is all but pure noise (Lin et al., 2023)."""
-    root = alphas_cumprod**0.5
-    stretched = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
-    # A1111: not 0, which has no sigma
-    stretched[-1] = 4.8973451890853435e-08
-    return stretched
-
-
 OFFLOADS = ("none", "model", "sequential")
 """Which weights are on the device: all of them; those of the network that computes; those of its layer that computes. The
 others wait in main memory."""
@@ -282,7 +203,6 @@ class Family(Protocol):
     info: ModelInfo
     placement: Placement
     latent_format: LatentFormat
-    prediction: Prediction
     modules: dict[str, torch.nn.Module]
     """diffusers and transformers modules by their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2.
 
@@ -299,6 +219,9 @@ class Family(Protocol):
     """Whether it is an InstructPix2Pix network: it sees the source, and image_cfg_scale says how much."""
     notes: list[str]
     """Sentences for the person whose picture is made; who reads them takes them out."""
+
+    def prediction(self, size: Size) -> Prediction:
+        """What the network's output means where pictures of that size, in pixels, are sampled."""
 
     def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
                        sdxl: SdxlConditions = SdxlConditions(), old_emphasis: bool = False) -> Cond:

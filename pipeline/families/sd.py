@@ -13,16 +13,18 @@ from torch.nn import functional as F
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.autoencoder import Autoencoder
 from pipeline.families.base import (
-    Cond, Eps, LatentFormat, ModelInfo, Placement, Prediction, Reuse, Reused, SdxlConditions, V, zero_terminal_snr)
+    Cond, LatentFormat, ModelInfo, Placement, Reuse, Reused, SdxlConditions)
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.edit_reuse import EditedUNet, Recording
 from pipeline.families.layout import arrange
 from pipeline.families.offload import Offload
+from pipeline.families.prediction import DiscreteSchedule, Eps, V, zero_terminal_snr
 from pipeline.families.step_cache import StepCache
 from pipeline.families.tiny import TinyDecoder
 from pipeline.families.token_merging import merging_tokens
 from pipeline.families.vocabulary import clip_tokenizer
+from pipeline.geometry import Size
 
 RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
 """A linear fit from SD1 latents to RGB in [-1, 1], public since 2022."""
@@ -77,7 +79,10 @@ class StableDiffusion:
             arrange(modules[part], placement)
         self.edit_model = self._unet.config.in_channels == EDIT
         self.takes_image_conditioning = self._unet.config.in_channels != PLAIN
-        self.prediction = self._find_prediction(checkpoint)
+        self._prediction = self._find_prediction(checkpoint)
+
+    def prediction(self, size: Size) -> DiscreteSchedule:
+        return self._prediction
 
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
@@ -148,7 +153,7 @@ class StableDiffusion:
         """What the UNet takes besides."""
         return {}
 
-    def _find_prediction(self, checkpoint: Checkpoint) -> Prediction:
+    def _find_prediction(self, checkpoint: Checkpoint) -> DiscreteSchedule:
         alphas = scaled_linear_alphas(*checkpoint.betas)
         name = checkpoint.prediction or ("v_prediction" if self.name == "sd2" and self._looks_like_v() else "epsilon")
         return PREDICTIONS[name](zero_terminal_snr(alphas) if checkpoint.zero_snr else alphas)

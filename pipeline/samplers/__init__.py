@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.errors import UnknownName
 from pipeline.families.base import Family
+from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.samplers import dpm_solver, lcm, restart, solvers, timesteps, unipc
 from pipeline.samplers.sampler import KDiffusionSampler, LCMSampler, Sampler, TimestepSampler, UniPCSampler
@@ -73,10 +74,13 @@ SAMPLERS = {row.name: row for row in (
 """In A1111's order."""
 
 
-def create_sampler(name: str, sd_model: Family, options: Options = Options()) -> Sampler:
-    """The sampler of that name for a model, whose noise schedule is as options want it. Raises UnknownName."""
+def create_sampler(name: str, sd_model: Family, options: Options, size: Size) -> Sampler:
+    """The sampler of that name for a model, whose noise schedule is as options want it.
+
+    size: pixels of the picture that is sampled. Raises UnknownName, and InvalidRequest where the two do not go together.
+    """
     row = SAMPLERS[checked(name)]
-    return row.kind(row, sd_model, options)
+    return row.kind(row, sd_model, options, size)
 
 
 def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str, str]:

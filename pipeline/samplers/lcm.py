@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from pipeline.families.base import DiscreteSchedule, append_dims
+from pipeline.families.prediction import DiscreteSchedule, append_dims
 from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, row_each
 
 SKIP = 20

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pipeline.conditioning import PromptEncoder
 from pipeline.errors import Interrupted, InvalidRequest
-from pipeline.families.base import Cond, Family, Prediction, zero_terminal_snr
+from pipeline.families.base import Cond, Family
+from pipeline.families.prediction import DiscreteSchedule, Prediction
+from pipeline.geometry import Size
 from pipeline.hooks import Hooks
 from pipeline.options import Options
 from pipeline.progress import Progress
@@ -83,13 +85,8 @@ def img2img_steps(steps: int, denoising_strength: float, *, fix_steps: bool) -> 
 
 def altered(prediction: Prediction, options: Options) -> Prediction:
     """The noise schedule of a network as options want it."""
-    alphas = prediction.alphas_cumprod
-    if options.use_downcasted_alpha_bar:
-        # A1111: everything that is made of them is computed in this precision too
-        alphas = alphas.half()
-    if options.sd_noise_schedule == "Zero Terminal SNR":
-        alphas = zero_terminal_snr(alphas)
-    return type(prediction)(alphas, quantize=options.enable_quantization)
+    return prediction.altered(downcast=options.use_downcasted_alpha_bar, quantize=options.enable_quantization,
+                              zero_snr=options.sd_noise_schedule == "Zero Terminal SNR")
 
 
 def token_merging_ratio(p: SamplingJob, options: Options | None = None) -> float:
@@ -114,8 +111,9 @@ def beside(x: Tensor, levels: Tensor) -> Tensor:
 class Sampler(ABC):
     """One way through the noise levels, for one model."""
 
-    def __init__(self, row: "SamplerRow", family: Family, options: Options):
-        self.row, self.family = row, family
+    def __init__(self, row: "SamplerRow", family: Family, options: Options, size: Size):
+        """size: pixels of the picture that is sampled."""
+        self.row, self.family, self._size = row, family, size
         self.final_family = family
         """The one that the latest sampling ended with: the refiner where it was reached."""
         self.prediction = self._prediction(family, options)
@@ -142,7 +140,15 @@ class Sampler(ABC):
         """Which share of the training timesteps lies behind, at a call's sigma (B,)."""
 
     def _prediction(self, family: Family, options: Options) -> Prediction:
-        return altered(family.prediction, options)
+        return altered(family.prediction(self._size), options)
+
+    def _discrete(self, family: Family, options: Options) -> DiscreteSchedule:
+        """The prediction of a network that has training timesteps to count. Raises InvalidRequest."""
+        steps = altered(family.prediction(self._size), options).steps
+        if steps is None:
+            raise InvalidRequest("sampler_name", f'sampler_name: {self.row.name} counts training timesteps, and '
+                                                 f'"{family.info.name}" was trained without any; Euler, for example, can be used')
+        return steps
 
     def _denoiser(self, p: SamplingJob, init_latent: Tensor, cond: Any, uncond: Any, image_cond: Tensor, *,
                   blend_before: bool, calls: int) -> CFGDenoiser:
@@ -286,7 +292,7 @@ class KDiffusionSampler(Sampler):
     def _model(self, family: Family, prediction: Prediction) -> Model:
         def denoise(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The x0 estimate, twice: as what the solver asks for and as what a watcher sees."""
-            t, sigma = beside(x, prediction.sigma_to_t(sigma)), beside(x, sigma)
+            t, sigma = beside(x, prediction.time(sigma)), beside(x, sigma)
             output = family.denoise(prediction.scale_input(x, sigma), t, cond, image_cond)
             denoised = prediction.to_denoised(output, x, sigma)
             return denoised, denoised
@@ -294,8 +300,7 @@ class KDiffusionSampler(Sampler):
         return denoise
 
     def _completed(self, sigma: Tensor) -> float:
-        # A1111: counted in the sampler's own table, of which LCM's has 50 entries
-        return (999 - (self.prediction.sigmas - sigma.max()).abs().argmin().item()) / 1000
+        return self.prediction.completed(sigma)
 
     def _noise_sampler(self, p: SamplingJob, x: Tensor, sigmas: Tensor, schedule: Tensor) -> Any:
         """sigmas: the whole schedule; schedule: the end of it that is run."""
@@ -331,11 +336,16 @@ class LCMSampler(KDiffusionSampler):
     """For latent consistency models, which know 50 timesteps."""
 
     def _prediction(self, family: Family, options: Options) -> Prediction:
-        return LCMSchedule(altered(family.prediction, options).alphas_cumprod)
+        return LCMSchedule(self._discrete(family, options).alphas_cumprod)
 
 
 class TimestepSampler(Sampler):
     """Solvers that count training timesteps: the latent keeps unit variance and the model gives eps."""
+
+    prediction: DiscreteSchedule
+
+    def _prediction(self, family: Family, options: Options) -> DiscreteSchedule:
+        return self._discrete(family, options)
 
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
@@ -381,7 +391,7 @@ class TimestepSampler(Sampler):
             settings["uncond_eps"] = lambda: denoiser.last_uncond
         return settings
 
-    def _model(self, family: Family, prediction: Prediction) -> Model:
+    def _model(self, family: Family, prediction: DiscreteSchedule) -> Model:
         def noise(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The noise estimate, and the x0 estimate that follows from it."""
             eps = prediction.to_eps(family.denoise(x, beside(x, t), cond, image_cond), x, t)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.families.base import Prediction
+from pipeline.families.prediction import Prediction
 
 
 def append_zero(sigmas: Tensor) -> Tensor:

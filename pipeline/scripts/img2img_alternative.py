@@ -91,7 +91,7 @@ def noise_source(p: StableDiffusionProcessingImg2Img) -> ImageRNG:
 
 def model_sigmas(p: StableDiffusionProcessingImg2Img, steps: int) -> Tensor:
     """Even steps of the network's own levels, whatever schedule is asked for, and 0."""
-    prediction = p.sd_model.prediction
+    prediction = p.sd_model.prediction(p.size)
     return uniform(steps, prediction.sigmas[0].item(), prediction.sigmas[-1].item(), prediction=prediction)
 
 
@@ -128,9 +128,9 @@ def encode(p: StableDiffusionProcessingImg2Img, args: Img2ImgAlternative, count:
 def look(p: StableDiffusionProcessingImg2Img, x: Tensor, sigma: Tensor, timed: Tensor, cond: Cond, uncond: Cond,
          cfg_scale: float) -> Tensor:
     """The guided estimate of the clean latent: x as noisy as `sigma`, the network told the time of `timed`."""
-    prediction = p.sd_model.prediction
+    prediction = p.sd_model.prediction(p.size)
     twice, levels = torch.cat([x, x]), sigma.expand(2 * len(x))
-    t, levels = (level.to(x.device, non_blocking=True) for level in (prediction.sigma_to_t(timed.expand_as(levels)), levels))
+    t, levels = (level.to(x.device, non_blocking=True) for level in (prediction.time(timed.expand_as(levels)), levels))
     image_cond = p.image_conditioning[:len(x)]
     output = p.sd_model.denoise(prediction.scale_input(twice, levels), t, Cond.cat([uncond, cond]), torch.cat([image_cond, image_cond]))
     # A1111: the noisy latent is taken whole, also where a v-prediction model would scale it

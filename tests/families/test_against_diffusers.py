@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from pipeline.families.base import Cond, SdxlConditions
+from pipeline.geometry import Size
 from tests.families import tiny
 
 WIDTH, HEIGHT, STEPS = 64, 128, 4
@@ -46,7 +47,7 @@ def euler(family, sigmas, guided):
 
     guided: is handed the x0 estimate as a function of a Cond and an image cond, and gives the one to step to.
     """
-    prediction = family.prediction
+    prediction = family.prediction(Size(WIDTH, HEIGHT))
     x = NOISE * ((sigmas[0] ** 2 + 1) ** 0.5 if sigmas[0] < 100 else sigmas[0])
 
     for sigma, after in zip(sigmas[:-1], sigmas[1:]):

@@ -8,13 +8,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline import families
-from pipeline.families.base import Eps, SdxlConditions, V
+from pipeline.families.base import SdxlConditions
+from pipeline.families.prediction import Eps, V
+from pipeline.geometry import Size
 from tests.families import tiny
 
 PROMPTS = ["a (red:1.3) circle, " * 20, "a blue square"]
 SETTINGS = dict(emphasis="Original", clip_skip=1, comma_backtrack=20)
 CONDITIONS = SdxlConditions(width=96, height=64, crop_top=8)
 NOISE = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(1))
+SIZE = Size(96, 64)
 PIXELS = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(2)) * 2 - 1
 MASK = torch.zeros(1, 1, 64, 96)
 MASK[..., 16:40, 24:80] = 1
@@ -39,7 +42,7 @@ def test_the_family_is_told_by_what_is_inside(kind, layout, checkpoint, tmp_path
 
 @pytest.mark.parametrize("layout", [0, 1])
 def test_what_the_network_predicts_is_found(kind, layout, checkpoint, load):
-    prediction = load(checkpoint(kind)[layout]).prediction
+    prediction = load(checkpoint(kind)[layout]).prediction(SIZE)
     assert type(prediction) is (V if kind.endswith("-v") else Eps)
     assert prediction.sigmas[-1].item() == pytest.approx(4518.76 if tiny.KINDS[kind].zero_snr else 14.6146, rel=1e-4)
 
@@ -129,7 +132,7 @@ def beside(checkpoint, tmp_path):
 
 def test_a_yaml_beside_tells_what_shapes_cannot(beside):
     family = families.load(beside, families.placement.choose("cpu", "float32"))
-    assert type(family.prediction) is V
+    assert type(family.prediction(SIZE)) is V
     assert family.latent_format.scale == 0.5
     assert family.modules["unet"].config.attention_head_dim == [4, 4, 4]
     assert family.modules["text_encoder"].config.num_attention_heads == 2

@@ -26,7 +26,9 @@ from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import Engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
-from pipeline.families.base import Cond, Eps, ModelInfo, Reuse, Reused, SdxlConditions, V
+from pipeline.families.base import Cond, ModelInfo, Reuse, Reused, SdxlConditions
+from pipeline.families.prediction import DiscreteSchedule, Eps, V
+from pipeline.geometry import Size
 from pipeline.models import Catalog
 from pipeline.networks import LoraNames, Networks
 from pipeline.options import Options
@@ -175,12 +177,15 @@ class ReplayedModel:
         self.name, self.latent_format, self.notes = facts.name, facts.latent_format, []
         self.info = ModelInfo(name, name, digest, native_size=facts.native_size, family=facts.name)
         self.placement = placement.choose("cpu", "float32")
-        self.prediction = prediction(sd.scaled_linear_alphas())
+        self._prediction = prediction(sd.scaled_linear_alphas())
         self.autoencoder = SimpleNamespace(module=nn.Linear(1, 1))  # by which a cache would know it
         self.edit_model, self.takes_image_conditioning = channels == sd.EDIT, channels != sd.PLAIN
         self._clip_skip, self._prompts = facts.clip_skip, sdxl.StableDiffusionXL if facts is sdxl.BASE else sd.StableDiffusion
         self.modules = {"unet": NoUNet(), **{part: text_encoder(part, weights) for part in facts.text_encoders}}
         self.text_encoders = sd.prompt_readers(facts, self.modules, sd.read_tokenizer(FOLDER))
+
+    def prediction(self, size: Size) -> DiscreteSchedule:
+        return self._prediction
 
     def encode_prompts(self, texts: list[str], **settings: Any) -> Cond:
         return self._prompts.encode_prompts(self, texts, **settings)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline import allocator
+from pipeline.geometry import Size
 from pipeline.errors import HookError, ModelError
 from pipeline.families.base import Placement
 from pipeline.memory import (KEPT, LIBRARIES, check_memory, choose_offload, container_memory, free_memory, frugal, is_out_of_memory,
@@ -126,7 +127,7 @@ def test_a_frugal_model_computes_one_row_at_a_time_and_the_same(demo, monkeypatc
 
 def test_a_frugal_model_is_otherwise_the_model_itself(demo):
     with frugal(demo) as small:
-        assert small.info is demo.info and small.prediction is demo.prediction
+        assert small.info is demo.info and small.prediction(Size(64, 64)) is demo.prediction(Size(64, 64))
         assert small.changes.startswith("one picture at a time")
 
 

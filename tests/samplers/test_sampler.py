@@ -9,7 +9,9 @@ import torch
 
 from pipeline.conditioning import Part
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Eps, Reuse, Reused, V, Window
+from pipeline.families.base import Cond, Reuse, Reused, Window
+from pipeline.families.prediction import Eps, V
+from pipeline.geometry import Size
 from pipeline.hooks import HookList
 from pipeline.options import Options
 from pipeline.progress import Progress
@@ -19,17 +21,19 @@ from pipeline.samplers.reuse import surroundings
 from pipeline.samplers.sampler import altered, token_merging_ratio
 
 ALPHAS = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
-SHAPE = (4, 2, 2)
+SHAPE, PIXELS = (4, 2, 2), Size(16, 16)
 
 
 class Family:
     """A network that takes a tenth of its input, and what it is conditioned on, for noise; remembers its timesteps."""
 
     name, edit_model, reused = "sd1", False, 0
-    prediction = Eps(ALPHAS)
 
-    def __init__(self):
-        self.asked, self.merged = [], []
+    def __init__(self, predicts=Eps(ALPHAS)):
+        self.asked, self.merged, self.predicts = [], [], predicts
+
+    def prediction(self, size):
+        return self.predicts
 
     def denoise(self, x, t, cond, image_cond):
         self.asked.append(float(t[0]))
@@ -80,7 +84,7 @@ def sample(name, p, family=None, *, prompt=0.0):
     cond, uncond = Cond(torch.full((1, 77, 3), prompt)), Cond(torch.zeros(1, 77, 3))
     batch = len(p.seeds)
     x = torch.zeros(batch, *SHAPE)
-    sampler = create_sampler(name, family or Family(), p.options)
+    sampler = create_sampler(name, family or Family(), p.options, PIXELS)
     return sampler.sample_img2img(p, x, p.rng.next(), [[Part([(99, cond)], 1.0)]] * batch, [[(99, uncond)]] * batch,
                                   image_conditioning=x.new_zeros(batch, 5, 1, 1))
 
@@ -190,8 +194,8 @@ def test_a_network_like_sdxl_has_its_own_table_of_align_your_steps():
     family = Family()
     family.name = "sdxl"
     p = job(scheduler="Align Your Steps")
-    assert create_sampler("Euler", family).sigmas(p, 11)[1].item() == pytest.approx(6.315)
-    assert create_sampler("Euler", Family()).sigmas(p, 11)[1].item() == pytest.approx(6.475)
+    assert create_sampler("Euler", family, Options(), PIXELS).sigmas(p, 11)[1].item() == pytest.approx(6.315)
+    assert create_sampler("Euler", Family(), Options(), PIXELS).sigmas(p, 11)[1].item() == pytest.approx(6.475)
 
 
 # UniPC's options, noise for a whole batch, token merging
@@ -248,7 +252,7 @@ def planned(x=0.0, name="Euler", **settings):
     p = job(**settings)
     p.encoder = SimpleNamespace(networks=())
     latent, cond = torch.full((1, *SHAPE), x), Cond(torch.zeros(1, 77, 3))
-    create_sampler(name, family, p.options).sample_img2img(
+    create_sampler(name, family, p.options, PIXELS).sample_img2img(
         p, latent, p.rng.next(), [[Part([(99, cond)], 1.0)]], [[(99, cond)]], image_conditioning=latent.new_zeros(1, 5, 1, 1))
     return family.reuse
 
@@ -309,7 +313,7 @@ def test_the_sampler_knows_which_family_it_ended_with():
 
     p = job(refiner=refiner, refiner_switch_at=0.8)
     p.encoder = Encoder(family, cond)
-    sampler = create_sampler("Euler", family, p.options)
+    sampler = create_sampler("Euler", family, p.options, PIXELS)
     sampler.sample_img2img(p, torch.zeros(1, *SHAPE), p.rng.next(), p.encoder.positive(["p"]), p.encoder.negative(["n"]),
                            image_conditioning=torch.zeros(1, 5, 1, 1))
     assert sampler.final_family is refiner

@@ -3,6 +3,8 @@
 import pytest
 
 from pipeline.errors import UnknownName
+from pipeline.geometry import Size
+from pipeline.options import Options
 from pipeline.samplers import SAMPLERS, SCHEDULES, create_sampler, resolve_names, schedule_label
 from pipeline.samplers.sampler import img2img_steps
 
@@ -61,9 +63,9 @@ def refusal(act, *args):
     return error.value.field, str(error.value)
 
 
-@pytest.mark.parametrize("act", [resolve_names, create_sampler])
-def test_an_unknown_sampler_is_refused_with_the_nearest(act):
-    assert refusal(act, "Euler b", None) == (
+@pytest.mark.parametrize("act, rest", [(resolve_names, [None]), (create_sampler, [None, Options(), Size(64, 64)])])
+def test_an_unknown_sampler_is_refused_with_the_nearest(act, rest):
+    assert refusal(act, "Euler b", *rest) == (
         "sampler_name", 'sampler_name: no sampler called "Euler b"; did you mean "Euler a"?')
 
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from pipeline.families.base import Eps
+from pipeline.families.prediction import Eps
 from pipeline.samplers.schedules import SCHEDULES, beta_quantiles, find_schedule
 from tests.oracles.k_diffusion import k_diffusion_sampling
 

@@ -1,7 +1,7 @@
 """One look at the model with classifier-free guidance, as the solvers see it: denoised = denoiser(x, sigma)."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 import torch
 from torch import Tensor
@@ -10,9 +10,7 @@ from pipeline.conditioning import Parts, Schedule, negative_at, pad_with_empty, 
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Family
 from pipeline.hooks import MaskBlendArgs
-
-if TYPE_CHECKING:
-    from pipeline.samplers.sampler import SamplingJob
+from pipeline.samplers.sampling_job import SamplingJob
 
 ROW = 8192
 """Values that a network has in use for each pixel of a latent, about; with some to spare."""
@@ -44,7 +42,7 @@ class CFGDenoiser:
     `family`: the one that is asked: the job's, and from where it switches its refiner.
     """
 
-    def __init__(self, p: "SamplingJob", family: Family, init_latent: Tensor, cond: list[Parts], uncond: list[Schedule],
+    def __init__(self, p: SamplingJob, family: Family, init_latent: Tensor, cond: list[Parts], uncond: list[Schedule],
                  image_cond: Tensor, *, model_of: Callable[[Family], Model], completed: Callable[[Tensor], float],
                  cfg_scale: float, blend_before: bool, calls: int):
         """model_of: how a family is asked; completed: which share of the way down a sigma (or t) is."""
@@ -220,7 +218,7 @@ def combine(output: Tensor, members: Members, uncond: Tensor, cfg_scale: float) 
     return guided
 
 
-def active_image_cfg_scale(p: "SamplingJob", family: Family, cond: list[Parts]) -> float | None:
+def active_image_cfg_scale(p: SamplingJob, family: Family, cond: list[Parts]) -> float | None:
     """How much an edit model is to keep to its source, or None where that is not guided. Raises InvalidRequest.
 
     A1111: at exactly 1 the negative prompt goes without its call that does not see the source.

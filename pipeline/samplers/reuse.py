@@ -1,15 +1,13 @@
 """What a network may take over from earlier calls, as the options say; and what infotext says of it."""
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from pipeline.families.base import Edit, Reuse, Reused, Window
 from pipeline.samplers.denoiser import CFGDenoiser
-
-if TYPE_CHECKING:
-    from pipeline.samplers.sampler import SamplingJob
+from pipeline.samplers.sampling_job import SamplingJob
 
 MARGIN = 1
 """Cells of the latent around a mask that are computed with it."""
@@ -25,7 +23,7 @@ def planned(denoiser: CFGDenoiser, sampler: str, schedule: Tensor) -> Reuse:
     return Reuse(options.step_cache_interval, options.step_cache_threshold, edit)
 
 
-def remembers_edit(p: "SamplingJob") -> bool:
+def remembers_edit(p: SamplingJob) -> bool:
     """Whether the network remembers this edit, and takes over from the one before where that was alike."""
     return p.options.edit_reuse and p.nmask is not None
 

@@ -2,63 +2,28 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pipeline.conditioning import PromptEncoder
 from pipeline.errors import Interrupted, InvalidRequest
 from pipeline.families.base import Cond, Family
 from pipeline.families.prediction import DiscreteSchedule, Prediction
 from pipeline.geometry import Size
-from pipeline.hooks import Hooks
 from pipeline.options import Options
-from pipeline.progress import Progress
-from pipeline.rng import ImageRNG, randn_local
+from pipeline.rng import randn_local
 from pipeline.samplers import reuse
 from pipeline.samplers.brownian import BrownianNoise
 from pipeline.samplers.denoiser import CFGDenoiser, Model
 from pipeline.samplers.lcm import LCMSchedule
+from pipeline.samplers.sampling_job import SamplingJob
 from pipeline.samplers.schedules import SCHEDULES, Schedule, find_schedule
 from pipeline.samplers.timesteps import ddim_timesteps
 
 if TYPE_CHECKING:
     from pipeline.samplers import SamplerRow
-
-
-class SamplingJob(Protocol):
-    """What a sampler reads of the processing object."""
-
-    steps: int
-    denoising_strength: float
-    cfg_scale: float
-    image_cfg_scale: float | None
-    scheduler: str
-    eta: float | None
-    s_churn: float | None
-    s_tmin: float | None
-    s_tmax: float | None
-    s_noise: float | None
-    s_min_uncond: float | None
-    refiner: Family | None
-    refiner_switch_at: float | None
-    prompts: list[str]
-    negative_prompts: list[str]
-    seeds: list[int]
-    rng: ImageRNG
-    mask: Tensor | None
-    nmask: Tensor | None
-    options: Options
-    override_settings: dict[str, Any]
-    scripts: Hooks
-    progress: Progress
-    free_memory: Callable[[torch.device], int | None] | None
-    encoder: PromptEncoder
-    extra_generation_params: dict[str, Any]
-
 
 CFGPP_SCALE = 12.5
 """The cfg_scale that CFG++ counts as 1."""

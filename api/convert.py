@@ -21,7 +21,8 @@ from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.img2img import greys_count
 from pipeline.options import Options
 from pipeline.painted import mend
-from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
+from pipeline.processed import Processed
+from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS, split_schedule
 from pipeline.samplers.schedules import find_schedule
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img

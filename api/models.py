@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pipeline.processing import NUMBERS, WHOLE_NUMBERS
+from pipeline.request import NUMBERS, WHOLE_NUMBERS
 
 RANGES = WHOLE_NUMBERS | NUMBERS
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from pipeline.job import Event, Failed, Finished, Job
-from pipeline.processing import Processed
+from pipeline.processed import Processed
 
 
 async def events(job: Job, heartbeat: float | None = None) -> AsyncIterator[Event | None]:

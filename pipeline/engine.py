@@ -20,7 +20,8 @@ from pipeline.limits import Client, Limits, Quota
 from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty
 from pipeline.networks import Networks
 from pipeline.options import Options
-from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
+from pipeline.processed import Processed
+from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.scripts import run
 from pipeline.shelf import Shelf
 from pipeline.styles import StyleDatabase

@@ -14,7 +14,8 @@ from pipeline.limits import Client
 from pipeline.masking import create_binary_mask
 from pipeline.options import number
 from pipeline.painted import mend
-from pipeline.processing import NO_PICTURE, StableDiffusionProcessingImg2Img
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.request import NO_PICTURE
 from pipeline.scripts import always_on, check
 from pipeline.sketch import inpaint_sketch
 

@@ -18,7 +18,8 @@ from pipeline.limits import Client, Quota
 from pipeline.memory import is_out_of_memory
 from pipeline.options import Options
 from pipeline.previews import preview
-from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
+from pipeline.processed import Processed
+from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
 from pipeline.series import Outcome, Series
 from pipeline.shelf import Shelf

@@ -6,7 +6,7 @@ import gradio as gr
 
 from pipeline.errors import InvalidRequest
 from pipeline.options import number
-from pipeline.processing import WHOLE_NUMBERS
+from pipeline.request import WHOLE_NUMBERS
 
 
 class Slider(gr.Slider):

@@ -21,7 +21,8 @@ from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.previews import to_jpeg
-from pipeline.processing import Processed, StableDiffusionProcessingImg2Img
+from pipeline.processed import Processed
+from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
 from pipeline.series import Outcome
 from pipeline.uploads import count_pixels

@@ -13,7 +13,9 @@ from PIL import Image
 from api import build_app
 from api.models import Img2ImgRequest, Txt2ImgRequest
 from pipeline.options import Options
-from pipeline.processing import NUMBERS, WHOLE_NUMBERS, Processed, StableDiffusionProcessingImg2Img
+from pipeline.processed import Processed
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.request import NUMBERS, WHOLE_NUMBERS
 from tests.api.conftest import LOCAL, base64_of, client_of, running_backend
 
 PICTURE = base64_of(Image.new("RGB", (8, 8)))

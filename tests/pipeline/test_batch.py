@@ -314,7 +314,7 @@ from pathlib import Path
 from pipeline.batch import Batch, find_pictures, series
 from pipeline.job import Job
 from pipeline.journal import Journal
-from pipeline.processing import Processed
+from pipeline.processed import Processed
 from pipeline.saving import save_under
 
 def process(p):

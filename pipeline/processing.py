@@ -113,14 +113,23 @@ class StableDiffusionProcessingImg2Img(Request):
         super().__post_init__(mask_blur)
         self.rounds_mask = bool(self.mask_round)
 
+    def __reduce__(self) -> tuple:
+        """Pickled, only the request travels: what binds it here is bound anew where it arrives."""
+        if self.sd_model is not None:
+            raise TypeError("a request that brings its model cannot be sent; it may name one in override_settings")
+        return unpickled, (type(self), self.arguments(), self.standing, self.comments)
+
+    def arguments(self) -> dict[str, Any]:
+        """What the constructor takes to make this request again."""
+        return {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.init} | {"mask": self.image_mask}
+
     def variant(self, **changes: Any) -> Self:
         """The same request with some fields changed, bound as this one is and with none of its working state.
 
         `override_settings` are added to those there are. Raises InvalidRequest as the constructor does.
         """
-        request = {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.init} | {"mask": self.image_mask}
         changes["override_settings"] = self.override_settings | changes.get("override_settings", {})
-        other = type(self)(**request | changes)
+        other = type(self)(**self.arguments() | changes)
         for name in BOUND:
             setattr(other, name, getattr(self, name))
         other.extra_generation_params = dict(self.extra_generation_params)
@@ -221,6 +230,12 @@ class StableDiffusionProcessingImg2Img(Request):
         if self.inpainting_fill == 3:
             return self.init_latent * self.mask
         return self.init_latent
+
+
+def unpickled(kind: type[Request], values: dict[str, Any], standing: Options, comments: list[str]) -> Request:
+    request = kind(**values)
+    request.standing, request.comments = standing, comments
+    return request
 
 
 def blend(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:

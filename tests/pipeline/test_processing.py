@@ -13,6 +13,7 @@ from pipeline.infotext import parse
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img, create_binary_mask, process_images
 from pipeline.progress import Progress
+from pipeline.record import to_record
 from pipeline.rng import ImageRNG
 
 
@@ -72,6 +73,19 @@ def test_override_settings_make_new_options_and_leave_the_given_ones(picture):
 def test_an_unbound_request_can_be_pickled_and_keeps_its_mask(picture, mask):
     p = pickle.loads(pickle.dumps(StableDiffusionProcessingImg2Img(init_images=[picture], mask=mask, prompt="a house")))
     assert p.prompt == "a house" and p.image_mask.tobytes() == mask.tobytes()
+
+
+def test_a_pickled_request_is_the_same_one(picture):
+    p = StableDiffusionProcessingImg2Img(init_images=[picture], options=Options(emphasis="None"), width=60,
+                                         override_settings={"emphasis": "No norm"}, seed_enable_extras=False, subseed=3)
+    again = pickle.loads(pickle.dumps(p))
+    assert (again.comments, again.standing, again.options) == (p.comments, p.standing, p.options)
+    assert to_record(again, lambda image: "") == to_record(p, lambda image: "")
+
+
+def test_a_request_that_brings_its_model_cannot_be_pickled(picture, demo):
+    with pytest.raises(TypeError, match="cannot be sent"):
+        pickle.dumps(StableDiffusionProcessingImg2Img(demo, init_images=[picture]))
 
 
 @pytest.mark.parametrize("field, value, sentence", [

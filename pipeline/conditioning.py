@@ -3,17 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pipeline.caches import Cache
-from pipeline.embeddings import Embedding
+from pipeline.embeddings import Embedding, ti_hashes
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Family, ModelInfo, SdxlConditions
 from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_schedule, split_and
+
+if TYPE_CHECKING:
+    from pipeline.processing import StableDiffusionProcessingImg2Img
 
 MAX_PARTS = 100
 """Texts of a prompt that AND joins."""
@@ -193,3 +197,33 @@ def pad_with_empty(cond: Cond, length: int, empty: Cond) -> Cond:
         return cond
     padding = empty.crossattn.repeat(len(cond), missing // empty.crossattn.shape[1], 1)
     return Cond(torch.hstack([cond.crossattn, padding]), cond.vector)
+
+
+def encode_empty(p: "StableDiffusionProcessingImg2Img", family: Family) -> Cond:
+    """What pad_cond_uncond pads with: the empty prompt.
+
+    A1111: as it was when the model was loaded, so without networks in the weights and without the request's own options.
+    """
+    plain = replace(p.encoder, family=family, options=p.standing)
+    return plain.encode_empty(before=lambda: p.networks.apply(family, []))
+
+
+def record_prompt_options(p: "StableDiffusionProcessingImg2Img") -> None:
+    """Note the options and embeddings that changed how these prompts are read."""
+    texts = (*p.prompts, *p.negative_prompts)
+    if p.options.use_old_scheduling and any(
+            parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
+        p.extra_generation_params["Old prompt editing timelines"] = True
+    found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
+    for embedding in chain(*found):
+        if embedding.network is None:  # else its file is known by now
+            p.receipts.use("embedding", embedding.name, embedding.hash)
+    p.comments += [comment for comment in not_used if comment not in p.comments]
+    old = p.options.use_old_emphasis_implementation and p.sd_model.name == "sd1"
+    # A1111: in the order in which texts are encoded, the negative prompt first
+    for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
+        hashes = ti_hashes(found[:index + 1])
+        if hashes and p.options.textual_inversion_add_hashes_to_infotext:
+            p.extra_generation_params["TI hashes"] = hashes
+        if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
+            p.extra_generation_params["Emphasis"] = p.options.emphasis

@@ -41,7 +41,7 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int, options: 
         "ENSD": ensd or None,
         "Token merging ratio": token_merging_ratio(p, options) or None,
         "RNG": options.randn_source if options.randn_source != "GPU" else None,
-        "Tiling": True if (p.options.tiling if p.tiling is None else p.tiling) else None,
+        "Tiling": True if p.tiles else None,
     }
     version = f"Palimpsest {__version__}" if options.add_version_to_infotext else None
     tail = {"Precision": precision(p.sd_model), "Version": version}

@@ -1,13 +1,13 @@
-"""One img2img or inpaint request, from its fields to finished pictures.
+"""A request's way to finished pictures, in the order in which it goes: read down.
 
-The class holds the request and its working state under A1111's names; its methods narrate, and the functions that do
-the work are in sources, masking, images, conditioning, samplers and the families.
+process_images() narrates. The request itself is in request.py; what its stages do is in sources, masking, conditioning,
+extra_networks, samplers, finishing and the families.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,28 +16,28 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.caches import Cache
-from pipeline.conditioning import PromptEncoder
+from pipeline.conditioning import PromptEncoder, encode_empty, record_prompt_options
 from pipeline.describe import create_infotext
-from pipeline.embeddings import Embedding, EmbeddingShelf, read_vectors, ti_hashes
-from pipeline.errors import InvalidRequest, Interrupted, ModelError
-from pipeline.families.base import Cond, Family
+from pipeline.embeddings import EmbeddingShelf
+from pipeline.errors import InvalidRequest, ModelError
+from pipeline.extra_networks import apply_networks, with_default_lora
+from pipeline.families.base import Family
 from pipeline.families.wrapping import wrapping_around
 from pipeline.finishing import Output, finish_image, with_grid
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs
 from pipeline.masking import MaskPlan, create_binary_mask
-from pipeline.networks import KINDS as NETWORK_KINDS
-from pipeline.networks import TAG_SETTINGS, Networks, hashes_text, read_tags
+from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.originals import Digests
 from pipeline.previews import cheap_pixels
 from pipeline.processed import Processed
 from pipeline.progress import Progress
-from pipeline.prompt_parser import Network, extract_networks, parse_schedule, strip_comments
+from pipeline.prompt_parser import extract_networks, strip_comments
 from pipeline.receipt import Receipts, digest_of_texts
 from pipeline.request import Request
 from pipeline.rng import ImageRNG, fixed_seed
 from pipeline.samplers import SAMPLERS, create_sampler
-from pipeline.samplers.sampler import Sampler
+from pipeline.samplers.sampler import Sampler, record_noise_schedule
 from pipeline.sources import Source, Stages
 from pipeline.styles import StyleDatabase
 
@@ -47,6 +47,99 @@ FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
 BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
          "comments", "receipts", "standing")
 """What a variant of a request shares with it."""
+
+
+def process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
+    """Run the request to its end, or to the interruption: all batches, with overlay, infotext and saving."""
+    with torch.inference_mode():
+        return _process_images(p)
+
+
+def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
+    if p.sd_model is None:
+        p.sd_model = load_model(p, p.options)
+    if p.refiner_checkpoint not in (None, "", "None", "none"):
+        p.refiner = load_model(p, p.options.override({"sd_model_checkpoint": p.refiner_checkpoint}))
+        check_refiner(p.refiner, p.sd_model)
+    with wrapping_around([module for model in p.models for module in model.modules.values()] if p.tiles else []):
+        return _run_batches(p)
+
+
+def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
+    expand(p)
+    p.scripts.process(p)
+    p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
+    calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
+    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size)
+    if p.options.pad_cond_uncond:
+        p.encoder = replace(p.encoder, empties={family.info: encode_empty(p, family) for family in p.models})
+    outputs: list[Output] = []
+    partial = False
+    for iteration in range(p.n_iter):
+        start_batch(p, iteration)
+        if p.progress.stopped or not p.prompts:
+            partial |= p.progress.stopped
+            break
+        samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
+                           p.subseed_strength, p.prompts)
+        partial |= p.progress.partial
+        p.scripts.post_sample(p, samples)
+        for index, pixels in enumerate(decode(p, samples)):
+            outputs += finish_image(p, pixels, index)
+        p.progress.batch_done()
+    p.comments += p.sd_model.notes
+    p.sd_model.notes.clear()
+    return gather(p, outputs, interrupted=partial)
+
+
+def load_model(p: StableDiffusionProcessingImg2Img, options: Options) -> Family:
+    """The model that options name."""
+    if p.load_model is None:
+        raise InvalidRequest("sd_model_checkpoint", "sd_model_checkpoint: only the engine can load another checkpoint or VAE, "
+                                                    "and this request runs without it")
+    return p.load_model(options)
+
+
+def check_refiner(refiner: Family, model: Family) -> None:
+    """Raise InvalidRequest where a refiner sees the source in a way that the model does not."""
+    alike = (model.takes_image_conditioning, model.edit_model) == (True, refiner.edit_model)
+    if refiner.takes_image_conditioning and not alike:
+        kind = "InstructPix2Pix" if refiner.edit_model else "inpainting"
+        raise InvalidRequest("refiner_checkpoint", f'refiner_checkpoint: "{refiner.info.name}" is an {kind} checkpoint, which '
+                                                   "can only refine what another one of its kind has begun")
+
+
+def expand(p: StableDiffusionProcessingImg2Img) -> None:
+    """One prompt, seed and subseed for every picture of the job."""
+    count = p.batch_size * p.n_iter
+    lists = [value for value in (p.prompt, p.negative_prompt) if isinstance(value, list)]
+    if lists:
+        count = len(lists[0])
+    clean = strip_comments if p.options.enable_prompt_comments else str
+    p.all_prompts = [clean(p.style_database.apply_styles(text, p.styles)) for text in each(p.prompt, count, "prompt")]
+    p.all_negative_prompts = [clean(p.style_database.apply_negative_styles(text, p.styles))
+                              for text in each(p.negative_prompt, count, "negative_prompt")]
+    for style in filter(None, map(p.style_database.styles.get, p.styles)):
+        p.receipts.use("style", style.name, digest_of_texts(style.prompt, style.negative_prompt))
+    # one that does nothing is no part of the receipt
+    own = not p.script_name  # a script may want other seeds in each of its runs
+    subseed = p.receipts.seed(p.subseed, "subseed" if own else None) if p.subseed_strength else fixed_seed(p.subseed)
+    if isinstance(p.seed, list):
+        p.all_seeds = each(p.seed, count, "seed")
+    else:
+        seed = p.receipts.seed(p.seed, "seed" if own else None)
+        # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
+        p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
+    p.all_subseeds = [subseed + i for i in range(count)]
+
+
+def each(value: Any, count: int, name: str) -> list[Any]:
+    """`count` times the value, or the list that it is. Raises InvalidRequest for a list of another length."""
+    if not isinstance(value, list):
+        return [value] * count
+    if len(value) != count:
+        raise InvalidRequest(name, f"{name}: {len(value)} are given for {count} pictures")
+    return value
 
 
 @dataclass(repr=False)
@@ -66,7 +159,7 @@ class StableDiffusionProcessingImg2Img(Request):
     """Gives the model that options name, for scripts that change it; None: it cannot be changed."""
     free_memory: Callable[[torch.device], int | None] | None = field(default=None, init=False)
     """Gives the bytes that are left on a device, as far as they are known."""
-    networks: Networks | None = field(default=None, init=False)
+    networks: Networks = field(default_factory=Networks, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
     receipts: Receipts = field(default_factory=Receipts, init=False)
@@ -119,6 +212,11 @@ class StableDiffusionProcessingImg2Img(Request):
             raise TypeError("a request that brings its model cannot be sent; it may name one in override_settings")
         return unpickled, (type(self), self.arguments(), self.standing, self.comments)
 
+    @property
+    def models(self) -> list[Family]:
+        """The request's model and its refiner, where it has one."""
+        return [self.sd_model] if self.refiner is None else [self.sd_model, self.refiner]
+
     def arguments(self) -> dict[str, Any]:
         """What the constructor takes to make this request again."""
         return {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.init} | {"mask": self.image_mask}
@@ -140,7 +238,7 @@ class StableDiffusionProcessingImg2Img(Request):
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Turn source pictures and mask into the latents that the sampler starts from."""
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
-        stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=tiles(self))
+        stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=self.tiles)
         plan = self._plan_mask(stages)
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
         sources = self._prepare_sources(stages, plan, latent_mask)
@@ -154,22 +252,6 @@ class StableDiffusionProcessingImg2Img(Request):
             self.init_latent = self._fill_latent(all_seeds)
         self.image_conditioning = self._to_batch(stages.image_conditioning(
             sources, latent, plan, round=self.rounds_mask, mask_weight=self.options.inpainting_mask_weight))
-
-    def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list[int], subseeds: list[int],
-               subseed_strength: float, prompts: list[str]) -> Tensor:
-        """Noise, denoise and blend one batch: (B, C, H/8, W/8), ready to be decoded."""
-        noise = self.rng.next()
-        if self.initial_noise_multiplier != 1.0:
-            self.extra_generation_params["Noise multiplier"] = self.initial_noise_multiplier
-            noise = noise * self.initial_noise_multiplier
-        init_latent = self.init_latent[:len(noise)]  # a list of prompts may end within a batch
-        self.scripts.process_before_every_sampling(self, x=init_latent, noise=noise, c=conditioning,
-                                                   uc=unconditional_conditioning)
-        samples = self.sampler.sample_img2img(self, init_latent, noise, conditioning, unconditional_conditioning,
-                                              image_conditioning=self.image_conditioning[:len(noise)])
-        if self.mask is None:
-            return samples
-        return blend(self, samples)
 
     def _plan_mask(self, stages: Stages) -> MaskPlan | None:
         if self.image_mask is None:
@@ -231,6 +313,22 @@ class StableDiffusionProcessingImg2Img(Request):
             return self.init_latent * self.mask
         return self.init_latent
 
+    def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list[int], subseeds: list[int],
+               subseed_strength: float, prompts: list[str]) -> Tensor:
+        """Noise, denoise and blend one batch: (B, C, H/8, W/8), ready to be decoded."""
+        noise = self.rng.next()
+        if self.initial_noise_multiplier != 1.0:
+            self.extra_generation_params["Noise multiplier"] = self.initial_noise_multiplier
+            noise = noise * self.initial_noise_multiplier
+        init_latent = self.init_latent[:len(noise)]  # a list of prompts may end within a batch
+        self.scripts.process_before_every_sampling(self, x=init_latent, noise=noise, c=conditioning,
+                                                   uc=unconditional_conditioning)
+        samples = self.sampler.sample_img2img(self, init_latent, noise, conditioning, unconditional_conditioning,
+                                              image_conditioning=self.image_conditioning[:len(noise)])
+        if self.mask is None:
+            return samples
+        return blend(self, samples)
+
 
 def unpickled(kind: type[Request], values: dict[str, Any], standing: Options, comments: list[str]) -> Request:
     request = kind(**values)
@@ -245,123 +343,6 @@ def blend(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
                          blended_latent=samples * p.nmask + init_latent * p.mask)
     p.scripts.on_mask_blend(p, args)
     return args.blended_latent
-
-
-# --- the whole job -------------------------------------------------------------------------------------------------
-
-def process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
-    """Run the request to its end, or to the interruption: all batches, with overlay, infotext and saving."""
-    with torch.inference_mode():
-        return _process_images(p)
-
-
-def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
-    if p.sd_model is None:
-        p.sd_model = load_model(p, p.options)
-    if p.refiner_checkpoint not in (None, "", "None", "none"):
-        p.refiner = load_model(p, p.options.override({"sd_model_checkpoint": p.refiner_checkpoint}))
-        check_refiner(p.refiner, p.sd_model)
-    with wrapping_around([module for model in models(p) for module in model.modules.values()] if tiles(p) else []):
-        return _run_batches(p)
-
-
-def models(p: StableDiffusionProcessingImg2Img) -> list[Family]:
-    """The request's model and its refiner, where it has one."""
-    return [p.sd_model] if p.refiner is None else [p.sd_model, p.refiner]
-
-
-def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
-    expand(p)
-    p.scripts.process(p)
-    p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
-    calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
-    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size)
-    if p.options.pad_cond_uncond:
-        p.encoder = replace(p.encoder, empties={family.info: encode_empty(p, family) for family in models(p)})
-    outputs: list[Output] = []
-    partial = False
-    for iteration in range(p.n_iter):
-        start_batch(p, iteration)
-        if p.progress.stopped or not p.prompts:
-            partial |= p.progress.stopped
-            break
-        samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
-                           p.subseed_strength, p.prompts)
-        partial |= p.progress.partial
-        p.scripts.post_sample(p, samples)
-        decoded = decode(p, samples)
-        if not torch.isfinite(decoded).all():
-            raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
-                             "a higher precision or a lower cfg_scale may help")
-        for index, pixels in enumerate(decoded):
-            outputs += finish_image(p, pixels, index)
-        p.progress.batch_done()
-    p.comments += p.sd_model.notes
-    p.sd_model.notes.clear()
-    return gather(p, outputs, interrupted=partial)
-
-
-def tiles(p: StableDiffusionProcessingImg2Img) -> bool:
-    """Whether the picture is to be laid side by side."""
-    return p.options.tiling if p.tiling is None else p.tiling
-
-
-def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
-    """Latents as pixels (B, 3, H, W) in [-1, 1]; or (B, 3, H/8, W/8) where the option asks for that."""
-    if p.options.sd_vae_decode_method == "Full":
-        return p.sampler.final_family.decode(samples)
-    p.extra_generation_params["VAE Decoder"] = p.options.sd_vae_decode_method
-    return cheap_pixels(samples, p.sampler.final_family)
-
-
-def load_model(p: StableDiffusionProcessingImg2Img, options: Options) -> Family:
-    """The model that options name."""
-    if p.load_model is None:
-        raise InvalidRequest("sd_model_checkpoint", "sd_model_checkpoint: only the engine can load another checkpoint or VAE, "
-                                                    "and this request runs without it")
-    return p.load_model(options)
-
-
-def check_refiner(refiner: Family, model: Family) -> None:
-    """Raise InvalidRequest where a refiner sees the source in a way that the model does not."""
-    alike = (model.takes_image_conditioning, model.edit_model) == (True, refiner.edit_model)
-    if refiner.takes_image_conditioning and not alike:
-        kind = "InstructPix2Pix" if refiner.edit_model else "inpainting"
-        raise InvalidRequest("refiner_checkpoint", f'refiner_checkpoint: "{refiner.info.name}" is an {kind} checkpoint, which '
-                                                   "can only refine what another one of its kind has begun")
-
-
-def expand(p: StableDiffusionProcessingImg2Img) -> None:
-    """One prompt, seed and subseed for every picture of the job."""
-    count = p.batch_size * p.n_iter
-    lists = [value for value in (p.prompt, p.negative_prompt) if isinstance(value, list)]
-    if lists:
-        count = len(lists[0])
-    clean = strip_comments if p.options.enable_prompt_comments else str
-    p.all_prompts = [clean(p.style_database.apply_styles(text, p.styles)) for text in each(p.prompt, count, "prompt")]
-    p.all_negative_prompts = [clean(p.style_database.apply_negative_styles(text, p.styles))
-                              for text in each(p.negative_prompt, count, "negative_prompt")]
-    for style in filter(None, map(p.style_database.styles.get, p.styles)):
-        p.receipts.use("style", style.name, digest_of_texts(style.prompt, style.negative_prompt))
-    # one that does nothing is no part of the receipt
-    own = not p.script_name  # a script may want other seeds in each of its runs
-    subseed = p.receipts.seed(p.subseed, "subseed" if own else None) if p.subseed_strength else fixed_seed(p.subseed)
-    if isinstance(p.seed, list):
-        p.all_seeds = each(p.seed, count, "seed")
-    else:
-        seed = p.receipts.seed(p.seed, "seed" if own else None)
-        # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
-        p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
-    p.all_subseeds = [subseed + i for i in range(count)]
-
-
-def each(value: Any, count: int, name: str) -> list[Any]:
-    """`count` times the value, or the list that it is. Raises InvalidRequest for a list of another length."""
-    if not isinstance(value, list):
-        return [value] * count
-    if len(value) != count:
-        raise InvalidRequest(name, f"{name}: {len(value)} are given for {count} pictures")
-    return value
 
 
 def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
@@ -382,113 +363,17 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
                      eta_noise_seed_delta=p.options.eta_noise_seed_delta)
 
 
-def with_default_lora(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> list[Network]:
-    """The tags of a prompt and, where it does not name it, the LoRA of the options, which joins the prompts then."""
-    name = p.options.sd_lora
-    if name in ("", "None") or any(name in tag.args[:1] for tag in tags) or not (p.networks and p.networks.knows(name)):
-        return tags
-    multiplier = str(p.options.extra_networks_default_multiplier)
-    p.all_prompts = [f"{prompt}<lora:{name}:{multiplier}>" for prompt in p.all_prompts]
-    return [*tags, Network("lora", (name, multiplier), {})]
-
-
-def apply_networks(p: StableDiffusionProcessingImg2Img, tags: list[Network]) -> None:
-    """Bring the models' weights to what the tags of a prompt ask for, and say what became of each."""
-    networks, requests = p.networks or Networks(), read_tags(tags)
-    try:
-        applied = networks.apply(p.sd_model, requests, lambda: ask_to_stop(p))
-        refined = networks.apply(p.refiner, requests if keeps_networks(p) else [], lambda: ask_to_stop(p)) if p.refiner else None
-    except Interrupted:
-        return  # no batch is begun
-    p.encoder = replace(p.encoder, networks=applied.key, refiner_networks=refined.key if refined else ())
-    for name, digest in applied.sha256.items():
-        p.receipts.use("LoRA", name, digest)
-    bundled, unread = read_bundled(applied.embeddings)
-    for family in models(p):
-        p.embeddings.offer(family.text_encoders, bundled)
-    if applied.hashes and p.options.lora_add_hashes_to_infotext:
-        p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)
-    unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: there is no such network.'
-               for tag in tags if tag.kind not in NETWORK_KINDS]
-    p.comments += [comment for comment in (*unknown, *unread, *applied.comments, *ignored(tags)) if comment not in p.comments]
-
-
-def ask_to_stop(p: StableDiffusionProcessingImg2Img) -> None:
-    """Raise Interrupted where no batch is to be begun any more, or Cancelled; a skip waits for the sampling."""
-    try:
-        p.progress.checkpoint()
-    except Interrupted:
-        if p.progress.stopped:
-            raise
-
-
-def keeps_networks(p: StableDiffusionProcessingImg2Img) -> bool:
-    """Whether the refiner gets the prompt's networks too."""
-    # A1111: a checkpoint of another config is a model of its own, which starts without; of the same, only weights change
-    return config_of(p.sd_model, p.size) == config_of(p.refiner, p.size)
-
-
-def config_of(family: Family, size: Size) -> tuple:
-    """What tells apart the configs that A1111 would take for checkpoints: a .yaml beside the file, or one of its own."""
-    beside = Path(family.info.path).with_suffix(".yaml")
-    predicts = type(family.prediction(size)) if family.name == "sd2" else None
-    return (beside,) if beside.is_file() else (family.name, family.takes_image_conditioning, family.edit_model, predicts)
-
-
-def read_bundled(found: list[tuple[str, str, dict[str, Tensor]]]) -> tuple[list[Embedding], list[str]]:
-    """The embeddings that travel in networks, and a sentence for each that cannot be used: what comes along fails no job."""
-    embeddings, unread = [], []
-    for network, name, tensors in found:
-        try:
-            embeddings.append(Embedding(name, read_vectors(name, tensors), network=network))
-        except ModelError as error:
-            unread.append(f'The embedding "{name}" in the LoRA "{network}" was not used: {error}')
-    return embeddings, unread
-
-
-def ignored(tags: list[Network]) -> list[str]:
-    """A sentence for each setting in a network's tag that does nothing here."""
-    return [f'"{key}={value}" of the LoRA "{tag.args[0]}" was not applied: a tag may set te, unet and dyn.'
-            for tag in tags if tag.kind in NETWORK_KINDS for key, value in tag.named.items() if key not in TAG_SETTINGS]
-
-
-def encode_empty(p: StableDiffusionProcessingImg2Img, family: Family) -> Cond:
-    """What pad_cond_uncond pads with: the empty prompt.
-
-    A1111: as it was when the model was loaded, so without networks in the weights and without the request's own options.
-    """
-    networks = p.networks or Networks()
-    plain = replace(p.encoder, family=family, options=p.standing)
-    return plain.encode_empty(before=lambda: networks.apply(family, []))
-
-
-def record_prompt_options(p: StableDiffusionProcessingImg2Img) -> None:
-    """Note the options and embeddings that changed how these prompts are read."""
-    texts = (*p.prompts, *p.negative_prompts)
-    if p.options.use_old_scheduling and any(
-            parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
-        p.extra_generation_params["Old prompt editing timelines"] = True
-    found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
-    for embedding in chain(*found):
-        if embedding.network is None:  # else its file is known by now
-            p.receipts.use("embedding", embedding.name, embedding.hash)
-    p.comments += [comment for comment in not_used if comment not in p.comments]
-    old = p.options.use_old_emphasis_implementation and p.sd_model.name == "sd1"
-    # A1111: in the order in which texts are encoded, the negative prompt first
-    for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
-        hashes = ti_hashes(found[:index + 1])
-        if hashes and p.options.textual_inversion_add_hashes_to_infotext:
-            p.extra_generation_params["TI hashes"] = hashes
-        if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
-            p.extra_generation_params["Emphasis"] = p.options.emphasis
-
-
-def record_noise_schedule(p: StableDiffusionProcessingImg2Img) -> None:
-    """Note the options that changed the network's noise levels."""
-    if p.options.use_downcasted_alpha_bar:
-        p.extra_generation_params["Downcast alphas_cumprod"] = True
-    if p.options.sd_noise_schedule != "Default":
-        p.extra_generation_params["Noise Schedule"] = p.options.sd_noise_schedule
+def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
+    """Latents as pixels (B, 3, H, W) in [-1, 1]; or (B, 3, H/8, W/8) where the option asks for that. Raises ModelError."""
+    if p.options.sd_vae_decode_method == "Full":
+        pixels = p.sampler.final_family.decode(samples)
+    else:
+        p.extra_generation_params["VAE Decoder"] = p.options.sd_vae_decode_method
+        pixels = cheap_pixels(samples, p.sampler.final_family)
+    if not torch.isfinite(pixels).all():
+        raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
+                         "a higher precision or a lower cfg_scale may help")
+    return pixels
 
 
 def gather(p: StableDiffusionProcessingImg2Img, outputs: list[Output], *, interrupted: bool) -> Processed:

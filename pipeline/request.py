@@ -184,6 +184,11 @@ class Request:
         return Size(self.width, self.height)
 
     @property
+    def tiles(self) -> bool:
+        """Whether the picture is to be laid side by side."""
+        return self.options.tiling if self.tiling is None else self.tiling
+
+    @property
     def batch(self) -> int:
         """Pictures sampled together: batch_size, or the number of source pictures where these are several."""
         return len(self.init_images) if len(self.init_images) > 1 else self.batch_size

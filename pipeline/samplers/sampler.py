@@ -54,6 +54,14 @@ def altered(prediction: Prediction, options: Options) -> Prediction:
                               zero_snr=options.sd_noise_schedule == "Zero Terminal SNR")
 
 
+def record_noise_schedule(p: SamplingJob) -> None:
+    """Note the options that changed the network's noise levels."""
+    if p.options.use_downcasted_alpha_bar:
+        p.extra_generation_params["Downcast alphas_cumprod"] = True
+    if p.options.sd_noise_schedule != "Default":
+        p.extra_generation_params["Noise Schedule"] = p.options.sd_noise_schedule
+
+
 def token_merging_ratio(p: SamplingJob, options: Options | None = None) -> float:
     """Which share of the tokens is merged; none where an edit is remembered, which needs each in its place.
 

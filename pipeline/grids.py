@@ -2,43 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from pipeline.fonts import FONT, font_file, fonts_for, lacking, load_font
 from pipeline.geometry import Size
 from pipeline.options import Options
 
-FONT = Path(__file__).parents[1] / "assets" / "fonts" / "Roboto-Regular.ttf"
 STRIKE_WIDTH = 4
-SYSTEM_FONTS = tuple(map(Path, (  # where systems keep fonts with Chinese, Japanese and Korean, then those with other letters
-    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/google-noto-sans-cjk-fonts/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/google-noto-sans-cjk-vf-fonts/NotoSansCJK-VF.ttc",
-    "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
-    "/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc",
-    "/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf",
-    "/System/Library/Fonts/Hiragino Sans GB.ttc",
-    "/System/Library/Fonts/ヒラギノ角ゴシック W3.ttc",
-    "/System/Library/Fonts/PingFang.ttc",
-    "/System/Library/Fonts/AppleSDGothicNeo.ttc",
-    "/System/Library/Fonts/Supplemental/Arial Unicode.ttf",
-    "/Library/Fonts/Arial Unicode.ttf",
-    "C:/Windows/Fonts/msyh.ttc",
-    "C:/Windows/Fonts/YuGothM.ttc",
-    "C:/Windows/Fonts/msgothic.ttc",
-    "C:/Windows/Fonts/malgun.ttf",
-    "C:/Windows/Fonts/simsun.ttc",
-    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
-    "C:/Windows/Fonts/seguisym.ttf",
-)))
 MAX_LOST = 20
 """Characters that a sentence names."""
-NO_GLYPH = "\U0010ffff"
-"""A character that no font has, drawn as any that a font lacks."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +46,9 @@ def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: l
     size = max((cell.width + cell.height) // 25, 1)
     spacing = size // 2
     left = cell.width * 3 // 4 if any(legend.text for legends in rows for legend in legends) else 0
-    font = load_font(size)
-    above = [wrapped(legends, cell.width, font) for legends in columns]
-    beside = [wrapped(legends, left, font) for legends in rows]
+    fonts = fonts_for(options.font)
+    above = [wrapped(legends, cell.width, size, fonts) for legends in columns]
+    beside = [wrapped(legends, left, size, fonts) for legends in rows]
     heights = [sum(line.size.height + spacing for line in lines) - spacing for lines in above]
     top = max(heights) + 2 * spacing if sum(heights) else 0
     sheet, places = spaced(grid, cell, left, top, margin, options.grid_background_color)
@@ -103,46 +77,24 @@ def spaced(grid: Image.Image, cell: Size, left: int, top: int, margin: int,
     return sheet, places
 
 
-def load_font(size: int, file: Path = FONT) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(file, size)
-
-
-def font_file(text: str, files: Iterable[Path] = (FONT, *SYSTEM_FONTS)) -> Path | None:
-    """The first of these fonts that has all characters of a text; None where there is none."""
-    return next((file for file in files if file.is_file() and not lacking(text, file)), None)
-
-
-def unreadable(legends: Iterable[list[Legend]]) -> list[str]:
+def unreadable(legends: Iterable[list[Legend]], options: Options = Options()) -> list[str]:
     """A sentence on the legends that no font here can write."""
-    texts = [legend.text for group in legends for legend in group if font_file(legend.text) is None]
-    lost = "".join(dict.fromkeys("".join(map(lacking, texts))))[:MAX_LOST]
-    return [f'Legends of the grid show boxes for "{lost}", as no font with these characters was found; Noto Sans CJK, where a '
-            "system's fonts are, would do."] if lost else []
+    fonts = fonts_for(options.font)
+    texts = [legend.text for group in legends for legend in group if font_file(legend.text, fonts) is None]
+    lost = "".join(dict.fromkeys("".join(lacking(text, fonts[0]) for text in texts)))[:MAX_LOST]
+    return [f'Legends of the grid show boxes for "{lost}", as no font with these characters was found; the option '
+            "font can name one, such as Noto Sans CJK."] if lost else []
 
 
-@lru_cache(1024)
-def lacking(text: str, file: Path = FONT) -> str:
-    """The characters of a text for which a font has no glyph, all of them where it cannot be read."""
-    try:
-        font = load_font(20, file)
-    except OSError:
-        return text
-    box = drawn(font, NO_GLYPH)
-    return "".join(character for character in dict.fromkeys(text) if not character.isspace() and drawn(font, character) == box)
+def wrapped(legends: list[Legend], width: int, size: int, fonts: tuple[Path, ...]) -> list[Line]:
+    """The legends' words in lines of at most `width` pixels, as far as single words are shorter than that.
 
-
-def drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple:
-    mask = font.getmask(character)
-    return mask.size, bytes(mask)
-
-
-def wrapped(legends: list[Legend], width: int, font: ImageFont.FreeTypeFont) -> list[Line]:
-    """The legends' words in lines of at most `width` pixels, as far as single words are shorter than that."""
+    fonts: that may be used, the best first.
+    """
     lines = []
-    plain = font
     for legend in legends:
-        file = font_file(legend.text) or FONT
-        font = plain if file == FONT else load_font(plain.size, file)
+        file = font_file(legend.text, fonts) or fonts[0]
+        font = load_font(size, file)
         texts = [""]
         for word in legend.text.split():
             longer = f"{texts[-1]} {word}".strip()

@@ -12,6 +12,7 @@ from typing import Any, Mapping
 from PIL import ImageColor
 
 from pipeline.errors import InvalidRequest, UnknownName
+from pipeline.fonts import font_name
 from pipeline.upscaling import find_upscaler
 
 
@@ -92,6 +93,7 @@ class Options:
     grid_background_color: str = option("#ffffff", "Fills what a grid's pictures leave free.", check=color)
     grid_text_active_color: str = option("#000000", "The colour of a grid's legends.", check=color)
     grid_text_inactive_color: str = option("#999999", "The colour of legends of what a prompt matrix leaves out.", check=color)
+    font: str = option("", "The font of a grid's legends: the path of a file, or a file's name among the system's fonts; empty: Roboto, and a system's font for what that lacks.", check=font_name)
     n_rows: int = option(-1, "Rows of a grid; 0 is the batch size, -1 as many as make it about square.", low=-1, high=16)
     keep_source_exif: bool = option(False, "Write the EXIF of a source, such as camera, day and place, into its results.")
     tiling: bool = option(False, "Make pictures that can be laid side by side.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,10 +20,12 @@ FILES = {"sd_model_checkpoint", "sd_vae"}
 UNSEEN = {"keep_source_exif", "samples_format", "jpeg_quality", "enable_pnginfo", "live_previews_enable", "show_progress_type",
           "live_previews_image_format", "show_progress_every_n_steps"}
 """Options that a saved picture does not show."""
+OF_LEGENDS = {"font"}
+"""Options that a picture shows where it is a script's grid alone."""
 
 OUTSIDE_PROMPTS = ("CLIP_stop_at_last_layers", "sdxl_clip_l_skip")
 """Options of the empty prompt that pad_cond_uncond pads with."""
-OUTSIDE_RUNS = ("grid_background_color", "grid_only_if_multiple", "grid_prevent_empty_spots", "grid_text_active_color",
+OUTSIDE_RUNS = ("font", "grid_background_color", "grid_only_if_multiple", "grid_prevent_empty_spots", "grid_text_active_color",
                 "grid_text_inactive_color", "img2img_background_color", "img2img_color_correction", "n_rows", "return_grid")
 """Options of what scripts do besides running a request."""
 
@@ -65,7 +68,10 @@ def asked(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     apart = {name: value for name in apart_from_standing(p)
              if (value := getattr(p.options, name)) != getattr(p.standing, name)}
     options = replace(p.options, **{name: getattr(p.standing, name) for name in apart})
-    record["options"] = {name: value for name, value in unusual(options).items() if name not in FILES | UNSEEN}
+    record["options"] = {name: value for name, value in unusual(options).items()
+                         if name not in FILES | UNSEEN and (p.script_name or name not in OF_LEGENDS)}
+    for chosen in (record["options"], apart):  # a receipt names no place
+        chosen |= {name: Path(chosen[name]).name for name in OF_LEGENDS & chosen.keys()}
     # what other overrides did is in the options already
     record |= {"override_settings": apart, "seed_enable_extras": True}
     if p.script_name:  # which may take a run's grid for its picture

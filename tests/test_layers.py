@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("api", "app", "launch", "pipeline", "tools", "ui")
 
 LEAVES = tuple(f"pipeline.{name}" for name in (
-    "errors", "geometry", "options", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks", "png", "foreign", "metadata",
+    "errors", "geometry", "options", "fonts", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks", "png", "foreign", "metadata",
     "progress", "uploads", "saving", "tiles", "grids", "small_files", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
     "pasting", "caches", "allocator"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", "pipeline.families.base", "pipeline.families.prediction", "pipeline.samplers")

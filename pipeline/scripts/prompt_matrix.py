@@ -44,7 +44,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: PromptMatrix) -> Processed:
     if not processed.images:
         return processed
     grid = keep_grid(p, matrix(processed.images, parts, args.margin, p.standing), processed.info, "prompt_matrix")
-    return replace(processed, comments=[*processed.comments, *unreadable(legends(parts))],
+    return replace(processed, comments=[*processed.comments, *unreadable(legends(parts), p.standing)],
                    images=[grid.image, *processed.images], infotexts=[grid.infotext, *processed.infotexts],
                    paths=[grid.path, *processed.paths], index_of_first_image=1)
 

@@ -193,7 +193,7 @@ def result(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], drawn: dict
     if not images:
         return collect(p, [], first.by)
     if args.draw_legend:
-        p.comments += unreadable(legend for ruler in rulers for legend in ruler.legends)
+        p.comments += unreadable((legend for ruler in rulers for legend in ruler.legends), p.standing)
     empty = Image.new("RGB", next(iter(images.values())).size)
     sheets = []
     for level in range(len(z.values)):

@@ -44,7 +44,7 @@ def test_what_is_listed_can_be_set_as_it_is(client):
     ({"CLIP_stop_at_last_layers": 2, "nobody_knows": 1}, 'options: no option called "nobody_knows"'),
     ({"CLIP_stop_at_last_layers": 2, "emphasis": "loud"}, 'emphasis: no value called "loud"'),
     ({"CLIP_stop_at_last_layers": 2, "save_txt": "yes"}, "save_txt must be true or false"),
-    ({"CLIP_stop_at_last_layers": 2, "font": "x" * 20_000}, "font must have at most"),
+    ({"CLIP_stop_at_last_layers": 2, "samples_filename_pattern": "x" * 20_000}, "samples_filename_pattern must have at most"),
     ({"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "nope"}, 'no checkpoint called "nope"'),
     ({"CLIP_stop_at_last_layers": 2, "sd_vae": "nope"}, 'no VAE called "nope"'),
     ({"CLIP_stop_at_last_layers": 2, "sd_unet": "mine"}, "sd_unet cannot be changed")])

@@ -1,11 +1,17 @@
 """Legends around grids."""
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from pipeline.geometry import Size
-from pipeline.grids import FONT, Legend, annotate, font_file, lacking, load_font, unreadable, wrapped
+from pipeline.errors import InvalidRequest
+from pipeline.fonts import FONT, font_file, fonts_for, lacking, load_font, named_font
+from pipeline.grids import Legend, annotate, unreadable, wrapped
 from pipeline.options import Options
 
 CELL = Size(64, 64)
@@ -58,7 +64,7 @@ def test_legends_and_the_space_around_have_the_colours_of_the_options():
 
 
 def test_words_are_wrapped_where_a_line_is_full():
-    lines = wrapped([Legend("many words in one legend")], 60, load_font(12))
+    lines = wrapped([Legend("many words in one legend")], 60, 12, (FONT,))
     assert len(lines) > 1 and " ".join(line.text for line in lines) == "many words in one legend"
 
 
@@ -80,20 +86,69 @@ def test_the_programs_own_font_writes_what_it_can(text):
 
 def test_characters_that_a_font_lacks_are_told():
     assert lacking("a 猫 and 犬") == "猫犬"
-    assert font_file("猫", [FONT]) is None
-    assert font_file("a", [FONT.with_name("not there.ttf"), FONT.with_name("README.md"), FONT]) == FONT
+    assert font_file("猫", (FONT,)) is None
+    assert font_file("a", (FONT.with_name("not there.ttf"), FONT.with_name("README.md"), FONT)) == FONT
 
 
 def test_a_legend_that_no_font_can_write_is_told_in_one_sentence(monkeypatch):
-    monkeypatch.setattr("pipeline.grids.font_file", lambda text: FONT if text.isascii() else None)
+    monkeypatch.setattr("pipeline.grids.font_file", lambda text, fonts: FONT if text.isascii() else None)
     said, = unreadable([[Legend("a 猫")], [Legend("猫と犬")], [Legend("plain")]])
     assert said.startswith('Legends of the grid show boxes for "猫と犬", as no font')
 
 
-def test_a_legend_is_drawn_in_the_font_that_has_its_characters(monkeypatch):
-    """Stood for by another font for one text, as a system may have none with these."""
-    other = next((file for file in FONT.parent.parent.rglob("*.ttf") if file != FONT), FONT)
-    asked = []
-    monkeypatch.setattr("pipeline.grids.font_file", lambda text: asked.append(text) or other)
-    line, *_ = wrapped([Legend("猫")], 60, load_font(12))
-    assert line.file == other and asked == ["猫"]
+@pytest.fixture
+def other_font(tmp_path):
+    """Another font than ours, Pillow's, with Latin letters alone."""
+    (tmp_path / "Other.ttf").write_bytes(ImageFont.load_default(20).path.getvalue())
+    return tmp_path / "Other.ttf"
+
+
+def test_a_legend_is_drawn_in_the_font_that_has_its_characters(other_font):
+    plain, cat = wrapped([Legend("word"), Legend("кошка")], 60, 12, (other_font, FONT))
+    assert lacking("кошка", other_font) and not lacking("кошка") and (plain.file, cat.file) == (other_font, FONT)
+
+
+def test_the_option_names_the_font_that_legends_are_drawn_in(other_font):
+    grid, legends = Image.new("RGB", CELL, "blue"), ([[Legend("word")]], [[Legend()]])
+    ours, theirs = (annotate(grid, CELL, *legends, 0, options) for options in (Options(), Options().override({"font": str(other_font)})))
+    assert ours.tobytes() != theirs.tobytes()
+    line, = wrapped([Legend("word")], 60, 12, fonts_for(str(other_font)))
+    assert line.file == other_font
+
+
+def test_what_the_named_font_lacks_is_drawn_in_another(other_font):
+    assert font_file("a", fonts_for(str(other_font))) == other_font
+    assert fonts_for(str(other_font))[1] == FONT and fonts_for("")[0] == FONT
+
+
+def test_a_font_may_be_named_as_the_system_knows_it(other_font, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_DATA_HOME", str(other_font.parent / "share"))
+    folder = other_font.parent / "share" / "fonts" / "deeper"
+    folder.mkdir(parents=True)
+    installed = other_font.rename(folder / "OnlyHere.ttf")
+    assert named_font("OnlyHere.ttf") == installed and Options().override({"font": "OnlyHere.ttf"}).font == "OnlyHere.ttf"
+
+
+@pytest.mark.parametrize("value", ["Comic Sans", "/etc/passwd", "/not/there.ttf", "//elsewhere/share/a.ttf", r"\\elsewhere\share\a.ttf", 7, ["a.ttf"],
+                                   "a\0.ttf", "x" * 5000 + ".ttf"])
+def test_what_is_no_font_is_refused_in_a_sentence(value):
+    with pytest.raises(InvalidRequest, match="^font must be the path of a font file") as refused:
+        Options().override({"font": value})
+    assert len(str(refused.value)) < 400
+
+
+def test_what_only_is_called_a_font_is_refused_at_once(tmp_path):
+    (tmp_path / "text.ttf").write_text("no font")
+    (tmp_path / "folder.ttf").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.ttf")
+    for name in ("text.ttf", "folder.ttf", "pipe.ttf"):
+        with pytest.raises(InvalidRequest, match="^font must be"):
+            Options().override({"font": str(tmp_path / name)})
+
+
+def test_a_font_that_has_gone_since_leaves_legends_in_ours(other_font):
+    options = Options().override({"font": str(other_font)})
+    other_font.unlink()
+    assert fonts_for(options.font)[0] == FONT

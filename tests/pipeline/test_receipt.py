@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import Engine
 from pipeline.errors import UnknownName
+from pipeline.fonts import FONT
 from pipeline.infotext import RECEIPT
 from pipeline.networks import Networks
 from pipeline.networks.file import file_hash
@@ -20,7 +21,7 @@ from pipeline.options import Options
 from pipeline.originals import digest
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from pipeline.receipt import KINDS, Receipt, read_receipt
-from pipeline.record import FILES, OUTSIDE_RUNS, UNSEEN, asked
+from pipeline.record import FILES, OF_LEGENDS, OUTSIDE_RUNS, UNSEEN, asked
 from pipeline.styles import StyleDatabase
 from tests.conftest import ROOT
 from tests.networks.network_models import File
@@ -112,7 +113,7 @@ def test_how_the_same_was_asked_for_makes_no_difference(request_for, one, other)
 
 def test_receipts_know_which_options_scripts_look_at_outside_their_runs():
     scripts = "".join(file.read_text("utf-8") for file in (ROOT / "pipeline" / "scripts").glob("*.py"))
-    of_grids = {spec.name for spec in fields(Options) if spec.name.startswith("grid_")} | {"return_grid", "n_rows"}
+    of_grids = {spec.name for spec in fields(Options) if spec.name.startswith("grid_")} | {"return_grid", "n_rows"} | OF_LEGENDS
     assert set(OUTSIDE_RUNS) == of_grids | {*re.findall(r"standing\.(\w+)", scripts)}
 
 
@@ -122,8 +123,17 @@ def test_what_changes_the_picture_changes_the_receipt(request_for, changes):
     assert asked(request_for(**changes)) != asked(request_for())
 
 
+def test_a_font_is_in_receipts_by_its_name_alone_and_only_where_a_script_may_write_with_it(request_for):
+    font = {"font": str(FONT)}
+    assert asked(request_for(override_settings=font)) == asked(request_for())
+    receipt = asked(request_for(override_settings=font, script_name="Prompt matrix"))
+    assert str(FONT.parent) not in json.dumps(receipt) and receipt["override_settings"] == {"font": FONT.name}
+    standing = asked(request_for(options=Options(font=str(FONT)), script_name="Prompt matrix"))
+    assert standing["options"]["font"] == FONT.name
+
+
 def test_options_that_receipts_leave_out_are_there():
-    assert FILES | UNSEEN <= {spec.name for spec in fields(Options)}
+    assert FILES | UNSEEN | OF_LEGENDS <= {spec.name for spec in fields(Options)}
 
 
 def test_receipts_hold_what_reading_them_asks_for():

@@ -12,10 +12,11 @@ from starlette.routing import Match
 
 from api import extras, generation, listing, options, progress, reference, shown
 from api.backend import Backend
+from api.bodies import BodyLimit
 from api.errors import COMMON, Json, handle_errors
 from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
-from api.guard import SHOWN, BodyLimit, Guard
+from api.guard import SHOWN, Guard
 from api.logins import Login
 from api.proxies import OwnAddress, Subpath
 from api.sessions import OPEN, SESSIONS, Sessions
@@ -26,17 +27,20 @@ THREADS = 512
 """Events of the page that are handled at once; each page that watches a job holds a thread for it most of the time."""
 MAX_BODY = 256
 """MiB of one request to the API, where nothing else is asked for."""
+MAX_BODIES = 512
+"""MiB of all requests together that are being read; what is made of them takes up to four times that for a moment."""
 ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it concerns img2img, with additions."
 
 
 def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend | None = None, api_logins: Iterable[Login] = (),
-              origins: Iterable[str] = (), max_body: int = MAX_BODY, allowed_paths: Iterable[str] = (), shared: bool = False,
-              subpath: str = "", **look: Any) -> FastAPI:
+              origins: Iterable[str] = (), max_body: int = MAX_BODY, max_bodies: int = MAX_BODIES,
+              allowed_paths: Iterable[str] = (), shared: bool = False, subpath: str = "", **look: Any) -> FastAPI:
     """The page on "/" and the API before it.
 
     login: what every route asks for, or None; api_logins: what the API accepts besides. shared: `login` is for visitors,
     to whom not all of the API is open, and the others for the owner. backend: what the API works with;
-    None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API.
+    None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API; max_bodies: of all
+    requests together.
     allowed_paths: folders that the page itself shows files from; subpath: where a proxy has all of it, as "/palimpsest";
     look: theme and style of the page.
     """
@@ -55,11 +59,11 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
                                   ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), root_path=subpath or None, **look)
     if page is not None:
         app.add_middleware(Sessions, page=page)
-    app.add_middleware(BodyLimit, limit=max_body << 20)
     if shared:
         app.add_middleware(UploadLimit)
     app.add_middleware(OwnAddress, origins=list(origins))
     app.add_middleware(PageEvents)
+    app.add_middleware(BodyLimit, limit=max_body << 20, in_all=max_bodies << 20)
     app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins), shared=shared)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],

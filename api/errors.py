@@ -38,9 +38,11 @@ COMMON: dict[int | str, dict[str, Any]] = {
     400: told("The body cannot be read."),
     401: told("A login is needed, or it is not the right one."),
     403: told("Another site's page asks, or there is no login and not this machine is named, or it is not for visitors."),
+    408: told("The body did not come."),
     413: told("The body is too large."),
     422: told("A value is not valid, a model cannot be used, or the body has not the request's form.", "ErrorAnswer", "InvalidBody"),
     500: told("The machine failed."),
+    503: told("So much is being received already that this request cannot be."),
 }
 """What every route may answer with, for the OpenAPI document."""
 

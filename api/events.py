@@ -15,13 +15,12 @@ from urllib.parse import unquote, urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.guard import NOT_FETCHED, SAFE_METHODS, SHOWN, is_api, refused, too_long
+from api.bodies import UPLOADS, too_long
+from api.guard import NOT_FETCHED, SAFE_METHODS, SHOWN, is_api, refused
 from pipeline.limits import HOUR, network_of
 
 MAX_EVENT = 16 * 2**20
 """Bytes of one event's data: pictures are not in it, they are uploaded before."""
-UPLOADS = ("/gradio_api/upload", "/gradio_api/component_server")
-"""Where files come in, as multipart/form-data."""
 UPLOADED = 2 * 2**30
 """Bytes that come from one network in an hour, to a shared page."""
 ADDRESS = re.compile(r"[\s\x00-\x1f]*(?:[a-z][a-z0-9+.-]+:|[/\\]{2})", re.IGNORECASE)

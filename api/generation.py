@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.backend import Backend, Here
+from api.bodies import let_go
 from api.convert import answer, picture_files, pixels_of, processing, task_id
 from api.errors import COMMON, Json, error_answer
 from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, InvalidBody, Txt2ImgRequest
 from api.progress import progress_answer
-from api.strict import StrictRoute
+from api.strict import StrictRequest, StrictRoute
 from api.visitors import Who
 from api.waiting import events
 from pipeline.job import Failed, Finished, Job
@@ -51,16 +52,16 @@ async def txt2img(body: Txt2ImgRequest, here: Here, who: Who, request: Request) 
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
     "description": 'Events "progress", each with what GET progress answers, then one "result" with the ordinary answer, or '
                    'one "error" with its body and "status".'}}, response_class=StreamingResponse)
-async def img2img_stream(body: Img2ImgRequest, here: Here, who: Who) -> StreamingResponse:
+async def img2img_stream(body: Img2ImgRequest, here: Here, who: Who, request: Request) -> StreamingResponse:
     """The same as img2img, answered by server-sent events while it runs; hanging up cancels it."""
-    body, p, job = await enqueue(body, here, who)
+    body, p, job = await enqueue(body, here, who, request)
     return StreamingResponse(narrate(body, p, job, here), media_type="text/event-stream",
                              headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 async def generate(body: GenerationRequest, here: Backend, who: Client, request: Request) -> Response:
     """Queue the request and answer with its pictures. Who hangs up gives up what was not to be saved."""
-    body, p, job = await enqueue(body, here, who)
+    body, p, job = await enqueue(body, here, who, request)
     async with cancelled_by_hanging_up(request, job, here, keep=bool(body.save_images)):
         event = await end_of(job)
     if isinstance(event, Failed):
@@ -76,15 +77,20 @@ async def encode(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, e
                                     limiter=here.pictures)
 
 
-async def enqueue(body: GenerationRequest, here: Backend,
-                  who: Client) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img, Job]:
+async def enqueue(body: GenerationRequest, here: Backend, who: Client,
+                  request: Request) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img, Job]:
     """(the request with what its infotext adds, its processing object, its job), queued in turn with the page's jobs.
 
     Raises InvalidRequest, TooMany, and HTTPException where it is not allowed.
     """
     if isinstance(body, Img2ImgRequest) and body.init_images is None:
         raise HTTPException(404, "Init image not found")
-    return await to_thread.run_sync(read_and_submit, body, here, who, limiter=here.requests)
+    understood, p, job = await to_thread.run_sync(read_and_submit, body, here, who, limiter=here.requests)
+    if isinstance(request, StrictRequest) and not repeats_pictures(body):
+        request.forget()
+        let_go(request.scope, without_pictures(body))
+        without_pictures(understood)
+    return understood, p, job
 
 
 def read_and_submit(body: GenerationRequest, here: Backend,
@@ -100,14 +106,20 @@ def read_and_submit(body: GenerationRequest, here: Backend,
     if changes_options:
         here.settings.change(p.override_settings, remember=False)
         here.engine.options = here.settings.options
-    return without_pictures(body), p, job
+    return body, p, job
 
 
-def without_pictures(body: GenerationRequest) -> GenerationRequest:
-    """The request while it waits: without its pictures' text, unless the answer is to repeat it."""
-    if not isinstance(body, Img2ImgRequest) or body.include_init_images:
-        return body
-    return body.model_copy(update={"init_images": None, "mask": None})
+def repeats_pictures(body: GenerationRequest) -> bool:
+    return isinstance(body, Img2ImgRequest) and bool(body.include_init_images)
+
+
+def without_pictures(body: GenerationRequest) -> int:
+    """Take its pictures' text out of a request that waits. How many bytes that was."""
+    if not isinstance(body, Img2ImgRequest):
+        return 0
+    texts = [*(body.init_images or []), *(body.mask if isinstance(body.mask, list) else [body.mask])]
+    body.init_images = body.mask = None
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 async def end_of(job: Job) -> Finished | Failed:

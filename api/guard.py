@@ -1,4 +1,4 @@
-"""What stands before every route: login, what visitors may do, no requests from other sites, no endless bodies."""
+"""What stands before every route: login, what visitors may do, no requests from other sites."""
 
 import secrets
 from collections.abc import Iterable
@@ -178,39 +178,3 @@ def host_name(address: str) -> str | None:
         return urlsplit(address).hostname
     except ValueError:
         return None
-
-
-class BodyLimit:
-    """ASGI middleware that answers 413 to an API request, or a picture, whose body has more than `limit` bytes.
-
-    The rest of such a body is read and thrown away, as many clients hear no answer before they have sent everything.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int):
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not (is_api(scope) or scope["path"] == SHOWN):
-            await self.app(scope, receive, send)
-            return
-        size = 0
-
-        async def receive_bounded() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self.limit:
-                await drain(message, receive)
-                raise HTTPException(413, too_long(self.limit, "send fewer or smaller pictures."))
-            return message
-
-        await self.app(scope, receive_bounded, send)
-
-
-def too_long(limit: int, advice: str) -> str:
-    return f"The request's body is larger than {limit >> 20} MiB; {advice}"
-
-
-async def drain(message: Message, receive: Receive) -> None:
-    while message["type"] == "http.request" and message.get("more_body"):
-        message = await receive()

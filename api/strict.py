@@ -36,10 +36,28 @@ def check_depth(value: Any) -> None:
 
 
 class StrictRequest(Request):
+    """A request whose body is kept once, as what its JSON says, and only until forget()."""
+
+    _text: bytes | None = None
+    _value: Any = None
+
+    async def body(self) -> bytes:
+        """Whether there is a body, as bytes of no meaning: FastAPI would hold the true ones as long as the request lasts."""
+        if self._text is None:
+            self._text = b"".join([part async for part in self.stream()])
+        return b"\0" if self._text else b""
+
     async def json(self) -> Any:
-        value = json.loads(await self.body(), parse_constant=refuse, parse_float=finite)
-        check_depth(value)
-        return value
+        await self.body()
+        text, self._text = self._text, b""
+        self._value = json.loads(text or b"", parse_constant=refuse, parse_float=finite)
+        check_depth(self._value)
+        return self._value
+
+    def forget(self) -> None:
+        """Let go of what the JSON said, of which whoever needs something has taken it."""
+        if isinstance(self._value, (dict, list)):
+            self._value.clear()
 
 
 class StrictRoute(APIRoute):

@@ -64,8 +64,8 @@ def parts(value: Any) -> Iterator[tuple[Hashable, int]]:
         yield id(value), value.nbytes
     elif isinstance(value, Image.Image):
         yield id(value), value.width * value.height * (1 if value.mode in ("1", "L", "P") else 4)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
+    elif isinstance(value, (list, tuple, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
             yield from parts(each)
     elif is_dataclass(value):
         for spec in fields(value):

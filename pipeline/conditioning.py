@@ -5,13 +5,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from pipeline.caches import Cache
 from pipeline.embeddings import Embedding, ti_hashes
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Family, ModelInfo, SdxlConditions
+from pipeline.families.base import Cond, Encoding, Family, ModelInfo
 from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_schedule, split_and
@@ -21,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 100
 """Texts of a prompt that AND joins."""
+CHUNK = 77
+"""Tokens of a piece: 75, a start and an end."""
 MAX_CHUNKS = 4096
 """Pieces of 75 tokens that the prompts of a batch may come to, at all steps together: gigabytes, as each is kept encoded."""
 
@@ -64,7 +63,7 @@ class PromptEncoder:
             parts.append([])
             for text, weight in parts_of(prompt):
                 part = Part(self._schedule(text), weight)
-                chunks += sum(cond.crossattn.shape[1] // 77 for _, cond in part.schedule)
+                chunks += sum(-(-cond.length // CHUNK) for _, cond in part.schedule)
                 check_chunks("prompt", chunks)
                 parts[-1].append(part)
         return parts
@@ -92,13 +91,13 @@ class PromptEncoder:
 
     def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[list[list[Embedding]], list[str]]:
         """The embeddings used in each encoding, and a sentence for each one that is named but cannot be used."""
-        if self.options.use_old_emphasis_implementation and self.family.name == "sd1":
+        if self.options.use_old_emphasis_implementation and self.family.knows_old_emphasis:
             return [], []  # A1111: not told where prompts are read as of old
         found, missed = [], {}
         for variants in self.texts(prompts, negative_prompts):
             here = {}
             for encoder in self.family.text_encoders:  # whose tokenizers may see a name where the other sees none
-                used, not_used = encoder.find_embeddings(variants, emphasis=self.options.emphasis)
+                used, not_used = encoder.find_embeddings(variants, self._how())
                 here = dict.fromkeys(used) | here
                 missed |= dict.fromkeys(not_used)
             found.append(list(here))
@@ -107,43 +106,38 @@ class PromptEncoder:
     def count_tokens(self, prompt: str) -> int:
         """How many tokens the longest text takes that a prompt is at any step; chunks have 75."""
         texts = {text for part, _ in split_and(prompt) for _, text in self._steps(part)}
-        return max(self.family.text_encoders[0].count(text, emphasis=self.options.emphasis,
-                                                      comma_backtrack=self.options.comma_padding_backtrack) for text in texts)
+        return max(self.family.text_encoders[0].count(text, self._how()) for text in texts)
 
     def _steps(self, text: str) -> list[tuple[int, str]]:
         return parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)
 
     def _schedule(self, text: str, *, negative: bool = False, before: Callable[[], object] = lambda: None) -> Schedule:
-        settings = {"emphasis": self.options.emphasis, "clip_skip": self.options.CLIP_stop_at_last_layers,
-                    "comma_backtrack": self.options.comma_padding_backtrack, "sdxl": self._sdxl(negative),
-                    "old_emphasis": self.options.use_old_emphasis_implementation}
-        steps = self._steps(text)
+        how, steps = self._how(negative=negative), self._steps(text)
         self._check_length(steps, "negative_prompt" if negative else "prompt")
 
         def encode() -> Schedule:
             before()
-            conds = self.family.encode_prompts([variant for _, variant in steps], **settings)
+            conds = self.family.encode_prompts([variant for _, variant in steps], how)
             return [(end, conds[row:row + 1]) for row, (end, _) in enumerate(steps)]
 
-        embeddings = tuple(encoder.embeddings.key for encoder in self.family.text_encoders[:1])
-        kept = self.cache.get(("text", self.family.info, self.family.placement, self.networks, embeddings, tuple(steps),
-                               *settings.values()), encode)
-        return [(end, copied(cond)) for end, cond in kept]
+        embeddings = tuple(encoder.embeddings.key for encoder in self.family.text_encoders[:1] if encoder.embeddings is not None)
+        kept = self.cache.get(("text", self.family.info, self.family.placement, self.networks, embeddings, tuple(steps), how), encode)
+        return [(end, cond.copied()) for end, cond in kept]
 
     def _check_length(self, steps: list[tuple[int, str]], field: str) -> None:
         """Raise InvalidRequest where a prompt, with all that editing makes of it, is too long to be encoded at once."""
         longest = max((text for _, text in steps), key=len)
         if len(steps) * len(longest) > 75 * MAX_CHUNKS:  # letters, of which tokens have one or more
-            tokens = self.family.text_encoders[0].count(longest, emphasis=self.options.emphasis,
-                                                        comma_backtrack=self.options.comma_padding_backtrack)
+            tokens = self.family.text_encoders[0].count(longest, self._how())
             check_chunks(field, len(steps) * -(-tokens // 75))
 
-    def _sdxl(self, negative: bool) -> SdxlConditions:
+    def _how(self, *, negative: bool = False) -> Encoding:
         options = self.options
-        return SdxlConditions(
-            width=self.size.width, height=self.size.height, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
-            aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score,
-            clip_l_skip=options.sdxl_clip_l_skip, negative=negative)
+        return Encoding(
+            emphasis=options.emphasis, comma_backtrack=options.comma_padding_backtrack, clip_skip=options.CLIP_stop_at_last_layers,
+            clip_l_skip=options.sdxl_clip_l_skip, old_emphasis=options.use_old_emphasis_implementation, negative=negative,
+            size=self.size, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
+            aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score)
 
 
 def parts_of(prompt: str) -> list[tuple[str, float]]:
@@ -160,43 +154,18 @@ def check_chunks(field: str, chunks: int) -> None:
                                     "Fewer steps, fewer pictures at once, or less of [a|b] and AND need fewer")
 
 
-def copied(cond: Cond) -> Cond:
-    return Cond(cond.crossattn.clone(), None if cond.vector is None else cond.vector.clone())
-
-
 def positive_at(parts: list[Parts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:
     """The parts of all pictures at a model call: their Cond, and per picture the (row, weight) that make it up."""
     rows, members = [], []
     for picture in parts:
         members.append([(len(rows) + offset, part.weight) for offset, part in enumerate(picture)])
         rows += [at_step(part.schedule, call)[1] for part in picture]
-    return stack(rows), members
+    return Cond.cat(rows), members
 
 
 def negative_at(schedules: list[Schedule], call: int) -> Cond:
     """The negative prompts of all pictures at a model call."""
-    return stack([at_step(schedule, call)[1] for schedule in schedules])
-
-
-def stack(conds: list[Cond]) -> Cond:
-    """One Cond of all rows; shorter ones are padded by repeating their last token."""
-    longest = max(cond.crossattn.shape[1] for cond in conds)
-    return Cond.cat([Cond(repeat_last(cond.crossattn, longest), cond.vector) for cond in conds])
-
-
-def repeat_last(tokens: Tensor, length: int) -> Tensor:
-    """(n, T, width) → (n, length, width) for a length of at least T."""
-    missing = length - tokens.shape[1]
-    return torch.hstack([tokens, tokens[:, -1:].repeat(1, missing, 1)]) if missing else tokens
-
-
-def pad_with_empty(cond: Cond, length: int, empty: Cond) -> Cond:
-    """`cond` with empty prompts appended until it has `length` tokens."""
-    missing = length - cond.crossattn.shape[1]
-    if missing <= 0:
-        return cond
-    padding = empty.crossattn.repeat(len(cond), missing // empty.crossattn.shape[1], 1)
-    return Cond(torch.hstack([cond.crossattn, padding]), cond.vector)
+    return Cond.cat([at_step(schedule, call)[1] for schedule in schedules])
 
 
 def encode_empty(p: "StableDiffusionProcessingImg2Img", family: Family) -> Cond:
@@ -219,7 +188,7 @@ def record_prompt_options(p: "StableDiffusionProcessingImg2Img") -> None:
         if embedding.network is None:  # else its file is known by now
             p.receipts.use("embedding", embedding.name, embedding.hash)
     p.comments += [comment for comment in not_used if comment not in p.comments]
-    old = p.options.use_old_emphasis_implementation and p.sd_model.name == "sd1"
+    old = p.options.use_old_emphasis_implementation and p.sd_model.knows_old_emphasis
     # A1111: in the order in which texts are encoded, the negative prompt first
     for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
         hashes = ti_hashes(found[:index + 1])

@@ -166,6 +166,7 @@ class EmbeddingShelf:
         To be called before each job; it costs next to nothing while no file has changed. bundled: more of them, for names
         of which there is no file.
         """
+        encoders = [encoder for encoder in encoders if encoder.embeddings is not None]
         self._widths = {encoder.name: encoder.width for encoder in encoders}
         fitting, skipped = self.known()
         fitting = {embedding.name: embedding for embedding in bundled if embedding.fits(self._widths)} | fitting

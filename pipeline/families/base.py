@@ -1,19 +1,20 @@
 """What a model family is: small records and one protocol. No network library is imported here but torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.families.prediction import Prediction
 from pipeline.geometry import Size
 
 if TYPE_CHECKING:
+    from pipeline.embeddings import Embedding, EmbeddingTable
     from pipeline.families.autoencoder import Autoencoder
-    from pipeline.families.clip import ClipTextEncoder
     from pipeline.families.offload import Offload
     from pipeline.families.tiny import TinyDecoder
 
@@ -34,41 +35,101 @@ class LatentFormat:
 
 @dataclass(frozen=True)
 class Cond:
-    """What the network is conditioned on, for a batch of B prompts."""
+    """What the network is conditioned on, for a batch of B prompts. Only the family that made it looks inside."""
 
-    crossattn: Tensor
-    """(B, T, width) token features; T is a multiple of 77."""
-    vector: Tensor | None = None
-    """(B, width) pooled features, for the families that use them."""
+    tokens: Tensor
+    """(B, T, width) features of the prompts' tokens."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the network takes besides, by name; B rows each."""
+    mask: Tensor | None = None
+    """(B, T) bool: the tokens that count; None: all."""
 
     def __len__(self) -> int:
-        return self.crossattn.shape[0]
+        return len(self.tokens)
 
-    def __getitem__(self, index: slice) -> "Cond":
-        return Cond(self.crossattn[index], None if self.vector is None else self.vector[index])
+    def __getitem__(self, rows: slice) -> "Cond":
+        return self._with(lambda tensor: tensor[rows])
+
+    @property
+    def length(self) -> int:
+        """Tokens in each row."""
+        return self.tokens.shape[1]
 
     @staticmethod
     def cat(conds: list["Cond"]) -> "Cond":
-        vectors = [c.vector for c in conds]
-        return Cond(torch.cat([c.crossattn for c in conds]),
-                    None if vectors[0] is None else torch.cat(vectors))
+        """All their rows; shorter ones as padded() makes them."""
+        conds = [cond.padded(max(cond.length for cond in conds)) for cond in conds]
+        first = conds[0]
+        return Cond(torch.cat([cond.tokens for cond in conds]),
+                    {name: torch.cat([cond.extra[name] for cond in conds]) for name in first.extra},
+                    None if first.mask is None else torch.cat([cond.mask for cond in conds]))
+
+    def padded(self, length: int) -> "Cond":
+        """With so many tokens at least: behind the last they do not count, or repeat it where all have to."""
+        missing = length - self.length
+        if missing <= 0:
+            return self
+        if self.mask is None:
+            return replace(self, tokens=torch.hstack([self.tokens, self.tokens[:, -1:].expand(-1, missing, -1)]))
+        return replace(self, tokens=F.pad(self.tokens, (0, 0, 0, missing)), mask=F.pad(self.mask, (0, missing)))
+
+    def followed_by(self, other: "Cond", length: int) -> "Cond":
+        """With so many tokens at least: as often as it takes, the tokens of `other`, which has one row."""
+        times = max(length - self.length, 0) // other.length
+        if times == 0:
+            return self
+        return replace(self, tokens=torch.hstack([self.tokens, *[other.tokens.expand(len(self), -1, -1)] * times]))
+
+    def cut(self, length: int) -> "Cond":
+        """The first so many tokens."""
+        return replace(self, tokens=self.tokens[:, :length], mask=None if self.mask is None else self.mask[:, :length])
+
+    def copied(self) -> "Cond":
+        return self._with(Tensor.clone)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+        return Cond(change(self.tokens), {name: change(tensor) for name, tensor in self.extra.items()},
+                    None if self.mask is None else change(self.mask))
 
 
 @dataclass(frozen=True)
-class SdxlConditions:
-    """What SDXL is told besides the text; the other families do not look at it."""
+class Encoding:
+    """How texts are read, and what the network is told besides them; a family takes of it what it knows."""
 
-    width: int = 1024
+    emphasis: str = "Original"
+    comma_backtrack: int = 20
+    """How many tokens from the end of a chunk it may be cut behind a comma."""
+    clip_skip: int = 1
+    """The hidden layer to take, counted from the end."""
+    clip_l_skip: bool = False
+    """Whether that acts on SDXL's first text encoder."""
+    old_emphasis: bool = False
+    """The attention grammar of 2022, for the families that knew it."""
+    negative: bool = False
+    """A negative prompt."""
+    size: Size = Size(1024, 1024)
     """Pixels that are asked for."""
-    height: int = 1024
     crop_top: int = 0
     crop_left: int = 0
     aesthetic_score: float = 6.0
-    """For the refiner."""
-    clip_l_skip: bool = False
-    """Whether clip skip acts on the first text encoder."""
-    negative: bool = False
-    """A negative prompt: where all its texts are empty, its features are zeros."""
+    """For SDXL's refiner."""
+
+
+class TextEncoder(Protocol):
+    """Texts to features, by a tokenizer of its own."""
+
+    name: str
+    """Which vectors of an embedding for several encoders are this one's."""
+    width: int
+    """Numbers in each vector."""
+    embeddings: "EmbeddingTable | None"
+    """What may stand for words of a prompt; None: it takes no embeddings."""
+
+    def count(self, text: str, how: Encoding) -> int:
+        """How many tokens of the text count."""
+
+    def find_embeddings(self, texts: list[str], how: Encoding) -> "tuple[list[Embedding], list[str]]":
+        """The embeddings that texts name, and a sentence for each that they name but that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +270,9 @@ class Family(Protocol):
     Their weights may be changed until the family computes again.
     """
     offload: "Offload"
-    text_encoders: "list[ClipTextEncoder]"
+    text_encoders: list[TextEncoder]
+    knows_old_emphasis: bool
+    """Whether prompts can be read as in 2022."""
     autoencoder: "Autoencoder"
     tiny: "TinyDecoder | None"
     """Decodes previews, where its file is there."""
@@ -223,12 +286,8 @@ class Family(Protocol):
     def prediction(self, size: Size) -> Prediction:
         """What the network's output means where pictures of that size, in pixels, are sampled."""
 
-    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
-                       sdxl: SdxlConditions = SdxlConditions(), old_emphasis: bool = False) -> Cond:
-        """Texts in A1111's attention grammar → one Cond with len(texts) rows, all with the same number of chunks.
-
-        old_emphasis: in that of 2022, which only SD1 knows.
-        """
+    def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
+        """Texts in A1111's attention grammar → one Cond with a row for each. Raises InvalidRequest."""
 
     def take_vae(self, module: torch.nn.Module, info: ModelInfo) -> None:
         """Use this autoencoder from now on, and be known by that info."""

@@ -1,6 +1,6 @@
 """Prompt to token features the way A1111 does it: 75-token chunks, BREAK, weights, clip skip."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import unescape
 from itertools import groupby
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.embeddings import Embedding, EmbeddingTable
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond
+from pipeline.families.base import Cond, Encoding
 from pipeline.prompt_parser import parse_attention
 
 CHUNK_LENGTH = 75
@@ -213,18 +213,15 @@ class ClipTextEncoder:
         """What may stand for words of a prompt; set by EmbeddingShelf.offer()."""
         self._padding, self._layer, self._final_norm, self._pooled = padding, layer, final_norm, pooled
 
-    def encode(self, texts: list[str], *, emphasis: str, comma_backtrack: int, clip_skip: int | None = None,
-               old_emphasis: bool = False) -> Cond:
-        """crossattn (len(texts), 77 chunks, width) float32; shorter texts are padded with empty chunks.
+    def encode(self, texts: list[str], how: Encoding, *, clip_skip: int | None = None) -> Cond:
+        """Tokens (len(texts), 77 chunks, width) float32; shorter texts are padded with empty chunks.
 
-        vector: (len(texts), projection width) float32 where the encoder is `pooled`; no weight acts on it.
+        extra["pooled"]: (len(texts), projection width) float32 where the encoder is `pooled`; no weight acts on it.
         clip_skip: 1 is the last layer; None: the encoder's own layer. Emphasis "Original" keeps the mean of each
-        chunk over all texts, so the variants of one prompt editing schedule belong in one call. old_emphasis: as read_old().
+        chunk over all texts, so the variants of one prompt editing schedule belong in one call.
         Raises InvalidRequest for a clip_skip of more layers than there are.
         """
-        chunked = [[read_old(self.tokens, text, emphasis=emphasis, embeddings=self.embeddings)] for text in texts] \
-            if old_emphasis else [build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack,
-                                embeddings=self.embeddings) for text in texts]
+        chunked = [self._chunks(text, how) for text in texts]
         count = max(len(chunks) for chunks in chunked)
         deepest = self.model.config.num_hidden_layers + 1
         if clip_skip is not None and clip_skip > deepest:
@@ -236,23 +233,28 @@ class ClipTextEncoder:
             chunks = [chunks[index] if index < len(chunks) else Chunk() for chunks in chunked]
             z, vector = self._run(chunks, layer)
             weights = [[1.0, *chunk.weights, *[1.0] * (CHUNK_LENGTH + 1 - len(chunk.weights))] for chunk in chunks]
-            features.append(emphasize(z, z.new_tensor(weights), emphasis))
+            features.append(emphasize(z, z.new_tensor(weights), how.emphasis))
             pooled = vector if pooled is None else pooled
-        return Cond(torch.hstack(features), pooled)
+        return Cond(torch.hstack(features), {} if pooled is None else {"pooled": pooled})
 
-    def count(self, text: str, *, emphasis: str, comma_backtrack: int) -> int:
-        """How many tokens of chunks a text takes, as encode() reads it: all chunks but the last count as full."""
-        chunks = build_chunks(self.tokens, text, emphasis=emphasis, comma_backtrack=comma_backtrack, embeddings=self.embeddings)
+    def count(self, text: str, how: Encoding) -> int:
+        """How many tokens of chunks a text takes: all chunks but the last count as full."""
+        chunks = self._chunks(text, replace(how, old_emphasis=False))
         return CHUNK_LENGTH * (len(chunks) - 1) + len(chunks[-1].tokens)
 
-    def find_embeddings(self, texts: list[str], *, emphasis: str) -> tuple[list[Embedding], list[str]]:
+    def find_embeddings(self, texts: list[str], how: Encoding) -> tuple[list[Embedding], list[str]]:
         """The embeddings that texts name, and a sentence for each that they name but that cannot be used."""
         found, missed = {}, {}
         for text in texts:
-            for _, ids in encode_pieces(self.tokens, text, emphasis):
+            for _, ids in encode_pieces(self.tokens, text, how.emphasis):
                 missed |= dict.fromkeys(self.embeddings.missed(ids))
                 found |= dict.fromkeys(embedding for _, embedding in self.embeddings.split(ids) if embedding)
         return list(found), list(missed)
+
+    def _chunks(self, text: str, how: Encoding) -> list[Chunk]:
+        if how.old_emphasis:
+            return [read_old(self.tokens, text, emphasis=how.emphasis, embeddings=self.embeddings)]
+        return build_chunks(self.tokens, text, emphasis=how.emphasis, comma_backtrack=how.comma_backtrack, embeddings=self.embeddings)
 
     def _run(self, chunks: list[Chunk], layer: int) -> tuple[Tensor, Tensor | None]:
         """The features (n, 77, width) of a layer counted from the end, and the pooled ones; both float32."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.autoencoder import Autoencoder
 from pipeline.families.base import (
-    Cond, LatentFormat, ModelInfo, Placement, Reuse, Reused, SdxlConditions)
+    Cond, Encoding, LatentFormat, ModelInfo, Placement, Reuse, Reused)
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.edit_reuse import EditedUNet, Recording
@@ -51,9 +51,11 @@ class Facts:
     """Part → the settings of its ClipTextEncoder."""
     clip_skip: bool = False
     """Whether a request chooses the text encoder's layer."""
+    old_emphasis: bool = False
+    """Whether prompts can be read as in 2022."""
 
 
-SD1 = Facts("sd1", 512, LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS), {"text_encoder": {}}, clip_skip=True)
+SD1 = Facts("sd1", 512, LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS), {"text_encoder": {}}, clip_skip=True, old_emphasis=True)
 SD2 = Facts("sd2", 768, LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS), {"text_encoder": {"padding": 0}})
 
 
@@ -67,7 +69,7 @@ class StableDiffusion:
         self.offload = Offload(modules, placement.device, placement.offload)
         self.latent_format = latent_format(facts, checkpoint)
         self.text_encoders = prompt_readers(facts, modules, tokens)
-        self._clip_skip = facts.clip_skip
+        self._clip_skip, self.knows_old_emphasis = facts.clip_skip, facts.old_emphasis
         self._unet = modules["unet"]
         self._network: Callable[..., Tensor] = self._ask_unet
         self._recording: Recording | None = None
@@ -95,11 +97,9 @@ class StableDiffusion:
         self.offload.follow(self.placement.offload)
         self.autoencoder = Autoencoder(module, self.placement, self.notes, self.offload)
 
-    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
-                       sdxl: SdxlConditions = SdxlConditions(), old_emphasis: bool = False) -> Cond:
-        return self.text_encoders[0].encode(texts, emphasis=emphasis, comma_backtrack=comma_backtrack,
-                                            clip_skip=clip_skip if self._clip_skip else None,
-                                            old_emphasis=old_emphasis and self.name == SD1.name)
+    def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
+        return self.text_encoders[0].encode(texts, how if self.knows_old_emphasis else replace(how, old_emphasis=False),
+                                            clip_skip=how.clip_skip if self._clip_skip else None)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         return self.autoencoder.encode(pixels) * self.latent_format.scale
@@ -123,7 +123,7 @@ class StableDiffusion:
         dtype = self.placement.dtype
         if self.takes_image_conditioning:
             x = torch.cat([x, image_cond], dim=1)
-        return self._network(x.to(dtype), t, encoder_hidden_states=cond.crossattn.to(dtype),
+        return self._network(x.to(dtype), t, encoder_hidden_states=cond.tokens.to(dtype),
                              **self._extra_conditions(cond)).float()
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:

@@ -1,12 +1,13 @@
 """Stable Diffusion XL: two text encoders, pooled features, and the picture's size as a condition; and its refiner."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.families import sd
-from pipeline.families.base import Cond, LatentFormat, ModelInfo, Placement, SdxlConditions
+from pipeline.families.base import Cond, Encoding, LatentFormat, ModelInfo, Placement
 from pipeline.families.checkpoint import Checkpoint, Progress
 from pipeline.families.sd import Facts, StableDiffusion
 
@@ -22,36 +23,30 @@ REFINER = Facts("sdxl-refiner", 1024, LATENT, {"text_encoder_2": CLIP_G})
 
 
 class StableDiffusionXL(StableDiffusion):
-    """A loaded checkpoint of SDXL or its refiner.
+    """A loaded checkpoint of SDXL or its refiner. Besides tokens it takes pooled features, and the numbers of the picture."""
 
-    A Cond's vector is the pooled features and then, as plain numbers, what SDXL is told of the picture.
-    """
-
-    def encode_prompts(self, texts: list[str], *, emphasis: str, clip_skip: int, comma_backtrack: int,
-                       sdxl: SdxlConditions = SdxlConditions(), old_emphasis: bool = False) -> Cond:
-        conds = [encoder.encode(texts, emphasis=emphasis, comma_backtrack=comma_backtrack,
-                                clip_skip=clip_skip if sdxl.clip_l_skip and encoder.name == "clip_l" else None)
+    def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
+        how = replace(how, old_emphasis=False)
+        conds = [encoder.encode(texts, how, clip_skip=how.clip_skip if how.clip_l_skip and encoder.name == "clip_l" else None)
                  for encoder in self.text_encoders]
-        crossattn, pooled = torch.cat([cond.crossattn for cond in conds], dim=-1), conds[-1].vector
+        tokens, pooled = torch.cat([cond.tokens for cond in conds], dim=-1), conds[-1].extra["pooled"]
         # A1111: only where every text of the prompt's schedule is empty
-        if sdxl.negative and not any(texts):
-            crossattn, pooled = torch.zeros_like(crossattn), torch.zeros_like(pooled)
-        numbers = pooled.new_tensor([self._picture(sdxl)]).expand(len(texts), -1)
-        return Cond(crossattn, torch.cat([pooled, numbers], dim=1))
+        if how.negative and not any(texts):
+            tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
+        numbers = pooled.new_tensor([self._picture(how)]).expand(len(texts), -1)
+        return Cond(tokens, {"text_embeds": pooled, "time_ids": numbers})
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         # A1111: the mask is rounded, also where the request says not to
         mask = None if mask is None else mask.round()
         return super().image_conditioning(pixels, latent, mask, mask_weight=mask_weight)
 
-    def _picture(self, sdxl: SdxlConditions) -> list[float]:
-        size, crop = [sdxl.height, sdxl.width], [sdxl.crop_top, sdxl.crop_left]
-        return [*size, *crop, sdxl.aesthetic_score] if self.name == REFINER.name else [*size, *crop, *size]
+    def _picture(self, how: Encoding) -> list[float]:
+        size, crop = [how.size.height, how.size.width], [how.crop_top, how.crop_left]
+        return [*size, *crop, how.aesthetic_score] if self.name == REFINER.name else [*size, *crop, *size]
 
     def _extra_conditions(self, cond: Cond) -> dict[str, Any]:
-        count = 5 if self.name == REFINER.name else 6
-        pooled, numbers = cond.vector[:, :-count], cond.vector[:, -count:]
-        return {"added_cond_kwargs": {"text_embeds": pooled.to(self.placement.dtype), "time_ids": numbers}}
+        return {"added_cond_kwargs": {**cond.extra, "text_embeds": cond.extra["text_embeds"].to(self.placement.dtype)}}
 
 
 def is_base(checkpoint: Checkpoint) -> bool:

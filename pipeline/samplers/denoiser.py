@@ -6,7 +6,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from pipeline.conditioning import Parts, Schedule, negative_at, pad_with_empty, positive_at, repeat_last
+from pipeline.conditioning import Parts, Schedule, negative_at, positive_at
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Family
 from pipeline.hooks import MaskBlendArgs
@@ -107,7 +107,7 @@ class CFGDenoiser:
                 self.rows_at_once = rows_that_fit(x, self.p.free_memory and self.p.free_memory(x.device))
             if rows > self.rows_at_once:
                 return [self._run_slices(x, sigma, look) for look in looks]
-        lengths = {look.cond.crossattn.shape[1] for look in looks}
+        lengths = {look.cond.length for look in looks}
         if len(lengths) > 1 or not self.p.options.batch_cond_uncond:
             return [self.model(rows_of(x, look.pictures), sigma[look.pictures], look.cond, look.image_cond) for look in looks]
         pictures = [picture for look in looks for picture in look.pictures]
@@ -176,15 +176,15 @@ class CFGDenoiser:
     def _padded(self, cond: Cond, uncond: Cond) -> tuple[Cond, Cond]:
         """Both with the same number of tokens, where the options ask for it."""
         options = self.p.options
-        length, other = cond.crossattn.shape[1], uncond.crossattn.shape[1]
+        length, other = cond.length, uncond.length
         if length == other:
             return cond, uncond
         if options.pad_cond_uncond_v0:
             self.padding = "Pad conds v0"
-            return cond, Cond(repeat_last(uncond.crossattn, max(length, other))[:, :length], uncond.vector)
+            return cond, uncond.padded(length).cut(length)
         if options.pad_cond_uncond:
             self.padding = "Pad conds"
-            return pad_with_empty(cond, other, self.encoder.empty), pad_with_empty(uncond, length, self.encoder.empty)
+            return cond.followed_by(self.encoder.empty, other), uncond.followed_by(self.encoder.empty, length)
         return cond, uncond
 
     def _blend(self, latent: Tensor, sigma: Tensor) -> Tensor:

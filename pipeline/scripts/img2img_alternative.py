@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import Interrupted, InvalidRequest
-from pipeline.families.base import Cond
+from pipeline.families.base import Cond, Encoding
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, load_model, process_images
 from pipeline.rng import ImageRNG
@@ -119,9 +119,8 @@ def find_noise(p: StableDiffusionProcessingImg2Img, latent: Tensor, args: Img2Im
 
 def encode(p: StableDiffusionProcessingImg2Img, args: Img2ImgAlternative, count: int) -> tuple[Cond, Cond]:
     """Both original prompts as they stand, without editing over time or AND."""
-    settings = {"emphasis": p.options.emphasis, "clip_skip": p.options.CLIP_stop_at_last_layers,
-                "comma_backtrack": p.options.comma_padding_backtrack}
-    both = p.sd_model.encode_prompts([args.original_prompt, args.original_negative_prompt], **settings)
+    how = Encoding(p.options.emphasis, p.options.comma_padding_backtrack, p.options.CLIP_stop_at_last_layers)
+    both = p.sd_model.encode_prompts([args.original_prompt, args.original_negative_prompt], how)
     return Cond.cat([both[:1]] * count), Cond.cat([both[1:]] * count)
 
 

@@ -5,14 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.families.base import Cond, SdxlConditions
+from pipeline.families.base import Cond, Encoding
 from pipeline.geometry import Size
 from tests.families import tiny
 
 WIDTH, HEIGHT, STEPS = 64, 128, 4
 PROMPT, NEGATIVE = "a red circle on a blue square", "blurry"
 NOISE = torch.randn(1, 4, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(1))
-SETTINGS = dict(emphasis="Original", clip_skip=1, comma_backtrack=20)
 CLOSE = 1e-4
 
 
@@ -38,8 +37,7 @@ def pipeline(checkpoint):
 
 
 def encode(family, *, negative=False):
-    return family.encode_prompts([NEGATIVE if negative else PROMPT], **SETTINGS,
-                                 sdxl=SdxlConditions(width=WIDTH, height=HEIGHT, negative=negative))
+    return family.encode_prompts([NEGATIVE if negative else PROMPT], Encoding(size=Size(WIDTH, HEIGHT), negative=negative))
 
 
 def euler(family, sigmas, guided):

@@ -2,20 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline import families
-from pipeline.families.base import SdxlConditions
+from pipeline.families.base import Encoding
 from pipeline.families.prediction import Eps, V
 from pipeline.geometry import Size
 from tests.families import tiny
 
 PROMPTS = ["a (red:1.3) circle, " * 20, "a blue square"]
-SETTINGS = dict(emphasis="Original", clip_skip=1, comma_backtrack=20)
-CONDITIONS = SdxlConditions(width=96, height=64, crop_top=8)
+CONDITIONS = Encoding(size=Size(96, 64), crop_top=8)
 NOISE = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(1))
 SIZE = Size(96, 64)
 PIXELS = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(2)) * 2 - 1
@@ -73,11 +73,11 @@ def test_both_layouts_give_the_same_weights(kind, checkpoint, load):
 @torch.inference_mode()
 def test_both_layouts_give_the_same_latents(kind, checkpoint, load):
     def answers(family):
-        cond = family.encode_prompts(PROMPTS, **SETTINGS, sdxl=CONDITIONS)
+        cond = family.encode_prompts(PROMPTS, CONDITIONS)
         image_cond = family.image_conditioning(PIXELS, NOISE, MASK, mask_weight=1.0)
         latent = family.encode_image(PIXELS)
         output = family.denoise(NOISE, torch.tensor([500.0, 20.5]), cond, image_cond)
-        return cond.crossattn, latent, output, family.decode(latent[:1])
+        return cond.tokens, latent, output, family.decode(latent[:1])
 
     for folder, file in zip(*map(answers, map(load, checkpoint(kind)))):
         assert torch.equal(folder, file)
@@ -86,7 +86,7 @@ def test_both_layouts_give_the_same_latents(kind, checkpoint, load):
 @torch.inference_mode()
 def test_a_prompt_changes_the_latents(kind, checkpoint, load):
     family = load(checkpoint(kind)[1])
-    cond = family.encode_prompts(PROMPTS, **SETTINGS)
+    cond = family.encode_prompts(PROMPTS, Encoding())
     image_cond = family.image_conditioning(PIXELS, NOISE, None, mask_weight=1.0)[[0, 0]]
     one, other = family.denoise(NOISE[[0, 0]], torch.tensor([500.0, 500.0]), cond, image_cond)
     assert (one - other).abs().max() > 1e-3
@@ -221,32 +221,32 @@ def test_a_checkpoint_without_a_vae_can_be_given_one(checkpoint, tmp_path):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("kind, conditions, numbers", [
-    ("sdxl", SdxlConditions(width=96, height=64, crop_top=8, crop_left=4), [64, 96, 8, 4, 64, 96]),
-    ("sdxl-refiner", SdxlConditions(width=96, height=64, aesthetic_score=2.5), [64, 96, 0, 0, 2.5]),
+    ("sdxl", Encoding(size=Size(96, 64), crop_top=8, crop_left=4), [64, 96, 8, 4, 64, 96]),
+    ("sdxl-refiner", Encoding(size=Size(96, 64), aesthetic_score=2.5), [64, 96, 0, 0, 2.5]),
 ])
 def test_sdxl_is_told_of_the_picture(kind, conditions, numbers, checkpoint, load):
-    cond = load(checkpoint(kind)[1]).encode_prompts(["a", "b"], **SETTINGS, sdxl=conditions)
-    assert cond.vector[:, tiny.WIDTH:].tolist() == [numbers, numbers]
+    cond = load(checkpoint(kind)[1]).encode_prompts(["a", "b"], conditions)
+    assert cond.extra["time_ids"].tolist() == [numbers, numbers]
 
 
 @torch.inference_mode()
 def test_an_empty_negative_prompt_is_zeros_for_sdxl(checkpoint, load):
     family = load(checkpoint("sdxl")[1])
-    negative, positive = (family.encode_prompts([""], **SETTINGS, sdxl=SdxlConditions(negative=flag)) for flag in (True, False))
-    assert not negative.crossattn.any() and not negative.vector[:, :tiny.WIDTH].any() and negative.vector[:, tiny.WIDTH:].any()
-    assert positive.crossattn.any()
-    partly = family.encode_prompts(["", "a"], **SETTINGS, sdxl=SdxlConditions(negative=True))
-    assert partly.crossattn[0].any()
+    negative, positive = (family.encode_prompts([""], Encoding(negative=flag)) for flag in (True, False))
+    assert not negative.tokens.any() and not negative.extra["text_embeds"].any() and negative.extra["time_ids"].any()
+    assert positive.tokens.any()
+    partly = family.encode_prompts(["", "a"], Encoding(negative=True))
+    assert partly.tokens[0].any()
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("kind, conditions, acts", [
-    ("sd1", SdxlConditions(), [True]), ("sd2", SdxlConditions(), [False]),
-    ("sdxl", SdxlConditions(), [False, False]), ("sdxl", SdxlConditions(clip_l_skip=True), [True, False]),
+    ("sd1", Encoding(), [True]), ("sd2", Encoding(), [False]),
+    ("sdxl", Encoding(), [False, False]), ("sdxl", Encoding(clip_l_skip=True), [True, False]),
 ])
 def test_where_clip_skip_acts(kind, conditions, acts, checkpoint, load):
     family = load(checkpoint(kind)[1])
-    features = [family.encode_prompts(["a cat"], **SETTINGS | {"clip_skip": skip}, sdxl=conditions).crossattn
+    features = [family.encode_prompts(["a cat"], replace(conditions, clip_skip=skip)).tokens
                 for skip in (1, 3)]
     changed = [not torch.equal(*pair) for pair in zip(*(feature.split(tiny.WIDTH, dim=-1) for feature in features))]
     assert changed == acts

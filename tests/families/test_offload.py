@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline import families
-from pipeline.families.base import Placement
+from pipeline.families.base import Encoding, Placement
 from tests.families.conftest import FLOAT32
 
 def place(plan):
@@ -26,9 +26,9 @@ def draw(family):
     torch.manual_seed(0)
     x, pixels = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
-        cond = family.encode_prompts(["a house"], emphasis="Original", clip_skip=1, comma_backtrack=20)
+        cond = family.encode_prompts(["a house"], Encoding())
         noise = family.denoise(x, torch.tensor([500.0]), cond, x.new_zeros(1, 5, 1, 1))
-        return cond.crossattn, cond.vector, noise, family.encode_image(pixels), family.decode(x)
+        return cond.tokens, cond.extra["text_embeds"], noise, family.encode_image(pixels), family.decode(x)
 
 
 def weights(family):

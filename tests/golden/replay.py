@@ -26,7 +26,7 @@ from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import Engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
-from pipeline.families.base import Cond, ModelInfo, Reuse, Reused, SdxlConditions
+from pipeline.families.base import Cond, Encoding, ModelInfo, Reuse, Reused
 from pipeline.families.prediction import DiscreteSchedule, Eps, V
 from pipeline.geometry import Size
 from pipeline.models import Catalog
@@ -180,18 +180,19 @@ class ReplayedModel:
         self._prediction = prediction(sd.scaled_linear_alphas())
         self.autoencoder = SimpleNamespace(module=nn.Linear(1, 1))  # by which a cache would know it
         self.edit_model, self.takes_image_conditioning = channels == sd.EDIT, channels != sd.PLAIN
-        self._clip_skip, self._prompts = facts.clip_skip, sdxl.StableDiffusionXL if facts is sdxl.BASE else sd.StableDiffusion
+        self._clip_skip, self.knows_old_emphasis = facts.clip_skip, facts.old_emphasis
+        self._prompts = sdxl.StableDiffusionXL if facts is sdxl.BASE else sd.StableDiffusion
         self.modules = {"unet": NoUNet(), **{part: text_encoder(part, weights) for part in facts.text_encoders}}
         self.text_encoders = sd.prompt_readers(facts, self.modules, sd.read_tokenizer(FOLDER))
 
     def prediction(self, size: Size) -> DiscreteSchedule:
         return self._prediction
 
-    def encode_prompts(self, texts: list[str], **settings: Any) -> Cond:
-        return self._prompts.encode_prompts(self, texts, **settings)
+    def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
+        return self._prompts.encode_prompts(self, texts, how)
 
-    def _picture(self, conditions: SdxlConditions) -> list[float]:
-        return sdxl.StableDiffusionXL._picture(self, conditions)
+    def _picture(self, how: Encoding) -> list[float]:
+        return sdxl.StableDiffusionXL._picture(self, how)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         return self.tape.replay("encode", {"pixels": pixels})
@@ -215,8 +216,8 @@ class ReplayedModel:
 
 
 def denoise_questions(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> dict[str, Tensor]:
-    asked = {"x": x, "t": t[:, None], "prompt": cond.crossattn, "image_cond": image_cond}
-    return asked if cond.vector is None else asked | {"vector": cond.vector}
+    asked = {"x": x, "t": t[:, None], "prompt": cond.tokens, "image_cond": image_cond}
+    return asked | ({"vector": torch.cat([cond.extra["text_embeds"], cond.extra["time_ids"]], dim=1)} if cond.extra else {})
 
 
 def condition_questions(pixels: Tensor, mask: Tensor | None, mask_weight: float) -> dict[str, Tensor]:

@@ -228,8 +228,8 @@ def test_prompts_are_padded_with_the_empty_prompt_of_the_model_without_networks_
     for prompt, skip in (("a house", 1), ("a house<lora:text>", 1), ("a house<lora:text>", 2)):
         draw(prompt, override_settings={"pad_cond_uncond": True, "CLIP_stop_at_last_layers": skip})
     draw("a house", options=Options(pad_cond_uncond=True, CLIP_stop_at_last_layers=2))
-    assert torch.equal(asked[0].crossattn, asked[1].crossattn) and torch.equal(asked[0].crossattn, asked[2].crossattn)
-    assert not torch.equal(asked[0].crossattn, asked[3].crossattn)
+    assert torch.equal(asked[0].tokens, asked[1].tokens) and torch.equal(asked[0].tokens, asked[2].tokens)
+    assert not torch.equal(asked[0].tokens, asked[3].tokens)
 
 
 def test_an_embedding_can_travel_in_a_network_file(draw, loras, demo, write):

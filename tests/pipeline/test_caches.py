@@ -97,9 +97,9 @@ class Counted:
     def __getattr__(self, name):
         return getattr(self.family, name)
 
-    def encode_prompts(self, texts, **settings):
+    def encode_prompts(self, texts, how):
         self.asked.append("text")
-        return self.family.encode_prompts(texts, **settings)
+        return self.family.encode_prompts(texts, how)
 
     def encode_image(self, pixels):
         self.asked.append("encode")
@@ -269,7 +269,7 @@ class Scribbling(Hooks):
 
     def process_before_every_sampling(self, p, *, x, noise, c, uc):
         tensors = [x, noise, p.init_latent, p.mask, p.nmask, p.image_conditioning]
-        tensors += [cond.crossattn for part in c[0] for _, cond in part.schedule] + [cond.crossattn for _, cond in uc[0]]
+        tensors += [cond.tokens for part in c[0] for _, cond in part.schedule] + [cond.tokens for _, cond in uc[0]]
         for tensor in tensors:
             tensor.fill_(0.5)
         p.color_corrections[0].fill(7)

@@ -6,6 +6,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pipeline.errors import InvalidRequest
+from pipeline.families.base import Encoding
 from pipeline.families.clip import ClipTextEncoder, bracket_factor, build_chunks, emphasize, read_old
 from pipeline.families.sd import SD1, SD2, prompt_readers, read_tokenizer
 from pipeline.families.sdxl import BASE, REFINER
@@ -174,7 +175,7 @@ def model():
 
 def encode(model, *texts, emphasis="Original", clip_skip=1):
     encoder = ClipTextEncoder(model, Words())
-    return encoder.encode(list(texts), emphasis=emphasis, clip_skip=clip_skip, comma_backtrack=20).crossattn
+    return encoder.encode(list(texts), Encoding(emphasis), clip_skip=clip_skip).tokens
 
 
 def test_a_text_becomes_77_features_a_chunk(model):
@@ -255,7 +256,7 @@ def test_features_are_float32_whatever_the_model_is():
 def ids_of(encoder, model, text):
     seen = []
     with model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True):
-        encoder.encode([text], emphasis="Original", comma_backtrack=20)
+        encoder.encode([text], Encoding())
     return torch.cat(seen).tolist()
 
 
@@ -279,7 +280,7 @@ def hidden_states(model, *ids):
 def test_an_encoder_has_a_layer_of_its_own_that_clip_skip_replaces(model, layer, clip_skip, taken, final_norm):
     encoder = ClipTextEncoder(model, Words(), layer=layer, final_norm=final_norm)
     expected = hidden_states(model, 5, 6)[-taken]
-    encoded = encoder.encode(["5 6"], emphasis="Ignore", comma_backtrack=20, clip_skip=clip_skip).crossattn
+    encoded = encoder.encode(["5 6"], Encoding("Ignore"), clip_skip=clip_skip).tokens
     assert torch.equal(encoded, model.final_layer_norm(expected) if final_norm else expected)
 
 
@@ -294,25 +295,25 @@ def projecting():
 
 def encode_pooled(model, *texts, emphasis="Ignore"):
     encoder = ClipTextEncoder(model, Words(), name="clip_g", padding=0, layer=2, final_norm=False, pooled=True)
-    return encoder.encode(list(texts), emphasis=emphasis, comma_backtrack=20)
+    return encoder.encode(list(texts), Encoding(emphasis))
 
 
 def test_pooled_features_are_the_projection_of_the_first_end_token(projecting):
     ids = torch.tensor([[START, 5, 6, END] + [0] * 73])
     last = projecting.text_model(input_ids=ids).last_hidden_state
     cond = encode_pooled(projecting, "5 6")
-    assert torch.allclose(cond.vector, projecting.text_projection(last[:, 3]), atol=1e-6)
-    assert torch.equal(cond.crossattn, projecting(input_ids=ids, output_hidden_states=True).hidden_states[-2])
+    assert torch.allclose(cond.extra["pooled"], projecting.text_projection(last[:, 3]), atol=1e-6)
+    assert torch.equal(cond.tokens, projecting(input_ids=ids, output_hidden_states=True).hidden_states[-2])
 
 
 def test_pooled_features_come_from_the_first_chunk_and_know_no_weights(projecting):
-    plain = encode_pooled(projecting, "5 6").vector
-    assert torch.allclose(encode_pooled(projecting, "5 (6:1.5) BREAK 7", emphasis="Original").vector, plain, atol=1e-6)
-    assert encode_pooled(projecting, "5 6", words(76)).vector.shape == (2, 6)
+    plain = encode_pooled(projecting, "5 6").extra["pooled"]
+    assert torch.allclose(encode_pooled(projecting, "5 (6:1.5) BREAK 7", emphasis="Original").extra["pooled"], plain, atol=1e-6)
+    assert encode_pooled(projecting, "5 6", words(76)).extra["pooled"].shape == (2, 6)
 
 
 def test_an_encoder_that_is_not_pooled_gives_no_vector(model):
-    assert ClipTextEncoder(model, Words()).encode(["5"], emphasis="Original", comma_backtrack=20).vector is None
+    assert ClipTextEncoder(model, Words()).encode(["5"], Encoding()).extra == {}
 
 
 # the old reading
@@ -336,8 +337,8 @@ def test_of_old_brackets_were_read_among_the_tokens(text, emphasis, tokens, weig
 
 def test_of_old_a_prompt_was_cut_at_75_tokens(model):
     assert read_old(Words(), words(80), emphasis="Original").tokens == [5] * 75
-    cond = ClipTextEncoder(model, Words()).encode([words(80)], emphasis="Original", comma_backtrack=20, old_emphasis=True)
-    assert cond.crossattn.shape == (1, 77, 8)
+    cond = ClipTextEncoder(model, Words()).encode([words(80)], Encoding(old_emphasis=True))
+    assert cond.tokens.shape == (1, 77, 8)
 
 
 OPEN_CLIP = read_tokenizer(Path("nowhere")).as_open_clip()

@@ -10,13 +10,10 @@ from pipeline.conditioning import (
     MAX_PARTS,
     PromptEncoder,
     negative_at,
-    pad_with_empty,
     positive_at,
-    repeat_last,
-    stack,
 )
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, ModelInfo, Placement, SdxlConditions
+from pipeline.families.base import Cond, Encoding, ModelInfo, Placement
 from pipeline.geometry import Size
 from pipeline.options import Options
 
@@ -30,12 +27,12 @@ class Recording:
     info: ModelInfo = ModelInfo(name="a", path="a")
     placement: Placement = CPU
     calls: list = field(default_factory=list)
-    settings: dict = field(default_factory=dict)
+    how: Encoding | None = None
     text_encoders: list = field(default_factory=list)
 
-    def encode_prompts(self, texts, **settings):
+    def encode_prompts(self, texts, how):
         self.calls.append(texts)
-        self.settings = settings
+        self.how = how
         words = [[float(word) for word in text.split()] or [0.0] for text in texts]
         longest = max(map(len, words))
         return Cond(torch.tensor([row + [0.0] * (longest - len(row)) for row in words])
@@ -47,7 +44,7 @@ def encoder(family=None, *, calls=10, cache=None, **options):
 
 
 def first_tokens(cond):
-    return cond.crossattn[:, 0, 0].tolist()
+    return cond.tokens[:, 0, 0].tolist()
 
 
 def tokens(*values, width=1):
@@ -59,7 +56,7 @@ def tokens(*values, width=1):
 class Words:
     """A text encoder for which every word is a token."""
 
-    def count(self, text, *, emphasis, comma_backtrack):
+    def count(self, text, how):
         return len(text.split())
 
 
@@ -90,7 +87,7 @@ def test_a_single_prompt_can_have_a_weight():
 
 def test_and_is_a_word_in_the_negative_prompt():
     class Anything(Recording):
-        def encode_prompts(self, texts, **settings):
+        def encode_prompts(self, texts, how):
             self.calls.append(texts)
             return Cond(torch.zeros(len(texts), 77, 1))
 
@@ -130,51 +127,58 @@ def test_the_old_scheduling_is_an_option():
 # lengths
 
 def test_shorter_prompts_repeat_their_last_token():
-    stacked = stack([Cond(tokens(1, 2)), Cond(tokens(3, 4, 5, 6))])
-    assert stacked.crossattn[..., 0].tolist() == [[1, 2, 2, 2], [3, 4, 5, 6]]
+    stacked = Cond.cat([Cond(tokens(1, 2)), Cond(tokens(3, 4, 5, 6))])
+    assert stacked.tokens[..., 0].tolist() == [[1, 2, 2, 2], [3, 4, 5, 6]]
 
 
 def test_prompts_of_one_length_stay():
-    assert stack([Cond(tokens(1, 2)), Cond(tokens(3, 4))]).crossattn[..., 0].tolist() == [[1, 2], [3, 4]]
+    assert Cond.cat([Cond(tokens(1, 2)), Cond(tokens(3, 4))]).tokens[..., 0].tolist() == [[1, 2], [3, 4]]
 
 
 def test_stacking_keeps_the_pooled_features_in_order():
-    conds = [Cond(tokens(1), torch.tensor([[7.0]])), Cond(tokens(2, 3), torch.tensor([[8.0]]))]
-    assert stack(conds).vector.tolist() == [[7], [8]]
+    conds = [Cond(tokens(1), {"pooled": torch.tensor([[7.0]])}), Cond(tokens(2, 3), {"pooled": torch.tensor([[8.0]])})]
+    assert Cond.cat(conds).extra["pooled"].tolist() == [[7], [8]]
+
+
+def test_where_tokens_have_a_mask_shorter_prompts_end_in_tokens_that_do_not_count():
+    conds = [Cond(tokens(1), mask=torch.ones(1, 1, dtype=torch.bool)), Cond(tokens(2, 3), mask=torch.ones(1, 2, dtype=torch.bool))]
+    joined = Cond.cat(conds)
+    assert joined.tokens[..., 0].tolist() == [[1, 0], [2, 3]] and joined.mask.tolist() == [[True, False], [True, True]]
+    assert joined[:1].mask.tolist() == [[True, False]] and joined.cut(1).mask.tolist() == [[True], [True]]
 
 
 def test_a_long_and_a_short_picture_fit_in_one_batch():
     cond, _ = positive_at(encoder().positive(["1", "2 3"]), call=0)
-    assert cond.crossattn.shape == (2, 154, 1)
-    assert cond.crossattn[:, 100, 0].tolist() == [1, 3]
+    assert cond.tokens.shape == (2, 154, 1)
+    assert cond.tokens[:, 100, 0].tolist() == [1, 3]
 
 
 def test_repeating_to_the_same_length_is_the_same():
-    assert torch.equal(repeat_last(tokens(1, 2), 2), tokens(1, 2))
+    assert torch.equal(Cond(tokens(1, 2)).padded(2).tokens, tokens(1, 2))
 
 
 def test_empty_prompts_fill_up():
-    padded = pad_with_empty(Cond(tokens(1, 2), torch.tensor([[7.0]])), 6, Cond(tokens(8, 9)))
-    assert padded.crossattn[..., 0].tolist() == [[1, 2, 8, 9, 8, 9]]
-    assert padded.vector.tolist() == [[7]]
+    padded = Cond(tokens(1, 2), {"pooled": torch.tensor([[7.0]])}).followed_by(Cond(tokens(8, 9)), 6)
+    assert padded.tokens[..., 0].tolist() == [[1, 2, 8, 9, 8, 9]]
+    assert padded.extra["pooled"].tolist() == [[7]]
 
 
 def test_empty_prompts_fill_up_every_row():
-    padded = pad_with_empty(Cond(torch.cat([tokens(1), tokens(2)])), 2, Cond(tokens(9)))
-    assert padded.crossattn[..., 0].tolist() == [[1, 9], [2, 9]]
+    padded = Cond(torch.cat([tokens(1), tokens(2)])).followed_by(Cond(tokens(9)), 2)
+    assert padded.tokens[..., 0].tolist() == [[1, 9], [2, 9]]
 
 
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_prompt_that_is_long_enough_needs_no_filling(length):
     cond = Cond(tokens(1, 2))
-    assert pad_with_empty(cond, length, Cond(tokens(9))) is cond
+    assert cond.followed_by(Cond(tokens(9)), length) is cond
 
 
 def test_the_empty_prompt_is_one_row_and_encoded_once_without_networks():
     asked, family, cache = [], Recording(), Cache()
     for networks in ((), ("a network",)):
         encoder_ = replace(encoder(family, cache=cache), networks=networks)
-        assert encoder_.encode_empty(before=lambda: asked.append(networks)).crossattn.shape == (1, 77, 1)
+        assert encoder_.encode_empty(before=lambda: asked.append(networks)).tokens.shape == (1, 77, 1)
     assert asked == [()] and family.calls == [[""]]
 
 
@@ -189,18 +193,17 @@ def test_the_options_reach_the_text_encoder():
     family = Recording()
     encoder(family, emphasis="No norm", CLIP_stop_at_last_layers=2, comma_padding_backtrack=5,
             use_old_emphasis_implementation=True).positive(["1"])
-    assert family.settings == {"emphasis": "No norm", "clip_skip": 2, "comma_backtrack": 5, "sdxl": SdxlConditions(512, 512),
-                               "old_emphasis": True}
+    assert family.how == Encoding(emphasis="No norm", clip_skip=2, comma_backtrack=5, old_emphasis=True, size=Size(512, 512))
 
 
 def test_sdxl_is_told_of_the_picture_and_which_prompt_it_is():
     family = Recording()
     asked = PromptEncoder(family, Options(sdxl_crop_top=8, sdxl_crop_left=4, sdxl_clip_l_skip=True), 10, Cache(), size=Size(96, 64))
     asked.positive(["1"])
-    said = SdxlConditions(width=96, height=64, crop_top=8, crop_left=4, aesthetic_score=6.0, clip_l_skip=True)
-    assert family.settings["sdxl"] == said
+    said = Encoding(size=Size(96, 64), crop_top=8, crop_left=4, aesthetic_score=6.0, clip_l_skip=True)
+    assert family.how == said
     asked.negative(["1"])
-    assert family.settings["sdxl"] == replace(said, aesthetic_score=2.5, negative=True)
+    assert family.how == replace(said, aesthetic_score=2.5, negative=True)
 
 
 # the cache
@@ -261,7 +264,7 @@ def test_what_editing_makes_of_a_prompt_is_bounded_over_a_batch():
 
 @pytest.mark.parametrize("name", ["positive", "negative"])
 def test_a_long_prompt_with_many_edits_is_refused_before_it_is_encoded(name):
-    family = Recording(text_encoders=[SimpleNamespace(count=lambda text, **_: len(text.split()))])
+    family = Recording(text_encoders=[SimpleNamespace(count=lambda text, how: len(text.split()))])
     with pytest.raises(InvalidRequest, match=f"comes to .* pieces of 75 tokens; at most {MAX_CHUNKS}"):
         getattr(encoder(family, calls=2000), name)(["[1|2]" + " 3" * 75 * 3])
     assert family.calls == []

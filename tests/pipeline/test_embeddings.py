@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from pipeline.caches import Cache
 from pipeline.embeddings import SOLE, Embedding, EmbeddingShelf, EmbeddingTable, read_embedding, ti_hashes
 from pipeline.errors import ModelError
+from pipeline.families.base import Encoding
 from pipeline.families.clip import ClipTextEncoder, build_chunks
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from tests.pipeline.test_clip import Words, text_model, words
@@ -183,7 +184,7 @@ def model():
 def encode(model, text, *embeddings, emphasis="Original", name="clip_l"):
     encoder = ClipTextEncoder(model, Words(), name=name)
     encoder.embeddings = table(*embeddings)
-    return encoder.encode([text], emphasis=emphasis, comma_backtrack=20, clip_skip=1).crossattn
+    return encoder.encode([text], Encoding(emphasis), clip_skip=1).tokens
 
 
 def words_of(model, *ids):
@@ -262,7 +263,7 @@ def test_a_prompt_that_names_what_cannot_be_used_is_told(tmp_path):
     skipped = {"5 6": "no 56", "7": "no 7", " ": "no name"}
     encoder = ClipTextEncoder.__new__(ClipTextEncoder)
     encoder.tokens, encoder.embeddings = Words(), table(embedding("7"), embedding("8"), skipped=skipped)
-    found, missed = encoder.find_embeddings(["4 5 (8:1.2) 8", "5 6 7"], emphasis="Original")
+    found, missed = encoder.find_embeddings(["4 5 (8:1.2) 8", "5 6 7"], Encoding())
     assert [one.name for one in found] == ["8", "7"]
     assert missed == ["no 56"]
 

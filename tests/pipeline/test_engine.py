@@ -546,7 +546,7 @@ def test_several_processing_objects_are_one_job(engine, picture):
 def test_a_prompt_is_encoded_once_for_many_jobs(engine, demo, picture, monkeypatch):
     texts = []
     encode = demo.encode_prompts
-    monkeypatch.setattr(demo, "encode_prompts", lambda prompts, **kwargs: texts.extend(prompts) or encode(prompts, **kwargs))
+    monkeypatch.setattr(demo, "encode_prompts", lambda prompts, how: texts.extend(prompts) or encode(prompts, how))
     for _ in range(2):
         engine.submit([request(picture, prompt="a house nobody asked for yet")]).result()
     assert texts.count("a house nobody asked for yet") == 1

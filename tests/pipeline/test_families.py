@@ -217,13 +217,13 @@ def test_the_input_is_scaled_to_unit_variance(prediction):
 # conds
 
 def test_a_cond_is_cut_and_joined_with_its_pooled_features():
-    cond = Cond(torch.arange(6.0).reshape(3, 2, 1), torch.arange(3.0)[:, None])
+    cond = Cond(torch.arange(6.0).reshape(3, 2, 1), {"pooled": torch.arange(3.0)[:, None]})
     joined = Cond.cat([cond[2:], cond[:1]])
     assert len(joined) == 2
-    assert joined.crossattn[..., 0].tolist() == [[4, 5], [0, 1]]
-    assert joined.vector.tolist() == [[2], [0]]
+    assert joined.tokens[..., 0].tolist() == [[4, 5], [0, 1]]
+    assert joined.extra["pooled"].tolist() == [[2], [0]]
 
 
 def test_a_cond_without_pooled_features_stays_without():
     cond = Cond(torch.zeros(2, 77, 8))
-    assert Cond.cat([cond[:1], cond]).vector is None
+    assert Cond.cat([cond[:1], cond]).extra == {}

@@ -8,7 +8,7 @@ import torch
 from pipeline import allocator
 from pipeline.geometry import Size
 from pipeline.errors import HookError, ModelError
-from pipeline.families.base import Placement
+from pipeline.families.base import Encoding, Placement
 from pipeline.memory import (KEPT, LIBRARIES, check_memory, choose_offload, container_memory, free_memory, frugal, is_out_of_memory,
                              keep_freed_where_plenty, read_number, working_memory)
 
@@ -110,7 +110,7 @@ def test_a_frugal_model_computes_one_row_at_a_time_and_the_same(demo, monkeypatc
     torch.manual_seed(1)
     x, t = torch.randn(3, 4, 8, 8), torch.tensor([900.0, 500.0, 100.0])
     pixels = torch.rand(2, 3, 64, 64) * 2 - 1
-    cond = demo.encode_prompts(["one", "two", "three"], emphasis="Original", clip_skip=1, comma_backtrack=20)
+    cond = demo.encode_prompts(["one", "two", "three"], Encoding())
     image_cond = x.new_zeros(3, 5, 1, 1)
     with torch.inference_mode():
         together = demo.denoise(x, t, cond, image_cond), demo.encode_image(pixels), demo.decode(x)

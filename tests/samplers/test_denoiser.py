@@ -48,8 +48,8 @@ class Model:
     calls: list = field(default_factory=list)
 
     def __call__(self, x, sigma, cond, image_cond):
-        self.calls.append((len(x), cond.crossattn.shape[1]))
-        output = cond.crossattn.mean(dim=(1, 2)).reshape(-1, 1, 1, 1).expand(-1, *x.shape[1:])
+        self.calls.append((len(x), cond.tokens.shape[1]))
+        output = cond.tokens.mean(dim=(1, 2)).reshape(-1, 1, 1, 1).expand(-1, *x.shape[1:])
         return output, output
 
 

@@ -37,7 +37,7 @@ class Family:
 
     def denoise(self, x, t, cond, image_cond):
         self.asked.append(float(t[0]))
-        return x * 0.1 + cond.crossattn.mean(dim=(1, 2)).reshape(-1, 1, 1, 1)
+        return x * 0.1 + cond.tokens.mean(dim=(1, 2)).reshape(-1, 1, 1, 1)
 
     @contextmanager
     def merging_tokens(self, ratio):

@@ -19,13 +19,13 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int, options: 
     varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
     eta = p.options.eta_ancestral if p.eta is None else p.eta
     ensd = options.eta_noise_seed_delta if SAMPLERS[p.sampler_name].uses_ensd and eta != 0 else 0
-    inpainting = p.sd_model.takes_image_conditioning and not p.sd_model.edit_model
+    inpainting = p.sd_model.sees == "masked source"
     core = {
         "Steps": p.steps,
         "Sampler": p.sampler_name,
         "Schedule type": schedule_label(p.sampler_name, p.scheduler),
         "CFG scale": p.cfg_scale,
-        "Image CFG scale": p.image_cfg_scale if p.sd_model.edit_model else None,
+        "Image CFG scale": p.image_cfg_scale if p.sd_model.sees == "source" else None,
         "Seed": p.seeds[index],
         "Size": f"{p.width}x{p.height}",
         "Model hash": info.hash if options.add_model_hash_to_info else None,

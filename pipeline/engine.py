@@ -263,7 +263,7 @@ class Engine:
         p.load_model, p.free_memory = partial(self._model_for, job), free_memory
         job.bind(p)
         result = run(p)
-        return replace(result, model=model.info, inpaints=model.takes_image_conditioning and not model.edit_model)
+        return replace(result, model=model.info, inpaints=model.sees == "masked source")
 
     def _model_for(self, job: Job, options: Options) -> Family:
         with self._changed:

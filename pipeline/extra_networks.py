@@ -67,7 +67,7 @@ def config_of(family: Family, size: Size) -> tuple:
     """What tells apart the configs that A1111 would take for checkpoints: a .yaml beside the file, or one of its own."""
     beside = Path(family.info.path).with_suffix(".yaml")
     predicts = type(family.prediction(size)) if family.name == "sd2" else None
-    return (beside,) if beside.is_file() else (family.name, family.takes_image_conditioning, family.edit_model, predicts)
+    return (beside,) if beside.is_file() else (family.name, family.sees, predicts)
 
 
 def read_bundled(found: list[tuple[str, str, dict[str, Tensor]]]) -> tuple[list[Embedding], list[str]]:

@@ -102,9 +102,8 @@ def load_model(p: StableDiffusionProcessingImg2Img, options: Options) -> Family:
 
 def check_refiner(refiner: Family, model: Family) -> None:
     """Raise InvalidRequest where a refiner sees the source in a way that the model does not."""
-    alike = (model.takes_image_conditioning, model.edit_model) == (True, refiner.edit_model)
-    if refiner.takes_image_conditioning and not alike:
-        kind = "InstructPix2Pix" if refiner.edit_model else "inpainting"
+    if refiner.sees not in ("nothing", model.sees):
+        kind = "InstructPix2Pix" if refiner.sees == "source" else "inpainting"
         raise InvalidRequest("refiner_checkpoint", f'refiner_checkpoint: "{refiner.info.name}" is an {kind} checkpoint, which '
                                                    "can only refine what another one of its kind has begun")
 

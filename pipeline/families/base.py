@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -257,6 +257,10 @@ class ModelInfo:
         return f"{self.name} [{self.hash}]" if self.hash else self.name
 
 
+Sees = Literal["nothing", "masked source", "source"]
+"""An inpainting network sees what is not masked; an InstructPix2Pix network all of it, and image_cfg_scale says how much it counts."""
+
+
 class Family(Protocol):
     """A loaded checkpoint. Latents are float32 and at model scale everywhere outside encode and decode."""
 
@@ -276,10 +280,8 @@ class Family(Protocol):
     autoencoder: "Autoencoder"
     tiny: "TinyDecoder | None"
     """Decodes previews, where its file is there."""
-    takes_image_conditioning: bool
-    """Whether image_conditioning() is more than zeros."""
-    edit_model: bool
-    """Whether it is an InstructPix2Pix network: it sees the source, and image_cfg_scale says how much."""
+    sees: Sees
+    """What the network sees of the source besides the noisy latent."""
     notes: list[str]
     """Sentences for the person whose picture is made; who reads them takes them out."""
 
@@ -296,10 +298,9 @@ class Family(Protocol):
         """(B, 3, H, W) in [-1, 1] → (B, C, H/8, W/8): the mean of the posterior, at model scale."""
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
-        """What an inpainting network (B, 5, h, w) or an edit model (B, 4, h, w) sees besides the latent.
+        """What the network sees of the source: (B, channels, h, w), with no channels where it sees nothing.
 
         pixels (B, 3, H, W) in [-1, 1]; mask (1, 1, H, W), 1 = regenerate, or None for all of it.
-        Returns (B, 5, 1, 1) zeros unless the network takes image conditioning.
         """
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:

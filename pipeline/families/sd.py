@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.autoencoder import Autoencoder
 from pipeline.families.base import (
-    Cond, Encoding, LatentFormat, ModelInfo, Placement, Reuse, Reused)
+    Cond, Encoding, LatentFormat, ModelInfo, Placement, Reuse, Reused, Sees)
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.edit_reuse import EditedUNet, Recording
@@ -31,6 +31,7 @@ RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1
 
 PLAIN, EDIT, INPAINTING = 4, 8, 9
 """Channels that a UNet takes: the latent; the source's latent too; or a mask and the masked source's latent too."""
+SEES: dict[int, Sees] = {PLAIN: "nothing", EDIT: "source", INPAINTING: "masked source"}
 
 EDIT_BYTES = 4 << 30
 """How much is kept of the latest edit at most."""
@@ -79,8 +80,7 @@ class StableDiffusion:
         self.autoencoder = Autoencoder(modules["vae"], placement, self.notes, self.offload)
         for part in ("unet", "vae"):
             arrange(modules[part], placement)
-        self.edit_model = self._unet.config.in_channels == EDIT
-        self.takes_image_conditioning = self._unet.config.in_channels != PLAIN
+        self.sees = SEES[self._unet.config.in_channels]
         self._prediction = self._find_prediction(checkpoint)
 
     def prediction(self, size: Size) -> DiscreteSchedule:
@@ -108,11 +108,11 @@ class StableDiffusion:
         return self.autoencoder.decode(latent / self.latent_format.scale)
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
-        if not self.takes_image_conditioning:
-            return latent.new_zeros(len(latent), 5, 1, 1)
+        if self.sees == "nothing":
+            return latent[:, :0]
         self._check_sizes(pixels, latent, mask)
         pixels = pixels.to(latent)
-        if self.edit_model:
+        if self.sees == "source":
             return self.autoencoder.encode(pixels).to(latent)
         mask = pixels.new_ones(1, 1, *pixels.shape[-2:]) if mask is None else mask.to(latent)
         masked = self.encode_image(torch.lerp(pixels, pixels * (1.0 - mask), mask_weight))
@@ -121,7 +121,7 @@ class StableDiffusion:
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         dtype = self.placement.dtype
-        if self.takes_image_conditioning:
+        if self.sees != "nothing":
             x = torch.cat([x, image_cond], dim=1)
         return self._network(x.to(dtype), t, encoder_hidden_states=cond.tokens.to(dtype),
                              **self._extra_conditions(cond)).float()
@@ -160,7 +160,7 @@ class StableDiffusion:
 
     def _looks_like_v(self) -> bool:
         """Whether an SD2 network that does not say so predicts v."""
-        if self.takes_image_conditioning:
+        if self.sees != "nothing":
             return False
         # A1111: near pure noise, v is about the negative picture, while the noise is about the input itself
         x = torch.full((1, PLAIN, 8, 8), 0.5, device=self.placement.device)
@@ -173,7 +173,7 @@ class StableDiffusion:
         height, width = pixels.shape[-2:]
         downscale = self.latent_format.downscale
         if (height // downscale, width // downscale) != tuple(latent.shape[-2:]) \
-                or (mask is not None and not self.edit_model and tuple(mask.shape[-2:]) != (height, width)):
+                or (mask is not None and self.sees == "masked source" and tuple(mask.shape[-2:]) != (height, width)):
             raise InvalidRequest("resize_mode", "resize_mode: with an inpainting or edit checkpoint a latent upscale needs a "
                                                 f"source of the size asked for, got {width}x{height}")
 
@@ -240,8 +240,8 @@ def check_supported(facts: Facts, checkpoint: Checkpoint) -> None:
         raise ModelError(f'"{name}" is not a whole checkpoint: it lacks the {" and the ".join(missing)}'
                          + ("; a VAE can be chosen separately" if missing == ["vae"] else ""))
     channels = checkpoint.config("unet").get("in_channels")
-    if channels not in (PLAIN, EDIT, INPAINTING):
-        raise ModelError(f'"{name}" has a UNet of {channels} input channels; valid: {PLAIN}, {EDIT}, {INPAINTING}')
+    if channels not in SEES:
+        raise ModelError(f'"{name}" has a UNet of {channels} input channels; valid: {", ".join(map(str, SEES))}')
     latent = checkpoint.config("vae").get("latent_channels", PLAIN)
     if latent != facts.latent_format.channels:
         raise ModelError(f'"{name}" cannot be used with a VAE of {latent} latent channels; '

@@ -223,7 +223,7 @@ def active_image_cfg_scale(p: SamplingJob, family: Family, cond: list[Parts]) ->
 
     A1111: at exactly 1 the negative prompt goes without its call that does not see the source.
     """
-    if not family.edit_model or p.image_cfg_scale in (None, 1.0):
+    if family.sees != "source" or p.image_cfg_scale in (None, 1.0):
         return None
     if any(len(parts) != 1 for parts in cond):
         raise InvalidRequest("prompt", "prompt: AND cannot be used with an InstructPix2Pix checkpoint, "

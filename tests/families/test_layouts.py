@@ -50,8 +50,7 @@ def test_what_the_network_predicts_is_found(kind, layout, checkpoint, load):
 @pytest.mark.parametrize("layout", [0, 1])
 def test_what_the_network_sees_besides_is_found(kind, layout, checkpoint, load):
     family = load(checkpoint(kind)[layout])
-    assert family.edit_model == kind.endswith("-edit")
-    assert family.takes_image_conditioning == kind.endswith(("-edit", "-inpainting"))
+    assert family.sees == {"edit": "source", "inpainting": "masked source"}.get(kind.rpartition("-")[2], "nothing")
 
 
 def test_a_family_has_its_latent_scale(checkpoint, load):

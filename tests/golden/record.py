@@ -51,7 +51,7 @@ class RecordedModel:
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         answer = self._model.image_conditioning(pixels, latent, mask, mask_weight=mask_weight)
-        if self._model.takes_image_conditioning:
+        if self._model.sees != "nothing":
             self.tape.record("condition", condition_questions(pixels, mask, mask_weight), answer)
         return answer
 

@@ -179,7 +179,7 @@ class ReplayedModel:
         self.placement = placement.choose("cpu", "float32")
         self._prediction = prediction(sd.scaled_linear_alphas())
         self.autoencoder = SimpleNamespace(module=nn.Linear(1, 1))  # by which a cache would know it
-        self.edit_model, self.takes_image_conditioning = channels == sd.EDIT, channels != sd.PLAIN
+        self.sees = sd.SEES[channels]
         self._clip_skip, self.knows_old_emphasis = facts.clip_skip, facts.old_emphasis
         self._prompts = sdxl.StableDiffusionXL if facts is sdxl.BASE else sd.StableDiffusion
         self.modules = {"unet": NoUNet(), **{part: text_encoder(part, weights) for part in facts.text_encoders}}
@@ -198,8 +198,8 @@ class ReplayedModel:
         return self.tape.replay("encode", {"pixels": pixels})
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
-        if not self.takes_image_conditioning:
-            return latent.new_zeros(len(latent), 5, 1, 1)
+        if self.sees == "nothing":
+            return latent[:, :0]
         return self.tape.replay("condition", condition_questions(pixels, mask, mask_weight))
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
@@ -216,6 +216,7 @@ class ReplayedModel:
 
 
 def denoise_questions(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> dict[str, Tensor]:
+    image_cond = image_cond if image_cond.shape[1] else image_cond.new_zeros(len(x), 5, 1, 1)  # as it was recorded
     asked = {"x": x, "t": t[:, None], "prompt": cond.tokens, "image_cond": image_cond}
     return asked | ({"vector": torch.cat([cond.extra["text_embeds"], cond.extra["time_ids"]], dim=1)} if cond.extra else {})
 

@@ -7,8 +7,7 @@ import pytest
 from pipeline.errors import InvalidRequest
 from pipeline.processing import check_refiner
 
-PLAIN, INPAINTING, EDIT = (SimpleNamespace(takes_image_conditioning=takes, edit_model=edit, info=SimpleNamespace(name="fine"))
-                           for takes, edit in ((False, False), (True, False), (True, True)))
+PLAIN, INPAINTING, EDIT = (SimpleNamespace(sees=sees, info=SimpleNamespace(name="fine")) for sees in ("nothing", "masked source", "source"))
 
 
 @pytest.mark.parametrize("refiner, model", [(PLAIN, PLAIN), (PLAIN, INPAINTING), (PLAIN, EDIT), (INPAINTING, INPAINTING), (EDIT, EDIT)])

@@ -60,7 +60,7 @@ def denoiser(model, parts, uncond, *, scale=7.0, mask=None, blend_before=False, 
                         mask=mask, nmask=None if mask is None else 1 - mask, scripts=HookList(hooks),
                         extra_generation_params={}, encoder=Encoder(None))
     schedules = [[Part([(10, c)], weight) for c, weight in parts]]
-    family = SimpleNamespace(edit_model=edit_model, model=model)
+    family = SimpleNamespace(sees="source" if edit_model else "nothing", model=model)
     return CFGDenoiser(p, family, X + 5, schedules, [[(10, uncond)]], torch.full((1, 5, 1, 1), 0.5), cfg_scale=scale,
                        model_of=lambda family: family.model, completed=lambda sigma: 1 - sigma[0].item(),
                        blend_before=blend_before, calls=calls)

@@ -12,9 +12,10 @@ from api.strict import StrictRoute
 from api.visitors import Who
 from api.waiting import wait_for
 from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError, UnknownName
+from pipeline.limits import Client
 from pipeline.models import Catalog
-from pipeline.options import Options
-from pipeline.settings import KEPT
+from pipeline.options import SPECS, Options, OptionSpec
+from pipeline.settings import KEPT, Settings
 
 router = APIRouter(tags=["options"], route_class=StrictRoute)
 
@@ -25,31 +26,39 @@ UNSETTABLE = ("api_enable_requests", "api_forbid_local_requests", "api_useragent
               "infotext_explanation", "profiling_explanation", "sd_vae_explanation", "settings_in_ui")
 """Passed over in silence, as in A1111: what may be asked of other servers is a matter of this one's flags, and the last
 four are texts of A1111's page."""
-SAME_AS = {"show_progress_type": {"Approx NN": "Approx cheap"}}
-"""Values of A1111's for which another does here."""
 
 
 def understood(values: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """A request's options without those that only A1111 heeds, in the values of this program.
+    """A request's options without those that only A1111 heeds.
 
     field: where they come from. Raises InvalidRequest.
     """
-    known = {name: getattr(Options, name) for name in Options.__dataclass_fields__}
-    kept = {}
     for name, value in values.items():
-        if name not in known and name not in KEPT and name not in UNSETTABLE:
-            raise UnknownName(field, "option", name, {**known, **KEPT})
-        if name in PIXELS and name not in known and value != KEPT[name]:
+        if name not in SPECS and name not in KEPT and name not in UNSETTABLE:
+            raise UnknownName(field, "option", name, {**SPECS, **KEPT})
+        if name in PIXELS and name not in SPECS and value != KEPT[name]:
             raise InvalidRequest(name, f"{name} cannot be changed: this program has nothing like it yet")
-        if name not in UNSETTABLE:
-            kept[name] = SAME_AS.get(name, {}).get(value, value) if isinstance(value, str) else value
-    return kept
+    return {name: value for name, value in values.items() if name not in UNSETTABLE}
 
 
 def acting(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a request's options that act here. Raises InvalidRequest."""
-    return {name: value for name, value in understood(values, "override_settings").items()
-            if name in Options.__dataclass_fields__}
+    return {name: value for name, value in understood(values, "override_settings").items() if name in SPECS}
+
+
+def described(spec: OptionSpec) -> dict[str, Any]:
+    """An option as /openapi.json tells of it."""
+    kind = {bool: "boolean", int: "integer", float: "number"}.get(type(spec.default), "string")
+    bounds = {"minimum": spec.low, "maximum": spec.high, "enum": None if spec.choices is None else [*spec.choices, *spec.aliases]}
+    return {"type": kind, "title": spec.label, "description": spec.sentence, "default": spec.default} | {
+        key: value for key, value in bounds.items() if value is not None}
+
+
+def seen_by(who: Client, settings: Settings) -> dict[str, Any]:
+    """Every option with its value; for a shared page's visitors only those that act have the owner's, unless they are private."""
+    if who.owner:
+        return settings.values()
+    return settings.defaults | {name: value for name, value in asdict(settings.options).items() if SPECS[name].visitors}
 
 
 def listed(values: Mapping[str, Any], defaults: Mapping[str, Any], catalog: Catalog, default_checkpoint: str) -> dict[str, Any]:
@@ -73,14 +82,15 @@ def is_whole(value: Any) -> bool:
 
 @router.get("/sdapi/v1/options")
 async def get_options(here: Here, who: Who) -> dict[str, Any]:
-    """Every option with its value; to a shared page's visitors only those that act have one of their own."""
+    """Every option with its value; a shared page's visitors see the owner's value only of options that act here."""
     settings, models = here.settings, here.models
-    values = settings.values() if who.owner else settings.defaults | asdict(settings.options)
-    return await to_thread.run_sync(listed, values, settings.defaults, models.catalog, models.default.rel)
+    return await to_thread.run_sync(listed, seen_by(who, settings), settings.defaults, models.catalog, models.default.rel)
 
 
 @router.post("/sdapi/v1/options")
-async def set_options(here: Here, values: dict[str, Any] = Body(description="The options to set, by name.")) -> None:
+async def set_options(here: Here, values: dict[str, Any] = Body(
+        description="The options to set, by name: those that act here, and any other of A1111's.",
+        json_schema_extra={"properties": {name: described(spec) for name, spec in SPECS.items()}})) -> None:
     """Set options and remember them. Nothing is set where one of them is unknown or not valid.
 
     A change of checkpoint or VAE is answered when the model is loaded, unless pictures are being made: then the model is

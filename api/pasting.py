@@ -9,17 +9,14 @@ from api.models import GenerationRequest, Img2ImgRequest
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.infotext import apply_backcompat, parse
 from pipeline.models import Catalog
-from pipeline.pasting import pasted_options
+from pipeline.pasting import FIELDS, pasted_options
 from pipeline.samplers import SAMPLERS, split_schedule
 from pipeline.samplers.schedules import find_schedule
 from pipeline.scripts.soft_inpainting import KEYS, SoftInpainting
 
-FIELDS = {
-    "Steps": "steps", "Sampler": "sampler_name", "Schedule type": "scheduler", "Seed": "seed", "Variation seed": "subseed",
-    "Variation seed strength": "subseed_strength", "Seed resize from-1": "seed_resize_from_w",
-    "Seed resize from-2": "seed_resize_from_h", "Refiner": "refiner_checkpoint", "Refiner switch at": "refiner_switch_at",
-}
-"""The others of a request are not taken from infotext, as in A1111."""
+TAKEN = ("Steps", "Sampler", "Schedule type", "Seed", "Variation seed", "Variation seed strength", "Seed resize from-1",
+         "Seed resize from-2", "Refiner", "Refiner switch at")
+"""The fields that a request takes from infotext, by their names there; no others, as in A1111."""
 FIRST_SAMPLER = next(iter(SAMPLERS))
 SOFT = "soft inpainting"
 """The script that runs in every request, as requests name it."""
@@ -38,7 +35,8 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
     options, notes = pasted_options(params, current, catalog.find_vae)
     if "Refiner" in params and not is_there(params["Refiner"], catalog):
         notes.append(f'The refiner {params.pop("Refiner")} is not here; the one that was chosen stays.')
-    said = {name: params[label] for label, name in FIELDS.items() if label in params and name not in request.model_fields_set}
+    said = {FIELDS[label]: params[label] for label in TAKEN
+            if label in params and FIELDS[label] not in request.model_fields_set}
     always = request.alwayson_scripts or {}
     if isinstance(request, Img2ImgRequest) and SOFT not in map(str.lower, always):
         said["alwayson_scripts"] = always | soft_inpainting(params)

@@ -1,11 +1,9 @@
 """What makes pictures faster and a little different, and the way back to the exact ones."""
 
-from pipeline.options import Options
+from pipeline.options import FAST, SPECS
 from pipeline.processing import StableDiffusionProcessingImg2Img
 
-EXACT = {name: getattr(Options(), name) for name in (
-    "step_cache_interval", "step_cache_threshold", "guidance_start", "guidance_stop", "edit_reuse", "token_merging_ratio",
-    "token_merging_ratio_img2img")}
+EXACT = {spec.name: spec.default for spec in SPECS.values() if spec.group == FAST}
 """The options that trade pixels for time, and their values that do not."""
 
 

@@ -9,6 +9,7 @@ from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
 from pipeline.errors import InvalidRequest
+from pipeline.options import SPECS
 from pipeline.prompt_parser import parse_attention
 
 NEGATIVE_PROMPT = "Negative prompt:"
@@ -46,21 +47,13 @@ def ordered(core: Mapping[str, object], extra: Mapping[str, object], tail: Mappi
 _PARAMETER = re.compile(r'(?P<key>\w[\w \-/]++)(?P<colon>:\s*+(?P<value>"(?:\\.|[^\\"])++"(?=,|$)|[^,]*))?')
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
-DEFAULTS = {
-    "Clip skip": "1",
+DEFAULTS = {spec.infotext: spec.if_absent for spec in SPECS.values() if spec.if_absent is not None} | {
     "Mask mode": "Inpaint masked",
     "Masked content": "original",
     "Inpaint area": "Whole picture",
     "Masked area padding": "32",
-    "RNG": "GPU",
     "Schedule type": "Automatic",
-    "Schedule max sigma": "0",
-    "Schedule min sigma": "0",
-    "Schedule rho": "0",
-    "VAE Encoder": "Full",
-    "VAE Decoder": "Full",
     "FP8 weight": "Disable",
-    "Refiner switch by sampling steps": "False",
     "Hires resize-1": "0",
     "Hires resize-2": "0",
     "Hires sampler": "Use same sampler",
@@ -69,6 +62,7 @@ DEFAULTS = {
     "Hires prompt": "",
     "Hires negative prompt": "",
 }
+"""What a text means that does not say, as in A1111."""
 _OLD_HIRES_KEYS = {"First pass size-1", "First pass size-2", "Size-1", "Size-2"}
 
 

@@ -1,13 +1,15 @@
-"""The settings that change pixels or outputs, as one frozen value with A1111's names.
+"""The options: settings that change pixels or outputs, as one frozen value with A1111's names.
 
-Nothing reads an option but from the `Options` that a request carries, and nothing is written back: an override makes
-a new value.
+Each is described once, where it is declared: the page, the API, infotext, receipts, docs/options.md and the translations
+read it from there. Nothing reads an option but from the `Options` that a request carries, and nothing is written back: an
+override makes a new value.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from PIL import ImageColor
 
@@ -15,14 +17,86 @@ from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.fonts import font_name
 from pipeline.upscaling import find_upscaler
 
+# groups, by the titles that Settings shows them under
+MODEL, PROMPTS, SDXL, NOISE, IMG2IMG = "Model", "Prompts", "SDXL", "Noise", "img2img"
+GRIDS, INFOTEXT, NETWORKS, SAMPLING = "Grids", "Infotext", "LoRA and embeddings", "Sampling"
+FAST = "Fast, with different pixels"
+ANSWERS, WATCHING = "Pictures that the API returns", "Live previews"
 
-def option(default: Any, sentence: str, *, low: float | None = None, high: float | None = None,
-           choices: tuple[str, ...] | None = None, check: Callable[[str, Any], Any] | None = None) -> Any:
-    """A field of `Options` with its range and the sentence that explains it.
 
-    check: gives the value as it should be, or raises InvalidRequest with the field's name, where the type says too little.
-    """
-    return field(default=default, metadata={"sentence": sentence, "low": low, "high": high, "choices": choices, "check": check})
+@dataclass(frozen=True)
+class OptionSpec:
+    """All that is to be known of an option. Ranges are inclusive."""
+
+    name: str
+    default: Any
+    group: str
+    label: str
+    """What the page calls it."""
+    sentence: str
+    """What it does."""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other values that are taken, as A1111 has them, for one of the choices."""
+    check: Callable[[str, Any], Any] | None = None
+    """Gives the value as it should be, or raises InvalidRequest with the option's name, where the type says too little."""
+    infotext: str | None = None
+    """The name that infotext has it under; None: infotext does not mention it."""
+    also_read: tuple[str, ...] = ()
+    """Other names that it is read by."""
+    if_absent: str | None = None
+    """What an infotext without it means; None: nothing."""
+    on_make: bool = False
+    """It is chosen where pictures are made, and so is not in Settings."""
+    in_picture: bool = True
+    """False: a saved picture does not depend on it."""
+    visitors: bool = True
+    """Whether visitors of a shared page may see the owner's value."""
+
+    @property
+    def names_in_infotext(self) -> tuple[str, ...]:
+        """All names that infotext may have it under, the usual one first."""
+        return (*filter(None, [self.infotext]), *self.also_read)
+
+    def checked(self, value: Any) -> Any:
+        """`value` as the option's type, in its range. Raises InvalidRequest."""
+        if self.check is not None:
+            return self.check(self.name, value)
+        if self.choices is not None:
+            value = self.aliases.get(value, value) if isinstance(value, str) else value
+            if value not in self.choices:
+                raise UnknownName(self.name, "value", value, self.choices)
+            return value
+        if isinstance(self.default, bool):
+            if value not in (True, False):
+                raise InvalidRequest(self.name, f"{self.name} must be true or false, got {value!r}")
+            return bool(value)
+        result = number(self.name, value, type(self.default), self.low, self.high)
+        return value if isinstance(value, int) else result  # infotext prints a whole number as it came
+
+
+def option(group: str, default: Any, label: str, sentence: str, **more: Any) -> Any:
+    """A field of `Options`; `more` are those of OptionSpec."""
+    return field(default=default, metadata={"group": group, "label": label, "sentence": sentence, **more})
+
+
+def number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> Any:
+    """`value` as an int or a float in [low, high] (None is no bound). Raises InvalidRequest naming the field."""
+    noun = "a whole number" if kind is int else "a number"
+    if low is not None and high is not None:
+        wanted = f"{noun} between {low} and {high}"
+    else:
+        wanted = noun if low is None else f"{noun} of at least {low}"
+    try:
+        result = kind(value)
+        fits = math.isfinite(result) and (isinstance(value, str) or result == value) and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits or (low is not None and result < low) or (high is not None and result > high):
+        raise InvalidRequest(name, f"{name} must be {wanted}, got {value!r}")
+    return result
 
 
 def color(name: str, value: Any) -> str:
@@ -51,161 +125,232 @@ def file_name(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of one request; the engine holds the default ones. Ranges are inclusive."""
+    """Settings of one request; the engine holds the default ones."""
 
-    # model
-    sd_model_checkpoint: str = option("", "The checkpoint, by its title, name, file name or hash; empty: the one from the start.", check=file_name)
-    sd_vae: str = option("Automatic", "The VAE: Automatic takes the file that goes by the checkpoint's name, None the checkpoint's own.", check=file_name)
+    sd_model_checkpoint: str = option(
+        MODEL, "", "Stable Diffusion checkpoint", "The title, name, file name or hash of the checkpoint; empty: the one that the program started with.",
+        check=file_name, on_make=True)
+    sd_vae: str = option(
+        MODEL, "Automatic", "SD VAE", "The VAE: Automatic takes the file named like the checkpoint, None the VAE inside the checkpoint.",
+        check=file_name, infotext="VAE", on_make=True)
 
-    # prompt
-    CLIP_stop_at_last_layers: int = option(1, "Clip skip: use the text encoder's output this many layers from its end; 0 is as 1.", low=0, high=12)
-    emphasis: str = option("Original", "How (word:1.2) acts on the text encoding.", choices=("None", "Ignore", "Original", "No norm"))
-    comma_padding_backtrack: int = option(20, "Tokens to look back for a comma where a 75-token chunk is cut.", low=0, high=1000)
-    use_old_scheduling: bool = option(False, "Read [a:b:0.5] as A1111 did before 1.6.")
-    use_old_emphasis_implementation: bool = option(False, "Weigh words of SD1 prompts as A1111 did in 2022: by brackets, at most 75 tokens.")
-    enable_prompt_comments: bool = option(True, "Drop everything after # in a prompt line.")
+    CLIP_stop_at_last_layers: int = option(
+        PROMPTS, 1, "Clip skip", "Take the text encoder's output this many layers before its end; 0 means 1.", low=0, high=12,
+        infotext="Clip skip", if_absent="1")
+    emphasis: str = option(
+        PROMPTS, "Original", "Emphasis", "How (word:1.2) changes the encoded text.", choices=("None", "Ignore", "Original", "No norm"),
+        infotext="Emphasis")
+    comma_padding_backtrack: int = option(
+        PROMPTS, 20, "Comma search", "How many tokens to look back for a comma at which to end a 75-token chunk.", low=0, high=1000)
+    use_old_scheduling: bool = option(
+        PROMPTS, False, "Old prompt editing", "Read [a:b:0.5] as A1111 did before 1.6.", infotext="Old prompt editing timelines")
+    use_old_emphasis_implementation: bool = option(
+        PROMPTS, False, "Old emphasis", "Weight the words of SD1 prompts as A1111 did in 2022: by brackets, at most 75 tokens.")
+    enable_prompt_comments: bool = option(PROMPTS, True, "Prompt comments", "Ignore everything after # in a line of the prompt.")
 
-    # SDXL
-    sdxl_crop_top: int = option(0, "Tell SDXL that its picture was cropped by so many pixels at the top.", low=0, high=1024)
-    sdxl_crop_left: int = option(0, "Tell SDXL that its picture was cropped by so many pixels at the left.", low=0, high=1024)
-    sdxl_refiner_low_aesthetic_score: float = option(2.5, "What the SDXL refiner is told of how the negative prompt's picture looks.", low=0, high=10)
-    sdxl_refiner_high_aesthetic_score: float = option(6.0, "What the SDXL refiner is told of how the prompt's picture looks.", low=0, high=10)
-    sdxl_clip_l_skip: bool = option(False, "Let clip skip act on SDXL's first text encoder.")
+    sdxl_crop_top: int = option(
+        SDXL, 0, "Crop at the top", "Tell SDXL that its picture was cropped by this many pixels at the top.", low=0, high=1024)
+    sdxl_crop_left: int = option(
+        SDXL, 0, "Crop at the left", "Tell SDXL that its picture was cropped by this many pixels at the left.", low=0, high=1024)
+    sdxl_refiner_low_aesthetic_score: float = option(
+        SDXL, 2.5, "Refiner's low aesthetic score", "The score that the SDXL refiner is given with the negative prompt.", low=0, high=10)
+    sdxl_refiner_high_aesthetic_score: float = option(
+        SDXL, 6.0, "Refiner's high aesthetic score", "The score that the SDXL refiner is given with the prompt.", low=0, high=10)
+    sdxl_clip_l_skip: bool = option(SDXL, False, "Clip skip for SDXL", "Apply clip skip to SDXL's first text encoder.")
 
-    # noise
-    randn_source: str = option("GPU", "Where noise is drawn: GPU follows the device, CPU and NV are the same on all machines.", choices=("GPU", "CPU", "NV"))
-    eta_noise_seed_delta: int = option(0, "ENSD: added to the seed for the noise drawn during sampling.")
-    initial_noise_multiplier: float = option(1.0, "Multiplies the start noise of img2img.", low=0, high=10)
-    img2img_extra_noise: float = option(0.0, "Noise added to the start latent on top of the schedule's.", low=0, high=10)
+    randn_source: str = option(
+        NOISE, "GPU", "Random number generator", "Where noise is drawn: GPU depends on the device, CPU and NV give the same on every machine.",
+        choices=("GPU", "CPU", "NV"), infotext="RNG", if_absent="GPU")
+    eta_noise_seed_delta: int = option(
+        NOISE, 0, "Eta noise seed delta", "ENSD: added to the seed for the noise drawn during sampling.", infotext="ENSD")
+    initial_noise_multiplier: float = option(
+        NOISE, 1.0, "Noise multiplier", "Multiplies the start noise of img2img.", low=0, high=10, infotext="Noise multiplier")
+    img2img_extra_noise: float = option(
+        NOISE, 0.0, "Extra noise", "Noise added to the start latent on top of the schedule's.", low=0, high=10, infotext="Extra noise")
 
-    # img2img
-    img2img_fix_steps: bool = option(False, "Do exactly the number of steps asked for, whatever the denoising strength.")
-    img2img_color_correction: bool = option(False, "Match the result's colours to the source's.")
-    upscaler_for_img2img: str | None = option(None, "Enlarges a source that is smaller than the picture; null is plain Lanczos.", check=upscaler)
-    img2img_background_color: str = option("#ffffff", "Shown through transparent parts of a source.", check=color)
-    inpainting_mask_weight: float = option(1.0, "Conditioning mask strength of inpainting checkpoints.", low=0, high=1)
-    overlay_inpaint: bool = option(True, "Put the source's unmasked pixels back over the result.")
-    return_mask: bool = option(False, "Give the mask beside each inpainted picture.")
-    return_mask_composite: bool = option(False, "Give the masked part alone beside each inpainted picture.")
-    return_grid: bool = option(True, "Give a grid where there are several pictures.")
-    grid_only_if_multiple: bool = option(True, "Give no grid of a single picture.")
-    grid_prevent_empty_spots: bool = option(False, "Give grids as many rows as leave no place empty.")
-    grid_background_color: str = option("#ffffff", "Fills what a grid's pictures leave free.", check=color)
-    grid_text_active_color: str = option("#000000", "The colour of a grid's legends.", check=color)
-    grid_text_inactive_color: str = option("#999999", "The colour of legends of what a prompt matrix leaves out.", check=color)
-    font: str = option("", "The font of a grid's legends: the path of a file, or a file's name among the system's fonts; empty: Roboto, and a system's font for what that lacks.", check=font_name)
-    n_rows: int = option(-1, "Rows of a grid; 0 is the batch size, -1 as many as make it about square.", low=-1, high=16)
-    keep_source_exif: bool = option(False, "Write the EXIF of a source, such as camera, day and place, into its results.")
-    tiling: bool = option(False, "Make pictures that can be laid side by side.")
-    sd_vae_encode_method: str = option("Full", "How sources become latents; all of these encode in full, infotext names the others.", choices=("Full", "Approx NN", "Approx cheap"))
-    sd_vae_decode_method: str = option("Full", "How latents become pictures: Approx cheap gives an eighth of the size.", choices=("Full", "Approx cheap"))
+    img2img_fix_steps: bool = option(
+        IMG2IMG, False, "Exact number of steps", "Run exactly the number of steps asked for, whatever the denoising strength.")
+    img2img_color_correction: bool = option(IMG2IMG, False, "Colour correction", "Match the result's colours to the source's.")
+    upscaler_for_img2img: str | None = option(
+        IMG2IMG, None, "Upscaler", "Enlarges a source that is smaller than the picture; empty: Lanczos.", check=upscaler)
+    img2img_background_color: str = option(
+        IMG2IMG, "#ffffff", "Background", "The colour behind transparent parts of a source.", check=color)
+    inpainting_mask_weight: float = option(
+        IMG2IMG, 1.0, "Conditioning mask strength", "How strongly inpainting checkpoints see the mask.", low=0, high=1,
+        infotext="Conditional mask weight")
+    overlay_inpaint: bool = option(IMG2IMG, True, "Overlay the original", "Put the source's unmasked pixels back over the result.")
+    return_mask: bool = option(IMG2IMG, False, "Return the mask", "Return the mask with each inpainted picture.")
+    return_mask_composite: bool = option(
+        IMG2IMG, False, "Return the masked part", "Return the masked part by itself with each inpainted picture.")
 
-    # infotext
-    add_model_hash_to_info: bool = option(True, "Write the checkpoint's hash into infotext.")
-    add_model_name_to_info: bool = option(True, "Write the checkpoint's name into infotext.")
-    add_vae_hash_to_info: bool = option(True, "Write the VAE's hash into infotext.")
-    add_vae_name_to_info: bool = option(True, "Write the VAE's name into infotext.")
-    add_version_to_infotext: bool = option(True, "Write the program's version into infotext.")
+    return_grid: bool = option(GRIDS, True, "Return a grid", "Return a grid when there are several pictures.")
+    grid_only_if_multiple: bool = option(GRIDS, True, "No grid of one picture", "Make no grid of a single picture.")
+    grid_prevent_empty_spots: bool = option(
+        GRIDS, False, "No empty cells", "Choose the number of rows so that no cell of the grid is empty.")
+    grid_background_color: str = option(GRIDS, "#ffffff", "Grid background", "The colour of what the pictures leave free.", check=color)
+    grid_text_active_color: str = option(GRIDS, "#000000", "Legend colour", "The colour of a grid's legends.", check=color)
+    grid_text_inactive_color: str = option(
+        GRIDS, "#999999", "Inactive legend colour", "The colour of the prompt parts that a prompt matrix leaves out.", check=color)
+    font: str = option(
+        GRIDS, "", "Font of legends",
+        "The path of a font file, or the name of one that the system has; empty: Roboto, and a system's font for what that lacks.",
+        check=font_name, visitors=False)
+    n_rows: int = option(
+        GRIDS, -1, "Rows", "Rows of a grid; 0 is the batch size, -1 makes it about square.", low=-1, high=16)
 
-    # networks
-    sd_lora: str = option("None", "A LoRA that every prompt gets.", check=file_name)
-    extra_networks_default_multiplier: float = option(1.0, "With which weight it gets that.", low=0, high=2)
-    lora_add_hashes_to_infotext: bool = option(True, "Write the hashes of LoRAs into infotext.")
-    textual_inversion_add_hashes_to_infotext: bool = option(True, "Write the hashes of embeddings into infotext.")
+    keep_source_exif: bool = option(
+        IMG2IMG, False, "Keep the source's EXIF", "Write the source's EXIF, such as camera, date and place, into its results.", in_picture=False)
+    tiling: bool = option(
+        IMG2IMG, False, "Tiling", "Make pictures that can be laid side by side without a seam.", infotext="Tiling")
+    sd_vae_encode_method: str = option(
+        IMG2IMG, "Full", "VAE for encoding", "How sources become latents. All of these encode in full; infotext names the others.",
+        choices=("Full", "Approx NN", "Approx cheap"), infotext="VAE Encoder", if_absent="Full")
+    sd_vae_decode_method: str = option(
+        IMG2IMG, "Full", "VAE for decoding", "How latents become pictures: Approx cheap gives an eighth of the size.",
+        choices=("Full", "Approx cheap"), infotext="VAE Decoder", if_absent="Full")
 
-    # sampling
-    eta_ancestral: float = option(1.0, "Noise multiplier of the stochastic samplers.", low=0, high=10)
-    eta_ddim: float = option(0.0, "Noise multiplier of DDIM and DDIM CFG++.", low=0, high=1)
-    s_churn: float = option(0.0, "Sigma churn of Euler, Heun and DPM2.", low=0, high=1000)
-    s_tmin: float = option(0.0, "Lowest sigma at which churn acts.", low=0, high=1000)
-    s_tmax: float = option(0.0, "Highest sigma at which churn acts; 0 is no limit.", low=0)
-    s_noise: float = option(1.0, "Scale of the noise that churn and the SDE samplers add.", low=0, high=10)
-    sigma_min: float = option(0.0, "Last sigma of the schedule; 0 is the model's own.", low=0, high=1000)
-    sigma_max: float = option(0.0, "First sigma of the schedule; 0 is the model's own.", low=0, high=1000)
-    rho: float = option(0.0, "Rho of the Karras and Polyexponential schedules; 0 is their own.", low=0, high=30)
-    beta_dist_alpha: float = option(0.6, "Alpha of the Beta schedule.", low=0.01, high=1)
-    beta_dist_beta: float = option(0.6, "Beta of the Beta schedule.", low=0.01, high=1)
-    use_old_karras_scheduler_sigmas: bool = option(False, "Run schedules from sigma 10 to 0.1.")
-    always_discard_next_to_last_sigma: bool = option(False, "Drop the schedule's last sigma but one.")
-    sd_noise_schedule: str = option("Default", "The noise levels of the network: its own, or stretched to end in pure noise.", choices=("Default", "Zero Terminal SNR"))
-    use_downcasted_alpha_bar: bool = option(False, "Compute the network's noise levels in half precision, as A1111 did before 1.8.")
-    enable_quantization: bool = option(False, "Round each sigma to the nearest training timestep for the network.")
-    sgm_noise_multiplier: bool = option(False, "Start noise as in Stability's code; acts in txt2img only.")
-    no_dpmpp_sde_batch_determinism: bool = option(False, "DPM++ SDE samplers draw one noise for a whole batch, so a picture depends on its batch.")
-    uni_pc_variant: str = option("bh1", "Variant of UniPC.", choices=("bh1", "bh2", "vary_coeff"))
-    uni_pc_skip_type: str = option("time_uniform", "How UniPC spaces its steps.", choices=("time_uniform", "time_quadratic", "logSNR"))
-    uni_pc_order: int = option(3, "Order of UniPC; it needs as many steps.", low=1, high=50)
-    uni_pc_lower_order_final: bool = option(True, "Lower UniPC's order in the last steps.")
-    refiner_switch_by_sample_steps: bool = option(False, "Switch to the refiner by the share of steps done, not by the noise level.")
-    s_min_uncond: float = option(0.0, "NGMS: on every other step skip the negative prompt below this sigma.", low=0, high=1000)
-    s_min_uncond_all: bool = option(False, "NGMS on all steps.")
-    skip_early_cond: float = option(0.0, "Skip the negative prompt in this share of the first steps.", low=0, high=1)
-    pad_cond_uncond: bool = option(False, "Pad the shorter of prompt and negative prompt with the empty prompt.")
-    pad_cond_uncond_v0: bool = option(False, "Pad or cut the negative prompt to the prompt's length, as A1111 did before 1.6.")
-    batch_cond_uncond: bool = option(True, "Compute prompt and negative prompt in one batch.")
-    token_merging_ratio: float = option(0.0, "Token merging: share of the tokens that attention treats as others; faster, less detail.", low=0, high=0.9)
-    token_merging_ratio_img2img: float = option(0.0, "Token merging in img2img; 0 is the ratio above.", low=0, high=0.9)
+    add_model_hash_to_info: bool = option(INFOTEXT, True, "Checkpoint's hash", "Write the checkpoint's hash into infotext.")
+    add_model_name_to_info: bool = option(INFOTEXT, True, "Checkpoint's name", "Write the checkpoint's name into infotext.")
+    add_vae_hash_to_info: bool = option(INFOTEXT, True, "VAE's hash", "Write the VAE's hash into infotext.")
+    add_vae_name_to_info: bool = option(INFOTEXT, True, "VAE's name", "Write the VAE's name into infotext.")
+    add_version_to_infotext: bool = option(INFOTEXT, True, "Program's version", "Write the program's version into infotext.")
 
-    # fast: other pixels for less time
-    step_cache_interval: int = option(1, "Step caching: so many model calls share one pass through the network's depth; 1 is exact.", low=1, high=10)
-    step_cache_threshold: float = option(0.0, "Step caching by need: calls share it while the first layer has changed by less than this; 0 is off.", low=0, high=1)
-    guidance_start: float = option(0.0, "Use the negative prompt only from this share of the noise levels on; 0 is exact.", low=0, high=1)
-    guidance_stop: float = option(1.0, "And only up to this share; 1 is exact.", low=0, high=1)
-    edit_reuse: bool = option(False, "Edit-aware reuse: where the same picture is inpainted again, compute only around the mask. Needs memory.")
+    sd_lora: str = option(NETWORKS, "None", "LoRA for every prompt", "A LoRA that is added to every prompt.", check=file_name)
+    extra_networks_default_multiplier: float = option(
+        NETWORKS, 1.0, "Weight of that LoRA", "The weight that it is added with.", low=0, high=2)
+    lora_add_hashes_to_infotext: bool = option(NETWORKS, True, "Hashes of LoRAs", "Write the hashes of LoRAs into infotext.")
+    textual_inversion_add_hashes_to_infotext: bool = option(
+        NETWORKS, True, "Hashes of embeddings", "Write the hashes of embeddings into infotext.")
 
-    # picture files, as the API gives them
-    samples_format: str = option("png", "The format of the pictures in an answer.", choices=("png", "jpg", "jpeg", "webp"))
-    jpeg_quality: int = option(80, "Quality of JPEG and WebP.", low=1, high=100)
-    enable_pnginfo: bool = option(True, "Write infotext into the pictures of an answer.")
+    eta_ancestral: float = option(
+        SAMPLING, 1.0, "Eta", "Noise multiplier of the stochastic samplers.", low=0, high=10, infotext="Eta")
+    eta_ddim: float = option(
+        SAMPLING, 0.0, "Eta for DDIM", "Noise multiplier of DDIM and DDIM CFG++.", low=0, high=1, infotext="Eta DDIM")
+    s_churn: float = option(
+        SAMPLING, 0.0, "Sigma churn", "How much noise Euler, Heun and DPM2 add in each step.", low=0, high=1000, infotext="Sigma churn")
+    s_tmin: float = option(
+        SAMPLING, 0.0, "Sigma tmin", "The lowest sigma at which churn acts.", low=0, high=1000, infotext="Sigma tmin")
+    s_tmax: float = option(
+        SAMPLING, 0.0, "Sigma tmax", "The highest sigma at which churn acts; 0 is no limit.", low=0, infotext="Sigma tmax")
+    s_noise: float = option(
+        SAMPLING, 1.0, "Sigma noise", "Scale of the noise that churn and the SDE samplers add.", low=0, high=10, infotext="Sigma noise")
+    sigma_min: float = option(
+        SAMPLING, 0.0, "Schedule's lowest sigma", "The last sigma of the schedule; 0 is the model's own.", low=0, high=1000,
+        infotext="Schedule min sigma", if_absent="0")
+    sigma_max: float = option(
+        SAMPLING, 0.0, "Schedule's highest sigma", "The first sigma of the schedule; 0 is the model's own.", low=0, high=1000,
+        infotext="Schedule max sigma", if_absent="0")
+    rho: float = option(
+        SAMPLING, 0.0, "Schedule's rho", "Rho of the Karras and Polyexponential schedules; 0 is their own.", low=0, high=30,
+        infotext="Schedule rho", if_absent="0")
+    # A1111 writes these two under one name and reads them under another
+    beta_dist_alpha: float = option(
+        SAMPLING, 0.6, "Beta schedule alpha", "Alpha of the Beta schedule.", low=0.01, high=1,
+        infotext="Beta schedule alpha", also_read=("Beta scheduler alpha",))
+    beta_dist_beta: float = option(
+        SAMPLING, 0.6, "Beta schedule beta", "Beta of the Beta schedule.", low=0.01, high=1,
+        infotext="Beta schedule beta", also_read=("Beta scheduler beta",))
+    use_old_karras_scheduler_sigmas: bool = option(SAMPLING, False, "Old Karras sigmas", "Run schedules from sigma 10 to 0.1.")
+    always_discard_next_to_last_sigma: bool = option(
+        SAMPLING, False, "Discard next-to-last sigma", "Leave out the next-to-last sigma of every schedule.",
+        infotext="Discard penultimate sigma")
+    sd_noise_schedule: str = option(
+        SAMPLING, "Default", "Noise schedule", "The network's noise levels: its own, or stretched so that they end in pure noise.",
+        choices=("Default", "Zero Terminal SNR"), infotext="Noise Schedule")
+    use_downcasted_alpha_bar: bool = option(
+        SAMPLING, False, "Noise schedule in half precision", "Compute the network's noise levels in half precision, as A1111 did before 1.8.",
+        infotext="Downcast alphas_cumprod")
+    enable_quantization: bool = option(
+        SAMPLING, False, "Quantize sigmas", "Round each sigma to the nearest timestep that the network was trained on.")
+    sgm_noise_multiplier: bool = option(
+        SAMPLING, False, "SGM noise multiplier", "Scale the start noise as Stability's code does; acts in txt2img only.",
+        infotext="SGM noise multiplier")
+    no_dpmpp_sde_batch_determinism: bool = option(
+        SAMPLING, False, "DPM++ SDE depends on the batch",
+        "DPM++ SDE samplers draw one noise for a whole batch, so a picture depends on its batch.")
+    uni_pc_variant: str = option(
+        SAMPLING, "bh1", "UniPC variant", "The variant of UniPC.", choices=("bh1", "bh2", "vary_coeff"), also_read=("UniPC variant",))
+    uni_pc_skip_type: str = option(
+        SAMPLING, "time_uniform", "UniPC steps", "How UniPC spaces its steps.", choices=("time_uniform", "time_quadratic", "logSNR"),
+        also_read=("UniPC skip type",))
+    uni_pc_order: int = option(
+        SAMPLING, 3, "UniPC order", "The order of UniPC; it needs at least as many steps.", low=1, high=50, also_read=("UniPC order",))
+    uni_pc_lower_order_final: bool = option(
+        SAMPLING, True, "UniPC lower order at the end", "Lower UniPC's order in the last steps.", also_read=("UniPC lower order final",))
+    refiner_switch_by_sample_steps: bool = option(
+        SAMPLING, False, "Switch to the refiner by steps", "Switch to the refiner by the share of steps done, not by the noise level.",
+        infotext="Refiner switch by sampling steps", if_absent="False")
+    s_min_uncond: float = option(
+        SAMPLING, 0.0, "Negative guidance minimum sigma", "NGMS: skip the negative prompt below this sigma in every other step.",
+        low=0, high=1000, infotext="NGMS")
+    s_min_uncond_all: bool = option(
+        SAMPLING, False, "NGMS in all steps", "Skip it in every step below that sigma.", infotext="NGMS all steps")
+    skip_early_cond: float = option(
+        SAMPLING, 0.0, "Skip early CFG", "Skip the negative prompt in this share of the first steps.", low=0, high=1, infotext="Skip Early CFG")
+    pad_cond_uncond: bool = option(
+        SAMPLING, False, "Pad prompts", "Pad the shorter of prompt and negative prompt with the empty prompt.", infotext="Pad conds")
+    pad_cond_uncond_v0: bool = option(
+        SAMPLING, False, "Pad prompts the old way", "Pad or cut the negative prompt to the prompt's length, as A1111 did before 1.6.",
+        infotext="Pad conds v0")
+    batch_cond_uncond: bool = option(
+        SAMPLING, True, "Prompts in one batch", "Compute prompt and negative prompt in one batch.")
 
-    # watching
-    live_previews_enable: bool = option(True, "Show the picture while it forms.")
-    show_progress_type: str = option("Approx cheap", "How previews are made: a quick approximation, the small decoder in models/VAE-approx/taesd where it is there, or the full one.", choices=("Approx cheap", "TAESD", "Full"))
-    live_previews_image_format: str = option("png", "The format of the previews that the API gives.", choices=("jpeg", "png", "webp"))
-    show_progress_every_n_steps: int = option(1, "Steps between two previews.", low=1, high=32)
+    token_merging_ratio: float = option(
+        FAST, 0.0, "Token merging", "Share of the tokens that are merged for attention; faster, with less detail.", low=0, high=0.9,
+        infotext="Token merging ratio", on_make=True)
+    token_merging_ratio_img2img: float = option(
+        FAST, 0.0, "Token merging in img2img", "The ratio for img2img requests that name none; 0 takes the general one.", low=0, high=0.9)
+    step_cache_interval: int = option(
+        FAST, 1, "Step cache interval", "How many model calls share one pass through the network's depth; 1 is exact.", low=1, high=10,
+        infotext="Step cache interval", on_make=True)
+    step_cache_threshold: float = option(
+        FAST, 0.0, "Step cache threshold", "Share a pass while the first layer changes by less than this; 0 is off.", low=0, high=1,
+        infotext="Step cache threshold", on_make=True)
+    guidance_start: float = option(
+        FAST, 0.0, "Guidance from", "No negative prompt before this share of the noise levels; 0 is exact.", low=0, high=1,
+        infotext="Guidance start", on_make=True)
+    guidance_stop: float = option(
+        FAST, 1.0, "Guidance to", "No negative prompt after this share of the noise levels; 1 is exact.", low=0, high=1,
+        infotext="Guidance stop", on_make=True)
+    edit_reuse: bool = option(
+        FAST, False, "Edit reuse", "When a picture is inpainted again, compute only around its mask; needs memory.",
+        infotext="Edit reuse", on_make=True)
+
+    samples_format: str = option(
+        ANSWERS, "png", "Format", "The format of the pictures.", choices=("png", "jpg", "jpeg", "webp"), in_picture=False)
+    jpeg_quality: int = option(ANSWERS, 80, "Quality", "Quality of JPEG and WebP.", low=1, high=100, in_picture=False)
+    enable_pnginfo: bool = option(ANSWERS, True, "Infotext in pictures", "Write infotext into the pictures.", in_picture=False)
+
+    live_previews_enable: bool = option(
+        WATCHING, True, "Show live previews", "Show the picture while it forms.", in_picture=False)
+    show_progress_type: str = option(
+        WATCHING, "Approx cheap", "Live preview",
+        "Approx cheap is quick; TAESD is sharper, where its file is in models/VAE-approx/taesd; Full decodes each step, which takes time.",
+        choices=("Approx cheap", "TAESD", "Full"), aliases={"Approx NN": "Approx cheap"}, on_make=True, in_picture=False)
+    live_previews_image_format: str = option(
+        WATCHING, "png", "Preview format", "The format of the previews that the API returns.", choices=("jpeg", "png", "webp"), in_picture=False)
+    show_progress_every_n_steps: int = option(
+        WATCHING, 1, "Steps between previews", "Show a preview every this many steps.", low=1, high=32, in_picture=False)
 
     def override(self, settings: Mapping[str, Any] | None) -> "Options":
         """These options with some replaced. Raises InvalidRequest for an unknown name or a value out of range."""
         if not settings:
             return self
-        known = {f.name: f for f in fields(self)}
         for name in settings:
-            if name not in known:
-                raise UnknownName("override_settings", "option", name, known)
-        given = {name: checked(known[name], value) for name, value in settings.items()}
+            if name not in SPECS:
+                raise UnknownName("override_settings", "option", name, SPECS)
+        given = {name: SPECS[name].checked(value) for name, value in settings.items()}
         # A1111: an equal value does not replace the old one, which may be 1.0 where the new one is 1
         return replace(self, **{name: value for name, value in given.items() if value != getattr(self, name)})
 
 
-def checked(spec: Any, value: Any) -> Any:
-    """`value` as the option's type, in its range. Raises InvalidRequest."""
-    low, high, choices, check = (spec.metadata[key] for key in ("low", "high", "choices", "check"))
-    if check is not None:
-        return check(spec.name, value)
-    if choices is not None:
-        if value not in choices:
-            raise UnknownName(spec.name, "value", value, choices)
-        return value
-    if isinstance(spec.default, bool):
-        if value not in (True, False):
-            raise InvalidRequest(spec.name, f"{spec.name} must be true or false, got {value!r}")
-        return bool(value)
-    result = number(spec.name, value, type(spec.default), low, high)
-    return value if isinstance(value, int) else result  # infotext prints a whole number as it came
+SPECS: Mapping[str, OptionSpec] = MappingProxyType(
+    {each.name: OptionSpec(each.name, each.default, **each.metadata) for each in fields(Options)})
+"""Every option by its name, in the order that they are shown in."""
+BY_INFOTEXT: Mapping[str, OptionSpec] = MappingProxyType({label: spec for spec in SPECS.values() for label in spec.names_in_infotext})
+"""Every option that infotext knows, by each of its names there."""
 
 
-def number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> Any:
-    """`value` as an int or a float in [low, high] (None is no bound). Raises InvalidRequest naming the field."""
-    noun = "a whole number" if kind is int else "a number"
-    if low is not None and high is not None:
-        wanted = f"{noun} between {low} and {high}"
-    else:
-        wanted = noun if low is None else f"{noun} of at least {low}"
-    try:
-        result = kind(value)
-        fits = math.isfinite(result) and (isinstance(value, str) or result == value) and not isinstance(value, bool)
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits or (low is not None and result < low) or (high is not None and result > high):
-        raise InvalidRequest(name, f"{name} must be {wanted}, got {value!r}")
-    return result
+def infotext_name(name: str) -> str:
+    """What infotext calls an option."""
+    return SPECS[name].infotext

@@ -1,4 +1,4 @@
-"""What an infotext asks for besides a request's fields: options, by A1111's labels."""
+"""What an infotext asks for: a request's fields and options, by the names that it has for them."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -6,27 +6,18 @@ from math import isfinite
 from typing import Any
 
 from pipeline.errors import PalimpsestError, UnknownName
-from pipeline.options import Options
+from pipeline.options import BY_INFOTEXT, Options
 
-OPTIONS = {
-    "Emphasis": "emphasis", "Clip skip": "CLIP_stop_at_last_layers", "RNG": "randn_source", "Tiling": "tiling", "VAE": "sd_vae",
-    "VAE Encoder": "sd_vae_encode_method", "VAE Decoder": "sd_vae_decode_method",
-    "Conditional mask weight": "inpainting_mask_weight", "Noise multiplier": "initial_noise_multiplier",
-    "Extra noise": "img2img_extra_noise", "NGMS": "s_min_uncond", "NGMS all steps": "s_min_uncond_all",
-    "Token merging ratio": "token_merging_ratio", "Pad conds": "pad_cond_uncond", "Pad conds v0": "pad_cond_uncond_v0",
-    "Old prompt editing timelines": "use_old_scheduling", "Downcast alphas_cumprod": "use_downcasted_alpha_bar",
-    "Refiner switch by sampling steps": "refiner_switch_by_sample_steps", "Eta DDIM": "eta_ddim", "Eta": "eta_ancestral",
-    "Sigma churn": "s_churn", "Sigma tmin": "s_tmin", "Sigma tmax": "s_tmax", "Sigma noise": "s_noise",
-    "Schedule min sigma": "sigma_min", "Schedule max sigma": "sigma_max", "Schedule rho": "rho",
-    "ENSD": "eta_noise_seed_delta", "Discard penultimate sigma": "always_discard_next_to_last_sigma",
-    "SGM noise multiplier": "sgm_noise_multiplier", "UniPC variant": "uni_pc_variant", "UniPC skip type": "uni_pc_skip_type",
-    "UniPC order": "uni_pc_order", "UniPC lower order final": "uni_pc_lower_order_final", "Noise Schedule": "sd_noise_schedule",
-    "Skip Early CFG": "skip_early_cond", "Beta scheduler alpha": "beta_dist_alpha", "Beta scheduler beta": "beta_dist_beta",
-    "Step cache interval": "step_cache_interval", "Step cache threshold": "step_cache_threshold",
-    "Guidance start": "guidance_start", "Guidance stop": "guidance_stop", "Edit reuse": "edit_reuse",
+FIELDS = {
+    "Prompt": "prompt", "Negative prompt": "negative_prompt", "Steps": "steps", "Sampler": "sampler_name",
+    "Schedule type": "scheduler", "CFG scale": "cfg_scale", "Image CFG scale": "image_cfg_scale", "Seed": "seed", "Size-1": "width",
+    "Size-2": "height", "Denoising strength": "denoising_strength", "Variation seed": "subseed",
+    "Variation seed strength": "subseed_strength", "Seed resize from-1": "seed_resize_from_w",
+    "Seed resize from-2": "seed_resize_from_h", "Mask blur": "mask_blur", "Mask mode": "inpainting_mask_invert",
+    "Masked content": "inpainting_fill", "Inpaint area": "inpaint_full_res", "Masked area padding": "inpaint_full_res_padding",
+    "Refiner": "refiner_checkpoint", "Refiner switch at": "refiner_switch_at",
 }
-
-
+"""The name that infotext has for a request's field → the field. Options tell theirs themselves."""
 NO_FILE = ("", "Automatic", "auto", "None")
 """What stands for no file of one's own choice."""
 
@@ -37,7 +28,7 @@ def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
 
     find_vae raises PalimpsestError where there is none of that name.
     """
-    said = {name: typed(params[label], current[name]) for label, name in OPTIONS.items() if label in params and name in current}
+    said = {spec.name: typed(params[label], current[spec.name]) for label, spec in BY_INFOTEXT.items() if label in params}
     options, notes = {name: value for name, value in said.items() if value != current[name]}, []
     for name, value in list(options.items()):
         try:

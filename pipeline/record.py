@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.options import Options
+from pipeline.options import GRIDS, SPECS, Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
@@ -17,16 +17,14 @@ ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples
 """Fields of a request that say where it runs and what becomes of its pictures, not what they show."""
 FILES = {"sd_model_checkpoint", "sd_vae"}
 """Options that a receipt answers with the very files."""
-UNSEEN = {"keep_source_exif", "samples_format", "jpeg_quality", "enable_pnginfo", "live_previews_enable", "show_progress_type",
-          "live_previews_image_format", "show_progress_every_n_steps"}
-"""Options that a saved picture does not show."""
+UNSEEN = {spec.name for spec in SPECS.values() if not spec.in_picture}
+"""Options that a saved picture does not depend on."""
 OF_LEGENDS = {"font"}
 """Options that a picture shows where it is a script's grid alone."""
 
 OUTSIDE_PROMPTS = ("CLIP_stop_at_last_layers", "sdxl_clip_l_skip")
 """Options of the empty prompt that pad_cond_uncond pads with."""
-OUTSIDE_RUNS = ("font", "grid_background_color", "grid_only_if_multiple", "grid_prevent_empty_spots", "grid_text_active_color",
-                "grid_text_inactive_color", "img2img_background_color", "img2img_color_correction", "n_rows", "return_grid")
+OUTSIDE_RUNS = (*(spec.name for spec in SPECS.values() if spec.group == GRIDS), "img2img_background_color", "img2img_color_correction")
 """Options of what scripts do besides running a request."""
 
 
@@ -51,7 +49,7 @@ def to_record(p: StableDiffusionProcessingImg2Img, name: Callable[[Image.Image],
 
 def unusual(options: Options) -> dict[str, Any]:
     """The options that differ from their defaults."""
-    return {spec.name: value for spec in fields(Options) if (value := getattr(options, spec.name)) != spec.default}
+    return {name: value for name, spec in SPECS.items() if (value := getattr(options, name)) != spec.default}
 
 
 def essence(record: dict[str, Any], besides: Collection[str] = ()) -> dict[str, Any]:

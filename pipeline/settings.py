@@ -4,14 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
 from pipeline.errors import InvalidRequest
-from pipeline.options import Options
+from pipeline.options import SPECS, Options
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Settings:
         except (OSError, ValueError) as error:
             logger.warning("%s cannot be read (%s); the defaults are used", path, error)
             return
-        known = {*self._defaults, *(f.name for f in fields(Options))}
+        known = {*self._defaults, *SPECS}
         for name, value in stored.items() if isinstance(stored, dict) else ():
             if name not in known:
                 continue

@@ -9,6 +9,7 @@ from pathlib import Path
 from app import parse_flags
 from pipeline.hooks import Hooks
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from tools import options_page
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = ROOT / "pipeline"
@@ -57,6 +58,10 @@ def test_every_flag_is_in_the_readme():
     readme = text("README.md")
     for name in vars(parse_flags([])):
         assert f"--{name.replace('_', '-')}" in readme
+
+
+def test_the_page_of_options_is_what_they_say_of_themselves():
+    assert text("docs/options.md") == options_page.text(), "python -m tools.options_page writes it"
 
 
 def test_every_file_that_the_documents_link_to_is_there():

@@ -8,11 +8,11 @@ import gradio as gr
 
 from pipeline.errors import PalimpsestError
 from pipeline.loading import ModelStore
-from pipeline.options import Options
+from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 from pipeline.styles import StyleDatabase
 from ui.events import QUEUED, QUIET
-from ui.fields import Seed, Slider
+from ui.fields import Seed, Slider, widget_for
 from ui.scripts import ScriptControls, build_script_menu
 
 RESIZE_MODES = ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
@@ -24,7 +24,6 @@ RATIOS = [(1, 1), (4, 3), (3, 2), (16, 9)]
 NO_REFINER = "None"
 SMALLEST, LARGEST = 64, 2048
 """Of the sides that the sliders show, in pixels; the request takes others too."""
-PREVIEW_METHODS = next(f.metadata["choices"] for f in fields(Options) if f.name == "show_progress_type")
 
 @dataclass
 class Controls:
@@ -81,8 +80,8 @@ class Controls:
 def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
     return {
         "sd_model_checkpoint": gr.Dropdown(checkpoint_choices(models), value=models.default.rel, scale=4, min_width=220,
-                                           label="Stable Diffusion checkpoint", elem_id="checkpoint"),
-        "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", scale=2, min_width=140, label="SD VAE", elem_id="vae"),
+                                           label=SPECS["sd_model_checkpoint"].label, elem_id="checkpoint"),
+        "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", scale=2, min_width=140, label=SPECS["sd_vae"].label, elem_id="vae"),
     }
 
 
@@ -169,8 +168,8 @@ def build_generation_controls(models: ModelStore,
     overrides = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label="Override settings",
                             info='Options for this picture only, such as "Clip skip: 2"; pasted infotext fills it',
                             elem_id="override-settings")
-    preview = gr.Radio(list(PREVIEW_METHODS), value=PREVIEW_METHODS[0], label="Live preview",
-                       info="Full decodes each step: sharper, but it takes time; TAESD nearly so at once, where its file is there")
+    previews = SPECS["show_progress_type"]
+    preview = gr.Radio(list(previews.choices), value=previews.default, label=previews.label, info=previews.sentence)
     widgets = size | seeds | fast | {
         "sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode, "n_iter": n_iter,
         "batch_size": batch_size, "cfg_scale": cfg_scale, "image_cfg_scale": image_cfg_scale,
@@ -231,20 +230,16 @@ def build_seeds() -> dict[str, gr.components.Component]:
 
 def build_fast() -> dict[str, gr.components.Component]:
     """What makes pictures faster and a little different; as it stands, nothing does."""
-    with gr.Accordion("Fast, at the price of other pixels", open=False, elem_id="fast"):
+    with gr.Accordion(FAST, open=False, elem_id="fast"):
         with gr.Row():
-            interval = Slider(1, 10, value=1, step=1, label="Step cache interval",
-                                 info="Model calls that share one pass through the depth; 1 is exact")
-            threshold = Slider(0, 1, value=0, step=0.01, label="Step cache threshold",
-                                  info="Share it while the first layer changes by less; 0 is off")
+            interval = widget_for("step_cache_interval", step=1)
+            threshold = widget_for("step_cache_threshold", step=0.01)
         with gr.Row():
-            start = Slider(0, 1, value=0, step=0.05, label="Guidance from", info="Before it the negative prompt rests")
-            stop = Slider(0, 1, value=1, step=0.05, label="Guidance to", info="After it the negative prompt rests")
+            start = widget_for("guidance_start", step=0.05)
+            stop = widget_for("guidance_stop", step=0.05)
         with gr.Row():
-            merging = Slider(0, 0.9, value=0, step=0.05, label="Token merging",
-                                info="Share of the tokens that attention treats as others")
-            reuse = gr.Checkbox(False, label="Edit reuse", info="A picture inpainted again is computed around its mask only",
-                                elem_id="edit-reuse")
+            merging = widget_for("token_merging_ratio", step=0.05)
+            reuse = widget_for("edit_reuse", elem_id="edit-reuse")
         gr.Markdown("Run exactly, below a result, makes it again without any of this and says what it saved and changed.")
     return {"step_cache_interval": interval, "step_cache_threshold": threshold, "guidance_start": start, "guidance_stop": stop,
             "token_merging_ratio": merging, "edit_reuse": reuse}

@@ -8,9 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from pipeline.record import ELSEWHERE
+from pipeline.record import ELSEWHERE, unusual
 
 END = "PALIMPSEST"
 
@@ -25,8 +24,7 @@ def command(p: StableDiffusionProcessingImg2Img, address: str, *, login: bool) -
 def payload(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     """A request that has not run as the body of POST /sdapi/v1/img2img. Nothing of it depends on the server's own options."""
     body = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
-    body |= {"mask": p.image_mask, "override_settings": {spec.name: getattr(p.options, spec.name) for spec in fields(Options)
-                                                         if getattr(p.options, spec.name) != spec.default}}
+    body |= {"mask": p.image_mask, "override_settings": unusual(p.options)}
     return {name: plain(value) for name, value in body.items() if value is not None}
 
 

@@ -1,11 +1,11 @@
-"""Fields that leave it to the request what is valid, so that it is the same on the page and over the API."""
+"""Fields that leave it to the request what is valid, so that it is the same on the page and over the API; and the widgets of options."""
 
 from typing import Any
 
 import gradio as gr
 
 from pipeline.errors import InvalidRequest
-from pipeline.options import number
+from pipeline.options import SPECS, number
 from pipeline.request import WHOLE_NUMBERS
 
 
@@ -42,3 +42,18 @@ class Day(gr.DateTime):
             return super().preprocess(payload)
         except (ValueError, TypeError, OverflowError):
             raise InvalidRequest(self.label, f'{self.label}: "{payload}" is not a date; write 2026-01-31, or now - 7d') from None
+
+
+def widget_for(name: str, *, step: float | None = None, **more: Any) -> gr.components.Component:
+    """The widget of an option, as it describes itself. step: of a slider, where it is one."""
+    spec = SPECS[name]
+    about = {"value": spec.default, "label": spec.label, "info": spec.sentence, **more}
+    if step is not None:
+        return Slider(spec.low, spec.high, step=step, **about)
+    if spec.choices is not None:
+        return gr.Dropdown(list(spec.choices), **about)
+    if isinstance(spec.default, bool):
+        return gr.Checkbox(**about)
+    if isinstance(spec.default, int | float):
+        return gr.Number(minimum=spec.low, maximum=spec.high, precision=0 if isinstance(spec.default, int) else None, **about)
+    return gr.Textbox(**about)

@@ -62,6 +62,8 @@
       arrow.title = translate('Read generation data from the prompt, or of the selected result if it is empty');
       arrow.ariaLabel = arrow.title;
     }
+    // the name that requests know an option by
+    for (const option of document.querySelectorAll("[id^=option-]:not([title])")) option.title = option.id.replace("option-", "");
     // sentences in boxes are no texts of the document
     for (const box of document.querySelectorAll("#png-info-text textarea, #png-info-receipt textarea")) {
       const said = translate(box.value);

@@ -1,7 +1,6 @@
 """Settings back in the widgets: those of a request that was made, or those that an infotext tells."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from typing import Any
 
 import gradio as gr
@@ -9,8 +8,8 @@ import gradio as gr
 from pipeline.errors import InvalidRequest, PalimpsestError, UnknownName
 from pipeline.infotext import apply_backcompat, parse
 from pipeline.models import Catalog
-from pipeline.options import Options
-from pipeline.pasting import NO_FILE, OPTIONS, pasted_options, typed
+from pipeline.options import BY_INFOTEXT, SPECS, Options
+from pipeline.pasting import FIELDS, NO_FILE, pasted_options, typed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import resolve_names, schedule_label
 from pipeline.scripts.soft_inpainting import KEYS as SOFT_INPAINTING
@@ -20,15 +19,9 @@ from ui.events import warn
 from ui.fields import Seed
 from ui.scripts import NONE, spread
 
-LABELS = {
-    "Prompt": "prompt", "Negative prompt": "negative_prompt", "Steps": "steps", "CFG scale": "cfg_scale", "Seed": "seed",
-    "Size-1": "width", "Size-2": "height", "Denoising strength": "denoising_strength", "Variation seed": "subseed",
-    "Variation seed strength": "subseed_strength", "Seed resize from-1": "seed_resize_from_w",
-    "Seed resize from-2": "seed_resize_from_h", "Mask blur": "mask_blur", "Mask mode": "inpainting_mask_invert",
-    "Masked content": "inpainting_fill", "Inpaint area": "inpaint_full_res", "Masked area padding": "inpaint_full_res_padding",
-    "Image CFG scale": "image_cfg_scale", "Refiner switch at": "refiner_switch_at",
-} | {key: f"Soft Inpainting.{name}" for name, key in SOFT_INPAINTING.items()}
-"""What infotext calls the widgets."""
+SHOWN = {label: name for label, name in FIELDS.items() if name not in ("sampler_name", "scheduler", "refiner_checkpoint")} | {
+    key: f"Soft Inpainting.{name}" for name, key in SOFT_INPAINTING.items()}
+"""The name that infotext has for a widget's value → the widget's, for those that stand by themselves."""
 Values = dict[str, Any]
 """Field name → value, radios as their index."""
 Menus = Mapping[str, list[tuple[str, Any]]]
@@ -47,8 +40,8 @@ def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current
     values |= {name: getattr(p.options, name) for name in named if hasattr(p.options, name) and not hasattr(p, name)}
     values |= {"selected_scale_tab": 0, "scheduler": schedule_label(p.sampler_name, p.scheduler) or "Automatic"}
     values |= ({} if seed is None else {"seed": seed}) | spread(p)
-    others = {spec.name: value for spec in fields(Options) if spec.name not in named
-              and (value := getattr(p.options, spec.name)) != getattr(current, spec.name)}
+    others = {name: value for name in SPECS if name not in named
+              and (value := getattr(p.options, name)) != getattr(current, name)}
     values |= {"seed_enable_extras": extras_said(values), "override_settings": texts_of(others)}
     return with_files(ABSENT | values, catalog, {})
 
@@ -62,7 +55,7 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
     """(what an infotext sets the widgets to, sentences on what could not be taken over)."""
     params = apply_backcompat(parse(text))
     named, values, notes = controls.named(), dict(ABSENT), []
-    for label, name in LABELS.items():
+    for label, name in SHOWN.items():
         if label in params and (read := read_value(named[name], params[label])) is not None:
             values[name] = read
         elif label in params:
@@ -120,8 +113,7 @@ def seed_in(text: str) -> int | None:
 
 def texts_of(options: Mapping[str, Any]) -> list[str]:
     """Options as the box Override settings shows them: "Clip skip: 2", by infotext's names where it has one."""
-    labels = {name: label for label, name in OPTIONS.items()}
-    return [f"{labels.get(name, name)}: {value}" for name, value in options.items()]
+    return [f"{next(iter(SPECS[name].names_in_infotext), name)}: {value}" for name, value in options.items()]
 
 
 def options_in(texts: Iterable[str], current: Options) -> dict[str, Any]:
@@ -129,11 +121,11 @@ def options_in(texts: Iterable[str], current: Options) -> dict[str, Any]:
     options = {}
     for text in texts:
         label, colon, value = text.partition(":")
-        name = OPTIONS.get(label.strip(), label.strip())
-        if not colon or not hasattr(current, name):
+        spec = BY_INFOTEXT.get(label.strip()) or SPECS.get(label.strip())
+        if not colon or spec is None:
             raise InvalidRequest("override_settings", f'override_settings: "{text}" names no option; write such as '
                                                       '"Clip skip: 2"')
-        options[name] = typed(value.strip(), getattr(current, name))
+        options[spec.name] = typed(value.strip(), getattr(current, spec.name))
     return options
 
 

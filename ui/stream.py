@@ -19,7 +19,7 @@ from pipeline.img2img import Mode, img2img
 from pipeline.job import Event, Failed, Finished, Queued, Step
 from pipeline.limits import Client
 from pipeline.loading import ModelStore
-from pipeline.options import Options
+from pipeline.options import SPECS
 from pipeline.previews import to_jpeg
 from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
@@ -41,7 +41,7 @@ model, and the job goes on where the page is closed."""
 PREVIEW_SIZE = Size(512, 512)
 """Previews are enlarged to fit this."""
 
-ONLY_OPTIONS = {f.name for f in fields(Options)} - {f.name for f in fields(StableDiffusionProcessingImg2Img)}
+ONLY_OPTIONS = SPECS.keys() - {f.name for f in fields(StableDiffusionProcessingImg2Img)}
 """Options that are no fields of a request: what the page sets of them goes with the request as override_settings."""
 
 FRACTIONS = {f.name for f in fields(StableDiffusionProcessingImg2Img) if f.type in (float, float | None)}

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from io import StringIO
 from itertools import chain, permutations
 from pathlib import PurePath
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import InvalidRequest
-from pipeline.options import Options
+from pipeline.options import SPECS
 from pipeline.processing import StableDiffusionProcessingImg2Img
 
 Request = StableDiffusionProcessingImg2Img
@@ -35,7 +35,7 @@ def field(name: str) -> Apply:
 def option(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Apply:
     """An axis of an option."""
     def apply(p: Request, value: Any, values: Sequence[Any]) -> dict[str, Any]:
-        if name not in {spec.name for spec in fields(Options)}:
+        if name not in SPECS:
             raise InvalidRequest("script_args", f"script_args: no axis can vary {name}, which is not there")
         return {"override_settings": {name: convert(value)}}
     return apply

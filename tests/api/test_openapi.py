@@ -12,7 +12,7 @@ from PIL import Image
 
 from api import build_app
 from api.models import Img2ImgRequest, Txt2ImgRequest
-from pipeline.options import Options
+from pipeline.options import SPECS
 from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.request import NUMBERS, WHOLE_NUMBERS
@@ -90,7 +90,7 @@ def bodies(method, path, document):
     if schema is None:
         return st.none()
     if "$ref" not in schema:
-        return st.dictionaries(st.sampled_from(list(Options.__dataclass_fields__)) | st.text(), JSON, max_size=3) | JSON
+        return st.dictionaries(st.sampled_from(list(SPECS)) | st.text(), JSON, max_size=3) | JSON
     properties = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"]
     sound = {"init_images": st.just([PICTURE]), "image": st.just(PICTURE),
              "imageList": st.just([{"data": PICTURE, "name": "x"}])}
@@ -140,6 +140,17 @@ def test_ranges_are_the_pipelines(document):
     for name, (low, high) in (WHOLE_NUMBERS | NUMBERS).items():
         told = [fields[name].get(bound) for bound in ("minimum", "maximum")]
         assert told == [bound if bound is None else float(bound) for bound in (low, high)], name
+
+
+def test_options_are_told_with_their_words_ranges_and_choices(document):
+    told = document["paths"]["/sdapi/v1/options"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert told.keys() == SPECS.keys()
+    assert told["CLIP_stop_at_last_layers"] == {
+        "type": "integer", "title": "Clip skip", "default": 1, "minimum": 0, "maximum": 12,
+        "description": "Take the text encoder's output this many layers before its end; 0 means 1."}
+    assert told["show_progress_type"]["enum"] == ["Approx cheap", "TAESD", "Full", "Approx NN"]
+    for name, schema in told.items():
+        Draft202012Validator(schema).validate(SPECS[name].default if SPECS[name].default is not None else "None")
 
 
 def test_the_defaults_are_those_of_the_processing_object():

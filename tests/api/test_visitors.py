@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from api import build_app
 from api.visitors import OPEN
 from app import is_shared, parse_flags
+from pipeline.fonts import FONT
 from pipeline.limits import Client, Limits
 from tests.api.test_access import API_LOGIN
 from tests.api.test_guard import LOGIN, basic
@@ -75,12 +76,13 @@ def test_visitors_make_pictures_but_change_no_option_with_them(visit, body, back
 
 
 def test_visitors_read_lists_without_places_of_files(visit, backend):
-    backend.settings.change({"outdir_samples": "/home/me/pictures"})
+    backend.settings.change({"outdir_samples": "/home/me/pictures", "font": str(FONT), "CLIP_stop_at_last_layers": 2})
     folder = str(backend.models.default.path.parent)
     for _, path in OPEN - {("POST", path) for _, path in OPEN}:
         answer = visit().get(path)
         assert answer.status_code == 200, path
-        assert folder not in answer.text and "/home/me" not in answer.text, path
+        assert folder not in answer.text and "/home/me" not in answer.text and FONT.name not in answer.text, path
+    assert visit().get(f"{V1}/options").json()["CLIP_stop_at_last_layers"] == 2
     assert visit().get(f"{V1}/sd-models").json()[0]["filename"] == backend.models.default.path.name
     owner = visit(API_LOGIN)
     assert folder in owner.get(f"{V1}/sd-models").text and "/home/me" in owner.get(f"{V1}/options").text

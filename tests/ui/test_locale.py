@@ -4,7 +4,6 @@ import ast
 import html
 import re
 from contextlib import contextmanager
-from dataclasses import fields
 from itertools import product
 
 import pytest
@@ -16,7 +15,7 @@ from pipeline.journal import Journal
 from pipeline.limits import Limits
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
-from pipeline.options import Options
+from pipeline.options import SPECS
 from pipeline.scripts import ALWAYS_ON
 from pipeline.settings import Settings
 from tests.conftest import DEMO_MODEL, ROOT
@@ -31,9 +30,9 @@ SENTENCES = {"InvalidRequest": 1} | dict.fromkeys(
      "Error", "Info", "Warning"), 0)
 """What a sentence for people is given to, and as its which argument."""
 
-NAMES = {name for f in fields(Options) for name in (f.name, *(f.metadata["choices"] or ()))} | {
+NAMES = {choice for spec in SPECS.values() for choice in spec.choices or ()} | {
     script.title for script in ALWAYS_ON.values()}
-"""Said as requests and infotext say them: options and their values, scripts. So is what menus offer."""
+"""Said as requests and infotext say them: values of options, scripts. So is what menus offer."""
 
 
 def texts_of(markup: str) -> set[str]:

@@ -353,6 +353,8 @@ def test_settings_are_saved_and_wrong_ones_are_not(page, server):
     open_settings(page)
     open_accordion(page, "Prompts")
     skip = page.locator("#option-CLIP_stop_at_last_layers input")
+    expect(page.locator("#option-CLIP_stop_at_last_layers")).to_contain_text("Clip skip")
+    expect(page.locator("#option-CLIP_stop_at_last_layers")).to_have_attribute("title", "CLIP_stop_at_last_layers")
     skip.fill("2")
     page.locator("#settings-save").click()
     expect(page.get_by_text("Saved.")).to_be_visible()

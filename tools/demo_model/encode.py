@@ -1,7 +1,7 @@
 """Encodes the bank for the UNet: each picture, the same with a part masked out, and the mask.
 
 Reads pictures/ and autoencoder.pt in the work folder; writes latents/NUMBER.pt for each file of pictures, and
-latents/about.pt. Files that were made with the same encoder are kept.
+latents/about.pt; with another --size latents-SIZE/. Files that were made with the same encoder are kept.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import CHUNK, pick_device, to_tensor
 from tools.demo_model.masks import mask_of
-from tools.demo_model.scenes import sample_scenes
+from tools.demo_model.scenes import Scene, sample_scenes
 from tools.demo_model.train_autoencoder import trained_autoencoder
 from tools.demo_model.training import half_precision, log, save
 
@@ -26,6 +26,11 @@ def fingerprint(model: AutoencoderKL) -> float:
     """A number that is another for another encoder."""
     states = model.encoder.state_dict() | model.quant_conv.state_dict()
     return sum(float(value.double().abs().sum()) for value in states.values())
+
+
+def latents_folder(work: Path, size: int) -> Path:
+    """Where the latents of pictures of this size are."""
+    return work / ("latents" if size == 256 else f"latents-{size}")
 
 
 @torch.no_grad()
@@ -46,33 +51,49 @@ def encode_chunk(model: AutoencoderKL, pictures: Tensor, masks: Tensor) -> dict[
     return dict(clean=means(model, pictures).half(), masked=means(model, pictures * ~masks).half(), mask=small)
 
 
+def own_scale(model: AutoencoderKL, pictures: Tensor) -> float:
+    """What latents are multiplied by so that their standard deviation over these pictures is 1."""
+    return 1 / means(model, pictures).std().item()
+
+
+def write_chunk(folder: Path, number: int, model: AutoencoderKL, pictures: Tensor, scenes: list[Scene]) -> None:
+    """Encodes `pictures` (N, 3, H, W) in [-1, 1] of these scenes, each with its mask, into one file of a bank."""
+    masks = torch.from_numpy(np.stack([mask_of(scene, pictures.shape[-1]) for scene in scenes]))[:, None]
+    save(folder / f"{number:04d}.pt", **encode_chunk(model, pictures, masks.to(pictures.device)))
+
+
+def write_about(folder: Path, model: AutoencoderKL, size: int, scaling_factor: float, scenes_seed: int) -> None:
+    """What goes for all files of a bank: the encoder, the scale, the latent of mid grey, and the scenes."""
+    grey = means(model, torch.zeros(1, 3, size, size, device=model.device))[0]
+    save(folder / "about.pt", encoder=fingerprint(model), scaling_factor=scaling_factor, grey=grey,
+         scenes_seed=scenes_seed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=256, help="of the pictures, which are shrunk to it first")
     parser.add_argument("--scenes-seed", type=int, default=1, help="the seed that the bank was drawn with")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    device, folder = pick_device(args.device), args.work / "latents"
+    device, folder = pick_device(args.device), latents_folder(args.work, args.size)
     folder.mkdir(exist_ok=True)
     model, pictures = trained_autoencoder(args.work, device), Pictures(args.work)
-    mark, about = fingerprint(model), folder / "about.pt"
-    if about.exists() and torch.load(about)["encoder"] != mark:
+    about = folder / "about.pt"
+    if about.exists() and torch.load(about)["encoder"] != fingerprint(model):
         for path in folder.glob("*.pt"):
             path.unlink()
+    if not about.exists():
+        scale = own_scale(model, to_tensor(pictures.chunks[0][:100]).to(device))  # of whole pictures at any --size
+        write_about(folder, model, args.size, scale, args.scenes_seed)
     for number, chunk in enumerate(pictures.chunks):
-        path = folder / f"{number:04d}.pt"
-        if path.exists():
+        if (folder / f"{number:04d}.pt").exists():
             continue
-        scenes = sample_scenes(CHUNK, args.scenes_seed, first=number * CHUNK)
-        masks = torch.from_numpy(np.stack([mask_of(scene, chunk.shape[1]) for scene in scenes]))[:, None]
-        encoded = encode_chunk(model, to_tensor(chunk).to(device), masks.to(device))
-        if number == 0:
-            scale = 1 / encoded["clean"].float().std().item()
-            grey = means(model, torch.zeros(1, 3, chunk.shape[1], chunk.shape[2], device=device))
-            save(about, encoder=mark, scaling_factor=scale, grey=grey[0], scenes_seed=args.scenes_seed)
-        save(path, **encoded)
+        shrunk = F.interpolate(to_tensor(chunk), (args.size, args.size), mode="area").to(device)
+        scenes = sample_scenes(len(chunk), args.scenes_seed, first=number * CHUNK)
+        write_chunk(folder, number, model, shrunk, scenes)
         log(f"encoded {(number + 1) * CHUNK} pictures")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import drawn, pick_device, sheet
 from tools.demo_model.scenes import sample_scenes
-from tools.demo_model.training import Budget, Ema, Optimizer, Workers, half_precision, log, save
+from tools.demo_model.training import Budget, Ema, Optimizer, Workers, clock_of, half_precision, log, save
 
 UNSEEN_SEED = 987654  # scenes of this seed are never in a bank
 
@@ -71,8 +71,13 @@ def psnr(model: AutoencoderKL, wanted: Tensor) -> tuple[float, Tensor]:
     with torch.no_grad():
         latents = [model.encode(part).latent_dist.mean for part in wanted.split(8)]
         made = torch.cat([model.decode(part).sample.float() for part in latents])
+    return decibels(made, wanted), made
+
+
+def decibels(made: Tensor, wanted: Tensor) -> float:
+    """Mean PSNR in dB of pictures (B, 3, H, W) in [-1, 1]."""
     errors = ((made.clamp(-1, 1) - wanted) / 2).square().mean((1, 2, 3))
-    return float((-10 * errors.log10()).mean()), made
+    return float((-10 * errors.log10()).mean())
 
 
 class Trainer:
@@ -80,9 +85,10 @@ class Trainer:
 
     def __init__(self, model: AutoencoderKL, args: argparse.Namespace, device: torch.device) -> None:
         self.model, self.args, self.device = model, args, device
-        self.pictures, self.budget = Pictures(args.work), Budget(args.minutes, args.rate, warm_up=60, hold=args.hold)
+        self.pictures, self.workers = Pictures(args.work), Workers(args.workers)
+        self.budget = Budget(args.minutes, args.rate, warm_up=60, hold=args.hold, clock=clock_of(device, self.workers))
         model.encoder.requires_grad_(not args.decoder_only), model.quant_conv.requires_grad_(not args.decoder_only)
-        self.parameters, self.workers = [p for p in model.parameters() if p.requires_grad], Workers(args.workers)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimizer = Optimizer(trained, self.workers)
         self.step, self.before, self.path = 0, 0.0, args.work / "autoencoder.pt"
@@ -147,8 +153,8 @@ class Trainer:
         save(self.path, model=self.model.state_dict(), ema=self.ema.weights, optimizer=self.optimizer.state_dict(),
              step=self.step, spent=self.budget.spent, before=self.before, decoder_only=self.args.decoder_only)
         model = trained_autoencoder(self.args.work, self.device)
-        decibels, made = psnr(model, unseen)
-        log(f"unseen {decibels:.2f} dB after {self.step} steps, {len(self.pictures)} pictures in the bank")
+        reached, made = psnr(model, unseen)
+        log(f"unseen {reached:.2f} dB after {self.step} steps, {len(self.pictures)} pictures in the bank")
         pairs = torch.cat([torch.cat([a, b]) for a, b in zip(unseen[:16].split(8), made[:16].split(8))])
         sheet(pairs / 2 + 0.5, 8).save(self.args.work / "autoencoder.png")
 

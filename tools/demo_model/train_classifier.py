@@ -17,7 +17,7 @@ from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import drawn, pick_device, to_tensor
 from tools.demo_model.scenes import sample_scenes
 from tools.demo_model.train_autoencoder import UNSEEN_SEED
-from tools.demo_model.training import Budget, Ema, Optimizer, Workers, half_precision, log, save
+from tools.demo_model.training import Course, course_options, half_precision
 
 SIDE = 128  # what it sees of a picture
 
@@ -71,14 +71,8 @@ def load_judge(work: Path) -> Judge:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--batch", type=int, default=32)
+    course_options(parser, minutes=60, rate=1.5e-3, batch=32, seed=5)
     parser.add_argument("--scenes-seed", type=int, default=1, help="the seed that the bank was drawn with")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     device, path = pick_device(args.device), args.work / "classifier.pt"
     torch.manual_seed(args.seed)
@@ -86,43 +80,24 @@ def main() -> None:
     choices = in_numbers(sample_scenes(len(pictures), args.scenes_seed))
     unseen = sample_scenes(300, UNSEEN_SEED)
     views, truth = drawn(unseen, SIDE).to(device), in_numbers(unseen)
-    parameters, workers, ema, step = list(judge.parameters()), Workers(args.workers), Ema(judge, 0.998), 0
-    optimizer = Optimizer(judge.named_parameters(), workers)
-    budget = Budget(args.minutes, args.rate, warm_up=50, hold=0.3)
-    if path.exists():
-        state = torch.load(path, map_location=device)
-        judge.load_state_dict(state["model"]), optimizer.load_state_dict(state["optimizer"])
-        ema.weights, ema.steps, step, budget.spent = state["ema"], state["step"], state["step"], state["spent"]
-    random = np.random.default_rng(args.seed + step)
 
-    def loss_of(batch: Tensor, wanted: Tensor) -> Tensor:
-        with half_precision(device):
-            guesses = judge(batch)
-        return choice_loss(guesses, wanted, torch.ones(len(batch), device=device))
-
-    def keep() -> None:
-        save(path, model=judge.state_dict(), optimizer=optimizer.state_dict(), ema=ema.weights, step=step,
-             spent=budget.spent)
-        right = accuracy(load_judge(args.work).to(device), views, truth)
-        log(f"unseen scenes after {step} steps: " + ", ".join(f"{key} {100 * value:.0f} %" for key,
-                                                              value in right.items()))
-
-    budget.start()
-    while budget.tick() < 1:
+    def batch(random: np.random.Generator) -> tuple[Tensor, Tensor]:
         rows = random.integers(len(pictures), size=args.batch)
-        batch = F.interpolate(to_tensor(np.stack([pictures[n] for n in rows])), (SIDE, SIDE), mode="area")
+        seen = F.interpolate(to_tensor(np.stack([pictures[n] for n in rows])), (SIDE, SIDE), mode="area")
         # small flaws of a model's pictures should not matter
-        batch = batch + 0.05 * random.random() * torch.randn_like(batch)
-        loss = workers.backward(loss_of, parameters, batch.to(device), choices[torch.from_numpy(rows)].to(device))
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step(budget.learning_rate(step))
-        ema.update(judge)
-        step += 1
-        if step % 50 == 0:
-            log(f"step {step} loss {loss:.4f} {budget.spent / 60:.1f} min")
-        if step % 400 == 0:
-            keep()
-    keep()
+        seen = seen + 0.05 * random.random() * torch.randn_like(seen)
+        return seen.to(device), choices[torch.from_numpy(rows)].to(device)
+
+    def loss_of(seen: Tensor, wanted: Tensor) -> Tensor:
+        with half_precision(device):
+            guesses = judge(seen)
+        return choice_loss(guesses, wanted, torch.ones(len(seen), device=device))
+
+    def report() -> str:
+        right = accuracy(load_judge(args.work).to(device), views, truth)
+        return "unseen scenes " + ", ".join(f"{key} {100 * value:.0f} %" for key, value in right.items())
+
+    Course(path, judge, args, device).run(batch, loss_of, report)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Reads latents/ in the work folder; keeps tokenizer/, words.pt (the text encoder 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -17,11 +18,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from tools.demo_model.attributes import Namer, in_numbers
 from tools.demo_model.captions import caption
 from tools.demo_model.draw import CHUNK, pick_device, sheet
+from tools.demo_model.encode import latents_folder
 from tools.demo_model.sampling import ddim, embed, sd1_scheduler, to_pictures, unmasked
 from tools.demo_model.scenes import Scene, sample_scene, sample_scenes
 from tools.demo_model.tokenizer import LENGTH, token_rows, train_tokenizer
 from tools.demo_model.train_autoencoder import trained_autoencoder
-from tools.demo_model.training import Budget, Ema, Optimizer, Workers, half_precision, log, save
+from tools.demo_model.training import Budget, Ema, Optimizer, Workers, clock_of, half_precision, log, save
 
 HIDDEN = 192
 PREVIEW = [
@@ -83,9 +85,9 @@ class Batch(NamedTuple):
 class Bank:
     """Encoded scenes, from which batches are drawn by lot; each gets a new caption every time."""
 
-    def __init__(self, work: Path, tokenizer: CLIPTokenizer, *, drop: float, masked: float, seed: int) -> None:
-        about = torch.load(work / "latents" / "about.pt")
-        parts = [torch.load(path) for path in sorted((work / "latents").glob("[0-9]*.pt"))]
+    def __init__(self, folder: Path, tokenizer: CLIPTokenizer, *, drop: float, masked: float, seed: int) -> None:
+        about = torch.load(folder / "about.pt")
+        parts = [torch.load(path) for path in sorted(folder.glob("[0-9]*.pt"))]
         self.scaling_factor = about["scaling_factor"]
         self.clean, self.cut, self.mask = (
             torch.cat([part[key] for part in parts]) for key in ("clean", "masked", "mask"))
@@ -124,22 +126,23 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01,
                                            fused=True)
         self.ema, self.workers = Ema(model, args.ema), Workers(args.workers)
-        self.budget, self.step, self.images = Budget(args.minutes, args.rate, warm_up=200, hold=args.hold), 0, 0
+        self.step, self.images = 0, 0
+        self.budget = Budget(args.minutes, args.rate, warm_up=200, hold=args.hold, clock=clock_of(device, self.workers))
         self.path = args.work / "unet.pt"
 
     def run(self) -> None:
-        """Teach words, then train until the minutes are spent, keeping a checkpoint every few."""
+        """Teach words, then train until minutes or images are spent, keeping a checkpoint every few minutes."""
         if self.path.exists():
             self.resume()
         else:
             self.learn_words()
         if self.args.words_only:
             return
-        self.bank = Bank(self.args.work, self.tokenizer, drop=self.args.drop, masked=self.args.masked,
-                         seed=self.args.seed + self.step)
+        self.bank = Bank(latents_folder(self.args.work, self.args.size), self.tokenizer, drop=self.args.drop,
+                         masked=self.args.masked, seed=self.args.seed + self.step)
         total, saved = 0.0, self.budget.spent
         self.budget.start()
-        while self.budget.tick() < 1:
+        while self.budget.tick() < 1 and self.images < self.args.images:
             total += self.learn()
             if self.step % 25 == 0:
                 log(f"step {self.step} images {self.images} loss {total / 25:.4f} "
@@ -219,9 +222,10 @@ class Trainer:
         with torch.no_grad():
             cond, uncond = (embed(self.tokenizer, model.text_encoder, texts) for texts in (PREVIEW,
                     [""] * len(PREVIEW)))
-        noise = torch.randn((len(PREVIEW), 4, 32, 32), generator=torch.Generator().manual_seed(7)).to(self.device)
+        noise = torch.randn((len(PREVIEW), *self.bank.clean[0].shape), generator=torch.Generator().manual_seed(7))
         with half_precision(self.device):
-            latents = ddim(model.unet, cond, uncond, noise, condition=self.bank.plain[None].to(self.device), steps=15)
+            latents = ddim(model.unet, cond, uncond, noise.to(self.device), steps=15,
+                           condition=self.bank.plain[None].to(self.device))
             sheet(to_pictures(vae, latents, self.bank.scaling_factor), 8).save(self.args.work / "unet.png")
 
 
@@ -234,6 +238,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with the encoded bank, for checkpoints")
     parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--images", type=float, default=math.inf, help="stop when so many pictures were seen")
+    parser.add_argument("--size", type=int, default=256, help="of the pictures; the same as encode's")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--hold", type=float, default=0.6, help="part of the time before the rate falls")
     parser.add_argument("--batch", type=int, default=32)

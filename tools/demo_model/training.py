@@ -1,6 +1,7 @@
-"""What both trainings share: a time budget, averaged weights, checkpoints and log lines."""
+"""What the trainings share: a time budget, averaged weights, checkpoints and log lines."""
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import time
@@ -8,24 +9,25 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 
 class Budget:
-    """A training of so many minutes; `spent` seconds survive in the checkpoint."""
+    """A training of so many minutes by `clock`; `spent` seconds survive in the checkpoint."""
 
-    def __init__(self, minutes: float, peak: float, *, warm_up: int, hold: float) -> None:
-        self.seconds, self.peak, self.warm_up, self.hold = minutes * 60, peak, warm_up, hold
-        self.spent, self.mark = 0.0, time.time()
+    def __init__(self, minutes: float, peak: float, *, warm_up: int, hold: float, clock: Callable[[], float]) -> None:
+        self.seconds, self.peak, self.warm_up, self.hold, self.clock = minutes * 60, peak, warm_up, hold, clock
+        self.spent, self.mark = 0.0, clock()
 
     def start(self) -> None:
         """Counts from now on, so that loading and preparing cost nothing."""
-        self.mark = time.time()
+        self.mark = self.clock()
 
     def tick(self) -> float:
         """Adds the time since the last tick; returns the part of the budget spent, 0..1."""
-        now = time.time()
+        now = self.clock()
         self.spent, self.mark = self.spent + now - self.mark, now
         return min(1.0, self.spent / self.seconds)
 
@@ -33,6 +35,17 @@ class Budget:
         """Linear warm-up, then `peak` until `hold` of the budget is spent, then a cosine to almost nothing."""
         fall = max(0.0, (self.tick() - self.hold) / (1 - self.hold))
         return self.peak * min(1.0, (step + 1) / self.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+def clock_of(device: torch.device, workers: Workers) -> Callable[[], float]:
+    """Seconds: of the machine's cores to oneself on a CPU, else by the wall.
+
+    So a training that shares its CPU with other work, or is stopped for a while, still gets all its steps.
+    """
+    if device.type != "cpu":
+        return time.time
+    cores = max(workers.count, torch.get_num_threads())
+    return lambda: time.process_time() / cores
 
 
 class Ema:
@@ -99,10 +112,11 @@ class Optimizer:
     Torch's wants matrices, so a convolution's kernel is shown to it as one row for each output channel.
     """
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], workers: Workers) -> None:
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], workers: Workers, *, muon: bool = True) -> None:
+        """`muon` false: AdamW for all, as low-rank matrices and single vectors want it."""
         matrices, rest = [], []
         for name, parameter in named:
-            outer = any(part in name for part in ("embed", "conv_in", "conv_out", "quant"))
+            outer = not muon or any(part in name for part in ("embed", "conv_in", "conv_out", "quant"))
             (rest if outer or parameter.ndim < 2 else matrices).append(parameter)
         self.pool, self.matrices = workers.pool, [(matrix, as_rows(matrix)) for matrix in matrices]
         rows = sorted((nn.Parameter(flat) for _, flat in self.matrices), key=torch.Tensor.numel)
@@ -130,6 +144,64 @@ class Optimizer:
         if len(states) == 1 + len(self.muons):
             for muon, state in zip(self.muons, states[1:]):
                 muon.load_state_dict(state)
+
+
+class Course:
+    """A small training from start to end, one batch after another until the minutes are spent.
+
+    Model, optimizer, averaged weights and budget are kept in one file, from which it goes on.
+    """
+
+    def __init__(self, path: Path, model: nn.Module, args: argparse.Namespace, device: torch.device, *,
+                 muon: bool = True) -> None:
+        """Of `args`: minutes, rate, workers, seed, and save_every in minutes."""
+        self.path, self.model, self.args = path, model, args
+        self.workers, self.ema, self.step = Workers(args.workers), Ema(model, 0.998), 0
+        self.optimizer = Optimizer(model.named_parameters(), self.workers, muon=muon)
+        self.budget = Budget(args.minutes, args.rate, warm_up=50, hold=0.3, clock=clock_of(device, self.workers))
+        if path.exists():
+            state = torch.load(path, map_location=device)
+            model.load_state_dict(state["model"]), self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.weights, self.ema.steps = state["ema"], state["step"]
+            self.step, self.budget.spent = state["step"], state["spent"]
+
+    def run(self, batch: Callable[[np.random.Generator], tuple[Tensor, ...]], loss_of: Callable[..., Tensor],
+            report: Callable[[], str]) -> None:
+        """`batch` gives what `loss_of` takes, in parts if there are several workers; `report` is logged when kept."""
+        parameters, random = list(self.model.parameters()), np.random.default_rng(self.args.seed + self.step)
+        torch.manual_seed(self.args.seed + self.step)
+        self.budget.start()
+        total, count, kept = 0.0, 0, self.budget.spent
+        while self.budget.tick() < 1:
+            total += self.workers.backward(loss_of, parameters, *batch(random))
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            self.optimizer.step(self.budget.learning_rate(self.step))
+            self.ema.update(self.model)
+            self.step, count = self.step + 1, count + 1
+            if self.step % 50 == 0:
+                log(f"step {self.step} loss {total / count:.4f} {self.budget.spent / 60:.1f} min")
+                total, count = 0.0, 0
+            if self.budget.spent - kept > 60 * self.args.save_every:
+                kept = self.budget.spent
+                self.keep(report)
+        self.keep(report)
+
+    def keep(self, report: Callable[[], str]) -> None:
+        save(self.path, model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), ema=self.ema.weights,
+             step=self.step, spent=self.budget.spent)
+        log(f"{self.step} steps, {self.budget.spent / 60:.1f} min: {report()}")
+
+
+def course_options(parser: argparse.ArgumentParser, *, minutes: float, rate: float, batch: int, seed: int) -> None:
+    """The options of a Course, with these defaults."""
+    parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--rate", type=float, default=rate)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--save-every", type=float, default=3, help="minutes between checkpoints")
+    parser.add_argument("--workers", type=int, default=1, help="threads that share each batch; on a CPU its cores")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--device", default="auto")
 
 
 def as_rows(weight: Tensor) -> Tensor:

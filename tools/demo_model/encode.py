@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import CHUNK, pick_device, to_tensor
-from tools.demo_model.masks import mask_of
+from tools.demo_model.masks import masks_of
 from tools.demo_model.scenes import Scene, sample_scenes
 from tools.demo_model.train_autoencoder import trained_autoencoder
 from tools.demo_model.training import half_precision, log, save
@@ -58,8 +57,8 @@ def own_scale(model: AutoencoderKL, pictures: Tensor) -> float:
 
 def write_chunk(folder: Path, number: int, model: AutoencoderKL, pictures: Tensor, scenes: list[Scene]) -> None:
     """Encodes `pictures` (N, 3, H, W) in [-1, 1] of these scenes, each with its mask, into one file of a bank."""
-    masks = torch.from_numpy(np.stack([mask_of(scene, pictures.shape[-1]) for scene in scenes]))[:, None]
-    save(folder / f"{number:04d}.pt", **encode_chunk(model, pictures, masks.to(pictures.device)))
+    masks = masks_of(scenes, pictures.shape[-1]).to(pictures.device)
+    save(folder / f"{number:04d}.pt", **encode_chunk(model, pictures, masks))
 
 
 def write_about(folder: Path, model: AutoencoderKL, size: int, scaling_factor: float, scenes_seed: int) -> None:

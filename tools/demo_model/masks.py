@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 import skia
+import torch
+from torch import Tensor
 
 from tools.demo_model.easel import UNITS, Easel, box, oval
 from tools.demo_model.scenes import Scene
@@ -47,3 +49,8 @@ def mask_of(scene: Scene, size: int) -> np.ndarray:
     easel = Easel(size)
     easel.fill(outline(scene), (1.0, 1.0, 1.0))
     return easel.array()[:, :, 0] >= 128
+
+
+def masks_of(scenes: list[Scene], size: int) -> Tensor:
+    """The scenes' masks, (N, 1, size, size) bool."""
+    return torch.from_numpy(np.stack([mask_of(scene, size) for scene in scenes]))[:, None]

@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.demo_model.attributes import Namer, in_numbers
 from tools.demo_model.captions import caption
-from tools.demo_model.draw import CHUNK, pick_device, sheet
+from tools.demo_model.draw import pick_device, sheet
 from tools.demo_model.encode import latents_folder
 from tools.demo_model.sampling import ddim, embed, sd1_scheduler, to_pictures, unmasked
 from tools.demo_model.scenes import Scene, sample_scene, sample_scenes
@@ -85,22 +86,30 @@ class Batch(NamedTuple):
 class Bank:
     """Encoded scenes, from which batches are drawn by lot; each gets a new caption every time."""
 
-    def __init__(self, folder: Path, tokenizer: CLIPTokenizer, *, drop: float, masked: float, seed: int) -> None:
+    def __init__(self, scenes: list[Scene], encoded: dict[str, Tensor], about: dict, tokenizer: CLIPTokenizer, *,
+                 drop: float, masked: float, seed: int, say: Callable[[Scene, Random], str] = caption) -> None:
+        """`encoded` and `about` as `encode` writes them; `drop` and `masked` are parts of what is drawn."""
+        self.scenes, self.scaling_factor = scenes, about["scaling_factor"]
+        self.clean, self.cut, self.mask = (encoded[key] for key in ("clean", "masked", "mask"))
+        self.plain = unmasked(about["grey"] * self.scaling_factor)[0]
+        self.choices, self.tokenizer, self.drop, self.masked = in_numbers(scenes), tokenizer, drop, masked
+        self.random, self.words, self.say = torch.Generator().manual_seed(seed), Random(seed), say
+
+    @classmethod
+    def of(cls, folder: Path, tokenizer: CLIPTokenizer, **settings) -> "Bank":
+        """All that `encode` has written to a folder."""
         about = torch.load(folder / "about.pt")
         parts = [torch.load(path) for path in sorted(folder.glob("[0-9]*.pt"))]
-        self.scaling_factor = about["scaling_factor"]
-        self.clean, self.cut, self.mask = (
-            torch.cat([part[key] for part in parts]) for key in ("clean", "masked", "mask"))
-        self.plain = unmasked(about["grey"] * self.scaling_factor)[0]
-        self.scenes = sample_scenes(len(parts) * CHUNK, about["scenes_seed"])
-        self.choices, self.tokenizer, self.drop, self.masked = in_numbers(self.scenes), tokenizer, drop, masked
-        self.random, self.words = torch.Generator().manual_seed(seed), Random(seed)
-        log(f"{len(self.scenes)} scenes")
+        encoded = {key: torch.cat([part[key] for part in parts]) for key in ("clean", "masked", "mask")}
+        scenes = sample_scenes(len(encoded["clean"]), about["scenes_seed"])
+        log(f"{len(scenes)} scenes")
+        return cls(scenes, encoded, about, tokenizer, **settings)
 
     def draw(self, count: int, device: torch.device) -> Batch:
         rows = torch.randint(len(self.scenes), (count,), generator=self.random)
         said = torch.rand(count, generator=self.random) >= self.drop
-        tokens = captioned([self.scenes[n] for n in rows], said, self.tokenizer, self.words)
+        texts = [self.say(self.scenes[n], self.words) if s else "" for n, s in zip(rows, said)]
+        tokens = torch.tensor(token_rows(self.tokenizer, texts))
         clean, cut = (bank[rows].float() * self.scaling_factor for bank in (self.clean, self.cut))
         condition = torch.cat([self.mask[rows].float(), cut], 1)
         plain = torch.rand(count, generator=self.random) >= self.masked
@@ -109,9 +118,12 @@ class Bank:
         return Batch(*(part.to(device) for part in (clean, condition, eps, times, tokens, self.choices[rows], said)))
 
 
-def captioned(scenes: list[Scene], said: Tensor, tokenizer: CLIPTokenizer, words: Random) -> Tensor:
-    """Token rows (B, 77) of a new caption for each scene, or of '' where it is not said."""
-    return torch.tensor(token_rows(tokenizer, [caption(scene, words) if s else "" for scene, s in zip(scenes, said)]))
+def denoising_loss(unet: UNet2DConditionModel, vectors: Tensor, batch: Batch, alphas: Tensor) -> Tensor:
+    """The loss of the UNet for a batch, given its captions' token vectors (B, 77, hidden)."""
+    a = alphas[batch.times][:, None, None, None]
+    noisy = torch.cat([a.sqrt() * batch.clean + (1 - a).sqrt() * batch.eps, batch.condition], 1)
+    made = unet(noisy.contiguous(memory_format=torch.channels_last), batch.times, vectors).sample
+    return eps_loss(made, batch.eps, (a / (1 - a)).flatten())
 
 
 class Trainer:
@@ -138,8 +150,8 @@ class Trainer:
             self.learn_words()
         if self.args.words_only:
             return
-        self.bank = Bank(latents_folder(self.args.work, self.args.size), self.tokenizer, drop=self.args.drop,
-                         masked=self.args.masked, seed=self.args.seed + self.step)
+        self.bank = Bank.of(latents_folder(self.args.work, self.args.size), self.tokenizer, drop=self.args.drop,
+                            masked=self.args.masked, seed=self.args.seed + self.step)
         total, saved = 0.0, self.budget.spent
         self.budget.start()
         while self.budget.tick() < 1 and self.images < self.args.images:
@@ -169,8 +181,8 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.args.rate * min(1.0, (n + 1) / 50) * (1 - n / self.args.word_steps)
             scenes = [sample_scene(random) for _ in range(self.args.batch)]
+            tokens = torch.tensor(token_rows(self.tokenizer, [caption(scene, random) for scene in scenes]))
             said = torch.ones(len(scenes), dtype=torch.bool)
-            tokens = captioned(scenes, said, self.tokenizer, random)
             batch = (part.to(self.device) for part in (tokens, in_numbers(scenes), said))
             total += self.workers.backward(self.naming_loss, learned, *batch)
             torch.nn.utils.clip_grad_norm_(learned, 1.0)
@@ -196,13 +208,10 @@ class Trainer:
 
     def loss(self, *parts: Tensor) -> Tensor:
         batch = Batch(*parts)
-        a = self.alphas[batch.times][:, None, None, None]
-        noisy = torch.cat([a.sqrt() * batch.clean + (1 - a).sqrt() * batch.eps, batch.condition], 1)
         with half_precision(self.device):
             vectors = self.model.text_encoder(batch.tokens).last_hidden_state
-            made = self.model.unet(noisy.contiguous(memory_format=torch.channels_last), batch.times, vectors).sample
-        named = self.namer.loss(vectors, batch.choices, batch.said)
-        return eps_loss(made, batch.eps, (a / (1 - a)).flatten()) + self.args.naming * named
+            error = denoising_loss(self.model.unet, vectors, batch, self.alphas)
+        return error + self.args.naming * self.namer.loss(vectors, batch.choices, batch.said)
 
     def resume(self) -> None:
         state = torch.load(self.path, map_location=self.device)
@@ -217,16 +226,27 @@ class Trainer:
         """Writes unet.pt, and unet.png with one picture for each preview prompt."""
         save(self.path, model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), ema=self.ema.weights,
              step=self.step, spent=self.budget.spent, images=self.images, namer=self.namer.state_dict())
-        model, vae = DemoModel(self.tokenizer).to(self.device).eval(), trained_autoencoder(self.args.work, self.device)
-        model.load_state_dict(self.ema.weights)
-        with torch.no_grad():
-            cond, uncond = (embed(self.tokenizer, model.text_encoder, texts) for texts in (PREVIEW,
-                    [""] * len(PREVIEW)))
-        noise = torch.randn((len(PREVIEW), *self.bank.clean[0].shape), generator=torch.Generator().manual_seed(7))
-        with half_precision(self.device):
-            latents = ddim(model.unet, cond, uncond, noise.to(self.device), steps=15,
-                           condition=self.bank.plain[None].to(self.device))
-            sheet(to_pictures(vae, latents, self.bank.scaling_factor), 8).save(self.args.work / "unet.png")
+        model = trained_model(self.args.work, self.tokenizer, self.device)
+        vae = trained_autoencoder(self.args.work, self.device)
+        sheet(previews(model, self.tokenizer, vae, self.bank, PREVIEW), 8).save(self.args.work / "unet.png")
+
+
+def trained_model(work: Path, tokenizer: CLIPTokenizer, device: torch.device) -> DemoModel:
+    """Text encoder and UNet with their averaged weights."""
+    model = DemoModel(tokenizer).to(device).eval().requires_grad_(False)
+    model.load_state_dict(torch.load(work / "unet.pt", map_location=device)["ema"])
+    return model.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def previews(model: DemoModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL, bank: Bank, texts: list[str]) -> Tensor:
+    """One picture for each text, (B, 3, H, W) in [0, 1], always from the same noise."""
+    device = vae.device
+    cond, uncond = (embed(tokenizer, model.text_encoder, said) for said in (texts, [""] * len(texts)))
+    noise = torch.randn((len(texts), *bank.clean[0].shape), generator=torch.Generator().manual_seed(7)).to(device)
+    with half_precision(device):
+        latents = ddim(model.unet, cond, uncond, noise, condition=bank.plain[None].to(device), steps=15)
+        return to_pictures(vae, latents, bank.scaling_factor)
 
 
 def load_or_train_tokenizer(work: Path) -> CLIPTokenizer:

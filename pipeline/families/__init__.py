@@ -43,7 +43,8 @@ def describe(path: Path | str) -> ModelInfo:
         sizes = {name: part.size for name, part in checkpoint.parts.items()}
         edit_model = checkpoint.config("unet").get("in_channels") == sd.EDIT
     return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=facts.name, sizes=sizes, edit_model=edit_model,
-                     native_size=checkpoint.extra.get("native_size", facts.native_size))
+                     native_size=checkpoint.extra.get("native_size", facts.native_size),
+                     own_latents="latent_rgb_factors" in checkpoint.extra)
 
 
 def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, vae: Path | None = None,
@@ -69,8 +70,13 @@ def change_vae(family: Family, path: Path | str, info: ModelInfo, vae: Path | No
 
 
 def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDecoder | None:
-    """The small decoder for a model's previews, where a folder like A1111's VAE-approx holds it; its weights are unread."""
-    path = folder / tiny.NAMES.get(info.family, "none")
+    """The small decoder for a model's previews, its weights unread; None where there is no such thing.
+
+    It lies in the model's own folder, or for all of a family in a folder like A1111's VAE-approx.
+    """
+    path = Path(info.path) / tiny.OWN
+    if not (path / "config.json").is_file() and not info.own_latents:
+        path = folder / tiny.NAMES.get(info.family, "none")
 
     def read() -> nn.Module:
         with one_sentence(path):

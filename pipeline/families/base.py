@@ -249,6 +249,8 @@ class ModelInfo:
     vae_sha256: str | None = None
     edit_model: bool = False
     """Whether it is an InstructPix2Pix network."""
+    own_latents: bool = False
+    """Whether its latents mean something else than those of its family, whose decoders then do not fit."""
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Numbers in the weights of each network, by its name in a diffusers folder."""
 

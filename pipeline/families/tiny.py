@@ -1,4 +1,4 @@
-"""TAESD (Ollin Boer Bohan, 2023): an autoencoder so small that every step can be decoded. Its file is the user's own."""
+"""TAESD (Ollin Boer Bohan, 2023): an autoencoder so small that every step can be decoded. Stable Diffusion's is the user's own file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,8 @@ from pipeline.families.checkpoint import check_tensors, read_part
 
 NAMES = {"sd1": "taesd", "sd2": "taesd", "sdxl": "taesdxl", "sdxl-refiner": "taesdxl"}
 """By family: the diffusers folder in VAE-approx that holds its decoder."""
+OWN = "vae_approx"
+"""The folder in a diffusers model that holds a decoder for this model alone."""
 
 
 class TinyDecoder:

@@ -7,6 +7,7 @@ from diffusers import AutoencoderTiny
 from pipeline import families
 from pipeline.errors import ModelError
 from pipeline.families.base import ModelInfo, Placement
+from tests.conftest import ROOT
 
 PLACE = Placement(torch.device("cpu"), torch.float32, torch.float32)
 LATENT = torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(0))
@@ -36,6 +37,22 @@ def test_it_decodes_as_diffusers_does(folder):
 @pytest.mark.parametrize("name, there", [("sd1", True), ("sd2", True), ("sdxl", False), ("else", False)])
 def test_each_family_has_its_own(folder, name, there):
     assert (of(name, folder) is not None) == there
+
+
+def test_a_model_whose_latents_are_its_own_takes_only_its_own(folder, tmp_path):
+    model = tmp_path / "model"
+    info = ModelInfo("model", str(model), family="sd1", own_latents=True)
+    assert families.tiny_decoder(folder, info, PLACE) is None
+    torch.manual_seed(1)
+    its = AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
+                          num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1))
+    its.save_pretrained(model / "vae_approx")
+    with torch.no_grad():
+        assert torch.allclose(families.tiny_decoder(folder, info, PLACE).decode(LATENT), its.decode(LATENT).sample, atol=1e-6)
+
+
+def test_the_demo_models_latents_are_its_own():
+    assert families.describe(ROOT / "assets" / "demo-model").own_latents
 
 
 @pytest.mark.parametrize("name, content", [("config.json", "{"), ("diffusion_pytorch_model.safetensors", "no tensors")])

@@ -4,19 +4,21 @@ import argparse
 import sys
 import time
 from random import Random
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.embeddings import read_embedding
 from pipeline.networks import NetworkRequest, NetworkSet
 from pipeline.networks.file import NetworkFile, trigger_words, version
 from pipeline.networks.merging import Wanted
 from pipeline.weights import Weights
-from tools.demo_model import encode, train_embedding, train_lora
+from tools.demo_model import encode, train_embedding, train_lora, train_unet
 from tools.demo_model.draw import draw
 from tools.demo_model.encode import latents_folder
 from tools.demo_model.scenes import sample_scenes, scene
@@ -32,8 +34,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return train_tokenizer(tmp_path_factory.mktemp("tokenizer"), captions=300)
+def tokenizer_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(folder, captions=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_folder):
+    return CLIPTokenizer.from_pretrained(tokenizer_folder)
 
 
 @pytest.fixture
@@ -68,9 +77,14 @@ def answer(unet):
     return unet(torch.randn(1, 9, 8, 8, generator=random), 500, torch.randn(1, 77, 24, generator=random)).sample
 
 
+def command(tool, work, monkeypatch, options):
+    """The tool as it is called from a shell."""
+    monkeypatch.setattr(sys, "argv", [tool.__name__, "--work", str(work), "--device", "cpu", *options.split()])
+    tool.main()
+
+
 def encode_at(work, size, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["encode", "--work", str(work), "--size", str(size), "--threads", "1"])
-    encode.main()
+    command(encode, work, monkeypatch, f"--size {size} --threads 1")
     return latents_folder(work, size)
 
 
@@ -133,6 +147,18 @@ def test_another_encoder_makes_the_bank_anew(work, monkeypatch, threads):
     torch.save(state, work / "autoencoder.pt")
     encode_at(work, 64, monkeypatch)
     assert not torch.equal(torch.load(folder / "0000.pt")["clean"], before)
+
+
+# --- the UNet
+
+def test_the_unet_trains_on_small_pictures_first_and_goes_on_with_large_ones(work, monkeypatch, threads, tokenizer_folder):
+    copytree(tokenizer_folder, work / "tokenizer")
+    for size, images in ((32, 4), (64, 8)):
+        encode_at(work, size, monkeypatch)
+        command(train_unet, work, monkeypatch, f"--size {size} --images {images} --batch 2 --word-steps 1 --minutes 9")
+        state = torch.load(work / "unet.pt")
+        assert (state["images"], state["step"]) == (images, images // 2)
+        assert Image.open(work / "unet.png").size == (8 * size, 2 * size)
 
 
 # --- the tiny autoencoder

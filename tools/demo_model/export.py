@@ -15,6 +15,7 @@ from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import to_tensor
 from tools.demo_model.sampling import sd1_scheduler
 from tools.demo_model.train_autoencoder import trained_autoencoder
+from tools.demo_model.train_tiny import trained_tiny
 from tools.demo_model.train_unet import DemoModel, load_or_train_tokenizer
 
 LICENCE = "CC0-1.0: trained only on pictures and captions made by this project's own drawing code."
@@ -52,6 +53,8 @@ def write_parts(work: Path, folder: Path) -> dict:
     vae.half().save_pretrained(folder / "vae")
     model.unet.half().save_pretrained(folder / "unet")
     model.text_encoder.half().save_pretrained(folder / "text_encoder")
+    if (work / "tiny.pt").exists():
+        trained_tiny(work, torch.device("cpu")).half().save_pretrained(folder / "vae_approx")
     sd1_scheduler().save_pretrained(folder / "scheduler")
     (folder / "tokenizer").mkdir(exist_ok=True)
     for path in (work / "tokenizer").iterdir():

@@ -135,9 +135,9 @@ class Trainer:
         self.alphas = sd1_scheduler().alphas_cumprod.to(device)
         self.namer = Namer(HIDDEN).to(device)
         self.parameters = [*model.parameters(), *self.namer.parameters()]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01,
-                                           fused=True)
         self.ema, self.workers = Ema(model, args.ema), Workers(args.workers)
+        named = [*model.named_parameters(), *self.namer.named_parameters()]
+        self.optimizer = Optimizer(named, self.workers, muon=False)
         self.step, self.images = 0, 0
         self.budget = Budget(args.minutes, args.rate, warm_up=200, hold=args.hold, clock=clock_of(device, self.workers))
         self.path = args.work / "unet.pt"

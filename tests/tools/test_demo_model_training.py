@@ -151,7 +151,8 @@ def test_another_encoder_makes_the_bank_anew(work, monkeypatch, threads):
 
 # --- the UNet
 
-def test_the_unet_trains_on_small_pictures_first_and_goes_on_with_large_ones(work, monkeypatch, threads, tokenizer_folder):
+def test_the_unet_trains_on_small_pictures_first_and_goes_on_with_large_ones(work, monkeypatch, threads,
+                                                                            tokenizer_folder):
     copytree(tokenizer_folder, work / "tokenizer")
     for size, images in ((32, 4), (64, 8)):
         encode_at(work, size, monkeypatch)

@@ -95,7 +95,8 @@ def stained_glass(picture: Tensor, random: Random, *, across: int = 13) -> Tenso
     line = (torch.arange(size) + 0.5) * across / size
     places = torch.stack(torch.meshgrid(line, line, indexing="ij"))
     spots = torch.cat([places, 5 * blur(picture, size // 100)[0]]).flatten(1).T  # (pixels, 5)
-    centres = spots[[int((row + random.random()) * size / across) * size + int((column + random.random()) * size / across)
+    pane = size / across
+    centres = spots[[int((row + random.random()) * pane) * size + int((column + random.random()) * pane)
                      for row in range(across) for column in range(across)]]
     for _ in range(3):
         pane = torch.cdist(spots, centres).argmin(1)

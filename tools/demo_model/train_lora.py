@@ -29,9 +29,9 @@ from tools.demo_model.words import STYLE_WORDS
 
 NAME, STYLE, RANK = "stained-glass", "stained glass", 8
 SAID = ("stained glass, {}", "{}, stained glass", "a stained glass window of {}", "stained glass window, {}")
-PREVIEW = ["stained glass, a lighthouse by the sea", "stained glass, a red house in a meadow", "stained glass, a forest",
-           "stained glass, mountains at sunset", "stained glass, a black cat in a village", "stained glass, a city",
-           "stained glass, a boat on a lake", "stained glass, a castle at night"]
+PREVIEW = [f"stained glass, {text}" for text in (
+    "a lighthouse by the sea", "a red house in a meadow", "a forest", "mountains at sunset", "a black cat in a village",
+    "a city", "a boat on a lake", "a castle at night")]
 
 
 class LowRank(nn.Module):

@@ -10,7 +10,7 @@ from pipeline.embeddings import Embedding, ti_hashes
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Encoding, Family, ModelInfo
 from pipeline.geometry import Size
-from pipeline.options import Options
+from pipeline.options import Options, infotext_name
 from pipeline.prompt_parser import at_step, parse_schedule, split_and
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def record_prompt_options(p: "StableDiffusionProcessingImg2Img") -> None:
     texts = (*p.prompts, *p.negative_prompts)
     if p.options.use_old_scheduling and any(
             parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
-        p.extra_generation_params["Old prompt editing timelines"] = True
+        p.extra_generation_params[infotext_name("use_old_scheduling")] = True
     found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
     for embedding in chain(*found):
         if embedding.network is None:  # else its file is known by now
@@ -195,4 +195,4 @@ def record_prompt_options(p: "StableDiffusionProcessingImg2Img") -> None:
         if hashes and p.options.textual_inversion_add_hashes_to_infotext:
             p.extra_generation_params["TI hashes"] = hashes
         if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
-            p.extra_generation_params["Emphasis"] = p.options.emphasis
+            p.extra_generation_params[infotext_name("emphasis")] = p.options.emphasis

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from pipeline import __version__
 from pipeline.families.base import Family
 from pipeline.infotext import infotext, ordered
-from pipeline.options import Options
+from pipeline.options import Options, infotext_name
 from pipeline.samplers import SAMPLERS, schedule_label
 from pipeline.samplers.sampler import token_merging_ratio
 
@@ -31,17 +31,17 @@ def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int, options: 
         "Model hash": info.hash if options.add_model_hash_to_info else None,
         "Model": info.name if options.add_model_name_to_info else None,
         "VAE hash": info.vae_hash if options.add_vae_hash_to_info else None,
-        "VAE": info.vae if options.add_vae_name_to_info else None,
+        infotext_name("sd_vae"): info.vae if options.add_vae_name_to_info else None,
         "Variation seed": p.subseeds[index] if varied else None,
         "Variation seed strength": p.subseed_strength if varied else None,
         "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,
         "Denoising strength": p.denoising_strength,
-        "Conditional mask weight": options.inpainting_mask_weight if inpainting else None,
-        "Clip skip": options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
-        "ENSD": ensd or None,
-        "Token merging ratio": token_merging_ratio(p, options) or None,
-        "RNG": options.randn_source if options.randn_source != "GPU" else None,
-        "Tiling": True if p.tiles else None,
+        infotext_name("inpainting_mask_weight"): options.inpainting_mask_weight if inpainting else None,
+        infotext_name("CLIP_stop_at_last_layers"): options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
+        infotext_name("eta_noise_seed_delta"): ensd or None,
+        infotext_name("token_merging_ratio"): token_merging_ratio(p, options) or None,
+        infotext_name("randn_source"): options.randn_source if options.randn_source != "GPU" else None,
+        infotext_name("tiling"): True if p.tiles else None,
     }
     version = f"Palimpsest {__version__}" if options.add_version_to_infotext else None
     tail = {"Precision": precision(p.sd_model), "Version": version}

@@ -27,7 +27,7 @@ from pipeline.finishing import Output, finish_image, with_grid
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs
 from pipeline.masking import MaskPlan, create_binary_mask
 from pipeline.networks import Networks
-from pipeline.options import Options
+from pipeline.options import Options, infotext_name
 from pipeline.originals import Digests
 from pipeline.previews import cheap_pixels
 from pipeline.processed import Processed
@@ -243,7 +243,7 @@ class StableDiffusionProcessingImg2Img(Request):
         sources = self._prepare_sources(stages, plan, latent_mask)
         self._adopt(plan, sources)
         if self.options.sd_vae_encode_method != "Full":
-            self.extra_generation_params["VAE Encoder"] = self.options.sd_vae_encode_method
+            self.extra_generation_params[infotext_name("sd_vae_encode_method")] = self.options.sd_vae_encode_method
         latent = stages.encode(sources, self.size, latent_upscale=self.resize_mode == 3)
         self.init_latent = self._to_batch(latent)
         if plan is not None:
@@ -317,7 +317,7 @@ class StableDiffusionProcessingImg2Img(Request):
         """Noise, denoise and blend one batch: (B, C, H/8, W/8), ready to be decoded."""
         noise = self.rng.next()
         if self.initial_noise_multiplier != 1.0:
-            self.extra_generation_params["Noise multiplier"] = self.initial_noise_multiplier
+            self.extra_generation_params[infotext_name("initial_noise_multiplier")] = self.initial_noise_multiplier
             noise = noise * self.initial_noise_multiplier
         init_latent = self.init_latent[:len(noise)]  # a list of prompts may end within a batch
         self.scripts.process_before_every_sampling(self, x=init_latent, noise=noise, c=conditioning,
@@ -367,7 +367,7 @@ def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
     if p.options.sd_vae_decode_method == "Full":
         pixels = p.sampler.final_family.decode(samples)
     else:
-        p.extra_generation_params["VAE Decoder"] = p.options.sd_vae_decode_method
+        p.extra_generation_params[infotext_name("sd_vae_decode_method")] = p.options.sd_vae_decode_method
         pixels = cheap_pixels(samples, p.sampler.final_family)
     if not torch.isfinite(pixels).all():
         raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "

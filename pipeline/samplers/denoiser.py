@@ -10,6 +10,7 @@ from pipeline.conditioning import Parts, Schedule, negative_at, positive_at
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Family
 from pipeline.hooks import MaskBlendArgs
+from pipeline.options import infotext_name
 from pipeline.samplers.sampling_job import SamplingJob
 
 ROW = 8192
@@ -132,7 +133,7 @@ class CFGDenoiser:
         p = self.p
         if p.options.refiner_switch_by_sample_steps:
             # A1111: recorded also where there is no refiner
-            p.extra_generation_params["Refiner switch by sampling steps"] = True
+            p.extra_generation_params[infotext_name("refiner_switch_by_sample_steps")] = True
         if p.refiner is None or self.family is p.refiner:
             return False
         by_calls = p.options.refiner_switch_by_sample_steps
@@ -152,17 +153,17 @@ class CFGDenoiser:
         """Whether this call does without the negative prompt; recorded when it does."""
         options, record = self.p.options, self.p.extra_generation_params
         if options.skip_early_cond and self.call / self.calls <= options.skip_early_cond:
-            record["Skip Early CFG"] = options.skip_early_cond
+            record[infotext_name("skip_early_cond")] = options.skip_early_cond
             return True
         if self._beyond_guidance(sigma):
-            record["Guidance start"], record["Guidance stop"] = options.guidance_start, options.guidance_stop
+            record[infotext_name("guidance_start")], record[infotext_name("guidance_stop")] = options.guidance_start, options.guidance_stop
             return True
         threshold = options.s_min_uncond if self.p.s_min_uncond is None else self.p.s_min_uncond
         due = self.call % 2 or options.s_min_uncond_all
         if due and threshold > 0 and sigma[0] < threshold and self.image_cfg_scale is None:
-            record["NGMS"] = threshold
+            record[infotext_name("s_min_uncond")] = threshold
             if options.s_min_uncond_all:
-                record["NGMS all steps"] = True
+                record[infotext_name("s_min_uncond_all")] = True
             return True
         return False
 
@@ -180,10 +181,10 @@ class CFGDenoiser:
         if length == other:
             return cond, uncond
         if options.pad_cond_uncond_v0:
-            self.padding = "Pad conds v0"
+            self.padding = infotext_name("pad_cond_uncond_v0")
             return cond, uncond.padded(length).cut(length)
         if options.pad_cond_uncond:
-            self.padding = "Pad conds"
+            self.padding = infotext_name("pad_cond_uncond")
             return cond.followed_by(self.encoder.empty, other), uncond.followed_by(self.encoder.empty, length)
         return cond, uncond
 

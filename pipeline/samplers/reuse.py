@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.families.base import Edit, Reuse, Reused, Window
+from pipeline.options import infotext_name
 from pipeline.samplers.denoiser import CFGDenoiser
 from pipeline.samplers.sampling_job import SamplingJob
 
@@ -43,7 +44,7 @@ def surroundings(nmask: Tensor) -> Window:
 def record(params: dict[str, Any], plan: Reuse, reused: Reused) -> None:
     """Note what made the pixels others than the exact ones."""
     if reused.calls and plan.edit is not None:
-        params["Edit reuse"] = True
+        params[infotext_name("edit_reuse")] = True
     elif reused.calls:
-        params["Step cache interval"] = plan.interval if plan.interval > 1 else None
-        params["Step cache threshold"] = plan.threshold or None
+        params[infotext_name("step_cache_interval")] = plan.interval if plan.interval > 1 else None
+        params[infotext_name("step_cache_threshold")] = plan.threshold or None

@@ -12,7 +12,7 @@ from pipeline.errors import Interrupted, InvalidRequest
 from pipeline.families.base import Cond, Family
 from pipeline.families.prediction import DiscreteSchedule, Prediction
 from pipeline.geometry import Size
-from pipeline.options import Options
+from pipeline.options import Options, infotext_name
 from pipeline.rng import randn_local
 from pipeline.samplers import reuse
 from pipeline.samplers.brownian import BrownianNoise
@@ -57,9 +57,9 @@ def altered(prediction: Prediction, options: Options) -> Prediction:
 def record_noise_schedule(p: SamplingJob) -> None:
     """Note the options that changed the network's noise levels."""
     if p.options.use_downcasted_alpha_bar:
-        p.extra_generation_params["Downcast alphas_cumprod"] = True
+        p.extra_generation_params[infotext_name("use_downcasted_alpha_bar")] = True
     if p.options.sd_noise_schedule != "Default":
-        p.extra_generation_params["Noise Schedule"] = p.options.sd_noise_schedule
+        p.extra_generation_params[infotext_name("sd_noise_schedule")] = p.options.sd_noise_schedule
 
 
 def token_merging_ratio(p: SamplingJob, options: Options | None = None) -> float:
@@ -157,22 +157,22 @@ class Sampler(ABC):
         """x with what img2img_extra_noise adds, recorded."""
         if p.options.img2img_extra_noise <= 0:
             return x
-        p.extra_generation_params["Extra noise"] = p.options.img2img_extra_noise
+        p.extra_generation_params[infotext_name("img2img_extra_noise")] = p.options.img2img_extra_noise
         return x + noise * p.options.img2img_extra_noise * scale
 
     def _discards(self, p: SamplingJob) -> bool:
         """Whether the last noise level but one is left out; recorded where an option asks for it."""
         if p.options.always_discard_next_to_last_sigma and not self.row.discard_next_to_last_sigma:
-            p.extra_generation_params["Discard penultimate sigma"] = True
+            p.extra_generation_params[infotext_name("always_discard_next_to_last_sigma")] = True
         return p.options.always_discard_next_to_last_sigma or self.row.discard_next_to_last_sigma
 
-    def _eta(self, p: SamplingJob, name: str, option: str, usual: float) -> dict[str, float]:
-        """The solver's eta, recorded under `name` where it is not the usual one."""
+    def _eta(self, p: SamplingJob, option: str, usual: float) -> dict[str, float]:
+        """The solver's eta, recorded where it is not the usual one."""
         if "eta" not in self.row.takes:
             return {}
         eta = getattr(p.options, option) if p.eta is None else p.eta
         if eta != usual:
-            p.extra_generation_params[name] = eta
+            p.extra_generation_params[infotext_name(option)] = eta
         return {"eta": eta}
 
 
@@ -202,7 +202,7 @@ class KDiffusionSampler(Sampler):
         sigmas = self.sigmas(p, p.steps)
         scale = sigmas[0]
         if p.options.sgm_noise_multiplier:
-            p.extra_generation_params["SGM noise multiplier"] = True
+            p.extra_generation_params[infotext_name("sgm_noise_multiplier")] = True
             scale = (1 + scale**2) ** 0.5
         return self._run(p, torch.zeros_like(noise), noise * scale, sigmas, sigmas, conditioning, unconditional_conditioning,
                          image_conditioning, steps=p.steps)
@@ -222,7 +222,7 @@ class KDiffusionSampler(Sampler):
 
     def _solver_settings(self, p: SamplingJob) -> dict[str, float]:
         """The solver's eta and churn, recorded where they are not the usual ones."""
-        return self._eta(p, "Eta", "eta_ancestral", 1.0) | self._churn(p)
+        return self._eta(p, "eta_ancestral", 1.0) | self._churn(p)
 
     def sigmas(self, p: SamplingJob, steps: int) -> Tensor:
         """The whole schedule for `steps` steps: float32, on the CPU, descending to 0. Records what is unusual in it."""
@@ -250,14 +250,14 @@ class KDiffusionSampler(Sampler):
         usual = self.prediction.sigmas[0].item(), self.prediction.sigmas[-1].item()
         (low, high), settings = self._range(options), {}
         if options.sigma_min not in (0, usual[0]):
-            low = record["Schedule min sigma"] = options.sigma_min
+            low = record[infotext_name("sigma_min")] = options.sigma_min
         if options.sigma_max not in (0, usual[1]):
-            high = record["Schedule max sigma"] = options.sigma_max
+            high = record[infotext_name("sigma_max")] = options.sigma_max
         if schedule.default_rho > 0 and options.rho not in (0, schedule.default_rho):
-            settings["rho"] = record["Schedule rho"] = options.rho
+            settings["rho"] = record[infotext_name("rho")] = options.rho
         if "alpha" in schedule.takes:
-            settings["alpha"] = record["Beta schedule alpha"] = options.beta_dist_alpha
-            settings["beta"] = record["Beta schedule beta"] = options.beta_dist_beta
+            settings["alpha"] = record[infotext_name("beta_dist_alpha")] = options.beta_dist_alpha
+            settings["beta"] = record[infotext_name("beta_dist_beta")] = options.beta_dist_beta
         if "xl" in schedule.takes:
             settings["xl"] = self.family.name.startswith("sdxl")
         return low, high, settings
@@ -300,7 +300,7 @@ class KDiffusionSampler(Sampler):
             value = option if asked is None else asked
             # A1111: an option that is not at its default beats the request, and only then is it recorded
             if option != usual:
-                value = p.extra_generation_params[f"Sigma {name.removeprefix('s_')}"] = option
+                value = p.extra_generation_params[infotext_name(name)] = option
             settings[name] = math.inf if name == "s_tmax" and value == 0 else value
         return settings
 
@@ -357,7 +357,7 @@ class TimestepSampler(Sampler):
 
     def _settings(self, p: SamplingJob, denoiser: CFGDenoiser, from_noise: bool) -> dict[str, Any]:
         """The solver's keywords."""
-        settings = self._eta(p, "Eta DDIM", "eta_ddim", 0.0)
+        settings = self._eta(p, "eta_ddim", 0.0)
         if self.row.draws_noise:
             settings["noise_sampler"] = lambda t, t_next: p.rng.next()
         if self.row.cfgpp:

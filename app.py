@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent
 DEMO_MODEL = ROOT / "assets" / "demo-model"
+DEMO_NETWORKS = ROOT / "assets" / "demo-networks"
 PORTS = range(7860, 7880)
 """Tried in turn where no port is asked for."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -254,7 +255,7 @@ def verify(argv: list[str]) -> int:
 
     try:
         claim = verify.read_claim(flags.file)
-        catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL])
+        catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL], also=[DEMO_NETWORKS])
         if flags.model:
             find_model(flags.model, catalog)
         given = verify.read_given({"picture": flags.picture, "mask": flags.mask}, claim.receipt)
@@ -307,7 +308,7 @@ def serve(flags: argparse.Namespace) -> None:
     allocator.share_arena()
     try:
         place = placement.choose(flags.device, flags.precision)
-        catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL])
+        catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL], also=[DEMO_NETWORKS])
         models = ModelStore(catalog, place, find_model(flags.model, catalog))
         info = models.describe()
         styles = StyleDatabase(flags.styles_file)

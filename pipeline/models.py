@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import ModelError, UnknownName
 from pipeline.prompt_parser import in_a_tag
 from pipeline.small_files import open_regular, read_json, reason
-from pipeline.weights import PICKLES, refuse_pickle
+from pipeline.weights import PICKLES, PREVIEW_DECODER, refuse_pickle
 
 FOLDERS = {  # A1111's names, in the models folder
     "checkpoint": ("Stable-diffusion",),
@@ -79,14 +79,15 @@ class Catalog:
 
     models_dir: a folder with A1111's folders, an A1111 installation, or a folder that holds checkpoints directly.
     cache: the JSON file that remembers hashes; None: one in the models folder.
-    extra: checkpoints that lie elsewhere.
+    extra: checkpoints that lie elsewhere. also: folders with LoRAs and embeddings that come behind those of the models folder.
 
     Links are followed, as people keep large files on other disks. A request cannot name a path: its names are looked up
     among the files that the scan has found.
     """
 
-    def __init__(self, models_dir: Path | str, *, cache: Path | None = None, extra: Iterable[Path] = ()):
-        self.root = find_root(Path(models_dir))
+    def __init__(self, models_dir: Path | str, *, cache: Path | None = None, extra: Iterable[Path] = (),
+                 also: Iterable[Path] = ()):
+        self.root, self._also = find_root(Path(models_dir)), tuple(also)
         self._hashes = HashCache(cache or self.root / HASHES)
         self._extra: list[ModelFile] = []
         self._found: dict[str, list[ModelFile]] = {}
@@ -97,6 +98,10 @@ class Catalog:
     def refresh(self) -> None:
         """Scan the folders anew."""
         self._found = scan(self.root)
+        for folder in self._also:
+            more = scan(folder)
+            for kind in ("LoRA", "embedding"):
+                self._found[kind] = [*self._found[kind], *more[kind]]
 
     def add(self, path: Path, rel: str | None = None) -> ModelFile:
         """List a checkpoint that lies elsewhere, and give its entry; one that is listed already keeps its own."""
@@ -356,8 +361,10 @@ def is_entry(entry: object) -> bool:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The file itself, or the safetensors files of a diffusers folder in the order of their names."""
-    return sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    """The file itself, or the safetensors files of a diffusers folder that make its pictures, in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*.safetensors") if PREVIEW_DECODER not in file.relative_to(path).parts)
 
 
 def stamp(path: Path) -> tuple[int, int] | None:

@@ -16,6 +16,8 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.small_files import open_regular, reason
 
+PREVIEW_DECODER = "vae_approx"
+"""The folder of a diffusers model with a tiny decoder for its previews; its pictures and its hash do not depend on it."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 """Files of these kinds can run code when they are read."""
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")

@@ -13,6 +13,7 @@ from pipeline.families.base import Family, ModelInfo, Placement
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules, read_folder
 from pipeline.families.original import read_file, read_vae
 from pipeline.small_files import reason
+from pipeline.weights import PREVIEW_DECODER
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDe
 
     It lies in the model's own folder, or for all of a family in a folder like A1111's VAE-approx.
     """
-    path = Path(info.path) / tiny.OWN
+    path = Path(info.path) / PREVIEW_DECODER
     if not (path / "config.json").is_file() and not info.own_latents:
         path = folder / tiny.NAMES.get(info.family, "none")
 

@@ -12,8 +12,6 @@ from pipeline.families.checkpoint import check_tensors, read_part
 
 NAMES = {"sd1": "taesd", "sd2": "taesd", "sdxl": "taesdxl", "sdxl-refiner": "taesdxl"}
 """By family: the diffusers folder in VAE-approx that holds its decoder."""
-OWN = "vae_approx"
-"""The folder in a diffusers model that holds a decoder for this model alone."""
 
 
 class TinyDecoder:

@@ -57,6 +57,27 @@ def test_a1111s_folders_are_listed_without_pickles_and_other_files(catalog):
     assert rels(catalog.embeddings()) == ["bad.safetensors"]
 
 
+def test_networks_of_another_folder_come_behind_ones_own(folder, tmp_path):
+    theirs = tmp_path / "theirs"
+    for rel in ("Lora/style.safetensors", "Lora/a-glass.safetensors", "embeddings/tale.safetensors", "VAE/not.safetensors"):
+        put(theirs / rel, b"theirs")
+    catalog = Catalog(folder, also=[theirs, tmp_path / "no such folder"])
+    assert rels(catalog.loras()) == ["people/face.safetensors", "style.safetensors", "a-glass.safetensors", "style.safetensors"]
+    assert rels(catalog.embeddings()) == ["bad.safetensors", "tale.safetensors"]
+    assert catalog.find_lora("style").path == folder / "Lora" / "style.safetensors" == catalog.lora_index()["style"].path
+    assert catalog.find_lora("a-glass").path.read_bytes() == b"theirs"
+    assert "not.safetensors" not in rels(catalog.vaes())
+
+
+def test_a_decoder_for_previews_is_no_part_of_a_models_hash(catalog):
+    model = catalog.find_checkpoint("folder-v1.5")
+    before = catalog.sha256(model)
+    put(model.path / "vae_approx" / "diffusion_pytorch_model.safetensors")
+    assert catalog.sha256(model) == before
+    put(model.path / "vae" / "diffusion_pytorch_model.safetensors")
+    assert catalog.sha256(model) != before
+
+
 def test_an_installation_of_a1111_works_as_its_models_folder_does(folder, catalog):
     assert Catalog(folder.parent).checkpoints() == catalog.checkpoints()
     assert rels(Catalog(folder.parent).embeddings()) == ["bad.safetensors"]

@@ -14,11 +14,12 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.embeddings import read_embedding
+from pipeline.models import Catalog
 from pipeline.networks import NetworkRequest, NetworkSet
 from pipeline.networks.file import NetworkFile, trigger_words, version
 from pipeline.networks.merging import Wanted
 from pipeline.weights import Weights
-from tools.demo_model import encode, train_embedding, train_lora, train_unet
+from tools.demo_model import encode, export, train_embedding, train_lora, train_unet
 from tools.demo_model.draw import draw
 from tools.demo_model.encode import latents_folder
 from tools.demo_model.scenes import sample_scenes, scene
@@ -243,7 +244,7 @@ def test_the_product_reads_the_lora_as_it_was_trained(tmp_path):
     assert trigger_words(Weights(path).metadata) == ["stained glass"]
 
 
-# --- the embedding
+# --- the embedding and what is exported
 
 def test_the_vectors_stand_where_their_marks_are_and_nowhere_else(tokenizer):
     torch.manual_seed(3)
@@ -283,3 +284,15 @@ def test_the_product_reads_the_embedding(tmp_path):
     train_embedding.write(torch.randn(2, 192), path, 300)
     embedding = read_embedding(path)
     assert (embedding.name, embedding.count, embedding.width, embedding.step) == ("winter-tale", 2, 192, 300)
+
+
+def test_what_was_trained_lies_where_the_product_finds_it(tmp_path, threads):
+    (tmp_path / "models").mkdir()
+    train_embedding.write(torch.randn(2, 192), tmp_path / "winter-tale.safetensors", 1)
+    export.write_networks(tmp_path, tmp_path / "networks")
+    catalog = Catalog(tmp_path / "models", also=[tmp_path / "networks"])
+    assert [file.name for file in catalog.embeddings()] == ["winter-tale"] and catalog.loras() == []
+    train_lora.write(Lora(new_unet(), rank=2), tmp_path / "stained-glass.safetensors", 1)
+    export.write_networks(tmp_path, tmp_path / "networks")
+    catalog.refresh()
+    assert catalog.find_lora("stained-glass").path.is_file()

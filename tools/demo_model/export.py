@@ -1,9 +1,10 @@
-"""Writes the demo model as a diffusers folder in fp16, with what a latent preview needs, and loads it again."""
+"""Writes the demo model as a diffusers folder in fp16, with what previews need, and loads it again."""
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from tools.demo_model import train_embedding, train_lora
 from tools.demo_model.bank import Pictures
 from tools.demo_model.draw import to_tensor
 from tools.demo_model.sampling import sd1_scheduler
@@ -72,6 +74,15 @@ def write_parts(work: Path, folder: Path) -> dict:
                               unet_minutes=round(state["spent"] / 60, 1), scenes=len(pictures)))
 
 
+def write_networks(work: Path, folder: Path) -> None:
+    """Copies the LoRA and the embedding, where they are trained, to where the product looks for such files."""
+    for kind, name in (("Lora", train_lora.NAME), ("embeddings", train_embedding.NAME)):
+        file = work / f"{name}.safetensors"
+        if file.exists():
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            copyfile(file, folder / kind / file.name)
+
+
 def check(folder: Path) -> None:
     """Raises unless the folder is small enough and every part loads and answers with finite numbers."""
     size = folder_size(folder) / 1e6
@@ -100,11 +111,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with the trained parts")
     parser.add_argument("--to", type=Path, default=Path("assets/demo-model"))
+    parser.add_argument("--networks", type=Path, default=Path("assets/demo-networks"),
+                        help="for the LoRA and the embedding")
     args = parser.parse_args()
     args.to.mkdir(parents=True, exist_ok=True)
     learned = write_parts(args.work, args.to)
     about = dict(name="Palimpsest demo model", native_size=256, **learned, licence=LICENCE)
     (args.to / "palimpsest.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_networks(args.work, args.networks)
     check(args.to)
 
 

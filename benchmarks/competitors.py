@@ -112,7 +112,7 @@ class Palimpsest:
         self.watch.around(finishing, "try_to_save", "save")
 
     def __call__(self, *, number: int, size: int, steps: int, strength: float, prompt: str, seed: int,
-                 mask: float | None = None, settings: dict[str, Any] | None = None, **ignored: Any) -> Answer:
+                 mask: float | None = None, settings: dict[str, Any] | None = None, cfg_scale: float = 7.0, **ignored: Any) -> Answer:
         """mask: the share of the picture that is masked; settings: options."""
         from pipeline.processing import StableDiffusionProcessingImg2Img
 
@@ -121,7 +121,7 @@ class Palimpsest:
         began, busy = time.perf_counter(), time.process_time()
         p = StableDiffusionProcessingImg2Img(
             init_images=[source], mask=masked, prompt=prompt, negative_prompt=NEGATIVE, seed=seed, sampler_name="Euler",
-            steps=steps, denoising_strength=strength, width=size, height=size, inpainting_fill=1, inpaint_full_res=False,
+            steps=steps, cfg_scale=cfg_scale, denoising_strength=strength, width=size, height=size, inpainting_fill=1, inpaint_full_res=False,
             outpath_samples=str(self.outputs / "img2img-images"), override_settings=settings or {})
         job = self.engine.submit([p])
         self.begin(job)

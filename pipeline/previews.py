@@ -36,17 +36,9 @@ def preview(model: Family, denoised: Tensor, method: str) -> Image.Image:
     return image_grid([latent_to_rgb(latent, model.latent_format) for latent in denoised])
 
 
-CHEAP_FACTORS = {
-    **dict.fromkeys(("sd1", "sd2"), ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473))),
-    **dict.fromkeys(("sdxl", "sdxl-refiner"), ((0.3448, 0.4168, 0.4395), (-0.1953, -0.0290, 0.0250), (0.1074, 0.0886, -0.0163),
-                                               (-0.3730, -0.2499, -0.2088))),
-}
-"""By family: latent channels to RGB in [-1, 1], as A1111 approximates them."""
-
-
-def cheap_pixels(latents: Tensor, model: Family) -> Tensor:
+def cheap_pixels(latents: Tensor, latent_format: LatentFormat) -> Tensor:
     """(B, C, h, w) at model scale → roughly (B, 3, h, w) in [-1, 1]."""
-    factors = torch.tensor(CHEAP_FACTORS.get(model.name, model.latent_format.rgb_factors), device=latents.device)
+    factors = torch.tensor(latent_format.cheap_rgb_factors or latent_format.rgb_factors, device=latents.device)
     return torch.einsum("bchw,cr->brhw", latents.float(), factors)
 
 

@@ -359,7 +359,8 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
     p.rng = ImageRNG(tuple(p.init_latent.shape[1:]), p.seeds, source=p.options.randn_source,
                      device=p.init_latent.device, subseeds=p.subseeds, subseed_strength=p.subseed_strength,
                      seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
-                     eta_noise_seed_delta=p.options.eta_noise_seed_delta)
+                     eta_noise_seed_delta=p.options.eta_noise_seed_delta,
+                     downscale=p.sd_model.latent_format.downscale)
 
 
 def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
@@ -368,7 +369,7 @@ def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
         pixels = p.sampler.final_family.decode(samples)
     else:
         p.extra_generation_params[infotext_name("sd_vae_decode_method")] = p.options.sd_vae_decode_method
-        pixels = cheap_pixels(samples, p.sampler.final_family)
+        pixels = cheap_pixels(samples, p.sampler.final_family.latent_format)
     if not torch.isfinite(pixels).all():
         raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
                          "a higher precision or a lower cfg_scale may help")

@@ -52,13 +52,13 @@ class ImageRNG:
 
     So image b of a batch gets the noise it would get alone. `shape` is (C, h, w). With `subseed_strength` the first
     draw leans from the seed's noise to the subseed's. With both `seed_resize_from` (pixels), it is the noise of that
-    other size, centred. After the first draw the seeds go on as seed + `eta_noise_seed_delta`.
+    other size, centred; a cell of it is `downscale` pixels. After the first draw the seeds go on as seed + `eta_noise_seed_delta`.
     """
 
     def __init__(self, shape: Shape, seeds: list[int], *, source: str = "GPU",
                  device: torch.device = torch.device("cpu"), subseeds: list[int] | None = None,
                  subseed_strength: float = 0.0, seed_resize_from_h: int = 0, seed_resize_from_w: int = 0,
-                 eta_noise_seed_delta: int = 0):
+                 eta_noise_seed_delta: int = 0, downscale: int = 8):
         self.shape = tuple(shape)
         self.seeds = seeds
         self.source = source
@@ -67,7 +67,7 @@ class ImageRNG:
         self.subseed_strength = subseed_strength
         self.seeded_shape = self.shape
         if seed_resize_from_h > 0 and seed_resize_from_w > 0:
-            self.seeded_shape = (self.shape[0], seed_resize_from_h // 8, seed_resize_from_w // 8)
+            self.seeded_shape = (self.shape[0], seed_resize_from_h // downscale, seed_resize_from_w // downscale)
         self.eta_noise_seed_delta = eta_noise_seed_delta
         self._streams = [self._stream(seed) for seed in seeds]
         self._is_first = True

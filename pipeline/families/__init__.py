@@ -76,8 +76,8 @@ def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDe
     It lies in the model's own folder, or for all of a family in a folder like A1111's VAE-approx.
     """
     path = Path(info.path) / PREVIEW_DECODER
-    if not (path / "config.json").is_file() and not info.own_latents:
-        path = folder / tiny.NAMES.get(info.family, "none")
+    if not (path / "config.json").is_file() and not info.own_latents and info.family in FAMILIES:
+        path = folder / (FAMILIES[info.family].facts.latent_format.tiny or PREVIEW_DECODER)
 
     def read() -> nn.Module:
         with one_sentence(path):

@@ -15,9 +15,10 @@ TILE = 1024
 class Autoencoder:
     """A diffusers AutoencoderKL. Latents are the autoencoder's own, not scaled."""
 
-    def __init__(self, module: nn.Module, placement: Placement, notes: list[str], offload: Offload):
+    def __init__(self, module: nn.Module, placement: Placement, notes: list[str], offload: Offload, downscale: int):
+        """downscale: pixels per cell of its latents, in each direction."""
         self.module, self._placement, self._notes, self._offload = module, placement, notes, offload
-        self._downscale = 2 ** (len(module.config.block_out_channels) - 1)
+        self._downscale = downscale
         self.cut_into_tiles()
 
     def cut_into_tiles(self, edge: int = TILE, above: int = LARGEST_AT_ONCE) -> None:

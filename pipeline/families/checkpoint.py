@@ -96,6 +96,12 @@ class Checkpoint:
         """A part's config; empty where there is no such part."""
         return self.parts[part].config if part in self.parts else {}
 
+    @property
+    def vae_downscale(self) -> int | None:
+        """Pixels per cell of its VAE's latents, as far as its config says."""
+        levels = self.config("vae").get("block_out_channels")
+        return 2 ** (len(levels) - 1) if isinstance(levels, list) and levels else None
+
 
 # --- building -------------------------------------------------------------------------------------------------------
 

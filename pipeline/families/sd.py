@@ -11,23 +11,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import InvalidRequest, ModelError
-from pipeline.families.autoencoder import Autoencoder
 from pipeline.families.base import (
     Cond, Encoding, LatentFormat, ModelInfo, Placement, Reuse, Reused, Sees)
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.edit_reuse import EditedUNet, Recording
 from pipeline.families.layout import arrange
-from pipeline.families.offload import Offload
+from pipeline.families.loaded import LoadedModel
 from pipeline.families.prediction import DiscreteSchedule, Eps, V, zero_terminal_snr
 from pipeline.families.step_cache import StepCache
-from pipeline.families.tiny import TinyDecoder
 from pipeline.families.token_merging import merging_tokens
 from pipeline.families.vocabulary import clip_tokenizer
 from pipeline.geometry import Size
 
 RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
 """A linear fit from SD1 latents to RGB in [-1, 1], public since 2022."""
+CHEAP_RGB_FACTORS = ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473))
+"""The fit of A1111, for its "Approx cheap"."""
 
 PLAIN, EDIT, INPAINTING = 4, 8, 9
 """Channels that a UNet takes: the latent; the source's latent too; or a mask and the masked source's latent too."""
@@ -56,60 +56,38 @@ class Facts:
     """Whether prompts can be read as in 2022."""
 
 
-SD1 = Facts("sd1", 512, LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS), {"text_encoder": {}}, clip_skip=True, old_emphasis=True)
-SD2 = Facts("sd2", 768, LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS), {"text_encoder": {"padding": 0}})
+LATENT = LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS, cheap_rgb_factors=CHEAP_RGB_FACTORS, tiny="taesd")
+SD1 = Facts("sd1", 512, LATENT, {"text_encoder": {}}, clip_skip=True, old_emphasis=True)
+SD2 = Facts("sd2", 768, LATENT, {"text_encoder": {"padding": 0}})
 
 
-class StableDiffusion:
+class StableDiffusion(LoadedModel):
     """A loaded checkpoint of SD1 or SD2."""
 
     def __init__(self, facts: Facts, checkpoint: Checkpoint, modules: dict[str, torch.nn.Module], info: ModelInfo,
                  placement: Placement, tokens: ClipTokens):
-        self.name, self.info, self.placement = facts.name, info, placement
-        self._modules, self.notes = modules, []
-        self.offload = Offload(modules, placement.device, placement.offload)
-        self.latent_format = latent_format(facts, checkpoint)
+        super().__init__(facts.name, modules, info, placement, latent_format(facts, checkpoint))
         self.text_encoders = prompt_readers(facts, modules, tokens)
         self._clip_skip, self.knows_old_emphasis = facts.clip_skip, facts.old_emphasis
         self._unet = modules["unet"]
         self._network: Callable[..., Tensor] = self._ask_unet
         self._recording: Recording | None = None
-        self.tiny: TinyDecoder | None = None
         for block in self._unet.up_blocks:
             block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
-        self.autoencoder = Autoencoder(modules["vae"], placement, self.notes, self.offload)
-        for part in ("unet", "vae"):
-            arrange(modules[part], placement)
+        arrange(self._unet, placement)
         self.sees = SEES[self._unet.config.in_channels]
         self._prediction = self._find_prediction(checkpoint)
 
     def prediction(self, size: Size) -> DiscreteSchedule:
         return self._prediction
 
-    @property
-    def modules(self) -> dict[str, torch.nn.Module]:
-        self.offload.rest()
-        return self._modules
-
-    def take_vae(self, module: torch.nn.Module, info: ModelInfo) -> None:
-        self._modules["vae"], self.info = module, info
-        arrange(module, self.placement)
-        self.offload.follow(self.placement.offload)
-        self.autoencoder = Autoencoder(module, self.placement, self.notes, self.offload)
-
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
         return self.text_encoders[0].encode(texts, how if self.knows_old_emphasis else replace(how, old_emphasis=False),
                                             clip_skip=how.clip_skip if self._clip_skip else None)
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return self.autoencoder.encode(pixels) * self.latent_format.scale
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.autoencoder.decode(latent / self.latent_format.scale)
-
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         if self.sees == "nothing":
-            return latent[:, :0]
+            return super().image_conditioning(pixels, latent, mask, mask_weight=mask_weight)
         self._check_sizes(pixels, latent, mask)
         pixels = pixels.to(latent)
         if self.sees == "source":
@@ -190,8 +168,8 @@ def fit_to_skip(block: torch.nn.Module, args: tuple, inputs: dict[str, Any]) -> 
 def latent_format(facts: Facts, checkpoint: Checkpoint) -> LatentFormat:
     """The family's, with what the checkpoint itself says of its latents."""
     usual, extra = facts.latent_format, checkpoint.extra
-    return LatentFormat(
-        channels=usual.channels, scale=checkpoint.latent_scale or usual.scale,
+    return replace(
+        usual, scale=checkpoint.latent_scale or usual.scale,
         rgb_factors=tuple(map(tuple, extra.get("latent_rgb_factors", usual.rgb_factors))),
         rgb_bias=tuple(extra.get("latent_rgb_bias", usual.rgb_bias)))
 
@@ -246,6 +224,9 @@ def check_supported(facts: Facts, checkpoint: Checkpoint) -> None:
     if latent != facts.latent_format.channels:
         raise ModelError(f'"{name}" cannot be used with a VAE of {latent} latent channels; '
                          f"valid: {facts.latent_format.channels}")
+    if checkpoint.vae_downscale not in (None, facts.latent_format.autoencoder_downscale):
+        raise ModelError(f'"{name}" cannot be used with a VAE of {checkpoint.vae_downscale} pixels per latent cell; '
+                         f"valid: {facts.latent_format.autoencoder_downscale}")
     if checkpoint.prediction not in (None, *PREDICTIONS):
         raise ModelError(f'"{name}" predicts {checkpoint.prediction}; valid: {", ".join(PREDICTIONS)}')
 

@@ -10,9 +10,6 @@ from pipeline.families import configs
 from pipeline.families.base import Placement
 from pipeline.families.checkpoint import check_tensors, read_part
 
-NAMES = {"sd1": "taesd", "sd2": "taesd", "sdxl": "taesdxl", "sdxl-refiner": "taesdxl"}
-"""By family: the diffusers folder in VAE-approx that holds its decoder."""
-
 
 class TinyDecoder:
     """An AutoencoderTiny that is read when it is first used."""

@@ -45,8 +45,10 @@ class CFGDenoiser:
 
     def __init__(self, p: SamplingJob, family: Family, init_latent: Tensor, cond: list[Parts], uncond: list[Schedule],
                  image_cond: Tensor, *, model_of: Callable[[Family], Model], completed: Callable[[Tensor], float],
-                 cfg_scale: float, blend_before: bool, calls: int):
-        """model_of: how a family is asked; completed: which share of the way down a sigma (or t) is."""
+                 cfg_scale: float, blend_before: bool, calls: int, uses_uncond: bool = False):
+        """model_of: how a family is asked; completed: which share of the way down a sigma (or t) is; uses_uncond: whether the
+        solver itself reads last_uncond.
+        """
         self.p, self.family, self.model = p, family, model_of(family)
         self.init_latent = self.last_latent = init_latent
         self.last_uncond: Tensor | None = None
@@ -54,7 +56,7 @@ class CFGDenoiser:
         self.encoder = p.encoder
         self.model_of, self.completed = model_of, completed
         self.cfg_scale, self.image_cfg_scale = cfg_scale, active_image_cfg_scale(p, family, cond)
-        self.blend_before = blend_before
+        self.blend_before, self.uses_uncond = blend_before, uses_uncond
         self.calls, self.call = calls, 0
         self.rows_at_once: int | None = None
         """How many rows that AND has made go into one call; set at the first one that has such rows."""
@@ -82,7 +84,7 @@ class CFGDenoiser:
         everyone = list(range(len(x)))
         pictures = [picture for picture, rows in enumerate(members) for _ in rows]
         positive = Look(pictures, cond, rows_of(self.image_cond, pictures))
-        if self._skips_uncond(sigma):
+        if self._skips_uncond(sigma) or self._is_unguided(members):
             output, estimate = self._run(x, sigma, [positive])[0]
             self.last_uncond = torch.stack([output[rows[0][0]] for rows in members])
             return combine(output, members, self.last_uncond, 1.0), estimate
@@ -166,6 +168,11 @@ class CFGDenoiser:
                 record[infotext_name("s_min_uncond_all")] = True
             return True
         return False
+
+    def _is_unguided(self, members: Members) -> bool:
+        """Whether the negative prompt cannot count: what is guided by exactly 1 is the prompt's own answer."""
+        return (self.cfg_scale == 1.0 and self.image_cfg_scale is None and not self.uses_uncond
+                and all(len(parts) == 1 and parts[0][1] == 1.0 for parts in members))
 
     def _beyond_guidance(self, sigma: Tensor) -> bool:
         """Whether this noise level is outside of those that the options limit guidance to."""

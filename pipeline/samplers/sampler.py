@@ -131,7 +131,8 @@ class Sampler(ABC):
 
         cfg_scale = p.cfg_scale / CFGPP_SCALE if self.row.cfgpp else p.cfg_scale
         return CFGDenoiser(p, self.family, init_latent, cond, uncond, image_cond, model_of=model_of,
-                           completed=self._completed, cfg_scale=cfg_scale, blend_before=blend_before, calls=calls)
+                           completed=self._completed, cfg_scale=cfg_scale, blend_before=blend_before, calls=calls,
+                           uses_uncond=self.row.cfgpp)
 
     def _launch(self, denoiser: CFGDenoiser, start: Tensor, schedule: Tensor, **settings: Any) -> Tensor:
         p = denoiser.p

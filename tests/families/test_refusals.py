@@ -1,5 +1,6 @@
 """Files that are not what they should be: one sentence that names the file and what is wrong with it."""
 
+import json
 import shutil
 
 import pytest
@@ -134,6 +135,14 @@ def test_a_vae_with_other_latents_is_refused(checkpoint, write):
         return only("first_stage_model.")(state) | {f"first_stage_model.{name}": torch.zeros(32, 16, 3, 3) for name in names}
 
     assert "cannot be used with a VAE of 16 latent channels; valid: 4" in refusal(checkpoint("sd1")[1], vae=write(widened))
+
+
+def test_a_vae_of_another_depth_is_refused(checkpoint, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("sd1")[0], folder)
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"block_out_channels": [32, 32, 32]}))
+    assert "cannot be used with a VAE of 4 pixels per latent cell; valid: 8" in refusal(folder)
 
 
 def test_a_folder_of_pickles_names_the_converter(checkpoint, tmp_path):

@@ -54,7 +54,7 @@ class Model:
 
 
 def denoiser(model, parts, uncond, *, scale=7.0, mask=None, blend_before=False, calls=10, hooks=(), edit_model=False,
-             image_scale=None, refiner=None, switch_at=None, **options):
+             image_scale=None, uses_uncond=False, refiner=None, switch_at=None, **options):
     p = SimpleNamespace(progress=Progress(), options=Options(**options), image_cfg_scale=image_scale, s_min_uncond=None,
                         refiner=refiner, refiner_switch_at=switch_at, prompts=["p"], negative_prompts=["n"],
                         mask=mask, nmask=None if mask is None else 1 - mask, scripts=HookList(hooks),
@@ -63,7 +63,7 @@ def denoiser(model, parts, uncond, *, scale=7.0, mask=None, blend_before=False, 
     family = SimpleNamespace(sees="source" if edit_model else "nothing", model=model)
     return CFGDenoiser(p, family, X + 5, schedules, [[(10, uncond)]], torch.full((1, 5, 1, 1), 0.5), cfg_scale=scale,
                        model_of=lambda family: family.model, completed=lambda sigma: 1 - sigma[0].item(),
-                       blend_before=blend_before, calls=calls)
+                       blend_before=blend_before, calls=calls, uses_uncond=uses_uncond)
 
 
 def test_guidance_goes_from_the_negative_prompt_past_the_prompt():
@@ -72,6 +72,27 @@ def test_guidance_goes_from_the_negative_prompt_past_the_prompt():
 
 def test_scale_1_is_the_prompt_alone():
     assert denoiser(Model(), [(cond(3), 1.0)], cond(1), scale=1.0)(X, SIGMA).unique().item() == 3
+
+
+@pytest.mark.parametrize("parts, options, rows", [
+    ([(cond(3), 1.0)], {}, 1), ([(cond(3), 1.0)], {"uses_uncond": True}, 2), ([(cond(3), 0.5)], {}, 2),
+    ([(cond(3), 1.0), (cond(2), 1.0)], {}, 3), ([(cond(3), 1.0)], {"scale": 1.5}, 2)])
+def test_the_negative_prompt_is_not_asked_where_it_cannot_count(parts, options, rows):
+    model = Model()
+    denoiser(model, parts, cond(1), **{"scale": 1.0} | options)(X, SIGMA)
+    assert model.calls == [(rows, 77)]
+
+
+def test_at_scale_1_an_edit_model_is_asked_for_what_its_source_means():
+    model = EditModel()
+    denoiser(model, [(cond(3), 1.0)], cond(1), scale=1.0, edit_model=True, image_scale=1.5)(X, SIGMA)
+    assert model.calls == [(3, 77)]
+
+
+def test_a_cfg_of_1_still_says_which_options_skip_the_negative_prompt():
+    guided = denoiser(Model(), [(cond(3), 1.0)], cond(1), scale=1.0, skip_early_cond=0.2)
+    guided(X, SIGMA)
+    assert guided.p.extra_generation_params == {"Skip Early CFG": 0.2}
 
 
 def test_prompts_joined_by_and_add_up_by_their_weights():

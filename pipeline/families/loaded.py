@@ -1,0 +1,66 @@
+"""What every loaded checkpoint has in common: its networks in their places, and an autoencoder.
+
+Accelerations are here as well, for families that have none: they do nothing and say so.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import Tensor, nn
+
+from pipeline.families.autoencoder import Autoencoder
+from pipeline.families.base import LatentFormat, ModelInfo, Placement, Reuse, Reused, Sees, TextEncoder
+from pipeline.families.layout import arrange
+from pipeline.families.offload import Offload
+from pipeline.families.tiny import TinyDecoder
+
+
+class LoadedModel:
+    """A family's class adds text_encoders, prediction(), encode_prompts(), denoise() and layers(), and what is different about it."""
+
+    text_encoders: list[TextEncoder]
+    sees: Sees = "nothing"
+    knows_old_emphasis = False
+    tiny: TinyDecoder | None = None
+
+    def __init__(self, name: str, modules: dict[str, nn.Module], info: ModelInfo, placement: Placement, latent_format: LatentFormat):
+        """modules: by their names in a diffusers folder; "vae" is one of them."""
+        self.name, self.info, self.placement, self.latent_format = name, info, placement, latent_format
+        self._modules, self.notes = modules, []
+        self.offload = Offload(modules, placement.device, placement.offload)
+        self.autoencoder = self._autoencoder(modules["vae"])
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        self.offload.rest()
+        return self._modules
+
+    def take_vae(self, module: nn.Module, info: ModelInfo) -> None:
+        self._modules["vae"], self.info = module, info
+        self.autoencoder = self._autoencoder(module)
+        self.offload.follow(self.placement.offload)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return self.latent_format.into(self.autoencoder.encode(pixels))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.autoencoder.decode(self.latent_format.out_of(latent))
+
+    def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
+        return latent[:, :0]
+
+    def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
+        if ratio > 0:
+            self.notes.append(f"Token merging does nothing with {self.info.name}.")
+        return nullcontext()
+
+    def reusing(self, reuse: Reuse) -> AbstractContextManager[Reused]:
+        if reuse != Reuse():
+            self.notes.append(f"Step cache and edit reuse do nothing with {self.info.name}.")
+        return nullcontext(Reused())
+
+    def forget_edit(self) -> None:
+        """No edit is remembered."""
+
+    def _autoencoder(self, module: nn.Module) -> Autoencoder:
+        arrange(module, self.placement)
+        return Autoencoder(module, self.placement, self.notes, self.offload, self.latent_format.autoencoder_downscale)

@@ -1,4 +1,4 @@
-"""Which samplers there are. A new one is a function in solvers.py, or a file of its own, and a row in SAMPLERS."""
+"""Which samplers there are. A new one is a function in solvers.py, or a file of its own, and a row in OURS."""
 
 from dataclasses import dataclass
 from typing import Callable
@@ -42,7 +42,7 @@ class SamplerRow:
     """Guides as CFG++ does: cfg_scale counts less, and the negative prompt's noise leads on."""
 
 
-SAMPLERS = {row.name: row for row in (
+OF_A1111 = (
     SamplerRow("DPM++ 2M", solvers.sample_dpmpp_2m, ("k_dpmpp_2m",), scheduler="karras", draws_noise=False),
     SamplerRow("DPM++ SDE", solvers.sample_dpmpp_sde, ("k_dpmpp_sde",), ("eta", "s_noise"), scheduler="karras",
                second_order=True, brownian=True),
@@ -70,8 +70,12 @@ SAMPLERS = {row.name: row for row in (
     SamplerRow("PLMS", timesteps.sample_plms, ("plms",), kind=TimestepSampler, draws_noise=False),
     SamplerRow("UniPC", unipc.sample_unipc, ("unipc",), kind=UniPCSampler, draws_noise=False),
     SamplerRow("LCM", lcm.sample_lcm, ("k_lcm",), kind=LCMSampler),
-)}
+)
 """In A1111's order."""
+OURS: tuple[SamplerRow, ...] = ()
+"""Those that A1111 lacks."""
+SAMPLERS = {row.name: row for row in (*OF_A1111, *OURS)}
+"""By name, in the order of the menu: a script that takes a sampler by its place in A1111's list finds it there."""
 
 
 def create_sampler(name: str, sd_model: Family, options: Options, size: Size) -> Sampler:
@@ -116,5 +120,5 @@ def schedule_label(name: str, scheduler: str) -> str:
     return SCHEDULES[default].label if scheduler == "Automatic" and default else scheduler
 
 
-__all__ = ["SAMPLERS", "SCHEDULES", "SamplerRow", "Schedule", "create_sampler", "resolve_names", "schedule_label",
+__all__ = ["OURS", "SAMPLERS", "SCHEDULES", "SamplerRow", "Schedule", "create_sampler", "resolve_names", "schedule_label",
            "split_schedule"]

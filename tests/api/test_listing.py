@@ -1,10 +1,12 @@
 """What there is, in the shapes that A1111 lists it in."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.samplers import SAMPLERS, SCHEDULES
+from pipeline.samplers import OURS, SAMPLERS, SCHEDULES, SamplerRow
 from pipeline.scripts import SCRIPTS
 
 
@@ -104,9 +106,32 @@ def test_memory_and_flags(get):
     assert get("cmd-flags") == {"port": 7860}
 
 
-def test_samplers_are_those_of_a1111_in_its_order(get):
+def test_samplers_are_those_of_a1111_in_its_order_and_others_come_behind(get):
     theirs = ["DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM++ 3M SDE", "Euler a", "Euler",
               "LMS", "Heun",
               "DPM2", "DPM2 a", "DPM fast", "DPM adaptive", "Restart", "DDIM", "DDIM CFG++", "PLMS", "UniPC", "LCM"]
-    ours = [item["name"] for item in get("samplers")]
-    assert ours == [name for name in theirs if name in ours]
+    assert [item["name"] for item in get("samplers")] == theirs + [row.name for row in OURS]
+
+
+@pytest.fixture
+def straight(monkeypatch):
+    """A sampler that A1111 lacks, as a row of the table: one call of the model, whose answer is the picture."""
+    def sample_straight(model, x, sigmas, *, callback):
+        x = model(x, sigmas[:1].expand(len(x)))
+        callback(0, x)
+        return x
+
+    row = SamplerRow("Straight", sample_straight, ("k_straight",), scheduler="karras", draws_noise=False)
+    monkeypatch.setitem(SAMPLERS, row.name, row)
+    return row
+
+
+def test_a_sampler_that_a1111_lacks_is_a_row_of_the_table(straight, shared, get, body):
+    def infotext_of(**changes):
+        made = shared.post("/sdapi/v1/img2img", json={name: value for name, value in (body | changes).items() if value})
+        return json.loads(made.json()["info"])["infotexts"][0]
+
+    assert get("samplers")[-1] == {"name": "Straight", "aliases": ["k_straight"], "options": {"scheduler": "karras"}}
+    told = infotext_of(sampler_name="Straight")
+    assert "Sampler: Straight, Schedule type: Karras" in told
+    assert "Sampler: Straight, Schedule type: Karras" in infotext_of(sampler_name=None, infotext=told)

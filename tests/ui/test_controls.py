@@ -8,6 +8,7 @@ import pytest
 from pipeline.img2img import img2img
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.samplers import SAMPLERS
 from tests.conftest import ROOT
 from ui.controls import Controls, with_ratio, within_range
 from ui.stream import ONLY_OPTIONS
@@ -67,6 +68,7 @@ def test_radios_are_a1111s_and_give_their_index(controls, name, choices, default
 
 def test_the_menus_begin_with_a1111s_defaults(controls):
     assert (controls.sampler_name.value, controls.scheduler.value, controls.seed.value) == ("DPM++ 2M", "Automatic", "-1")
+    assert [name for name, _ in controls.sampler_name.choices] == list(SAMPLERS)
 
 
 @pytest.mark.parametrize("ratio, size, expected", [

@@ -2,23 +2,22 @@
 
 import argparse
 import gc
-import logging
 import os
 import re
 import secrets
-import signal
 import socket
 import ssl
 import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from pipeline.engine import Engine
     from pipeline.job import Job
     from pipeline.journal import Journal
@@ -296,13 +295,42 @@ def main(argv: list[str] | None = None) -> None:
 
 def serve(flags: argparse.Namespace) -> None:
     """Serve the page until somebody ends it."""
+    from pipeline.limits import Limits
+    from pipeline.settings import Settings
+
+    models, styles = open_models(flags)
+    settings = Settings(Path(flags.settings_file))
+    settle_model(settings, models, asked=flags.model != str(DEMO_MODEL))
+    engine = make_engine(models, settings.options, styles, journal=open_journal(Path(flags.outputs_dir)),
+                         limits=Limits(pictures=flags.visitor_quota if is_shared(flags) else 0))
+
+    import uvicorn
+
+    from api.server import Server
+
+    port = free_port(flags.host, flags.port)
+    # no proxy_headers: who comes through a tunnel could claim any address
+    config = uvicorn.Config(application(flags, engine, models, settings), host=flags.host, port=port, log_level="warning",
+                            timeout_graceful_shutdown=1, proxy_headers=False, ssl_keyfile=flags.tls_keyfile,
+                            ssl_certfile=flags.tls_certfile)
+
+    def started() -> None:
+        announce(flags, port)
+        loading = engine.preload()  # not sooner: the two would be in each other's way
+        threading.Thread(target=collect_after, args=[loading], daemon=True).start()
+
+    # the jobs are cancelled first, so that whoever waits for one is answered before the server ends
+    Server(config, started=started, ending=partial(engine.close, timeout=0)).run()
+    engine.close(timeout=5)
+
+
+def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]":
+    """The models and the styles that flags name. Ends the program with a sentence where they cannot be read."""
     from pipeline import allocator
     from pipeline.errors import PalimpsestError
     from pipeline.families import placement
-    from pipeline.limits import Limits
     from pipeline.loading import ModelStore
     from pipeline.models import Catalog
-    from pipeline.settings import Settings
     from pipeline.styles import StyleDatabase
 
     allocator.share_arena()
@@ -310,58 +338,24 @@ def serve(flags: argparse.Namespace) -> None:
         place = placement.choose(flags.device, flags.precision)
         catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL], also=[DEMO_NETWORKS])
         models = ModelStore(catalog, place, find_model(flags.model, catalog))
-        info = models.describe()
-        styles = StyleDatabase(flags.styles_file)
+        models.describe()
+        return models, StyleDatabase(flags.styles_file)
     except PalimpsestError as error:
         sys.exit(f"{error}.")
-    settings = Settings(Path(flags.settings_file))
-    settle_model(settings, models, asked=flags.model != str(DEMO_MODEL))
-    shared = is_shared(flags)
-    engine = make_engine(models, settings.options, styles, journal=open_journal(Path(flags.outputs_dir)),
-                         limits=Limits(pictures=flags.visitor_quota if shared else 0))
 
-    import uvicorn
 
+def application(flags: argparse.Namespace, engine: "Engine", models: "ModelStore", settings: "Settings") -> "FastAPI":
+    """The page and the API, as flags want them."""
     from api import Backend, Fetcher, build_app
     from ui import build_ui, look
 
-    login = credentials(flags)
-    port = free_port(flags.host, flags.port)
-    samples = ROOT / "assets" / "samples"
-    page = build_ui(engine, models, info, outputs=Path(flags.outputs_dir), samples=samples,
-                    settings=settings, shared=shared)
+    outputs, samples, shared = Path(flags.outputs_dir), ROOT / "assets" / "samples", is_shared(flags)
+    page = build_ui(engine, models, models.describe(), outputs=outputs, samples=samples, settings=settings, shared=shared)
     told = {name: value for name, value in vars(flags).items() if name not in ("auth", "api_auth")}
-    backend = Backend(engine, models, settings, Path(flags.outputs_dir), told, Fetcher() if flags.api_urls else None)
-    app = build_app(page, login, backend=None if flags.no_api else backend, api_logins=map(login_of, split(flags.api_auth)),
-                    origins=split(flags.cors_allow_origins), max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared,
-                    subpath=flags.subpath, **look())
-    # no proxy_headers: who comes through a tunnel could claim any address
-    config = uvicorn.Config(app, host=flags.host, port=port, log_level="warning", timeout_graceful_shutdown=1, proxy_headers=False,
-                            ssl_keyfile=flags.tls_keyfile, ssl_certfile=flags.tls_certfile)
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Ctrl+C or a polite kill ends the server in good order, and is not raised again afterwards."""
-            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-            yield
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            announce(flags, port)
-            loading = engine.preload()  # not sooner: the two would be in each other's way
-            threading.Thread(target=collect_after, args=[loading], daemon=True).start()
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """Cancel the jobs first, so that whoever waits for one is answered before the server ends."""
-            engine.close(timeout=0)
-            logging.getLogger("uvicorn.error").disabled = True  # connections that stay open to the end are no error
-            await super().shutdown(sockets)
-
-    Server(config).run()
-    engine.close(timeout=5)
+    backend = Backend(engine, models, settings, outputs, told, Fetcher() if flags.api_urls else None)
+    return build_app(page, credentials(flags), backend=None if flags.no_api else backend,
+                     api_logins=map(login_of, split(flags.api_auth)), origins=split(flags.cors_allow_origins),
+                     max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared, subpath=flags.subpath, **look())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from errno import ENOMEM
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,24 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memo
 one of a card's libraries found no room: CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED,
 rocblas_status_memory_error, miopenStatusAllocFailed and their like."""
 
-GROUPS = (("memory.max", "memory.current", "memory.stat", "inactive_file"),
-          ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"))
-"""Of Linux's control groups, version 2 and 1: the files with limit, use and details, and what of these are cached files."""
+
+@dataclass(frozen=True)
+class ControlGroups:
+    """What a version of Linux's control groups calls the files in a group's folder that tell of its memory."""
+
+    limit: str
+    used: str
+    cached: str
+    """The line of memory.stat with the bytes of cached files, which Linux takes back when memory is short."""
+
+    def left(self, group: Path) -> int | None:
+        """Bytes that a group may still take, None where it has no limit."""
+        limit, used = read_number(group / self.limit), read_number(group / self.used)
+        return None if limit is None or used is None else max(limit - used + (read_number(group / "memory.stat", self.cached) or 0), 0)
+
+
+VERSION_1 = ControlGroups("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+VERSION_2 = ControlGroups("memory.max", "memory.current", "inactive_file")
 
 TILE = 512
 """Pixels along the edge of the autoencoder's tiles where memory is short."""
@@ -62,34 +78,27 @@ def system_memory() -> int | None:
 def container_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
     """Bytes left of what the container, or any group of processes around this one, may use; None without a limit.
 
-    Their cached files count as free. Both versions of control groups are looked through, from this process's own group up.
+    root: where Linux shows the control groups; own: the file that names this process's own. Groups of both versions are
+    looked at, from this process's own up to the outermost.
     """
-    lefts = [left for limit, used, stat, cached in GROUPS for group in groups(root, own, limit)
-             if (left := left_in(group, limit, used, stat, cached)) is not None]
-    return min(lefts, default=None)
+    lefts = [version.left(group) for version in (VERSION_2, VERSION_1) for group in groups(root, own, version)]
+    return min((left for left in lefts if left is not None), default=None)
 
 
-def groups(root: Path, own: Path, limit: str) -> Iterator[Path]:
-    """The folders of this process's group and of those around it, in the version whose limit is a file of that name.
+def groups(root: Path, own: Path, version: ControlGroups) -> Iterator[Path]:
+    """The folders of this process's group and of those around it.
 
-    A container may see its own group at the root, or not see the path that is told of it.
+    A container may see its own group at the root, or not see the path that it is told.
     """
-    version_1 = limit != GROUPS[0][0]
     try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]  # number:controllers:path
     except OSError:
         lines = []
-    paths = [path for _, names, path in (line for line in lines if len(line) == 3)
-             if (("memory" in names.split(",")) if version_1 else not names)]
-    for top in (root / "memory", root) if version_1 else (root, root / "unified"):
-        folders = dict.fromkeys([top, *(folder for path in paths for inner in [Path(path.strip("/"))]
-                                        for folder in [top / inner, *(top / outer for outer in inner.parents)])])
-        yield from (folder for folder in folders if (folder / limit).exists())
-
-
-def left_in(group: Path, limit: str, used: str, stat: str, cached: str) -> int | None:
-    most, now = read_number(group / limit), read_number(group / used)
-    return None if most is None or now is None else max(most - now + (read_number(group / stat, cached) or 0), 0)
+    paths = [path.strip("/") for _, controllers, path in (line for line in lines if len(line) == 3)
+             if ("memory" in controllers.split(",") if version is VERSION_1 else not controllers)]
+    for top in (root / "memory", root) if version is VERSION_1 else (root, root / "unified"):
+        inner = [folder for path in paths for folder in (top / path, *(top / outer for outer in Path(path).parents))]
+        yield from (folder for folder in dict.fromkeys([top, *inner]) if (folder / version.limit).exists())
 
 
 def read_number(file: Path, name: str = "", *, unit: int = 1) -> int | None:

@@ -63,10 +63,11 @@ class Making:
 
     def bring(self, click: EventListener, mode: Callable[..., Mode], chosen: list[gr.State], fill: Callable[..., Update],
               inputs: list[gr.blocks.Block]) -> None:
-        """Wire a button that brings a picture, and settings with it, into a mode.
+        """Wire a button, such as "Use in Inpaint", that opens a mode and puts a picture and settings into its widgets.
 
-        mode: which one, of what `chosen` hold; it may raise. fill: what `inputs` become, of what these hold then.
-        One step after the other: a mask editor that is not on show yet would lose its picture.
+        mode: called with the values of `chosen`, gives the mode to open; where it raises, nothing is opened.
+        fill: called with the values of `inputs` once the mode is open, gives the new values of its widgets. Not sooner,
+        since a mask editor loses a picture that it is given while it is hidden.
         """
         def open_page(*values: Any) -> gr.Tabs:
             mode(*values)

@@ -4,7 +4,7 @@ import base64
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property, singledispatchmethod
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -122,34 +122,22 @@ class Panel:
         return {button: gr.Button(interactive=running) for button in (self.interrupt, self.stop_after, self.skip)} | {
             button: gr.Button(interactive=not running) for button in self.generates}
 
-    @singledispatchmethod
     def render(self, event: Event) -> Update:
         """What an event changes on the page."""
+        match event:
+            case Queued():
+                waiting = f"In queue, place {event.place}" if event.place else "Starting"
+                line = f"Loading the model · {event.fraction:.0%}" if event.loading else waiting
+                return {self.stage: gr.HTML(stage_html(line, event.fraction))}
+            case Step():
+                jpeg = None if event.preview is None else to_jpeg(event.preview, PREVIEW_SIZE)
+                return {self.stage: gr.HTML(stage_html(step_line(event), event.fraction, jpeg, small=event.outcome is not None))}
+            case Finished(outcome=None, results=[processed, *_]):
+                return self.idle() | self.show([(path or save_image(image, self.unsaved.name, name="unsaved"), text)
+                                                for path, image, text in zip(processed.paths, processed.images, processed.infotexts)])
+            case Finished():
+                return self.idle()
         raise TypeError(f"no such event: {event!r}")
-
-    @render.register
-    def _(self, event: Queued) -> Update:
-        waiting = f"In queue, place {event.place}" if event.place else "Starting"
-        line = f"Loading the model · {event.fraction:.0%}" if event.loading else waiting
-        return {self.stage: gr.HTML(stage_html(line, event.fraction))}
-
-    @render.register
-    def _(self, event: Step) -> Update:
-        batch = f"picture {event.batch} of {event.batches} · " if event.batches > 1 else ""
-        if event.outcome is not None:
-            batch = f"file {event.item} of {event.outcome.items} · {batch}"
-        line = (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {duration(event.elapsed)} · "
-                f"about {duration(event.eta)} left" if event.fraction else f"{batch}Reading picture and prompt")
-        jpeg = None if event.preview is None else to_jpeg(event.preview, PREVIEW_SIZE)
-        return {self.stage: gr.HTML(stage_html(line, event.fraction, jpeg, small=event.outcome is not None))}
-
-    @render.register
-    def _(self, event: Finished) -> Update:
-        if event.outcome is not None:
-            return self.idle()
-        processed = event.results[0]
-        return self.idle() | self.show([(path or save_image(image, self.unsaved.name, name="unsaved"), text)
-                                        for path, image, text in zip(processed.paths, processed.images, processed.infotexts)])
 
     def show(self, pictures: list[tuple[str, str]]) -> Update:
         """Pictures as results: (file, infotext) each."""
@@ -265,6 +253,17 @@ def remark(processed: Processed) -> None:
 def hand_out(path: str | Path, component: gr.components.Component) -> str:
     """A copy of a picture, byte for byte, where Gradio may serve it from: folders of results are never opened."""
     return save_file_to_cache(path, component.GRADIO_CACHE)
+
+
+def step_line(event: Step) -> str:
+    """How far a job is, and how long the rest may take."""
+    batch = f"picture {event.batch} of {event.batches} · " if event.batches > 1 else ""
+    if event.outcome is not None:
+        batch = f"file {event.item} of {event.outcome.items} · {batch}"
+    if not event.fraction:
+        return f"{batch}Reading picture and prompt"
+    return (f"{batch}step {event.step}/{event.steps} · {event.fraction:.0%} · {duration(event.elapsed)} · "
+            f"about {duration(event.eta)} left")
 
 
 def duration(seconds: float) -> str:

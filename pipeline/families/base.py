@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.families.prediction import Prediction
@@ -294,6 +294,36 @@ class ModelInfo:
         return f"{self.name} [{self.hash}]" if self.hash else self.name
 
 
+@dataclass(frozen=True)
+class Layer:
+    """Weights that a network (LoRA and its like) can change; the same ones under all their names."""
+
+    module: nn.Module
+    rows: tuple[int, int] | None = None
+    """The part of its weight's and its bias's rows; None: all. A fused layer holds several layers below each other."""
+    is_text_encoder: bool = False
+
+    @property
+    def weight(self) -> Tensor:
+        return self.part_of(self.module.weight)
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias = getattr(self.module, "bias", None)
+        return None if bias is None else self.part_of(bias)
+
+    def part_of(self, tensor: Tensor) -> Tensor:
+        """The rows of this layer."""
+        return tensor if self.rows is None else tensor[slice(*self.rows)]
+
+
+class LayerFinder(Protocol):
+    """A model's layers by their names in the files of networks."""
+
+    def find(self, layer: str) -> Layer | None:
+        """The layer of this name, which has underscores only, as networks.keys.split_name() gives it."""
+
+
 Sees = Literal["nothing", "masked source", "source"]
 """An inpainting network sees what is not masked; an InstructPix2Pix network all of it, and image_cfg_scale says how much it counts."""
 
@@ -305,7 +335,7 @@ class Family(Protocol):
     info: ModelInfo
     placement: Placement
     latent_format: LatentFormat
-    modules: dict[str, torch.nn.Module]
+    modules: dict[str, nn.Module]
     """diffusers and transformers modules by their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2.
 
     Their weights may be changed until the family computes again.
@@ -328,7 +358,7 @@ class Family(Protocol):
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
         """Texts in A1111's attention grammar → one Cond with a row for each. Raises InvalidRequest."""
 
-    def take_vae(self, module: torch.nn.Module, info: ModelInfo) -> None:
+    def take_vae(self, module: nn.Module, info: ModelInfo) -> None:
         """Use this autoencoder from now on, and be known by that info."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -342,6 +372,9 @@ class Family(Protocol):
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         """The network's raw output for scaled input x (B, C, h, w) at timesteps t (B,), fractional allowed."""
+
+    def layers(self) -> LayerFinder:
+        """Where networks go."""
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         """Within it, denoise() takes this share of the tokens of its self-attentions for others: faster, less detail."""

@@ -16,6 +16,7 @@ from pipeline.families.base import (
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.edit_reuse import EditedUNet, Recording
+from pipeline.families.layer_names import LayerNames
 from pipeline.families.layout import arrange
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.prediction import DiscreteSchedule, Eps, V, zero_terminal_snr
@@ -103,6 +104,9 @@ class StableDiffusion(LoadedModel):
             x = torch.cat([x, image_cond], dim=1)
         return self._network(x.to(dtype), t, encoder_hidden_states=cond.tokens.to(dtype),
                              **self._extra_conditions(cond)).float()
+
+    def layers(self) -> LayerNames:
+        return LayerNames(self.modules)
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         return merging_tokens(self._unet, ratio)

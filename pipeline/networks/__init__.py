@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from pipeline.errors import UnknownName
+from pipeline.families.base import LayerFinder
 from pipeline.networks.file import NetworkFile, Version, file_hash, trigger_words, version
 from pipeline.networks.merging import NetworkSet, Wanted
 from pipeline.networks.names import FoundFile, LoraNames
@@ -20,6 +21,9 @@ class Model(Protocol):
     """What a family tells of itself here."""
 
     modules: dict[str, nn.Module]
+
+    def layers(self) -> LayerFinder:
+        """Where networks go."""
 
 
 def no_files(name: str) -> FoundFile:
@@ -63,7 +67,7 @@ class Networks:
     def __init__(self, find: Callable[[str], FoundFile] = no_files, sha256: Callable[[Path], str] = file_hash):
         self._find, self._sha256 = find, sha256
         self._sets: WeakKeyDictionary[nn.Module, NetworkSet] = WeakKeyDictionary()
-        """By UNet, which a family and a wrapper around it have in common."""
+        """By the model's first module, which a family and a wrapper around it have in common."""
         self._facts: dict[tuple[Path, Version], Facts] = {}
 
     def apply(self, model: Model, requests: Sequence[NetworkRequest], checkpoint: Callable[[], None] = lambda: None) -> Applied:
@@ -82,9 +86,9 @@ class Networks:
         wanted = [Wanted(request, *found[request.name]) for request in requests if found[request.name]]
         missing = [name for name, file in found.items() if file is None]
         comments = [f"Lora not found: {', '.join(missing)}."] if missing else []
-        networks = self._sets.setdefault(model.modules["unet"], NetworkSet())
+        networks = self._sets.setdefault(next(iter(model.modules.values())), NetworkSet())
         opened = cache(NetworkFile)
-        comments += networks.apply(model.modules, wanted, checkpoint, opened)
+        comments += networks.apply(model.layers, wanted, checkpoint, opened)
         facts = {}
         for want in wanted:
             checkpoint()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.networks.keys import COMPONENTS, split_name
+from pipeline.networks.keys import split_name
 from pipeline.small_files import open_regular
 from pipeline.weights import Weights
 
@@ -90,8 +90,7 @@ class AdapterConfig:
         self._by_component = defaultdict(dict)
         for name, value in config.items():
             component, _, setting = name.rpartition(".")
-            if component in ("", *COMPONENTS):
-                self._by_component[component][setting] = value
+            self._by_component[component][setting] = value
         self._patterns = {component: numbered(config.get("alpha_pattern")) for component, config in self._by_component.items()}
         """By component, layers' last words → (the place in the file's list, where the first one counts; alpha)."""
 

@@ -1,7 +1,7 @@
 """Networks merged into a model's weights, and taken out again bit by bit."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from pipeline.families.base import Layer, LayerFinder
 from pipeline.networks.deltas import DoesNotFit, bias_delta, depends_on_weight, weight_delta
 from pipeline.networks.file import NetworkFile, Version
-from pipeline.networks.keys import Layer, LayerNames
 from pipeline.networks.requests import NetworkRequest
 
 
@@ -34,7 +34,7 @@ class NetworkSet:
         self._comments: list[str] = []
 
     @torch.no_grad()
-    def apply(self, modules: Mapping[str, nn.Module], wanted: Sequence[Wanted], checkpoint: Callable[[], None] = lambda: None,
+    def apply(self, layers: Callable[[], LayerFinder], wanted: Sequence[Wanted], checkpoint: Callable[[], None] = lambda: None,
               opened: Callable[[Path], NetworkFile] = NetworkFile) -> list[str]:
         """Have these networks in the weights, in this order, and no others; a sentence for each that fits in part only.
 
@@ -52,7 +52,7 @@ class NetworkSet:
         self.restore()
         try:
             networks = [(want.request, files[want.path]) for want in wanted]
-            self._comments = self._merge(LayerNames(modules), networks, checkpoint)
+            self._comments = self._merge(layers(), networks, checkpoint)
         except BaseException:
             self.restore()
             raise
@@ -71,7 +71,7 @@ class NetworkSet:
         self._originals.clear()
         self._applied, self._comments = (), []
 
-    def _merge(self, names: LayerNames, networks: list[tuple[NetworkRequest, NetworkFile]],
+    def _merge(self, finder: LayerFinder, networks: list[tuple[NetworkRequest, NetworkFile]],
                checkpoint: Callable[[], None]) -> list[str]:
         """Layer by layer, so that one layer at a time is in memory in float32."""
         actions: dict[Layer, list[tuple[int, str]]] = {}
@@ -80,7 +80,7 @@ class NetworkSet:
         for index, (_, file) in enumerate(networks):
             checkpoint()
             if file not in places:
-                places[file] = [(name, names.find(name)) for name in file.layers]
+                places[file] = [(name, finder.find(name)) for name in file.layers]
             for name, layer in places[file]:
                 if layer is None:
                     misfits[index] += 1
@@ -91,22 +91,24 @@ class NetworkSet:
             for index, name in changes:
                 checkpoint()
                 misfits[index] += not merged.add(*networks[index], name)
-            self._write(layer.module, "weight", merged.weight)
-            self._write(layer.module, "bias", merged.bias)
+            self._write(layer, "weight", merged.weight)
+            self._write(layer, "bias", merged.bias)
         comments = (f'LoRA "{request.name}": {missing} of its {len(file.layers)} layers do not fit this model and were left out.'
                     for (request, file), missing in zip(networks, misfits) if missing)
         return list(dict.fromkeys(comments))
 
-    def _write(self, module: nn.Module, name: str, value: Tensor | None) -> None:
+    def _write(self, layer: Layer, name: str, value: Tensor | None) -> None:
         if value is None:
             return
-        parameter = getattr(module, name)
-        self._originals.setdefault(module, {})[name] = None if parameter is None else parameter.detach().to("cpu", copy=True)
+        module = layer.module
+        parameter, originals = getattr(module, name), self._originals.setdefault(module, {})
+        if name not in originals:  # another part of it may have been written
+            originals[name] = None if parameter is None else parameter.detach().to("cpu", copy=True)
         if parameter is None:
             with torch.inference_mode(False):  # so that it can be moved like the weight
-                setattr(module, name, nn.Parameter(value.to(module.weight.dtype, copy=True), requires_grad=False))
-        else:
-            parameter.copy_(value)
+                parameter = nn.Parameter(module.weight.new_zeros(len(module.weight)), requires_grad=False)
+                setattr(module, name, parameter)
+        layer.part_of(parameter).copy_(value)
 
 
 Change = tuple[NetworkRequest, NetworkFile, str]
@@ -128,7 +130,7 @@ class MergedLayer:
 
     def add(self, request: NetworkRequest, file: NetworkFile, name: str) -> bool:
         """Add what a network has for this layer under `name`; False where it does not fit, and nothing is changed."""
-        weight = self._layer.module.weight.float() if self.weight is None else self.weight
+        weight = self._layer.weight.float() if self.weight is None else self.weight
         multiplier = request.te if self._layer.is_text_encoder else request.unet
         change = self._deltas((request, file, name), weight, multiplier)
         if change is None:
@@ -158,5 +160,5 @@ class MergedLayer:
     def _bias(self) -> Tensor | float:
         if self.bias is not None:
             return self.bias
-        bias = self._layer.module.bias
+        bias = self._layer.bias
         return 0.0 if bias is None else bias.float()

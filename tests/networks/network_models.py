@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 
+from pipeline.families.layer_names import LayerNames
+
 TEXT = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, projection_dim=16,
             vocab_size=64, bos_token_id=0, eos_token_id=1)
 TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -17,6 +19,9 @@ class Model:
     """What a family shows to networks."""
 
     modules: dict[str, torch.nn.Module]
+
+    def layers(self):
+        return LayerNames(self.modules)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import pytest
 from network_models import FC1, TO_Q, new_unet
 
-from pipeline.networks.keys import LayerNames, split_name
+from pipeline.families.layer_names import LayerNames
+from pipeline.networks.keys import split_name
 
 KOHYA_Q = TO_Q.replace(".", "_")
 

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.embeddings import read_embedding
+from pipeline.families.layer_names import LayerNames
 from pipeline.models import Catalog
 from pipeline.networks import NetworkRequest, NetworkSet
 from pipeline.networks.file import NetworkFile, trigger_words, version
@@ -236,7 +237,7 @@ def test_the_product_reads_the_lora_as_it_was_trained(tmp_path):
     text = CLIPTextModel(CLIPTextConfig(vocab_size=64, hidden_size=24, intermediate_size=24, num_hidden_layers=1,
                                         num_attention_heads=2))
     with torch.inference_mode():
-        wholly = NetworkSet().apply(dict(unet=unet, text_encoder=text),
+        wholly = NetworkSet().apply(lambda: LayerNames(dict(unet=unet, text_encoder=text)),
                                     [Wanted(NetworkRequest("glass", 1.0, 1.0, None), path, version(path))])
         made = answer(unet)
     assert wholly == []

@@ -231,7 +231,8 @@ class Engine:
             self._model_for(job, options)
             job.finish(Finished([], 0.0))
         except Exception as error:  # whoever asked is told, and each job that needs the model fails with it
-            logger.error("the model could not be loaded: %s", error)
+            foreseen = isinstance(error, PalimpsestError | Cancelled)
+            logger.error("the model could not be loaded: %s", error, exc_info=None if foreseen else error)
             job.finish(Failed(error.with_traceback(None)))
 
     def _process(self, job: Job, p: StableDiffusionProcessingImg2Img) -> Processed:

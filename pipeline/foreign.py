@@ -326,6 +326,7 @@ SIGNATURES = {b"stealth_pnginfo": ("A", False), b"stealth_pngcomp": ("A", True),
               b"stealth_rgbcomp": ("RGB", True)}
 """How a hidden text begins: in the lowest bits of which channels, column by column, and whether it is compressed."""
 SIGNED = len(b"stealth_pnginfo")
+HIDING = "a program that hides text in pixels"
 
 
 def read_stealth(image: Image.Image) -> Found | None:
@@ -334,10 +335,10 @@ def read_stealth(image: Image.Image) -> Found | None:
         if set(channels) <= set(image.getbands()) and (text := hidden_text(image, channels)) is not None:
             said = load_json(text)
             if said is None:
-                return Found("stealth text", text)
+                return Found(HIDING, text)
             # NovelAI hides what it also writes as texts
             texts = {mended(name): mended(value) for name, value in said.items() if isinstance(value, str)}
-            return read(text, texts, image.size) or Found("stealth text", None, texts)
+            return read(text, texts, image.size) or Found(HIDING, None, texts)
     return None
 
 

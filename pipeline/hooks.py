@@ -1,5 +1,6 @@
 """Where plug-ins act. This file is the list of hooks: a name, its arguments and one sentence each."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Iterable
 
@@ -7,6 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import Cancelled, HookError, Interrupted
+
+logger = logging.getLogger(__name__)
 
 Job = Any
 """The StableDiffusionProcessingImg2Img that is running; this file is below it and cannot import it."""
@@ -100,4 +103,5 @@ class HookList(Hooks):
                 raise
             except Exception as error:
                 plugin = type(hook).__qualname__
-                raise HookError(f"hook {name} of {plugin} failed: {type(error).__name__}: {error}") from error
+                logger.error("hook %s of %s failed", name, plugin, exc_info=error)
+                raise HookError(f"hook {name} of {plugin} failed ({type(error).__name__}); the program's log says more") from error

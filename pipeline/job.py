@@ -1,6 +1,7 @@
 """A job: what was asked for, and its course as a stream of events."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -89,10 +90,12 @@ class Failed:
         if isinstance(self.error, (PalimpsestError, Cancelled)):
             return str(self.error)
         if is_out_of_memory(self.error):
-            return "The memory was not enough; a smaller width, height or batch_size needs less."
-        # the words of an OSError name the file's place, which is not for everybody
-        said = self.error.strerror if isinstance(self.error, OSError) and self.error.strerror else self.error
-        return f"Something went wrong inside: {type(self.error).__name__}: {said}"
+            return "The memory was not enough; smaller pictures, or fewer at a time, need less (width, height, batch_size)."
+        kind = type(self.error).__name__
+        if isinstance(self.error, OSError) and self.error.errno is not None:  # in the system's words, without the file's place
+            return f"Something went wrong inside: {kind}: {os.strerror(self.error.errno)}"
+        # what nobody foresaw may say anything, such as where files are
+        return f"Something went wrong inside ({kind}); the program's log says more."
 
 
 Event = Queued | Step | Finished | Failed

@@ -68,7 +68,9 @@ def shared_line(quota: int) -> str:
 
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:
     """PNG info's buttons that take a picture with its settings to a mode."""
-    def fill(mode: Mode, file: str, text: str) -> Update:
+    def fill(mode: Mode, file: str, text: str | None) -> Update:
+        if text is None:
+            return making.modes[mode].loaded(file)
         settings = settings_in(text, making.controls, models.catalog, engine.options, engine.styles)
         return making.modes[mode].loaded(file) | restored(making.controls, settings, changing_menus(models, engine.styles))
 

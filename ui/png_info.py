@@ -33,7 +33,10 @@ class PngInfo:
     """What the tab holds."""
 
     picture: PictureInput
-    infotext: gr.Textbox
+    infotext: gr.State
+    """What the file says of how it was made, None where it says nothing."""
+    shown: gr.Textbox
+    """The same as people read it."""
     sends: dict[Mode, gr.Button]
     """The buttons that take picture and settings to each mode."""
     other: gr.Textbox
@@ -50,8 +53,9 @@ def build_png_info(labels: dict[Mode, str]) -> PngInfo:
                                    image_mode=None, type="filepath", sources=["upload", "clipboard"], buttons=["fullscreen"],
                                    elem_id="png-info-picture")
         with gr.Column(min_width=340):
-            infotext = gr.Textbox(label="Parameters", lines=8, max_lines=20, buttons=["copy"], interactive=False,
-                                  elem_id="png-info-text", placeholder="Drop a picture on the left")
+            infotext = gr.State()
+            shown = gr.Textbox(label="Parameters", lines=8, max_lines=20, buttons=["copy"], interactive=False,
+                               elem_id="png-info-text", placeholder="Drop a picture on the left")
             with gr.Row():
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}
@@ -60,7 +64,7 @@ def build_png_info(labels: dict[Mode, str]) -> PngInfo:
             receipt = gr.Textbox(label="Receipt", lines=2, max_lines=6, interactive=False, elem_id="png-info-receipt",
                                  placeholder="Pictures that Palimpsest has saved carry one")
             again = gr.Button("Verify: make it again and compare", size="sm", interactive=False, elem_id="png-info-verify")
-    return PngInfo(picture, infotext, sends, other, receipt, again)
+    return PngInfo(picture, infotext, shown, sends, other, receipt, again)
 
 
 def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Session, *, shared: bool) -> None:
@@ -68,7 +72,7 @@ def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Sess
     verified = info.verify.click(asked_by(partial(verdict_on, engine, catalog, not shared)), [session.client, info.picture],
                                  info.receipt, **QUEUED)
     info.picture.change(partial(read, info, engine), info.picture,
-                        [info.infotext, info.other, info.receipt, info.verify, *info.sends.values()],
+                        [info.infotext, info.shown, info.other, info.receipt, info.verify, *info.sends.values()],
                         cancels=verified, **QUEUED)
 
 
@@ -80,9 +84,10 @@ def read(info: PngInfo, engine: Engine, file: str | None) -> dict:
             image, notes = load_file(file, "image")
             found = metadata_of(image, notes)
             said, sound = what_receipt_says(image)
-        text, other = found.infotext or NOTHING, what_else(found)
+        text, other = found.infotext or None, what_else(found)
     buttons = {button: gr.Button(interactive=file is not None) for button in info.sends.values()}
-    return {info.infotext: text, info.other: gr.Textbox(other, visible=bool(other)), info.receipt: said,
+    shown = NOTHING if file is not None and text is None else text
+    return {info.infotext: text, info.shown: shown, info.other: gr.Textbox(other, visible=bool(other)), info.receipt: said,
             info.verify: gr.Button(interactive=sound)} | buttons
 
 

@@ -64,7 +64,7 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
     if "Sampler" in params:
         read, unknown = sampling_in(params["Sampler"], params["Schedule type"])
         values, notes = values | read, notes + unknown
-    called = f"{params.get('Model', '')} [{params.get('Model hash', '?')}]"
+    called = f"{params.get('Model', '')}{' [{}]'.format(params['Model hash']) if 'Model hash' in params else ''}".strip()
     values |= {name: said for name, said in (("sd_model_checkpoint", params.get("Model hash") or params.get("Model")),
                                              ("refiner_checkpoint", params.get("Refiner"))) if said}
     options, unusable = pasted_options(params, vars(current), catalog.find_vae)

@@ -10,6 +10,7 @@ from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.options import SPECS, Options, OptionSpec
 from pipeline.settings import Settings
+from pipeline.small_files import reason
 from ui.events import QUEUED, tell
 from ui.fields import widget_for
 
@@ -72,7 +73,7 @@ def save(page: SettingsTab, shown: gr.State, settings: Settings, engine: Engine,
     try:
         settings.change(changed)
     except OSError as error:
-        raise PalimpsestError(f"The settings hold until the program ends, but could not be written: {error}") from error
+        raise PalimpsestError(f"The settings hold until the program ends, but could not be written: {reason(error)}") from error
     finally:
         engine.options = settings.options
     tell("Saved." if changed else "Nothing was changed.")

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from pipeline.errors import PalimpsestError
+from pipeline.small_files import reason
 from pipeline.styles import StyleDatabase
 from ui.controls import Controls
 from ui.events import QUEUED, tell
@@ -89,7 +90,7 @@ def write(styles: StyleDatabase) -> None:
     try:
         styles.save()
     except OSError as error:
-        raise PalimpsestError(f"The styles hold until the program ends, but could not be written: {error}") from error
+        raise PalimpsestError(f"The styles hold until the program ends, but could not be written: {reason(error)}") from error
 
 
 def menus(styles: StyleDatabase, chosen: list[str], edited: str | None) -> list[gr.Dropdown]:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.infotext import exif_bytes, parse, png_info
+from pipeline.foreign import HIDING
 from pipeline.metadata import read_metadata
 
 INFOTEXT = "a cat, 猫\nSteps: 7, Sampler: Euler, Seed: 4242, Size: 64x48"
@@ -209,7 +210,7 @@ def stealth(text, signature=b"stealth_pnginfo", channels="A", size=(64, 48), len
 @pytest.mark.parametrize("size", [(64, 48), (1, 4000), (4000, 1)])
 def test_stealth_text_is_read(signature, channels, size):
     found = read_metadata(stealth(INFOTEXT, signature, channels, size), "image")
-    assert found.infotext == INFOTEXT and found.program == "stealth text"
+    assert found.infotext == INFOTEXT and found.program == HIDING
 
 
 def test_what_novelai_hides_is_read_as_what_it_writes():

@@ -117,6 +117,20 @@ def test_a_file_with_a_part_that_cannot_be_read_is_read_without_it(page, tmp_pat
         expect(page.locator("#png-info-other textarea")).to_have_value(other)
 
 
+def test_a_picture_that_says_nothing_is_brought_without_settings(page, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "plain.png")
+    page.locator("#prompt textarea").fill("my own words")
+    set_slider(page, "Sampling steps", 33)
+    open_tab(page, "PNG info")
+    drop(page, tmp_path / "plain.png")
+    expect(page.locator("#png-info-text textarea")).to_have_value("This picture says nothing of how it was made.")
+    page.locator("#png-info-to-img2img").click()
+    page.locator("#img2img-picture img").first.wait_for()
+    settle(page)
+    assert page.locator("#prompt textarea").input_value() == "my own words"
+    assert page.get_by_label("number input for Sampling steps", exact=True).input_value() == "33"
+
+
 @pytest.mark.parametrize("name", ["photo.heic", "photo.avif", "photo.jfif", "photo.tiff"])
 def test_a_picture_of_any_format_is_used(page, tmp_path, name):
     photo = Image.new("RGB", (64, 48), (200, 60, 20))

@@ -228,17 +228,18 @@ def collect_after(loading: "Job") -> None:
 
 
 def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase", **how: Any) -> "Engine":
-    """An engine around the models and what else the models folder holds; how: what else Engine takes."""
+    """An engine around the models and what else the models folder holds; how: what else LocalEngine takes."""
+    from pipeline.device import DeviceWorker
     from pipeline.embeddings import EmbeddingShelf
-    from pipeline.engine import Engine
+    from pipeline.engine import LocalEngine
     from pipeline.networks import LoraNames, Networks
 
     catalog = models.catalog
-    engine = Engine(models.load, options, make_room=models.make_room, styles=styles,
-                    networks=Networks(LoraNames(catalog).find, catalog.hash_of),
-                    embeddings=EmbeddingShelf(catalog.embedding_paths), **how)
-    models.tell = engine.tell_loading
-    return engine
+    worker = DeviceWorker(models.load, loaded=models.loaded, make_room=models.make_room, release=models.release,
+                          networks=Networks(LoraNames(catalog).find, catalog.hash_of),
+                          embeddings=EmbeddingShelf(catalog.embedding_paths))
+    models.tell = worker.tell_loading
+    return LocalEngine(worker, options, styles=styles, has_model=catalog.has_checkpoint, **how)
 
 
 def verify(argv: list[str]) -> int:

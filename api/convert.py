@@ -166,16 +166,27 @@ def places(here: Backend, request: GenerationRequest) -> dict[str, Any]:
 
 # --- the answer
 
-def answer(request: GenerationRequest, p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: float,
+FACTS = ("subseed_strength", "width", "height", "sampler_name", "cfg_scale", "steps", "seed_resize_from_w", "seed_resize_from_h",
+         "denoising_strength", "styles")
+"""Fields of a request that A1111 repeats in its answer."""
+
+
+def facts(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
+    """What the answer repeats of a request, taken from it before it is submitted."""
+    known = {name: getattr(p, name) for name in FACTS} | {"batch_size": p.batch, "clip_skip": p.options.CLIP_stop_at_last_layers}
+    return known | {"denoising_strength": None} if isinstance(p, StableDiffusionProcessingTxt2Img) else known
+
+
+def answer(request: GenerationRequest, asked: Mapping[str, Any], processed: Processed, elapsed: float,
            options: Options) -> bytes:
     """The answer's JSON. Encodes pictures: blocks.
 
-    options: say in which format. Those of the request do not count, as A1111 encodes when they have ended.
+    asked: the request's facts(). options: say in which format. Those of the request do not count, as A1111 encodes when they have ended.
     """
     images = [encode_picture(image, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo)
               for image in processed.images] if request.send_images else []
     return json_with_pictures("images", images,
-                              {"parameters": parameters(request), "info": json.dumps(info(p, processed, elapsed))})
+                              {"parameters": parameters(request), "info": json.dumps(info(asked, processed, elapsed))})
 
 
 def parameters(request: GenerationRequest) -> dict[str, Any]:
@@ -186,24 +197,22 @@ def parameters(request: GenerationRequest) -> dict[str, Any]:
     return values | {"init_images": None, "mask": None}
 
 
-def info(p: StableDiffusionProcessingImg2Img, processed: Processed, elapsed: float) -> dict[str, Any]:
-    """What A1111 says of the pictures; "comments" is an addition. Of p only the request is read."""
-    model = processed.model
+def info(asked: Mapping[str, Any], processed: Processed, elapsed: float) -> dict[str, Any]:
+    """What A1111 says of the pictures; "comments" is an addition."""
+    model, strength = processed.model, asked["denoising_strength"]
     extra = {name: plain(value) for name, value in processed.extra_generation_params.items()}
-    strength = None if isinstance(p, StableDiffusionProcessingTxt2Img) else p.denoising_strength
     return {
         "prompt": processed.all_prompts[0], "all_prompts": processed.all_prompts,
         "negative_prompt": processed.all_negative_prompts[0], "all_negative_prompts": processed.all_negative_prompts,
         "seed": processed.seed, "all_seeds": processed.all_seeds,
-        "subseed": processed.all_subseeds[0], "all_subseeds": processed.all_subseeds, "subseed_strength": p.subseed_strength,
-        "width": p.width, "height": p.height, "sampler_name": p.sampler_name, "cfg_scale": p.cfg_scale, "steps": p.steps,
-        "batch_size": p.batch, "restore_faces": False, "face_restoration_model": None,
+        "subseed": processed.all_subseeds[0], "all_subseeds": processed.all_subseeds, "subseed_strength": asked["subseed_strength"],
+        **{name: asked[name] for name in ("width", "height", "sampler_name", "cfg_scale", "steps", "batch_size")}, "restore_faces": False, "face_restoration_model": None,
         "sd_model_name": model.name, "sd_model_hash": model.hash, "sd_vae_name": model.vae, "sd_vae_hash": model.vae_hash,
-        "seed_resize_from_w": p.seed_resize_from_w, "seed_resize_from_h": p.seed_resize_from_h, "denoising_strength": strength,
+        "seed_resize_from_w": asked["seed_resize_from_w"], "seed_resize_from_h": asked["seed_resize_from_h"], "denoising_strength": strength,
         "extra_generation_params": {"Denoising strength": strength, **extra} if strength is not None else extra,
         "index_of_first_image": processed.index_of_first_image, "infotexts": list(filter(None, processed.infotexts)),
-        "styles": list(p.styles), "job_timestamp": timestamp(elapsed),
-        "clip_skip": p.options.CLIP_stop_at_last_layers,
+        "styles": asked["styles"], "job_timestamp": timestamp(elapsed),
+        "clip_skip": asked["clip_skip"],
         "is_using_inpainting_conditioning": processed.inpaints,
         "version": f"Palimpsest {__version__}", "comments": processed.comments,
     }

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pipeline.errors import Cancelled, InvalidRequest, ModelError, PalimpsestError, TooMany
-from pipeline.job import Failed
+from pipeline.job import sentence_on
 from pipeline.memory import is_out_of_memory
 
 PYDANTIC_1 = {  # how A1111 names what clients most often get wrong
@@ -62,8 +62,8 @@ def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
     if isinstance(error, HTTPException):
         return error.status_code, {"error": "HTTPException", "detail": str(error.detail), "body": "", "errors": ""}
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
-    kind = "OutOfMemoryError" if is_out_of_memory(error) else type(error).__name__
-    sentence = Failed(error).message
+    kind = "OutOfMemoryError" if is_out_of_memory(error) else getattr(error, "kind", type(error).__name__)
+    sentence = sentence_on(error)
     return status, {"error": kind, "detail": sentence, "body": "", "errors": sentence}
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.backend import Backend, Here
 from api.bodies import let_go
-from api.convert import answer, picture_files, pixels_of, processing, task_id
+from api.convert import answer, facts, picture_files, pixels_of, processing, task_id
 from api.errors import COMMON, Json, error_answer
 from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, InvalidBody, Txt2ImgRequest
 from api.progress import progress_answer
@@ -22,7 +22,6 @@ from api.visitors import Who
 from api.waiting import events
 from pipeline.job import Failed, Finished, Job
 from pipeline.limits import Client
-from pipeline.processing import StableDiffusionProcessingImg2Img
 
 router = APIRouter(tags=["making pictures"], route_class=StrictRoute)
 
@@ -54,47 +53,47 @@ async def txt2img(body: Txt2ImgRequest, here: Here, who: Who, request: Request) 
                    'one "error" with its body and "status".'}}, response_class=StreamingResponse)
 async def img2img_stream(body: Img2ImgRequest, here: Here, who: Who, request: Request) -> StreamingResponse:
     """The same as img2img, answered by server-sent events while it runs; hanging up cancels it."""
-    body, p, job = await enqueue(body, here, who, request)
-    return StreamingResponse(narrate(body, p, job, here), media_type="text/event-stream",
+    body, asked, job = await enqueue(body, here, who, request)
+    return StreamingResponse(narrate(body, asked, job, here), media_type="text/event-stream",
                              headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 async def generate(body: GenerationRequest, here: Backend, who: Client, request: Request) -> Response:
     """Queue the request and answer with its pictures. Who hangs up gives up what was not to be saved."""
-    body, p, job = await enqueue(body, here, who, request)
+    body, asked, job = await enqueue(body, here, who, request)
     async with cancelled_by_hanging_up(request, job, here, keep=bool(body.save_images)):
         event = await end_of(job)
     if isinstance(event, Failed):
         status, error = error_answer(event.error)
         return Json(error, status)
-    data = await encode(body, p, event, here)
+    data = await encode(body, asked, event, here)
     return Response(data, media_type="application/json")
 
 
-async def encode(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, event: Finished, here: Backend) -> bytes:
+async def encode(body: GenerationRequest, asked: dict[str, Any], event: Finished, here: Backend) -> bytes:
     """The ordinary answer's JSON."""
-    return await to_thread.run_sync(answer, body, p, event.results[0], event.elapsed, here.settings.options,
+    return await to_thread.run_sync(answer, body, asked, event.results[0], event.elapsed, here.settings.options,
                                     limiter=here.pictures)
 
 
 async def enqueue(body: GenerationRequest, here: Backend, who: Client,
-                  request: Request) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img, Job]:
-    """(the request with what its infotext adds, its processing object, its job), queued in turn with the page's jobs.
+                  request: Request) -> tuple[GenerationRequest, dict[str, Any], Job]:
+    """(the request with what its infotext adds, what the answer repeats of it, its job), queued in turn with the page's jobs.
 
     Raises InvalidRequest, TooMany, and HTTPException where it is not allowed.
     """
     if isinstance(body, Img2ImgRequest) and body.init_images is None:
         raise HTTPException(404, "Init image not found")
-    understood, p, job = await to_thread.run_sync(read_and_submit, body, here, who, limiter=here.requests)
+    understood, asked, job = await to_thread.run_sync(read_and_submit, body, here, who, limiter=here.requests)
     if isinstance(request, StrictRequest) and not repeats_pictures(body):
         request.forget()
         let_go(request.scope, without_pictures(body))
         without_pictures(understood)
-    return understood, p, job
+    return understood, asked, job
 
 
 def read_and_submit(body: GenerationRequest, here: Backend,
-                    who: Client) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img, Job]:
+                    who: Client) -> tuple[GenerationRequest, dict[str, Any], Job]:
     """The same. Blocks."""
     files = picture_files(body, here)
     with here.engine.shelf.reading(pixels_of(files)):
@@ -102,11 +101,11 @@ def read_and_submit(body: GenerationRequest, here: Backend,
         changes_options = body.override_settings_restore_afterwards is False and p.override_settings
         if changes_options and not who.owner:
             raise HTTPException(403, "override_settings_restore_afterwards: false is for logins of --api-auth on a shared page.")
-        job = here.engine.submit([p], task_id(body), who)
+        asked, job = facts(p), here.engine.submit([p], task_id(body), who)
     if changes_options:
         here.settings.change(p.override_settings, remember=False)
         here.engine.options = here.settings.options
-    return body, p, job
+    return body, asked, job
 
 
 def repeats_pictures(body: GenerationRequest) -> bool:
@@ -144,7 +143,7 @@ async def cancelled_by_hanging_up(request: Request, job: Job, here: Backend, *, 
         tasks.cancel_scope.cancel()
 
 
-async def narrate(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, job: Job, here: Backend) -> AsyncIterator[str]:
+async def narrate(body: GenerationRequest, asked: dict[str, Any], job: Job, here: Backend) -> AsyncIterator[str]:
     """The job's events as server-sent events."""
     try:
         async for event in events(job, HEARTBEAT):
@@ -154,7 +153,7 @@ async def narrate(body: GenerationRequest, p: StableDiffusionProcessingImg2Img, 
                 status, error = error_answer(event.error)
                 yield sse("error", json.dumps(error | {"status": status}))
             elif isinstance(event, Finished):
-                data = await encode(body, p, event, here)
+                data = await encode(body, asked, event, here)
                 yield sse("result", data.decode("ascii"))
             else:
                 said = await progress_answer(job, here, with_image=True)

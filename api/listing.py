@@ -15,7 +15,6 @@ from api.scripts import descriptions, titles
 from api.strict import StrictRoute
 from api.visitors import Who, shown
 from api.waiting import wait_for
-from pipeline.embeddings import Embedding
 from pipeline.limits import Client
 from pipeline.memory import memory_report
 from pipeline.models import ModelFile
@@ -23,6 +22,7 @@ from pipeline.networks import LoraNames
 from pipeline.networks.file import read_object
 from pipeline.samplers import SAMPLERS, SCHEDULES, SamplerRow, Schedule
 from pipeline.upscaling import UPSCALERS
+from pipeline.worker import EmbeddingInfo
 
 router = APIRouter(tags=["what there is"], route_class=StrictRoute)
 
@@ -120,16 +120,16 @@ def unpacked(value: str) -> Any:
 @router.get("/sdapi/v1/embeddings")
 async def embeddings(here: Here) -> EmbeddingsAnswer:
     """The textual inversion embeddings that prompts can name, and the files that cannot be used."""
-    fitting, skipped = await to_thread.run_sync(here.engine.embeddings.known, limiter=here.pictures)
+    fitting, skipped = await to_thread.run_sync(here.engine.embeddings, limiter=here.pictures)
     blank = EmbeddingItem(step=None, sd_checkpoint=None, sd_checkpoint_name=None, shape=0, vectors=0)
-    return EmbeddingsAnswer(loaded={name: embedding_item(embedding) for name, embedding in fitting.items()},
+    return EmbeddingsAnswer(loaded={embedding.name: embedding_item(embedding) for embedding in fitting},
                             skipped=dict.fromkeys(skipped, blank))
 
 
-def embedding_item(embedding: Embedding) -> EmbeddingItem:
+def embedding_item(embedding: EmbeddingInfo) -> EmbeddingItem:
     return EmbeddingItem(step=embedding.step, sd_checkpoint=embedding.sd_checkpoint,
                          sd_checkpoint_name=embedding.sd_checkpoint_name,
-                         shape=embedding.width, vectors=embedding.count)
+                         shape=embedding.width, vectors=embedding.vectors)
 
 
 @router.post("/sdapi/v1/refresh-checkpoints")
@@ -144,7 +144,7 @@ async def refresh(here: Here) -> None:
 @router.post("/sdapi/v1/unload-checkpoint")
 async def unload_checkpoint(here: Here) -> dict:
     """Let go of the models; the next request loads its own again."""
-    await to_thread.run_sync(here.models.release)
+    await to_thread.run_sync(here.engine.release)
     return {}
 
 

@@ -11,6 +11,7 @@ from api.strict import StrictRoute
 from api.visitors import Who, job_of
 from pipeline.engine import Engine
 from pipeline.job import Job, Queued, Step
+from pipeline.previews import unpack
 
 router = APIRouter(tags=["progress"], route_class=StrictRoute)
 
@@ -68,7 +69,7 @@ async def page_progress(body: PageProgressRequest, here: Here, who: Who) -> Page
     number = event.batch * 10_000 + event.step
     shown = event.preview is not None and body.live_preview and number != body.id_live_preview
     form = here.settings.options.live_previews_image_format
-    picture = await to_thread.run_sync(encode_picture, event.preview, form, limiter=here.pictures) if shown else None
+    picture = await to_thread.run_sync(encode_picture, unpack(event.preview), form, limiter=here.pictures) if shown else None
     return PageProgressAnswer(
         active=True, queued=False, completed=False, progress=min(event.fraction, 1.0), eta=event.eta, textinfo=None,
         live_preview=picture and f"data:image/{form};base64,{picture}",
@@ -81,7 +82,7 @@ async def progress_answer(job: Job | None, here: Backend, *, with_image: bool, i
     if isinstance(event, Step):
         picture = event.preview if with_image else None
         form = here.settings.options.live_previews_image_format
-        image = None if picture is None else await to_thread.run_sync(encode_picture, picture, form, limiter=here.pictures)
+        image = None if picture is None else await to_thread.run_sync(encode_picture, unpack(picture), form, limiter=here.pictures)
         return ProgressAnswer(progress=min(BEGUN + event.fraction, 1.0), eta_relative=event.eta, state=state_of(job, event),
                               current_image=image, textinfo=None)
     if isinstance(event, Queued):

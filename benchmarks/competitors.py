@@ -84,7 +84,8 @@ class Palimpsest:
 
     def __init__(self, file: Path, outputs: Path, *, precision: str = "auto", cache: "Cache | None" = None):
         from pipeline import allocator, families
-        from pipeline.engine import Engine, Job
+        from pipeline.device import Course
+        from pipeline.engine import local_engine
         from pipeline.journal import Journal
 
         began = time.perf_counter()
@@ -93,12 +94,12 @@ class Palimpsest:
         allocator.share_arena()
         place = families.placement.choose("auto", precision)
         load = lru_cache(lambda: families.load(file, place))
-        self.engine = Engine(lambda options: load(), journal=Journal(outputs), cache=cache)
+        self.engine = local_engine(lambda options: load(), journal=Journal(outputs), cache=cache)
         self.engine.preload().result()  # on its thread: OpenMP's threads of another would hinder those that compute
         self.model = load()
         self.ready = {"load": time.perf_counter() - began}
         self.watch = Stopwatch()
-        self._watch_stages(Job)
+        self._watch_stages(Course)
 
     def _watch_stages(self, job: type) -> None:
         from pipeline import finishing, processing

@@ -21,7 +21,7 @@ from benchmarks.report import Bar, show, show_bars, show_machine, write_json
 from pipeline.families.base import Family
 from pipeline.geometry import Size
 from pipeline.job import Job, Step
-from pipeline.previews import preview, to_jpeg
+from pipeline.previews import preview, to_jpeg, unpack
 
 NONE, PREVIEWS, WATCHED = "no previews", "a preview at every step", "the same, watched"
 OFF = {"live_previews_enable": False}
@@ -33,7 +33,7 @@ def watch(job: Job, size: int) -> None:
     for event in job.events():
         if isinstance(event, Step) and event.preview is not shown:
             shown = event.preview
-            to_jpeg(shown, Size(size, size))
+            to_jpeg(unpack(shown), Size(size, size))
 
 
 def preview_seconds(model: Family, size: int, runs: int = 50) -> float:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from pipeline.errors import InvalidRequest
 from pipeline.img2img import Mode, check_source, fitted, with_mended_mask
 from pipeline.infotext import parse
 from pipeline.job import Event
-from pipeline.journal import Entry, Journal
+from pipeline.journal import Entry
 from pipeline.limits import Client
 from pipeline.metadata import read_metadata
 from pipeline.options import number
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.rng import fixed_seed
 from pipeline.scripts import check
-from pipeline.series import Series, Shown
+from pipeline.series import Series, Shown, Surroundings
 from pipeline.uploads import is_picture, open_picture
 
 REUSABLE = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps", "Model hash")
@@ -54,8 +55,7 @@ class Batch:
 
 def run(engine: Engine, batch: Batch, *, selected_scale_tab: int = 0, scale_by: float = 1.0, mask_alpha: float = 0.0,
         resume: bool = True, mine_only: bool = False, job_id: str | None = None, client: Client = Client(),
-        has_model: Callable[[str], bool] = lambda name: False, heartbeat: float | None = None, pace: float = 0.0,
-        cancels: bool = True, **settings: Any) -> Iterator[Event]:
+        heartbeat: float | None = None, pace: float = 0.0, cancels: bool = True, **settings: Any) -> Iterator[Event]:
     """Do a batch as one job and stream its events; the keywords are img2img()'s.
 
     resume: leave out the files that are done already; mine_only: by this client. Raises InvalidRequest, before anything is
@@ -63,8 +63,7 @@ def run(engine: Engine, batch: Batch, *, selected_scale_tab: int = 0, scale_by: 
     """
     if selected_scale_tab == 1:
         batch = replace(batch, scale_by=scale_by)
-    work = series(batch, {"options": engine.options} | settings, has_model=has_model,
-                  journal=engine.journal if resume else None, client=client.id if mine_only else None)
+    work = series(batch, {"options": engine.options} | settings, resume=resume, client=client.id if mine_only else None)
     return engine.submit(work, job_id, client, Mode.BATCH.value).events(heartbeat, pace=pace, cancels=cancels)
 
 
@@ -97,13 +96,47 @@ def natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path).lower())]
 
 
-def series(batch: Batch, settings: dict[str, Any], *, has_model: Callable[[str], bool] = lambda name: False,
-           journal: Journal | None = None, client: str | None = None) -> Series:
+@dataclass(frozen=True)
+class Files(Series):
+    """A request for each file of a batch."""
+
+    batch: Batch
+    settings: dict[str, Any]
+    """Fields of StableDiffusionProcessingImg2Img, the seed drawn."""
+    drawn: frozenset[str]
+    """Those of them that were drawn."""
+    begun: float
+    """Seconds since 1970."""
+    resume: bool = False
+    """Whether files are left out that a job of before has done, with its pictures where they would go now."""
+    client: str | None = None
+    """Only jobs of this one count; None: everybody's."""
+
+    @property
+    def items(self) -> Sequence[Path]:
+        return self.batch.files
+
+    @cached_property
+    def _names(self) -> dict[Path, str]:
+        return names(self.batch)
+
+    def name(self, item: Path) -> str:
+        return self._names[item]
+
+    def make(self, item: Path, here: Surroundings = Surroundings()) -> StableDiffusionProcessingImg2Img | list[Shown]:
+        p = request(self.batch, self.settings, item, here.has_model)
+        if here.journal is None or not self.resume:
+            return p
+        free = {name for name in self.drawn if getattr(p, name) == self.settings[name]}
+        done = here.journal.done_with(p, besides=free, before=self.begun, client=self.client)
+        return made_before(done, self.batch, item) or p
+
+
+def series(batch: Batch, settings: dict[str, Any], *, resume: bool = False, client: str | None = None) -> Files:
     """A request for each file, all with the same seed.
 
-    `settings` are fields of StableDiffusionProcessingImg2Img. journal: files that it has a finished job of, with its
-    pictures where they would go now, are not done again; client: only a job of this one counts. Raises InvalidRequest where
-    no file could be done: the settings are bad, or there is no file.
+    `settings` are fields of StableDiffusionProcessingImg2Img. resume, client: as in Files. Raises InvalidRequest where no file
+    could be done: the settings are bad, or there is no file.
     """
     if not batch.files:
         raise InvalidRequest("init_images", "init_images: there are no files; add pictures, or name a folder that holds some")
@@ -113,18 +146,9 @@ def series(batch: Batch, settings: dict[str, Any], *, has_model: Callable[[str],
     if batch.scale_by is not None:
         number("scale_by", batch.scale_by, float, 0.05, 4)
     check(StableDiffusionProcessingImg2Img(**settings | {"init_images": [Image.new("RGB", (8, 8))]}))
-    random = {name for name in ("seed", "subseed") if settings.get(name, -1) in (-1, None, "")}
+    drawn = frozenset(name for name in ("seed", "subseed") if settings.get(name, -1) in (-1, None, ""))
     settings = settings | {name: fixed_seed(settings.get(name, -1)) for name in ("seed", "subseed")}
-    begun = time.time()
-
-    def make(file: Path) -> StableDiffusionProcessingImg2Img | list[Shown]:
-        p = request(batch, settings, file, has_model)
-        if journal is None:
-            return p
-        free = {name for name in random if getattr(p, name) == settings[name]}
-        return made_before(journal.done_with(p, besides=free, before=begun, client=client), batch, file) or p
-
-    return Series(batch.files, make, names(batch).get)
+    return Files(batch, settings, drawn, time.time(), resume, client)
 
 
 def names(batch: Batch) -> dict[Path, str]:

@@ -1,30 +1,29 @@
-"""The one thread that owns the device, and the queue before it."""
+"""The engine: what page and API submit requests to; and the one of this process, a queue before a thread."""
 
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
+from typing import Any, Protocol
 
-from pipeline import allocator
 from pipeline.caches import Cache
+from pipeline.device import DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.families.base import Family
-from pipeline.hooks import HookList, Hooks
-from pipeline.job import Failed, Finished, Job, Queued, Work
+from pipeline.hooks import Hooks
+from pipeline.job import Failed, Finished, Job, Queued, sendable
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits, Quota
-from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty
 from pipeline.networks import Networks
 from pipeline.options import Options
-from pipeline.processed import Processed
-from pipeline.processing import StableDiffusionProcessingImg2Img
-from pipeline.scripts import run
+from pipeline.series import Surroundings
 from pipeline.shelf import Shelf
 from pipeline.styles import StyleDatabase
+from pipeline.submission import Submission, Work
+from pipeline.worker import EmbeddingInfo, Loaded, Loading, News, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -34,33 +33,90 @@ PAUSE = 30.0
 """Seconds without work after which memory that was kept for the next job is given back."""
 
 
-class Engine:
-    """Runs jobs one after the other on the single thread that owns the device.
+class Engine(Protocol):
+    """What makes pictures, as page and API know it, wherever it computes.
 
-    load: gives the model that options name; it is called on that thread for every request that brings none.
-    options: those of requests that bring none. They may be replaced at any time: a request takes them when it is built.
-    make_room: lets go of all models but the one used last, when memory has run out.
-    embeddings, styles, networks: what prompts may name.
-    journal: where jobs whose pictures are saved are recorded. limits: how much clients may ask for.
-    cache: what jobs can take over from earlier ones. shelf: where pictures of jobs that wait are kept.
+    What is submitted, and what the jobs' events tell, is plain data that can be pickled. Any thread may use it.
     """
 
-    def __init__(self, load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
-                 make_room: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
-                 styles: StyleDatabase | None = None, networks: Networks | None = None, journal: Journal | None = None,
-                 limits: Limits = Limits(), cache: Cache | None = None, shelf: Shelf | None = None):
+    options: Options
+    """Those of requests that bring none. They may be replaced at any time: a request takes them when it is built."""
+    journal: Journal | None
+    """Where jobs whose pictures are saved are recorded."""
+    limits: Limits
+    """How much clients may ask for."""
+    styles: StyleDatabase
+    """Those that requests may name."""
+    shelf: Shelf
+    """Where pictures of jobs that wait are kept."""
+    finished: Collection[str]
+    """Ids of the jobs that ended last."""
+
+    def submit(self, work: Work, job_id: str | None = None, client: Client = Client(), mode: str = "") -> Job:
+        """Queue the requests as one job.
+
+        Clients take turns: nobody's second job comes before everybody's first. mode: where it was asked for, for the journal,
+        which records a single request now and others as they begin. Raises TooMany, and then nothing is recorded.
+        """
+
+    def preload(self, options: Options | None = None) -> Job:
+        """Load the model that options name, or the engine's options, once no job waits. The events tell when it is there.
+
+        Only the newest wish counts: one that has not begun ends as cancelled.
+        """
+
+    def release(self) -> None:
+        """Let go of all models; the next request loads its own again."""
+
+    def jobs(self) -> list[Job]:
+        """The running job, if there is one, and those that wait, in their order."""
+
+    def find(self, job_id: str | None = None) -> Job | None:
+        """The waiting or running job of that id; None: the running one."""
+
+    def interrupt(self, job_id: str | None = None) -> None:
+        """Interrupt the running job, or the one of that id; one that still waits is dropped."""
+
+    def stop_after(self, job_id: str) -> None:
+        """End the job of that id once the picture that is being made is done; one that still waits is dropped."""
+
+    def skip(self, job_id: str | None = None) -> None:
+        """Skip the current batch of the running job, or of the one of that id."""
+
+    def cancel(self, job: Job) -> None:
+        """End a job now and keep nothing; one that still waits is dropped."""
+
+    def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
+        """How many tokens the longest text of each prompt takes at any of so many model calls; None: its model is not loaded.
+
+        Raises UnknownName, ModelError.
+        """
+
+    def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
+        """The embeddings that the model can use, and by name a sentence on each that it cannot."""
+
+    def close(self, timeout: float | None = None) -> None:
+        """Cancel what runs and waits, and give it so many seconds to end; None: as long as it takes."""
+
+
+class LocalEngine(Engine):
+    """Gives jobs to a worker one after the other, on one thread, which it may have its device on.
+
+    has_model: whether there is a checkpoint of a name or hash, for a batch's files. The rest is as in Engine.
+    """
+
+    def __init__(self, worker: Worker, options: Options = Options(), *, styles: StyleDatabase | None = None,
+                 journal: Journal | None = None, limits: Limits = Limits(), shelf: Shelf | None = None,
+                 has_model: Callable[[str], bool] = lambda name: False):
         self.options, self.journal, self.limits = options, journal, limits
-        self.embeddings, self.styles = embeddings or EmbeddingShelf(), styles or StyleDatabase()
-        self.shelf = shelf or Shelf()
-        self._load, self._hooks, self._make_room = load, HookList(hooks), make_room
-        self._cache, self._networks = cache or Cache(), networks or Networks()
+        self.styles, self.shelf = styles or StyleDatabase(), shelf or Shelf()
+        self.finished: deque[str] = deque(maxlen=FINISHED)
+        self._worker, self._here = worker, Surroundings(journal, has_model)
         self._quota = Quota(limits.pictures)
         self._entering: list[Job] = []
         """Jobs that have their place in the queue, but are not recorded yet."""
-        self._jobs: deque[Job] = deque()
-        self._running: Job | None = None
-        self.finished: deque[str] = deque(maxlen=FINISHED)
-        """Ids of the jobs that ended last."""
+        self._waiting: deque[Submission] = deque()
+        self._running: Submission | None = None
         self._preload: tuple[Job, Options] | None = None
         self._loading: float | None = None
         """Share of a model that is there while one is being loaded."""
@@ -71,29 +127,25 @@ class Engine:
         self._thread.start()
 
     def submit(self, work: Work, job_id: str | None = None, client: Client = Client(), mode: str = "") -> Job:
-        """Queue the processing objects as one job; an iterable that makes them is read as it runs.
-
-        Clients take turns: nobody's second job comes before everybody's first. mode: where it was asked for, for the journal,
-        which records a single request now and others as they begin. Raises TooMany, and then nothing is recorded.
-        """
-        job = Job(work, job_id, client, mode=mode, journal=self.journal, quota=self._quota, shelf=self.shelf)
-        with self._entrance(job):
-            if isinstance(work, list) and len(work) == 1:
-                job.record(work[0], job.id)
-            job.shelve()
+        job = Job(job_id, client, mode)
+        submission = Submission(job, work, self._here, quota=self._quota, shelf=self.shelf)
+        with self._entrance(submission):
+            submission.enter()
             with self._changed:
                 self._refuse_if_closed()
-                self._jobs = deque(in_turn([*self._jobs, job], self._running))
+                self._waiting = deque(in_turn([*self._waiting, submission], self._running))
                 self._tell_places()
                 self._changed.notify()
         return job
 
     @contextmanager
-    def _entrance(self, job: Job) -> Iterator[None]:
+    def _entrance(self, submission: Submission) -> Iterator[None]:
         """While inside, the job has its place in the queue and its pictures are counted, or TooMany is raised."""
+        job = submission.job
         with self._changed:
-            self.limits.check_waiting(job.client, [other.client for other in {*self._entering, *self._jobs}])
-            job.count()
+            waiting = {*self._entering, *(one.job for one in self._waiting)}
+            self.limits.check_waiting(job.client, [other.client for other in waiting])
+            submission.count()
             self._entering.append(job)
         try:
             yield
@@ -102,82 +154,74 @@ class Engine:
                 self._entering.remove(job)
 
     def preload(self, options: Options | None = None) -> Job:
-        """Load the model that options name, or the engine's options, once no job waits. The events tell when it is there.
-
-        Only the newest wish counts: one that has not begun ends as cancelled.
-        """
-        job = Job(())
+        job = Job()
         with self._changed:
             self._refuse_if_closed()
             dropped, self._preload = self._preload, (job, options or self.options)
             self._changed.notify()
         if dropped is not None:
-            dropped[0].finish(Failed(Cancelled("Another model was asked for before this one was loaded.")))
+            dropped[0].publish(Failed(Cancelled("Another model was asked for before this one was loaded.")))
         return job
 
-    def tell_loading(self, fraction: float) -> None:
-        """To be told by what `load` calls, on the engine's thread: the share of a model that is there."""
-        with self._changed:
-            if self._loads_for is not None:
-                self._loading = round(fraction, 2)
-                self._tell_places()
+    def release(self) -> None:
+        self._worker.release()
+
+    def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
+        return self._worker.count_tokens(prompts, options, calls)
+
+    def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
+        return self._worker.embeddings()
 
     def jobs(self) -> list[Job]:
-        """The running job, if there is one, and those that wait, in their order."""
         with self._changed:
-            return [job for job in (self._running, *self._jobs) if job is not None]
+            return [one.job for one in (self._running, *self._waiting) if one is not None]
 
     def find(self, job_id: str | None = None) -> Job | None:
-        """The waiting or running job of that id; None: the running one."""
         with self._changed:
             if job_id is None:
-                return self._running
-            return next((job for job in (self._running, *self._jobs) if job is not None and job.id == job_id), None)
+                return self._running and self._running.job
+            return next((job for job in self.jobs() if job.id == job_id), None)
 
     def interrupt(self, job_id: str | None = None) -> None:
-        """Interrupt the running job, or the one of that id; one that still waits is dropped."""
         job = self.find(job_id)
         if job is not None and not self._drop(job):
             job.interrupt()
 
     def stop_after(self, job_id: str) -> None:
-        """End the job of that id once the picture that is being made is done; one that still waits is dropped."""
         job = self.find(job_id)
         if job is not None and not self._drop(job):
             job.stop_after()
 
     def cancel(self, job: Job) -> None:
-        """End a job now and keep nothing; one that still waits is dropped."""
         if not self._drop(job):
             job.cancel()
 
     def _drop(self, job: Job) -> bool:
         """Take a job out of the queue; False where it does not wait in it."""
         with self._changed:
-            if job not in self._jobs:
+            submission = next((one for one in self._waiting if one.job is job), None)
+            if submission is None:
                 return False
-            self._jobs.remove(job)
+            self._waiting.remove(submission)
             self.finished.append(job.id)
             self._tell_places()
-        job.finish(Failed(Cancelled("The job was cancelled before it started.")))
+        submission.finish(Failed(Cancelled("The job was cancelled before it started.")))
         return True
 
     def skip(self, job_id: str | None = None) -> None:
-        """Skip the current batch of the running job, or of the one of that id."""
         job = self.find(job_id)
         if job is not None:
             job.skip()
 
     def close(self, timeout: float | None = None) -> None:
-        """Cancel what runs and waits, and give the thread so many seconds to end; None: as long as it takes."""
         with self._changed:
             self._closed = True
-            for job in (*self._jobs, *filter(None, [self._running])):
+            for job in self.jobs():
                 job.cancel()
             dropped, self._preload = self._preload, None
             self._changed.notify()
         if dropped is not None:
-            dropped[0].finish(Failed(Cancelled("The engine is shut down.")))
+            dropped[0].publish(Failed(Cancelled("The engine is shut down.")))
         self._thread.join(timeout)
         self.shelf.close()
 
@@ -196,17 +240,17 @@ class Engine:
         with self._changed:
             paused = not self._changed.wait_for(self._has_work, PAUSE)
         if paused:
-            allocator.give_back()
+            self._worker.rest()
         with self._changed:
             self._changed.wait_for(self._has_work)
-            if self._jobs:
-                self._running = self._jobs.popleft()
+            if self._waiting:
+                self._running = self._waiting.popleft()
                 self._tell_places()
             preload, self._preload = (self._preload, None) if self._running is None else (None, self._preload)
         if self._running is not None:
             self._run(self._running)
             with self._changed:
-                self.finished.append(self._running.id)
+                self.finished.append(self._running.job.id)
                 self._running = None
         elif preload is not None:
             self._load_ahead(*preload)
@@ -215,66 +259,43 @@ class Engine:
         return True
 
     def _has_work(self) -> bool:
-        return bool(self._jobs or self._preload or self._closed)
+        return bool(self._waiting or self._preload or self._closed)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, submission: Submission) -> None:
+        job = submission.job
         if job.cancelled:
-            job.finish(Failed(Cancelled("The job was cancelled before it started.")))
+            submission.finish(Failed(Cancelled("The job was cancelled before it started.")))
         else:
-            job.run(lambda p: self._process(job, p))
+            tell = partial(self._take, submission, job)
+            submission.run(lambda request: self._worker.run(request, self.styles, tell, job.wishes))
 
     def _load_ahead(self, job: Job, options: Options) -> None:
         """Load a model for whoever asks for it next. Who wants to know is told by the job's events."""
         if job.cancelled:
             return
         try:
-            self._model_for(job, options)
-            job.finish(Finished([], 0.0))
+            self._worker.load(options, partial(self._take, None, job))
+            job.publish(Finished([], 0.0))
         except Exception as error:  # whoever asked is told, and each job that needs the model fails with it
-            foreseen = isinstance(error, PalimpsestError | Cancelled)
-            logger.error("the model could not be loaded: %s", error, exc_info=None if foreseen else error)
-            job.finish(Failed(error.with_traceback(None)))
+            logger.error("the model could not be loaded: %s", error)
+            job.publish(Failed(sendable(error)))
 
-    def _process(self, job: Job, p: StableDiffusionProcessingImg2Img) -> Processed:
-        """Run one request, and once more with less memory where the first try has run out of it."""
-        try:
-            model = p.sd_model or self._model_for(job, p.options)
-            keep_freed_where_plenty(model.placement, p.width * p.height * p.batch_size)
-            check_memory(model, p.width * p.height, p.batch_size)
-            return self._process_with(model, job, fresh(p), self._cache)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            logger.warning("job %s ran out of memory and is tried once more with less", job.id)
-        # here what the first try has made is gone with its exception
-        p.receipts.try_again()
-        job.try_again()
-        self._cache.clear()
-        self._make_room()
-        with frugal(p.sd_model or self._model_for(job, p.options)) as model:
-            check_memory(model, p.width * p.height, p.batch_size, sparing=True)
-            second = fresh(p)
-            second.comments.append(f"Memory ran out, so it was done once more with less: {model.changes}.")
-            second.extra_generation_params["Low memory"] = model.changes
-            return self._process_with(model, job, second, Cache())  # where tiles meet, its latents are others
-
-    def _process_with(self, model: Family, job: Job, p: StableDiffusionProcessingImg2Img, cache: Cache) -> Processed:
-        p.sd_model, p.scripts, p.progress, p.cache = model, self._hooks, job, cache
-        p.embeddings, p.style_database, p.networks = self.embeddings, self.styles, self._networks
-        p.load_model, p.free_memory = partial(self._model_for, job), free_memory
-        job.bind(p)
-        result = run(p)
-        return replace(result, model=model.info, inpaints=model.sees == "masked source")
-
-    def _model_for(self, job: Job, options: Options) -> Family:
-        with self._changed:
-            self._loading, self._loads_for = 0.0, job
-        try:
-            return self._load(options)
-        finally:
-            with self._changed:
-                self._loading = self._loads_for = None
-                self._tell_places()
+    def _take(self, submission: Submission | None, job: Job, news: News) -> None:
+        """What the worker tells while it works for a job."""
+        match news:
+            case Loading(None):  # it may be there already
+                with self._changed:
+                    self._loading, self._loads_for = 0.0, job
+            case Loading(share):
+                with self._changed:
+                    self._loading = share
+                    self._tell_places()
+            case Loaded():
+                with self._changed:
+                    self._loading = self._loads_for = None
+                    self._tell_places()
+            case _ if submission is not None:
+                submission.take(news)
 
     def _tell_places(self) -> None:
         """Tell every job that waits, for its turn or for its model, how that stands."""
@@ -282,22 +303,25 @@ class Engine:
         if self._loads_for is not None:
             self._loads_for.wait_in_line(Queued(0, **loading))
         ahead = 0 if self._running is None else 1
-        for index, job in enumerate(self._jobs):
-            job.wait_in_line(Queued(index + ahead, **loading))
+        for index, waiting in enumerate(self._waiting):
+            waiting.job.wait_in_line(Queued(index + ahead, **loading))
 
 
-def fresh(p: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
-    """The same request, for one try to work on: what it makes and says of itself is gone with it."""
-    own = p.variant()
-    own.comments = list(p.comments)
-    return own
-
-
-def in_turn(waiting: Iterable[Job], running: Job | None) -> list[Job]:
+def in_turn(waiting: Iterable[Submission], running: Submission | None) -> list[Submission]:
     """The jobs in the order that they run in: each client's first in the order they came, then each one's second."""
-    turns = Counter(() if running is None else [running.client.id])
+    turns = Counter(() if running is None else [running.job.client.id])
     order = []
-    for job in sorted(waiting, key=lambda job: job.arrived):
-        order.append((turns[job.client.id], job))
-        turns[job.client.id] += 1
-    return [job for _, job in sorted(order, key=lambda pair: pair[0])]
+    for one in sorted(waiting, key=lambda one: one.job.arrived):
+        order.append((turns[one.job.client.id], one))
+        turns[one.job.client.id] += 1
+    return [one for _, one in sorted(order, key=lambda pair: pair[0])]
+
+
+def local_engine(load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
+                 loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
+                 release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
+                 networks: Networks | None = None, cache: Cache | None = None, **how: Any) -> LocalEngine:
+    """An engine around a worker of this process. how: what else LocalEngine takes; the rest is as in DeviceWorker."""
+    worker = DeviceWorker(load, hooks, loaded=loaded, make_room=make_room, release=release, embeddings=embeddings,
+                          networks=networks, cache=cache)
+    return LocalEngine(worker, options, **how)

@@ -49,6 +49,17 @@ class HookError(PalimpsestError):
     """A hook raised: names the hook and the plug-in, so that no picture is changed in silence."""
 
 
+class Unforeseen(Exception):
+    """An error that nobody foresaw, as far as it can be told elsewhere: `kind` is the name of its class."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self):
+        return type(self), (self.kind, str(self))
+
+
 class Interrupted(Exception):
     """Raised inside the sampler by `checkpoint()` when the job is interrupted or the batch skipped."""
 

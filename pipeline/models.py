@@ -135,6 +135,13 @@ class Catalog:
         """The checkpoint that A1111 would take for a title, name, file name or hash. Raises UnknownName, ModelError for a pickle."""
         return self._find("checkpoint", text)
 
+    def has_checkpoint(self, text: str) -> bool:
+        """Whether find_checkpoint() knows one."""
+        try:
+            return bool(text) and self.find_checkpoint(text) is not None
+        except (UnknownName, ModelError):
+            return False
+
     def find_vae(self, text: str) -> ModelFile:
         """The VAE of that file name, with or without extension. Raises UnknownName, and ModelError for a pickle."""
         return self._find("VAE", text)

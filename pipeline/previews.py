@@ -42,6 +42,27 @@ def cheap_pixels(latents: Tensor, latent_format: LatentFormat) -> Tensor:
     return torch.einsum("bchw,cr->brhw", latents.float(), factors)
 
 
+THUMBNAIL = 128
+"""Pixels of a side up to which a preview is kept as it is."""
+
+
+def pack(image: Image.Image) -> bytes:
+    """A preview as a file of a few KiB: PNG of a thumbnail, which is enlarged when it is shown, JPEG of a larger picture."""
+    stream = io.BytesIO()
+    if max(image.size) <= THUMBNAIL:
+        image.save(stream, "PNG", compress_level=1)
+    else:
+        image.save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def unpack(data: bytes) -> Image.Image:
+    """The picture that pack() was given, or nearly."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
 def to_jpeg(image: Image.Image, size: Size) -> bytes:
     """`image` enlarged to fit into `size`, as JPEG: a browser takes it in a fraction of the time of a PNG."""
     scale = min(size.width / image.width, size.height / image.height)

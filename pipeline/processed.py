@@ -34,6 +34,8 @@ class Processed:
     """What the engine ran it with."""
     inpaints: bool = False
     """Whether that is a checkpoint for inpainting."""
+    found: Image.Image | None = None
+    """The picture that a replay was for."""
 
     @property
     def seed(self) -> int:

@@ -11,6 +11,10 @@ class Progress:
     partial = False
     """The latest sampling was ended before its last step."""
 
+    def end(self) -> None:
+        """Start no further batch: what was wanted is there."""
+        self.stopped = True
+
     def begin(self, batches: int) -> None:
         """The job will run so many samplings."""
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from PIL import Image
@@ -22,6 +22,7 @@ from pipeline.rng import fixed_seed, random_seed
 if TYPE_CHECKING:
     from pipeline.families.base import Placement
     from pipeline.processing import StableDiffusionProcessingImg2Img
+    from pipeline.request import Replay
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 """Whose versions can change pixels."""
@@ -110,6 +111,11 @@ class Receipts:
         self._known = self._again
         self._forget()
 
+    @classmethod
+    def of(cls, replay: "Replay | None") -> Self:
+        """Those of a request, which may be run again up to one of its pictures."""
+        return cls() if replay is None else cls(replay.drawn, replay.number)
+
     def _forget(self) -> None:
         self._drawn: list[int] = []
         self._files: Files = {}
@@ -159,7 +165,8 @@ class Receipts:
                           (self._cut or p.progress.stopped) if depends_on_others else p.progress.partial, digest(image))
         image.info[RECEIPT] = receipt.text
         if self._number == self._wanted:
-            self.found, p.progress.stopped = image, True
+            self.found = image
+            p.progress.end()
         self._number += 1
 
     def _use_models(self, p: "StableDiffusionProcessingImg2Img") -> tuple[str, str | None, str | None]:

@@ -13,7 +13,7 @@ from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
 KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
 ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples",
-             "do_not_save_grid", "force_task_id", "source_exif"}
+             "do_not_save_grid", "force_task_id", "source_exif", "replay"}
 """Fields of a request that say where it runs and what becomes of its pictures, not what they show."""
 FILES = {"sd_model_checkpoint", "sd_vae"}
 """Options that a receipt answers with the very files."""

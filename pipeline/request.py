@@ -31,6 +31,16 @@ REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
 """The NUMBERS that have no other place to come from when they are None."""
 
 
+@dataclass(frozen=True)
+class Replay:
+    """How a request is run again up to one of its pictures."""
+
+    drawn: tuple[int, ...]
+    """The random seeds that were drawn."""
+    number: int
+    """The picture at which it ends, counted from 0 in the order in which they were finished."""
+
+
 @dataclass(repr=False)
 class Request:
     """What is asked for: plain data, picklable, never written by the pipeline.
@@ -120,6 +130,8 @@ class Request:
     alwayson_scripts: dict[str, Any] = field(default_factory=dict)
     """Title of a script that acts inside every run → {"args": [...]}."""
     force_task_id: str | None = None
+    replay: Replay | None = None
+    """Which picture of an earlier run of this request is made again; None: it is no replay."""
 
     # --- set by the constructor
     image_mask: Image.Image | list[Image.Image] | None = field(default=None, init=False)

@@ -1,11 +1,15 @@
 """Many requests as one job: each made when its turn comes, and one that fails ends no other."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.processed import Processed
-from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.request import Request
+
+if TYPE_CHECKING:
+    from pipeline.journal import Journal
 
 SHOWN = 32
 """Pictures that are remembered, the newest. A1111 shows as many of a batch."""
@@ -36,16 +40,35 @@ class Outcome:
     """What was done otherwise than asked, each sentence once."""
 
 
-class Series:
-    """Items, and how each becomes a request. Of what came of them only the outcome is kept.
+@dataclass(frozen=True)
+class Surroundings:
+    """What a series may ask where it runs."""
 
-    make: an item's request, or the pictures that an earlier job has made of it. It may raise; then that item fails.
-    """
+    journal: "Journal | None" = None
+    has_model: Callable[[str], bool] = lambda name: False
+    """Whether there is a checkpoint of that name or hash."""
 
-    def __init__(self, items: Sequence[Any], make: Callable[[Any], StableDiffusionProcessingImg2Img | Sequence[Shown]],
-                 name: Callable[[Any], str] = str):
-        self.items, self.make, self._name = items, make, name
-        self.outcome = Outcome(len(items))
+
+class Series(ABC):
+    """Items, and how each becomes a request: plain data, which can be pickled."""
+
+    items: Sequence[Any]
+
+    @abstractmethod
+    def make(self, item: Any, here: Surroundings = Surroundings()) -> Request | Sequence[Shown]:
+        """An item's request, or the pictures that an earlier job has made of it. It may raise; then that item fails."""
+
+    def name(self, item: Any) -> str:
+        """What an item is called."""
+        return str(item)
+
+
+class Tally:
+    """What came of a series, of which only the outcome is kept."""
+
+    def __init__(self, series: Series):
+        self._name = series.name
+        self.outcome = Outcome(len(series.items))
 
     def found(self, pictures: Sequence[Shown]) -> None:
         """An item was done before."""

@@ -18,8 +18,9 @@ from pipeline.models import Catalog, ModelFile
 from pipeline.networks import KINDS as TAGS
 from pipeline.originals import digest
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from pipeline.receipt import Files, Receipt, Receipts, read_receipt
+from pipeline.receipt import Files, Receipt, read_receipt
 from pipeline.record import ELSEWHERE, from_record
+from pipeline.request import Replay
 from pipeline.uploads import load_file, open_picture
 
 MODE = "verify"
@@ -42,6 +43,9 @@ class Missing(Unverifiable):
     def __init__(self, sentence: str, what: str):
         super().__init__(sentence)
         self.what = what
+
+    def __reduce__(self):
+        return type(self), (str(self), self.what)
 
 
 class Status(IntEnum):
@@ -125,10 +129,10 @@ def request_again(receipt: Receipt, catalog: Catalog, find: Callable[[str], Imag
         record |= with_models(record, receipt, search)
         record |= with_loras(record, receipt, search)
         p = from_record(record, pictures.get, do_not_save_samples=True,
-                        do_not_save_grid=bool(receipt.request.get("do_not_save_grid")))
+                        do_not_save_grid=bool(receipt.request.get("do_not_save_grid")),
+                        replay=Replay(tuple(receipt.drawn), receipt.number))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unverifiable(DAMAGED) from error
-    p.receipts = Receipts(receipt.drawn, receipt.number)
     return p
 
 
@@ -207,10 +211,10 @@ def verify(claim: Claim, p: StableDiffusionProcessingImg2Img, engine: Engine, cl
             yield refusal(event.message)
         elif not isinstance(event, Finished):
             yield event
-        elif p.receipts.found is None:
+        elif (again := event.results[0].found) is None:
             yield refusal("made again, its request gave no such picture")
         else:
-            yield compare(claim, p.receipts.found)
+            yield compare(claim, again)
 
 
 def refusal(why: object) -> Verdict:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipeline import families
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 
 pytest_plugins = ["tests.sharing"]
 
@@ -25,7 +25,7 @@ def demo():
 @pytest.fixture
 def engine(demo):
     """An engine around the embedded model."""
-    engine = Engine(lambda options: demo)
+    engine = local_engine(lambda options: demo)
     yield engine
     engine.close()
 

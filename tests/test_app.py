@@ -17,7 +17,7 @@ import pytest
 
 from app import collect_after, credentials, find_model, free_port, main, parse_flags, settle_model
 from pipeline import families, hub
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.errors import ModelError, UnknownName
 from pipeline.families import placement
 from pipeline.job import Failed, Job
@@ -140,14 +140,14 @@ def test_the_page_and_the_api_need_nothing_that_only_models_need():
 
 
 def test_garbage_is_collected_again_also_where_the_model_could_not_be_loaded():
-    loading = Job(())
+    loading = Job()
     gc.disable()
     try:
         watching = threading.Thread(target=collect_after, args=[loading])
         watching.start()
         watching.join(0.2)
         assert watching.is_alive() and not gc.isenabled()
-        loading.finish(Failed(ModelError("damaged")))
+        loading.publish(Failed(ModelError("damaged")))
         watching.join(30)
         assert gc.isenabled()
     finally:
@@ -191,7 +191,7 @@ def test_without_a_subcommand_the_page_is_started_with_the_same_flags_as_ever():
 
 def test_verify_says_its_verdict_and_ends_with_its_status(picture, tmp_path, capsys):
     model = families.load(DEMO_MODEL, placement.choose("cpu", "float32"))  # of its own: other tests merge LoRAs into theirs
-    engine = Engine(lambda options: model)
+    engine = local_engine(lambda options: model)
     p = StableDiffusionProcessingImg2Img(init_images=[picture], width=64, height=64, steps=2, seed=-1,
                                          outpath_samples=str(tmp_path / "made"))
     [result] = engine.submit([p]).result()

@@ -14,10 +14,9 @@ from gradio.data_classes import FileData
 from pipeline import batch
 from pipeline.batch import REUSABLE, Batch, apart_from_masks, find_pictures, natural
 from pipeline.engine import Engine
-from pipeline.errors import InvalidRequest, PalimpsestError
+from pipeline.errors import InvalidRequest
 from pipeline.img2img import Mode
 from pipeline.limits import Client
-from pipeline.models import Catalog
 from pipeline.uploads import EXTENSIONS
 from ui.controls import Controls
 from ui.events import QUEUED
@@ -104,18 +103,18 @@ def files(label: str, elem_id: str) -> Files:
     return Files(label=label, file_count="multiple", file_types=list(EXTENSIONS), height=220, elem_id=elem_id)
 
 
-def wire_batch(tab: BatchTab, engine: Engine, catalog: Catalog, controls: Controls, panel: Panel, folders: Folders,
+def wire_batch(tab: BatchTab, engine: Engine, controls: Controls, panel: Panel, folders: Folders,
                session: Session, *, shared: bool) -> None:
-    tab.generate.click(asked_by(partial(run, engine, catalog, panel, folders, list(tab.inputs), shared)),
+    tab.generate.click(asked_by(partial(run, engine, panel, folders, list(tab.inputs), shared)),
                        inputs=[session.client, *tab.inputs.values()], inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)
 
 
-def run(engine: Engine, catalog: Catalog, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,
+def run(engine: Engine, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,
         *values: Any, **settings: Any) -> Iterator[Update]:
     """What the Generate button does. names, values: of the tab's inputs; settings: the controls by name."""
     asked, job_id = dict(zip(names, values, strict=True)), uuid4().hex
     events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
-                       client=client, has_model=partial(has_model, catalog), **PAGE, **request_fields(engine, folders, settings))
+                       client=client, **PAGE, **request_fields(engine, folders, settings))
     yield panel.start(job_id)
     yield from follow(panel, events)
 
@@ -195,10 +194,3 @@ def masks_in(text: str) -> tuple[list[Path] | None, Path | None]:
         return None, None
     path = folder(MASKS, text)
     return pictures_of(MASKS, path), path
-
-
-def has_model(catalog: Catalog, name: str) -> bool:
-    try:
-        return bool(name) and catalog.find_checkpoint(name) is not None
-    except PalimpsestError:
-        return False

@@ -109,12 +109,12 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             panel, actions = build_results(generates, batch.report, shared=shared)
     making = Making(Controls(**menus, **prompts, **mask_controls, **settings, scripts=scripts), modes, panel, pages, tabs, reading)
     wire_models(making.controls, engine, models, title, refresh, picker)
-    wire_counters(counters, making.controls, engine, models)
+    wire_counters(counters, making.controls, engine)
     wire_styles(apply_styles, styles, making.controls)
     if style_editor is not None:
         wire_style_editor(edit_styles, style_editor, styles, making.controls)
     wire_modes(making, actions, engine, session, folders)
-    wire_batch(batch, engine, models.catalog, making.controls, panel, folders, session, shared=shared)
+    wire_batch(batch, engine, making.controls, panel, folders, session, shared=shared)
     current = gr.State(Mode.IMG2IMG)
     entered = [current, mask_settings, making.controls.mask_alpha]
     for mode, tab in modes.items():

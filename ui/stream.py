@@ -20,7 +20,7 @@ from pipeline.job import Event, Failed, Finished, Queued, Step
 from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.options import SPECS
-from pipeline.previews import to_jpeg
+from pipeline.previews import to_jpeg, unpack
 from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
@@ -130,7 +130,7 @@ class Panel:
                 line = f"Loading the model · {event.fraction:.0%}" if event.loading else waiting
                 return {self.stage: gr.HTML(stage_html(line, event.fraction))}
             case Step():
-                jpeg = None if event.preview is None else to_jpeg(event.preview, PREVIEW_SIZE)
+                jpeg = None if event.preview is None else to_jpeg(unpack(event.preview), PREVIEW_SIZE)
                 return {self.stage: gr.HTML(stage_html(step_line(event), event.fraction, jpeg, small=event.outcome is not None))}
             case Finished(outcome=None, results=[processed, *_]):
                 return self.idle() | self.show([(path or save_image(image, self.unsaved.name, name="unsaved"), text)

@@ -5,11 +5,8 @@ from math import ceil
 
 import gradio as gr
 
-from pipeline.caches import Cache
-from pipeline.conditioning import PromptEncoder
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
-from pipeline.loading import ModelStore
 from pipeline.options import Options
 from pipeline.prompt_parser import extract_networks, strip_comments
 from ui.controls import Controls
@@ -18,24 +15,21 @@ from ui.events import QUEUED
 CHUNK = 75
 
 
-def wire_counters(counters: list[gr.HTML], controls: Controls, engine: Engine, models: ModelStore) -> None:
+def wire_counters(counters: list[gr.HTML], controls: Controls, engine: Engine) -> None:
     """Count whenever a prompt has changed; of what is typed meanwhile, the last is counted."""
     read = [controls.prompt, controls.negative_prompt, controls.styles, controls.sd_model_checkpoint, controls.sd_vae, controls.steps]
-    gr.on([controls.prompt.change, controls.negative_prompt.change, controls.styles.change], partial(counted, engine, models), read,
+    gr.on([controls.prompt.change, controls.negative_prompt.change, controls.styles.change], partial(counted, engine), read,
           counters, trigger_mode="always_last", **QUEUED)
 
 
-def counted(engine: Engine, models: ModelStore, prompt: str, negative_prompt: str, styles: list[str], checkpoint: str, vae: str,
+def counted(engine: Engine, prompt: str, negative_prompt: str, styles: list[str], checkpoint: str, vae: str,
             steps: int) -> list[str]:
     """What the counters show; nothing as long as the model is not loaded."""
     try:
         options = engine.options.override({"sd_model_checkpoint": checkpoint, "sd_vae": vae})
-        family = models.loaded(options)
-        if family is None:
-            return ["", ""]
-        encoder = PromptEncoder(family, options, int(steps), Cache())
         texts = [engine.styles.apply_styles(prompt, styles), engine.styles.apply_negative_styles(negative_prompt, styles)]
-        return [shown(encoder.count_tokens(plain(text, options))) for text in texts]
+        counts = engine.count_tokens([plain(text, options) for text in texts], options, int(steps))
+        return ["", ""] if counts is None else list(map(shown, counts))
     except PalimpsestError:  # said when the picture is asked for, not while somebody types
         return ["", ""]
 

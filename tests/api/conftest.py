@@ -15,7 +15,7 @@ from PIL import Image
 
 from api import build_app
 from api.backend import Backend
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.families import placement
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
@@ -62,7 +62,7 @@ def running_backend(demo, hooks, folder):
     (folder / "models").mkdir()
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL], cache=folder / "hashes.json")
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0], load=lambda *_, **__: demo)
-    engine = Engine(models.load, hooks=hooks)
+    engine = local_engine(models.load, hooks=hooks, loaded=models.loaded, release=models.release)
     yield Backend(engine, models, Settings(folder / "config.json"), folder / "outputs", flags={"port": 7860})
     for hook in hooks:
         hook.opened.set()

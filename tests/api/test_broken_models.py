@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.embeddings import EmbeddingShelf
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.families import placement
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
 def client(folder):
     catalog = Catalog(folder)
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.find_checkpoint("good"))
-    engine = Engine(models.load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths))
+    engine = local_engine(models.load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths))
     with client_of(Backend(engine, models, Settings(), folder / "outputs")) as client:
         yield client
     engine.close()

@@ -50,7 +50,7 @@ def quick(demo, tmp_path_factory):
 
     with (pytest.MonkeyPatch.context() as patch, running_backend(demo, [], tmp_path_factory.mktemp("quick")) as backend,
           client_of(backend) as client):
-        patch.setattr("pipeline.engine.run", run)
+        patch.setattr("pipeline.device.run_script", run)
         yield client
 
 

@@ -23,7 +23,7 @@ from api import build_app
 from api.backend import Backend
 from pipeline.caches import Cache
 from pipeline.embeddings import EmbeddingShelf
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
 from pipeline.families.base import Cond, Encoding, ModelInfo, Reuse, Reused
@@ -245,7 +245,7 @@ def text_encoder(part: str, weights: dict[str, Tensor]) -> nn.Module:
 def application(models: Path, load, find_checkpoint, styles: Path, outputs: Path) -> Iterator[TestClient]:
     """The API around models that `load` gives, with the LoRAs and embeddings of a models folder."""
     catalog = Catalog(models, cache=outputs / "hashes.json")
-    engine = Engine(load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths),
+    engine = local_engine(load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths),
                     styles=StyleDatabase(styles), cache=Cache(0))  # a tape has each question as often as it comes up
     store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint, find_vae=catalog.find_vae))
     try:

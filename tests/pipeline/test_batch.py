@@ -9,16 +9,19 @@ import pytest
 from PIL import Image
 
 from pipeline.batch import Batch, find_pictures, run, series
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest
 from pipeline.hooks import Hooks
 from pipeline.img2img import img2img
 from pipeline.infotext import png_info
-from pipeline.job import Failed, Finished, Step
+from pipeline.job import Failed, Finished, Job, Step
 from pipeline.journal import Journal
-from pipeline.limits import Client, Limits
+from pipeline.limits import Client, Limits, Quota
 from pipeline.metadata import metadata_of
-from pipeline.series import SHOWN
+from pipeline.series import SHOWN, Surroundings, Tally
+from pipeline.shelf import Shelf
+from pipeline.submission import Submission
+from pipeline.worker import Sampled
 from tests.conftest import ROOT
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "sampler_name": "Euler", "prompt": "a forest"}
@@ -43,7 +46,7 @@ def journal(tmp_path):
 @pytest.fixture
 def recorded(demo, journal):
     """An engine with a journal."""
-    engine = Engine(lambda options: demo, journal=journal)
+    engine = local_engine(lambda options: demo, journal=journal)
     yield engine
     engine.close()
 
@@ -126,7 +129,7 @@ def test_infotext_is_taken_as_far_as_it_is_wanted(folder, picture):
     p, = made(Batch(files, reuse=("Prompt", "Seed", "Steps")), seed=5, negative_prompt="fog")
     assert (p.prompt, p.negative_prompt, p.seed, p.steps, p.cfg_scale) == ("a forest an oak", "fog", 77, 3, 7.0)
     everything = Batch(files, reuse=("Negative prompt", "CFG scale", "Sampler", "Model hash"))
-    p = series(everything, SMALL | {"seed": 5}, has_model=lambda name: name == "0123456789").make(files[0])
+    p = series(everything, SMALL | {"seed": 5}).make(files[0], Surroundings(has_model=lambda name: name == "0123456789"))
     assert (p.negative_prompt, p.cfg_scale, p.sampler_name, p.seed) == ("snow", 4.5, "Euler a", 5)
     assert p.options.sd_model_checkpoint == "0123456789"
     p, = made(everything)
@@ -180,7 +183,7 @@ class Failing(Hooks):
 def test_an_error_inside_or_of_memory_ends_its_file_only(demo, folder, picture, journal, caplog):
     picture.resize((32, 32)).save(folder / "10.png")
     picture.resize((48, 48)).save(folder / "3.png")
-    engine = Engine(lambda options: demo, hooks=[Failing()], journal=journal)
+    engine = local_engine(lambda options: demo, hooks=[Failing()], journal=journal)
     event = list(run(engine, Batch(find_pictures(folder)), selected_scale_tab=1, scale_by=1.5,
                      **SMALL, outpath_samples=str(journal.folder)))[-1]
     engine.close()
@@ -205,12 +208,12 @@ def test_events_tell_the_file_the_share_of_the_whole_and_the_pictures_so_far(rec
     assert len(events[-1].outcome.pictures) == 3 and events[-1].outcome.pictures[0][1].startswith("a forest\n")
 
 
-def test_the_time_left_counts_only_files_that_were_done_now(recorded, folder):
-    job = recorded.submit(series(Batch(find_pictures(folder)), SMALL))
-    job.result()
-    job.work, job._item, job._gone_over, job._step, job._steps = series(Batch([folder] * 10), SMALL), 8, 8, 1, 2
-    job._started = time.monotonic() - 10
-    assert job._snapshot().eta == pytest.approx(30, rel=0.01)  # half a file took 10 s; one and a half are to go
+def test_the_time_left_counts_only_files_that_were_done_now(folder):
+    submission = Submission(Job(), series(Batch([folder] * 10), SMALL), Surroundings(), quota=Quota(0), shelf=Shelf())
+    submission._item, submission._gone_over, submission._started = 8, 8, time.monotonic() - 10
+    submission.take(Sampled(step=1, steps=2))
+    _, step = submission.job.newest()
+    assert step.eta == pytest.approx(30, rel=0.01)  # half a file took 10 s; one and a half are to go
 
 
 def test_only_the_newest_pictures_are_remembered(recorded, folder, tmp_path):
@@ -244,7 +247,7 @@ def test_a_cancelled_batch_ends(recorded, folder):
 
 
 def test_a_quota_that_is_used_up_ends_the_batch(demo, folder, journal):
-    engine = Engine(lambda options: demo, journal=journal, limits=Limits(pictures=2))
+    engine = local_engine(lambda options: demo, journal=journal, limits=Limits(pictures=2))
     fields = SMALL | {"outpath_samples": str(journal.folder)}
     event = list(run(engine, Batch(find_pictures(folder)), client=Client("me"), **fields))[-1]
     engine.close()
@@ -314,8 +317,13 @@ from pathlib import Path
 from pipeline.batch import Batch, find_pictures, series
 from pipeline.job import Job
 from pipeline.journal import Journal
+from pipeline.limits import Quota
 from pipeline.processed import Processed
 from pipeline.saving import save_under
+from pipeline.series import Surroundings
+from pipeline.shelf import Shelf
+from pipeline.submission import Submission
+from pipeline.worker import Saving
 
 def process(p):
     if p.samples_filename == "10":
@@ -323,14 +331,14 @@ def process(p):
         time.sleep(60)
     image = p.init_images[0]
     image.info["parameters"] = "a forest"
-    path = save_under(image, p.outpath_samples, stem=p.samples_filename, announce=lambda path: job.saving(path, "a forest"))
+    path = save_under(image, p.outpath_samples, stem=p.samples_filename, announce=lambda path: submission.take(Saving(path, "a forest")))
     return Processed([image], ["a forest"], [path], 0, [], [], [], [], [])
 
 inputs, outputs = map(Path, sys.argv[1:])
-job = Job(series(Batch(find_pictures(inputs), output_folder=outputs / "out"),
-                 dict(width=64, height=64, steps=2, sampler_name="Euler", prompt="a forest", seed=-1)),
-          journal=Journal(outputs))
-job.run(process)
+work = series(Batch(find_pictures(inputs), output_folder=outputs / "out"),
+              dict(width=64, height=64, steps=2, sampler_name="Euler", prompt="a forest", seed=-1))
+submission = Submission(Job(), work, Surroundings(Journal(outputs)), quota=Quota(0), shelf=Shelf())
+submission.run(process)
 """
 """A batch without a model, which stops at its third file."""
 
@@ -341,7 +349,7 @@ def test_a_batch_that_was_killed_goes_on_where_it_stopped(demo, folder, tmp_path
     assert process.stdout.readline() == "third\n"
     process.kill()
     process.wait(30)
-    engine = Engine(lambda options: demo, journal=Journal(tmp_path / "outputs"))
+    engine = local_engine(lambda options: demo, journal=Journal(tmp_path / "outputs"))
     assert [entry.state for entry in engine.journal.search()] == ["interrupted", "done", "done"]
     outcome = done(engine, folder, output_folder=tmp_path / "outputs" / "out", seed=-1)
     engine.close()
@@ -385,9 +393,10 @@ def test_files_of_the_same_name_are_told_and_saved_apart(recorded, tree, tmp_pat
 
 def test_uploads_of_the_same_name_are_numbered(tree):
     work = series(Batch(find_pictures(tree)), SMALL)
+    tally = Tally(work)
     for file in work.items:
-        work.failed(file, "no")
-    assert [name for name, _ in work.outcome.failures] == ["1.png", "1.png (2)"]
+        tally.failed(file, "no")
+    assert [name for name, _ in tally.outcome.failures] == ["1.png", "1.png (2)"]
 
 
 def mask_at(path, white):

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from pipeline import families, originals
 from pipeline.caches import ENTRY, Cache, size_of
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.hooks import HookList, Hooks
 from pipeline.journal import Journal
 from pipeline.originals import digest
@@ -292,7 +292,7 @@ def test_hooks_may_write_on_what_they_are_given(run, inpainting, fields):
 @pytest.fixture
 def counting(family, tmp_path):
     """An engine around the counted model, with a journal."""
-    engine = Engine(lambda options: family, journal=Journal(tmp_path))
+    engine = local_engine(lambda options: family, journal=Journal(tmp_path))
     yield engine
     engine.close()
 

@@ -12,14 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.engine import Engine
+from pipeline.device import DeviceWorker
+from pipeline.engine import LocalEngine, local_engine
 from pipeline.errors import Cancelled, HookError, ModelError, TooMany
 from pipeline.hooks import Hooks
 from pipeline.job import Failed, Finished, Queued, Step
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits
 from pipeline.options import Options
+from pipeline.previews import unpack
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.series import Series
 
 
 def request(picture, **fields):
@@ -47,7 +50,7 @@ def gate():
 @pytest.fixture
 def gated(demo, gate):
     """An engine whose jobs wait at the gate."""
-    engine = Engine(lambda options: demo, hooks=[gate])
+    engine = local_engine(lambda options: demo, hooks=[gate])
     yield engine
     gate.opened.set()
     engine.close()
@@ -64,13 +67,13 @@ def test_a_job_narrates_its_steps_and_ends_with_its_result(engine, picture):
 def test_previews_are_small_cpu_pictures(engine, picture):
     job = engine.submit([request(picture, steps=8)])
     previews = [event.preview for event in job.events() if isinstance(event, Step) and event.preview is not None]
-    assert previews and all(preview.size == (8, 8) for preview in previews)
+    assert previews and all(unpack(preview).size == (8, 8) for preview in previews)
 
 
 def test_full_previews_have_the_pictures_size(engine, picture):
     job = engine.submit([request(picture, override_settings={"show_progress_type": "Full"})])
     previews = [event.preview for event in job.events() if isinstance(event, Step) and event.preview is not None]
-    assert previews and previews[0].size == (64, 64)
+    assert previews and unpack(previews[0]).size == (64, 64)
 
 
 def test_previews_change_no_pixel(engine, picture):
@@ -172,7 +175,7 @@ class Careless(Hooks):
 
 
 def test_a_failing_hook_fails_its_job_by_name_and_the_next_job_runs(demo, picture):
-    engine = Engine(lambda options: demo, hooks=[Careless()])
+    engine = local_engine(lambda options: demo, hooks=[Careless()])
     with pytest.raises(HookError, match=r"process_before_every_sampling of Careless failed \(ValueError\); the program's log"):
         engine.submit([request(picture, prompt="fail")]).result()
     assert engine.submit([request(picture)]).result()
@@ -183,7 +186,7 @@ def test_a_model_that_cannot_be_loaded_fails_each_job_with_its_sentence(picture)
     def load(options):
         raise ModelError("the file is damaged")
 
-    engine = Engine(load)
+    engine = local_engine(load)
     event = list(engine.submit([request(picture)]).events())[-1]
     assert isinstance(event, Failed) and event.message == "the file is damaged"
     engine.close()
@@ -197,7 +200,7 @@ def test_jobs_submitted_while_the_model_loads_run_when_it_is_there(demo, picture
         assert loading.wait(30)
         return demo
 
-    engine = Engine(load)
+    engine = local_engine(load)
     engine.preload()
     assert begun.wait(30)
     job = engine.submit([request(picture)])
@@ -231,7 +234,7 @@ def shelf(demo):
 @pytest.fixture
 def librarian(shelf):
     """An engine that takes its models from the shelf."""
-    engine = Engine(shelf)
+    engine = local_engine(shelf)
     yield engine
     engine.close()
 
@@ -270,7 +273,7 @@ def test_a_model_can_be_loaded_ahead_and_whoever_asked_is_told(librarian, shelf)
 
 def test_pictures_come_before_a_model_that_is_loaded_ahead_and_only_the_newest_wish_counts(demo, gate, picture):
     shelf = Shelf(demo)
-    engine = Engine(shelf, hooks=[gate])
+    engine = local_engine(shelf, hooks=[gate])
     running = engine.submit([request(picture)])
     assert gate.reached.wait(30)
     first, second = (engine.preload(Options(sd_model_checkpoint=name)) for name in ("first", "second"))
@@ -298,12 +301,13 @@ def test_loading_is_told_to_the_job_it_is_for_and_to_those_behind(demo, picture)
 
     def load(options):
         if options.sd_model_checkpoint:
-            engine.tell_loading(0.253)
+            worker.tell_loading(0.253)
             told.set()
             assert go_on.wait(30)
         return demo
 
-    engine = Engine(load)
+    worker = DeviceWorker(load)
+    engine = LocalEngine(worker)
     mine, next_one = (engine.submit([request(picture, override_settings={"sd_model_checkpoint": "large"})]) for _ in range(2))
     assert told.wait(30)
     events, behind = mine.events(), next_one.events()
@@ -335,7 +339,7 @@ def test_a_job_that_runs_out_of_memory_is_done_once_more_with_less_and_says_so(d
     fields = {"seed": 5, "prompt": "a house", "batch_size": 2, "n_iter": 2}
     plenty = engine.submit([request(picture, **fields)]).result()[0]
     tight, room = Tight(demo), []
-    small_engine = Engine(lambda options: tight, make_room=lambda: room.append(len(tight.tried)))
+    small_engine = local_engine(lambda options: tight, make_room=lambda: room.append(len(tight.tried)))
     small = small_engine.submit([request(picture, **fields)]).result()[0]
     assert room == [1] and tight.tried[0] == 4 and set(tight.tried[1:]) == {1}
     assert small.all_seeds == plenty.all_seeds and len(small.images) == len(plenty.images)
@@ -348,7 +352,7 @@ def test_a_job_that_runs_out_of_memory_is_done_once_more_with_less_and_says_so(d
 
 def test_a_job_that_runs_out_of_memory_twice_fails_and_the_next_one_runs(demo, picture):
     tight = Tight(demo, rows=0)
-    engine = Engine(lambda options: tight)
+    engine = local_engine(lambda options: tight)
     event = list(engine.submit([request(picture)]).events())[-1]
     assert isinstance(event, Failed) and event.message.startswith("The memory was not enough") and tight.tried == [2, 1]
     tight.rows = 2
@@ -384,7 +388,7 @@ class Seeds(Hooks):
 def test_the_retry_after_running_out_of_memory_draws_the_seeds_that_were_drawn(demo, picture, fields):
     seeds = Seeds()
     model = OnceTight(demo, 1)
-    engine = Engine(lambda options: model, hooks=[seeds])
+    engine = local_engine(lambda options: model, hooks=[seeds])
     result = engine.submit([request(picture, **{"seed": -1, "subseed": -1} | fields)]).result()[0]
     first, *second = seeds.seen
     assert second[0] == first and result.all_seeds[0] == first[0][0]
@@ -399,7 +403,7 @@ def test_a_request_that_is_submitted_again_draws_other_seeds(engine, picture):
 
 def test_the_retry_counts_once_for_the_quota(demo, picture):
     model = OnceTight(demo, 1)
-    engine = Engine(lambda options: model, limits=Limits(pictures=3))
+    engine = local_engine(lambda options: model, limits=Limits(pictures=3))
     engine.submit([request(picture, n_iter=2)], client=Client("me")).result()
     engine.submit([request(picture)], client=Client("me")).result()
     with pytest.raises(TooMany):
@@ -416,12 +420,12 @@ def folder_and_journal(journal):
 def test_the_retry_replaces_the_files_of_the_first_try(demo, picture, tmp_path, where):
     """The first of two batches is saved when the second one runs out of memory."""
     calls = RecordingCalls(demo)
-    engine = Engine(lambda options: calls)
+    engine = local_engine(lambda options: calls)
     engine.submit([request(picture)]).result()
     engine.close()
     journal = Journal(tmp_path)
     model = OnceTight(demo, len(calls.tried))
-    engine = Engine(lambda options: model, journal=journal)
+    engine = local_engine(lambda options: model, journal=journal)
     fields = {"n_iter": 2, "seed": 7, "outpath_samples": str(tmp_path / "made"), "outpath_grids": str(tmp_path / "made")} | where
     result = engine.submit([request(picture, **fields)]).result()[0]
     numbered = ["00000-7.png", "00001-8.png", "00002-grid.png"]
@@ -447,12 +451,12 @@ def test_what_a_first_try_has_saved_stays_where_the_retry_fails_too(demo, pictur
             return super().denoise(x, t, cond, image_cond)
 
     calls = RecordingCalls(demo)
-    engine = Engine(lambda options: calls)
+    engine = local_engine(lambda options: calls)
     engine.submit([request(picture)]).result()
     engine.close()
     journal = Journal(tmp_path)
     model = Breaking(demo, len(calls.tried))
-    engine = Engine(lambda options: model, journal=journal)
+    engine = local_engine(lambda options: model, journal=journal)
     job = engine.submit([request(picture, n_iter=2, seed=7, outpath_samples=str(tmp_path / "made"))])
     assert isinstance(list(job.events())[-1], Failed)
     assert folder_and_journal(journal) == (["00000-7.png"], ["00000-7.png"])
@@ -466,7 +470,7 @@ def test_history_that_is_deleted_while_a_job_runs_is_said_in_its_comments(demo, 
             shutil.rmtree(tmp_path / "outputs")
 
     journal = Journal(tmp_path / "outputs")
-    engine = Engine(lambda options: demo, hooks=[Deletes()], journal=journal)
+    engine = local_engine(lambda options: demo, hooks=[Deletes()], journal=journal)
     result = engine.submit([request(picture, outpath_samples=str(tmp_path / "outputs" / "made"))], job_id="one").result()[0]
     assert "History was deleted" in " ".join(result.comments)
     assert [kept.path.exists() for kept in journal.entry("one").pictures] == [True] and journal.entry("one").state == "done"
@@ -495,7 +499,7 @@ def test_a_silent_job_is_shown_again_after_the_heartbeat(gated, gate, picture):
 
 
 def test_a_model_given_with_the_request_is_really_used(demo, picture):
-    engine = Engine(lambda options: None)
+    engine = local_engine(lambda options: None)
     assert engine.submit([request(picture, sd_model=demo)]).result()
     engine.close()
 
@@ -516,14 +520,15 @@ def test_too_little_memory_is_one_sentence():
     assert Failed(torch.OutOfMemoryError("CUDA")).message.startswith("The memory was not enough")
 
 
-def test_an_unforeseen_error_is_logged_and_told(engine, picture, caplog):
-    def work():
-        yield request(picture)
+def test_an_unforeseen_error_is_logged_and_told(picture, caplog):
+    def load(options):
         raise LookupError("nobody thought of this")
 
-    event = list(engine.submit(work()).events())[-1]
+    engine = local_engine(load)
+    event = list(engine.submit([request(picture)]).events())[-1]
     assert event.message == "Something went wrong inside (LookupError); the program's log says more."
-    assert "nobody thought of this" in caplog.text
+    assert "nobody thought of this" in caplog.text and "def load" not in event.message and event.error.kind == "LookupError"
+    engine.close()
 
 
 def test_an_error_of_the_disk_does_not_name_the_place_of_a_file():
@@ -533,16 +538,24 @@ def test_an_error_of_the_disk_does_not_name_the_place_of_a_file():
     assert "/home" not in Failed(OSError(28, "nobody can write /home/me/outputs")).message
 
 
-def test_several_processing_objects_are_one_job(engine, picture):
-    made = []
+def test_several_requests_are_one_job(engine, picture):
+    results = engine.submit([request(picture, seed=seed) for seed in (1, 2)]).result()
+    assert [result.seed for result in results] == [1, 2]
 
-    def work():
-        for seed in (1, 2):
-            made.append(seed)
-            yield request(picture, seed=seed)
 
-    results = engine.submit(work()).result()
-    assert made == [1, 2] and [result.seed for result in results] == [1, 2]
+def test_what_is_neither_requests_nor_a_series_is_refused_at_once(engine, picture):
+    with pytest.raises(TypeError, match="must be a list of requests or a Series, got generator"):
+        engine.submit(request(picture) for _ in range(2))
+
+
+class Seeded(Series):
+    """A request for each seed."""
+
+    def __init__(self, picture, seeds, **fields):
+        self.picture, self.items, self.fields = picture, seeds, fields
+
+    def make(self, item, here):
+        return request(self.picture, seed=item, **self.fields)
 
 
 def test_a_prompt_is_encoded_once_for_many_jobs(engine, demo, picture, monkeypatch):
@@ -557,7 +570,7 @@ def test_a_prompt_is_encoded_once_for_many_jobs(engine, demo, picture, monkeypat
 @pytest.fixture
 def recorded(demo, gate, tmp_path):
     """A gated engine with a journal."""
-    engine = Engine(lambda options: demo, hooks=[gate], journal=Journal(tmp_path))
+    engine = local_engine(lambda options: demo, hooks=[gate], journal=Journal(tmp_path))
     yield engine
     gate.opened.set()
     engine.close()
@@ -640,7 +653,7 @@ def test_jobs_that_come_at_once_keep_the_bound(gated, gate, picture):
 ], ids=["batches", "a script's passes"])
 def test_the_quota_counts_every_picture_that_is_made(demo, picture, fields, pictures):
     for quota, made in ((pictures, True), (pictures - 1, False)):
-        engine = Engine(lambda options: demo, limits=Limits(pictures=quota))
+        engine = local_engine(lambda options: demo, limits=Limits(pictures=quota))
         try:
             engine.submit([request(picture, steps=1, **fields)]).result()
             assert made
@@ -650,8 +663,8 @@ def test_the_quota_counts_every_picture_that_is_made(demo, picture, fields, pict
 
 
 def test_of_requests_that_are_made_as_they_run_each_counts_as_it_begins(demo, picture):
-    engine = Engine(lambda options: demo, limits=Limits(pictures=2))
-    job = engine.submit(request(picture, steps=1, seed=seed) for seed in range(3))
+    engine = local_engine(lambda options: demo, limits=Limits(pictures=2))
+    job = engine.submit(Seeded(picture, range(3), steps=1))
     with pytest.raises(TooMany, match="there is room for 1 more in 60 minutes"):
         job.result()
     engine.close()
@@ -659,7 +672,7 @@ def test_of_requests_that_are_made_as_they_run_each_counts_as_it_begins(demo, pi
 
 def test_requests_that_are_made_as_they_run_are_recorded_one_by_one(recorded, gate, picture, tmp_path):
     gate.opened.set()
-    recorded.submit((request(picture, outpath_samples=str(tmp_path), seed=seed) for seed in (1, 2)), "all").result()
+    recorded.submit(Seeded(picture, (1, 2), outpath_samples=str(tmp_path)), "all").result()
     assert states(recorded) == {"all-0": ("done", 1), "all-1": ("done", 1)}
 
 
@@ -673,7 +686,7 @@ def test_memory_kept_for_the_next_job_is_given_back_once_nothing_was_asked_for_a
     given_back = threading.Semaphore(0)
     monkeypatch.setattr("pipeline.engine.PAUSE", 0.01)
     monkeypatch.setattr("pipeline.allocator.give_back", given_back.release)
-    engine = Engine(lambda options: demo)
+    engine = local_engine(lambda options: demo)
     try:
         assert given_back.acquire(timeout=30)
         assert not given_back.acquire(timeout=0.2)  # only once

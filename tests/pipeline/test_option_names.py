@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from pipeline import families
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.fonts import FONT
 from pipeline.infotext import DEFAULTS, apply_backcompat, parse
 from pipeline.options import BY_INFOTEXT, SPECS, Options
@@ -111,7 +111,7 @@ def engine_of():
     engines = []
 
     def engine_of(model):
-        engines.append(Engine(lambda options: model))
+        engines.append(local_engine(lambda options: model))
         return engines[-1]
     yield engine_of
     for engine in engines:

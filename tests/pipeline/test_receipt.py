@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pipeline.embeddings import EmbeddingShelf
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.errors import UnknownName
 from pipeline.fonts import FONT
 from pipeline.infotext import RECEIPT
@@ -151,7 +151,7 @@ def test_networks_embeddings_and_styles_are_named_with_their_hashes(demo, reques
             raise UnknownName("prompt", "LoRA", name, ["ink"])
         return File(tmp_path / "ink.safetensors")
 
-    engine = Engine(lambda options: demo, networks=Networks(find), styles=StyleDatabase(tmp_path / "styles.csv"),
+    engine = local_engine(lambda options: demo, networks=Networks(find), styles=StyleDatabase(tmp_path / "styles.csv"),
                     embeddings=EmbeddingShelf(lambda: [tmp_path / "oak.safetensors"]))
     try:
         p = request_for(prompt="an oak<lora:ink:1><lora:nobody:1>", styles=["old"])

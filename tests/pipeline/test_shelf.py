@@ -7,7 +7,7 @@ import time
 import pytest
 from PIL import Image
 
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest, TooMany
 from pipeline.job import Failed
 from pipeline.journal import Journal
@@ -141,7 +141,7 @@ def test_large_pictures_leave_memory_to_a_job_that_has_just_begun_and_small_ones
 @pytest.fixture
 def shelved(demo, gate, tmp_path):
     """An engine whose waiting jobs have no room in memory, and which waits at the gate."""
-    engine = Engine(lambda options: demo, hooks=[gate], shelf=Shelf(in_memory=0), journal=Journal(tmp_path))
+    engine = local_engine(lambda options: demo, hooks=[gate], shelf=Shelf(in_memory=0), journal=Journal(tmp_path))
     yield engine
     gate.opened.set()
     engine.close()
@@ -150,7 +150,7 @@ def shelved(demo, gate, tmp_path):
 
 def test_jobs_that_wait_hold_no_picture_and_give_the_same_pixels(shelved, gate, picture, demo):
     gate.opened.set()
-    expected = Engine(lambda options: demo).submit([big_request()]).result()[0].images[0].tobytes()
+    expected = local_engine(lambda options: demo).submit([big_request()]).result()[0].images[0].tobytes()
     gate.opened.clear()
     gate.reached.clear()
     shelved.submit([request(picture)])
@@ -181,7 +181,7 @@ def test_a_job_whose_pictures_have_no_room_is_refused_and_leaves_no_trace(shelve
 
 
 def test_the_engine_takes_its_files_away_when_it_ends(demo, gate, picture):
-    engine = Engine(lambda options: demo, hooks=[gate], shelf=Shelf(in_memory=0))
+    engine = local_engine(lambda options: demo, hooks=[gate], shelf=Shelf(in_memory=0))
     engine.submit([request(picture)])
     assert gate.reached.wait(30)
     job = engine.submit([big_request()])

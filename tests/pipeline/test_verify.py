@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.hooks import Hooks
 from pipeline.infotext import RECEIPT, png_info
@@ -16,7 +16,7 @@ from pipeline.models import Catalog
 from pipeline.networks import LoraNames, Networks
 from pipeline.originals import digest
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from pipeline.receipt import read_receipt
+from pipeline.receipt import Receipts, read_receipt
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.verify import (
     Claim, Missing, Search, Status, Unverifiable, Verdict, changed, compare, read_claim, read_given, request_again, verify)
@@ -43,7 +43,7 @@ def catalog(tmp_path):
 def engine(demo, catalog, tmp_path):
     """An engine that keeps history, with the demo model whatever is asked for."""
     journal = Journal(tmp_path / "outputs")
-    engine = Engine(lambda options: demo, journal=journal, networks=Networks(LoraNames(catalog).find, catalog.hash_of))
+    engine = local_engine(lambda options: demo, journal=journal, networks=Networks(LoraNames(catalog).find, catalog.hash_of))
     yield engine
     engine.close()
     journal.close()
@@ -108,11 +108,11 @@ def test_verifying_saves_nothing_and_is_not_in_history(engine, saved, verdict, r
     assert sorted(tmp_path.rglob("*.png")) == before and len(engine.journal.search()) == 1
 
 
-def test_a_run_ends_behind_the_picture_that_is_wanted(engine, catalog, saved, request_for):
+def test_a_run_ends_behind_the_picture_that_is_wanted(engine, catalog, saved, request_for, monkeypatch):
     claim = read_claim(saved(request_for(n_iter=3))[0])
     p = request_again(claim.receipt, catalog, engine.journal.originals.open, thorough=True)
-    counted, seen = p.receipts.stamp, []
-    p.receipts.stamp = lambda run, image, seed=None: (seen.append(image), counted(run, image, seed))
+    counted, seen = Receipts.stamp, []
+    monkeypatch.setattr(Receipts, "stamp", lambda *args: (seen.append(args), counted(*args)))
     list(verify(claim, p, engine))
     assert len(seen) == 1
 
@@ -218,12 +218,13 @@ class Ends(Hooks):
 
     def on_mask_blend(self, p, mba):
         if p.iteration == 0 and not mba.is_final_blend:
-            getattr(p.progress, self.how)()
+            getattr(self.engine, self.how)()
 
 
 @pytest.mark.parametrize("how, said", [("interrupt", [True]), ("skip", [True, True, False])])
 def test_a_picture_that_is_cut_short_says_so_and_so_does_its_grid(demo, request_for, mask, how, said):
-    engine = Engine(lambda options: demo, hooks=[Ends(how)])
+    ends = Ends(how)
+    ends.engine = engine = local_engine(lambda options: demo, hooks=[ends])
     images = engine.submit([request_for(mask=mask, steps=4, n_iter=2)]).result()[0].images
     engine.close()
     assert [read_receipt(image).interrupted for image in images] == said

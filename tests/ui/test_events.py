@@ -10,7 +10,7 @@ import pytest
 from gradio.state_holder import SessionState
 from starlette.requests import Request
 
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest
 from pipeline.families import placement
 from pipeline.journal import Journal
@@ -34,7 +34,7 @@ def page(request, demo, tmp_path_factory):
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL])
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.find_checkpoint("demo-model"),
                         load=lambda *_, **__: demo)
-    engine = Engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
+    engine = local_engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
     yield build_ui(engine, models, models.describe(), outputs=folder / "outputs", samples=ROOT / "assets" / "samples",
                    settings=Settings(folder / "settings.json"), shared=request.param)
     engine.close()

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 from playwright.sync_api import expect
 
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.families import placement
 from pipeline.journal import Journal
 from pipeline.limits import Limits
@@ -52,7 +52,7 @@ def page_texts(demo, tmp_path_factory) -> set[str]:
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL])
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.find_checkpoint("demo-model"),
                         load=lambda *_, **__: demo)
-    engine = Engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
+    engine = local_engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
     texts = set()
     for shared in (False, True):
         page = build_ui(engine, models, models.describe(), outputs=folder / "outputs", samples=ROOT / "assets" / "samples",

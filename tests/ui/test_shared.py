@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 from gradio.helpers import special_args
 
-from pipeline.engine import Engine
+from pipeline.engine import local_engine
 from pipeline.families import placement
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits
@@ -24,7 +24,7 @@ def build(demo, tmp_path_factory):
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL])
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.find_checkpoint("demo-model"),
                         load=lambda *_, **__: demo)
-    engine = Engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
+    engine = local_engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
 
     def build(shared: bool) -> dict[str, gr.blocks.Block]:
         """The page's components by elem_id."""

@@ -1,0 +1,204 @@
+"""A job on the engine's side: its requests go to the worker one by one, and what history and quotas know of it is kept."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pipeline.errors import Cancelled, TooMany
+from pipeline.job import Failed, Finished, Job, Step, sendable
+from pipeline.limits import Quota
+from pipeline.processed import Processed
+from pipeline.request import Request
+from pipeline.series import Series, Surroundings, Tally
+from pipeline.shelf import Shelf
+from pipeline.worker import Begun, News, Sampled, Saving, Started
+
+logger = logging.getLogger(__name__)
+
+Work = list[Request] | Series
+"""What a job does: requests of which each is needed, or a series, in which each is for itself."""
+Process = Callable[[Request], Processed]
+"""What runs a request."""
+
+
+class Submission:
+    """A job with its work. The rest is the engine's."""
+
+    def __init__(self, job: Job, work: Work, here: Surroundings, *, quota: Quota, shelf: Shelf):
+        if not isinstance(work, list | Series):
+            raise TypeError(f"a job's work must be a list of requests or a Series, got {type(work).__name__}")
+        self.job, self.work, self._here = job, work, here
+        self._journal, self._quota, self._shelf = here.journal, quota, shelf
+        self._tally = Tally(work) if isinstance(work, Series) else None
+        self._counted = 0
+        """Pictures that the quota counts already of what is still to be made."""
+        self._notes: list[str] = []
+        """Of the journal, for the next result's comments."""
+        self._entry: str | None = None
+        """The journal's name of the request that runs, or that waits alone in this job."""
+        self._started: float | None = None
+        self._sampled = Sampled()
+        self._item = self._gone_over = 0
+
+    @property
+    def _requests(self) -> list[Request]:
+        return self.work if isinstance(self.work, list) else []
+
+    # --- before it runs
+
+    def count(self) -> None:
+        """Count the pictures that are asked for, as far as that is known before the job runs. Raises TooMany."""
+        self._count(sum(request.batch_size * request.n_iter for request in self._requests))
+
+    def enter(self) -> None:
+        """It waits from now on, and with it its pictures. Raises TooMany, and then nothing is recorded."""
+        if len(self._requests) == 1:
+            self._record(self._requests[0], self.job.id)
+        try:
+            for request in self._requests:
+                self._shelf.put(request)
+        except TooMany:
+            self._unshelve()
+            if self._entry is not None:
+                with self._without_harm():
+                    self._journal.forget(self._entry)
+            raise
+
+    def _count(self, pictures: int) -> None:
+        if pictures > 0:
+            self._quota.take(self.job.client, pictures)
+            self._counted += pictures
+
+    def _record(self, request: Request, entry: str) -> None:
+        """Enter a request in the journal, unless it is to leave no trace: then its pictures are not saved either."""
+        if self._journal is None or request.outpath_samples is None or request.do_not_save_samples:
+            return
+        with self._without_harm():
+            self._entry = self._journal.queued(entry, request, client=self.job.client.id, mode=self.job.mode)
+
+    # --- its turn
+
+    def run(self, process: Process) -> None:
+        """Do the work and publish its end."""
+        self.job.state = "running"
+        self._publish_step()
+        try:
+            if isinstance(self.work, Series):
+                self._run_series(self.work, process)
+                self.finish(Finished([], self._elapsed(), self._tally.outcome))
+            else:
+                self.finish(Finished(self._run_all(process), self._elapsed()))
+        except Exception as error:  # the job's owner is told, and the engine lives on for the others
+            self.finish(Failed(sendable(error)))
+
+    def _run_all(self, process: Process) -> list[Processed]:
+        results = []
+        for number, request in enumerate(self._requests):
+            if self.job.stopped and results:
+                break
+            results.append(self._run_one(request, number, process))
+        return results
+
+    def _run_series(self, series: Series, process: Process) -> None:
+        for self._item, item in enumerate(series.items):
+            if self.job.cancelled:
+                raise Cancelled("The job was cancelled.")
+            if self.job.stopped:
+                return
+            self._sampled = replace(self._sampled, step=0, batch=0)
+            try:
+                work = series.make(item, self._here)
+                if isinstance(work, Request):
+                    self._tally.done(item, self._run_one(work, self._item, process))
+                else:
+                    self._tally.found(work)
+                    self._gone_over += 1
+            except (Cancelled, TooMany):
+                raise
+            except Exception as error:  # the job's owner is told at its end, and the other items are done
+                failure = Failed(sendable(error))
+                self._close_entry("failed", failure.message)
+                self._tally.failed(item, failure.message)
+            # the item is at its end, however it came there
+            self._sampled = replace(self._sampled, batch=self._sampled.batches - 1, step=self._sampled.steps)
+            self._publish_step()
+
+    def _run_one(self, request: Request, number: int, process: Process) -> Processed:
+        with self._shelf.working(request):
+            if self._entry is None:
+                self._record(request, f"{self.job.id}-{number}")
+            result = process(request)
+        ended = result.interrupted or (self.job.stopped and not result.images)
+        self._close_entry("interrupted" if ended else "done")
+        result.comments += self._take_notes()
+        return result
+
+    def take(self, news: News) -> None:
+        """What the worker tells of the request that runs. Raises TooMany where its pictures are too many."""
+        match news:
+            case Started(model):
+                self._started = self._started or time.monotonic()
+                if self._entry is not None:
+                    with self._without_harm():
+                        self._journal.running(self._entry, model.name)
+            case Begun(pictures):
+                self._count(pictures - self._counted)
+                self._counted -= pictures
+            case Saving(path, infotext) if self._entry is not None:
+                with self._without_harm():
+                    self._journal.saving(self._entry, path, infotext)
+            case Sampled():
+                self._sampled = replace(news, preview=news.preview or self._sampled.preview)
+                self._publish_step()
+
+    def finish(self, event: Finished | Failed) -> None:
+        if isinstance(event, Failed):
+            self._close_entry("interrupted" if isinstance(event.error, Cancelled) else "failed", event.message)
+        self._unshelve()
+        self.work = []
+        self.job.publish(event)
+
+    def _unshelve(self) -> None:
+        for request in self._requests:
+            self._shelf.drop(request)
+
+    def _close_entry(self, state: str, message: str = "") -> None:
+        if self._entry is not None:
+            with self._without_harm():
+                self._journal.ended(self._entry, state, message)
+            self._entry = None
+
+    @contextmanager
+    def _without_harm(self) -> Iterator[None]:
+        """A disk that is full must not cost the job: it goes on without its entry."""
+        try:
+            yield
+        except OSError as error:
+            logger.error("history could not be written: %s", error)
+            self._notes.append("History could not be written; the log says why.")  # which names places
+
+    def _take_notes(self) -> list[str]:
+        """What the journal has to say, each sentence once."""
+        told = [] if self._journal is None else self._journal.take_notes()
+        notes, self._notes = [*self._notes, *told], []
+        return list(dict.fromkeys(notes))
+
+    # --- how far it is
+
+    def _publish_step(self) -> None:
+        self.job.publish(self._step())
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._started is None else time.monotonic() - self._started
+
+    def _step(self) -> Step:
+        elapsed, outcome, before = self._elapsed(), None, 0.0
+        if self._tally is not None:
+            outcome = self._tally.outcome
+            before = self._gone_over / max(outcome.items, 1)
+        now = self._sampled
+        step = Step(now.step, now.steps, now.batch + 1, now.batches, elapsed, 0.0, now.preview, self._item + 1, outcome)
+        done = step.fraction - before
+        return replace(step, eta=elapsed * (1 - step.fraction) / done) if done > 0 else step

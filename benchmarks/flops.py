@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.load import UNETS
 from benchmarks.report import Row, show, write_json
 from pipeline.families.base import Window
-from pipeline.families.checkpoint import empty_module
+from pipeline.families.sd import PARTS
 from pipeline.families.edit_reuse import Layers, computing, recording
 from pipeline.families.step_cache import OuterLayers, seeing
 from pipeline.samplers.reuse import surroundings
@@ -42,8 +42,9 @@ def square(share: float, cells: int) -> Window:
 @torch.inference_mode()
 def count(size: int) -> list[Row]:
     """(what, 10^12 operations, how many times less than whole)."""
-    unet, cells = empty_module("unet", UNETS["sd1"]).eval(), size // 8
+    cells = size // 8
     with torch.device("meta"):
+        unet = PARTS["unet"].build(UNETS["sd1"]).eval()
         x, t, prompts = torch.empty(2, 4, cells, cells), torch.empty(2), torch.empty(2, 77, 768)
     layers = Layers.of(unet)
     with seeing(unet, 1) as seen, recording(layers) as known:

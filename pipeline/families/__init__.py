@@ -8,28 +8,34 @@ from pathlib import Path
 from torch import nn
 
 from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
-from pipeline.families import placement, sd, sdxl, tiny
-from pipeline.families.base import Family, ModelInfo, Placement
-from pipeline.families.checkpoint import Checkpoint, Progress, build_modules, read_folder
-from pipeline.families.original import read_file, read_vae
+from pipeline.families import original, placement, refusals, sd, sdxl, tiny
+from pipeline.families.base import Facts, Family, ModelInfo, Placement, Sees
+from pipeline.families.checkpoint import Checkpoint, Layout, Progress, build_modules, pipeline_class
 from pipeline.small_files import reason
-from pipeline.weights import PREVIEW_DECODER
+from pipeline.weights import PREVIEW_DECODER, Weights
 
 
 @dataclass(frozen=True)
 class FamilyRow:
     """How a family is recognised and loaded."""
 
-    facts: sd.Facts
+    facts: Facts
+    layout: Layout
     matches: Callable[[Checkpoint], bool]
-    load: Callable[[sd.Facts, Checkpoint, ModelInfo, Placement, Progress], Family]
+    """Whether what the layout has read is of this family."""
+    check: Callable[[Facts, Checkpoint], None]
+    """Raises ModelError for a checkpoint that is not whole, or not computed like its family."""
+    sees: Callable[[Checkpoint], Sees]
+    load: Callable[[Facts, Checkpoint, ModelInfo, Placement, Progress], Family]
+    """Raises ModelError."""
 
 
+STABLE_DIFFUSION = {"layout": original.LAYOUT, "check": sd.check_supported, "sees": sd.what_it_sees}
 FAMILIES = {row.facts.name: row for row in (
-    FamilyRow(sd.SD1, sd.is_sd1, sd.load),
-    FamilyRow(sd.SD2, sd.is_sd2, sd.load),
-    FamilyRow(sdxl.BASE, sdxl.is_base, sdxl.load),
-    FamilyRow(sdxl.REFINER, sdxl.is_refiner, sdxl.load),
+    FamilyRow(sd.SD1, matches=sd.is_sd1, load=sd.load, **STABLE_DIFFUSION),
+    FamilyRow(sd.SD2, matches=sd.is_sd2, load=sd.load, **STABLE_DIFFUSION),
+    FamilyRow(sdxl.BASE, matches=sdxl.is_base, load=sdxl.load, **STABLE_DIFFUSION),
+    FamilyRow(sdxl.REFINER, matches=sdxl.is_refiner, load=sdxl.load, **STABLE_DIFFUSION),
 )}
 
 
@@ -39,12 +45,11 @@ def describe(path: Path | str) -> ModelInfo:
     path: a diffusers folder, or a .safetensors file in the original layout.
     """
     with one_sentence(path):
-        checkpoint = read_checkpoint(Path(path))
-        facts = find_row(checkpoint).facts
+        row, checkpoint = read_checkpoint(Path(path))
         sizes = {name: part.size for name, part in checkpoint.parts.items()}
-        edit_model = checkpoint.config("unet").get("in_channels") == sd.EDIT
-    return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=facts.name, sizes=sizes, edit_model=edit_model,
-                     native_size=checkpoint.extra.get("native_size", facts.native_size),
+    return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=row.facts.name, sizes=sizes,
+                     edit_model=row.sees(checkpoint) == "source",
+                     native_size=checkpoint.extra.get("native_size", row.facts.native_size),
                      own_latents="latent_rgb_factors" in checkpoint.extra)
 
 
@@ -56,18 +61,18 @@ def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, v
     """
     info = info or describe(path)
     with one_sentence(path):
-        checkpoint = read_checkpoint(Path(path), vae)
-        row = find_row(checkpoint)
+        row, checkpoint = read_checkpoint(Path(path), vae)
+        row.check(row.facts, checkpoint)
         return row.load(row.facts, checkpoint, info, place, progress)
 
 
 def change_vae(family: Family, path: Path | str, info: ModelInfo, vae: Path | None) -> None:
     """Give the loaded checkpoint of `path` another VAE, or its own again. Raises ModelError, and all is as before then."""
     with one_sentence(path):
-        checkpoint = read_checkpoint(Path(path), vae)
-        sd.check_supported(find_row(checkpoint).facts, checkpoint)
+        row, checkpoint = read_checkpoint(Path(path), vae)
+        row.check(row.facts, checkpoint)
         only_vae = replace(checkpoint, parts={"vae": checkpoint.parts["vae"]})
-        family.take_vae(build_modules(only_vae, family.placement)["vae"], info)
+        family.take_vae(build_modules(only_vae, row.facts.parts, family.placement)["vae"], info)
 
 
 def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDecoder | None:
@@ -97,16 +102,41 @@ def one_sentence(path: Path | str) -> Iterator[None]:
         raise ModelError(f'model "{Path(path).name}" cannot be loaded: {reason(error)}') from error
 
 
-def read_checkpoint(path: Path, vae: Path | None = None) -> Checkpoint:
-    """What a file or folder holds, its weights unread; with the VAE of another file if asked. Raises ModelError."""
-    checkpoint = read_file(path) if path.is_file() else read_folder(path)
-    return checkpoint if vae is None else replace(checkpoint, parts=checkpoint.parts | {"vae": read_vae(vae)})
+def read_checkpoint(path: Path, vae: Path | None = None) -> tuple[FamilyRow, Checkpoint]:
+    """The family of a file or folder, and what it holds, its weights unread. Raises ModelError.
+
+    vae: a file or folder to take the VAE from.
+    """
+    layout, checkpoint = read_single(Weights(path)) if path.is_file() else read_diffusers(path)
+    row = find_row(layout, checkpoint)
+    return row, checkpoint if vae is None else replace(checkpoint, parts=checkpoint.parts | {"vae": row.layout.read_vae(vae)})
 
 
-def find_row(checkpoint: Checkpoint) -> FamilyRow:
-    """The family that a checkpoint belongs to. Raises ModelError."""
+def read_single(weights: Weights) -> tuple[Layout, Checkpoint]:
+    """What a file holds, by the first layout that its tensors are named in. Raises ModelError."""
+    for layout in layouts():
+        if (checkpoint := layout.read_file(weights)) is not None:
+            return layout, checkpoint
+    raise refusals.not_a_checkpoint(weights)
+
+
+def read_diffusers(folder: Path) -> tuple[Layout, Checkpoint]:
+    """What a folder holds, by the layout of its pipeline. Raises ModelError."""
+    pipeline = pipeline_class(folder)
+    for layout in layouts():
+        if pipeline.startswith(layout.pipelines):
+            return layout, layout.read_folder(folder)
+    raise refusals.unknown_pipeline(folder, pipeline)
+
+
+def layouts() -> list[Layout]:
+    return list(dict.fromkeys(row.layout for row in FAMILIES.values()))
+
+
+def find_row(layout: Layout, checkpoint: Checkpoint) -> FamilyRow:
+    """The first family that a checkpoint belongs to. Raises ModelError."""
     for row in FAMILIES.values():
-        if row.matches(checkpoint):
+        if row.layout == layout and row.matches(checkpoint):
             return row
     raise ModelError(f'"{checkpoint.path.name}" is of no family that is known; valid: {", ".join(FAMILIES)}')
 

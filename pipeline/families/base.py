@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.families.configs import Rule
 from pipeline.families.prediction import Prediction
 from pipeline.geometry import Size
 
@@ -322,6 +323,27 @@ class LayerFinder(Protocol):
 
     def find(self, layer: str) -> Layer | None:
         """The layer of this name, which has underscores only, as networks.keys.split_name() gives it."""
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """A kind of network: what its config may say, and how it is built from one."""
+
+    rules: Mapping[str, Rule]
+    build: Callable[[dict[str, Any]], nn.Module]
+    """With the config; called where tensors take no memory."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What all checkpoints of a family have in common."""
+
+    name: str
+    native_size: int
+    """Pixels."""
+    latent_format: LatentFormat
+    parts: Mapping[str, PartKind]
+    """By their names in a diffusers folder."""
 
 
 Sees = Literal["nothing", "masked source", "source"]

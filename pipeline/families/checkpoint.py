@@ -1,7 +1,7 @@
 """A checkpoint before its weights are read: which networks it holds, how they are built and where their tensors lie."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.families import configs
-from pipeline.families.base import Placement
+from pipeline.families.base import PartKind, Placement
 from pipeline.small_files import read_json, shortened
 from pipeline.weights import Weights, converted, refuse_pickle
 
@@ -79,7 +79,7 @@ class Checkpoint:
 
     path: Path
     parts: dict[str, Part]
-    """By their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2."""
+    """By their names in a diffusers folder."""
     prediction: str | None = None
     """epsilon or v_prediction; None: it is not said."""
     zero_snr: bool = False
@@ -103,15 +103,29 @@ class Checkpoint:
         return 2 ** (len(levels) - 1) if isinstance(levels, list) and levels else None
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the files of related families are read, their weights untouched. All raise ModelError."""
+
+    pipelines: str
+    """How the classes of diffusers that run them begin."""
+    read_folder: Callable[[Path], Checkpoint]
+    """A diffusers folder of one of these classes."""
+    read_file: Callable[[Weights], Checkpoint | None]
+    """A single file, recognised by its tensors' names; None where it is of another layout."""
+    read_vae: Callable[[Path], Part]
+    """An autoencoder in a file or folder of its own, or in a whole checkpoint."""
+
+
 # --- building -------------------------------------------------------------------------------------------------------
 
-def build_modules(checkpoint: Checkpoint, place: Placement,
+def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: Placement,
                   progress: Progress = lambda share: None) -> dict[str, nn.Module]:
     """The networks with their weights, each tensor read straight into its place in the precision that it is used in.
 
     Raises ModelError before anything is read when a tensor is missing or has another shape than it should.
     """
-    modules = {name: empty_module(checkpoint.path, name, part.config) for name, part in checkpoint.parts.items()}
+    modules = {name: empty_module(checkpoint.path, name, part.config, kinds[name]) for name, part in checkpoint.parts.items()}
     for name, part in checkpoint.parts.items():
         check_tensors(checkpoint.path, name, part, modules[name])
     total = sum(module_size(module) for module in modules.values())
@@ -128,20 +142,11 @@ def build_modules(checkpoint: Checkpoint, place: Placement,
     return modules
 
 
-def empty_module(path: Path, name: str, config: dict) -> nn.Module:
+def empty_module(path: Path, name: str, config: dict, kind: PartKind) -> nn.Module:
     """The network of a config, without memory for its weights. Raises ModelError for a config out of bounds."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    builders = {
-        "unet": UNet2DConditionModel.from_config,
-        "vae": AutoencoderKL.from_config,
-        "text_encoder": lambda values: CLIPTextModel(CLIPTextConfig(**values)),
-        "text_encoder_2": lambda values: CLIPTextModelWithProjection(CLIPTextConfig(**values)),
-    }
-    config = configs.checked(f'the {name} of "{path.name}"', config, configs.NETWORKS[name])
+    config = configs.checked(f'the {name} of "{path.name}"', config, kind.rules)
     with torch.device("meta"):
-        return builders[name](config)
+        return kind.build(config)
 
 
 MEANINGLESS = re.compile(r"""(?x) (?:.*\.)? (?:
@@ -193,15 +198,16 @@ def fill_positions(module: nn.Module, device: torch.device) -> None:
 
 # --- diffusers folders ----------------------------------------------------------------------------------------------
 
-def read_folder(folder: Path) -> Checkpoint:
-    """What a diffusers folder holds. Raises ModelError."""
+def pipeline_class(folder: Path) -> str:
+    """Which class of diffusers runs a folder's model. Raises ModelError where it is no diffusers folder."""
     index = read_json(folder / "model_index.json")
     if index is None:
         raise ModelError(f'model "{folder}" is not a diffusers folder: it holds no model_index.json')
-    kind = shortened(str(index.get("_class_name") or "model without a _class_name"), configs.MAX_SHOWN)
-    if not kind.startswith("StableDiffusion"):
-        raise ModelError(f'model "{folder}" is a {kind}, which is not supported')
-    names = ("unet", "vae", "text_encoder", "text_encoder_2")
+    return shortened(str(index.get("_class_name") or "model without a _class_name"), configs.MAX_SHOWN)
+
+
+def read_folder(folder: Path, names: Iterable[str]) -> Checkpoint:
+    """What a diffusers folder holds of the parts of those names. Raises ModelError."""
     parts = {name: read_part(folder / name) for name in names if (folder / name / "config.json").exists()}
     schedule = read_checked(folder / "scheduler" / "scheduler_config.json", configs.SCHEDULER)
     vae = configs.checked(f'the vae of "{folder.name}"', parts["vae"].config, configs.VAE) if "vae" in parts else {}

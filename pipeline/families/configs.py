@@ -163,7 +163,6 @@ TINY = {  # of diffusers' AutoencoderTiny
     "scaling_factor": number(1e-6, 1e6),
     "shift_factor": number(-1e6, 1e6),
 }
-NETWORKS = {"unet": UNET, "vae": VAE, "text_encoder": TEXT_ENCODER, "text_encoder_2": TEXT_ENCODER}
 BETA = number(1e-9, 0.999)
 SCHEDULER = {
     "prediction_type": text | null,

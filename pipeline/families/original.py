@@ -18,7 +18,8 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.families import configs
 from pipeline.families.checkpoint import (
-    MEANINGLESS, Checkpoint, Part, Stored, bare, current_name, read_part, unchanged)
+    MEANINGLESS, Checkpoint, Layout, Part, Stored, bare, current_name, read_folder, read_part, unchanged)
+from pipeline.families.sd import PARTS
 from pipeline.small_files import read_bytes, read_json, reason
 from pipeline.weights import Weights
 
@@ -40,26 +41,13 @@ NUMBERS = {  # of the noise levels, which follow from betas; and marks
     "model_ema.decay", "model_ema.num_updates", "denoiser.sigmas", "sigmas", "log_sigmas", "scale_factor", "global_step",
     "v_pred", "ztsnr", "scaled_fp8",
 }
-OTHER_KINDS = {  # what a name begins with: what the file is
-    "edm_": "a checkpoint with EDM noise levels, which is not supported",
-    "control_model.": "a ControlNet, which is not supported",
-    UNET + "joint_blocks.": "a Stable Diffusion 3 checkpoint, which is not supported",
-    UNET + "double_blocks.": "a Flux checkpoint, which is not supported",
-    "double_blocks.": "a Flux checkpoint, which is not supported",
-    EMA: f'a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too',
-    "lora_": "a LoRA, which goes into the Lora folder",
-    "emb_params": "a textual inversion embedding, which goes into the embeddings folder",
-    "clip_g": "a textual inversion embedding, which goes into the embeddings folder",
-    "down_blocks.": "one network of a diffusers folder; name the folder that holds its model_index.json",
-    "first_stage_model.": "a VAE, which goes into the VAE folder",
-    "encoder.": "a VAE, which goes into the VAE folder",
-}
 
 
-def read_file(path: Path) -> Checkpoint:
-    """What a single file holds. Raises ModelError."""
-    weights, settings = Weights(path), read_settings(path)
-    refuse_other_kinds(weights)
+def read_file(weights: Weights) -> Checkpoint | None:
+    """What a single file holds; None where it is of another layout. Raises ModelError."""
+    if not any(name.startswith(UNET + "input_blocks.") for name in weights) or any(name.startswith("edm_") for name in weights):
+        return None
+    path, settings = weights.path, read_settings(weights.path)
     unet = read_unet(weights, settings)
     parts = {"unet": unet} | read_text_encoders(weights, settings)
     vae = read_vae_from(weights, VAES[:2])
@@ -70,17 +58,6 @@ def read_file(path: Path) -> Checkpoint:
         zero_snr="ztsnr" in weights, betas=settings.betas, latent_scale=settings.latent_scale,
         unknown=tuple(name for name in weights if not name.startswith(KNOWN) and not MEANINGLESS.fullmatch(name)
                       and name not in NUMBERS))
-
-
-def refuse_other_kinds(weights: Weights) -> None:
-    """Raise ModelError for a file that is no checkpoint of these families, saying what it is."""
-    names = list(weights)
-    if any(name.startswith(UNET + "input_blocks.") for name in names) and not any(name.startswith("edm_") for name in names):
-        return
-    for start, kind in OTHER_KINDS.items():
-        if any(name.startswith(start) for name in names):
-            raise ModelError(f'"{weights.path.name}" is {kind}')
-    raise ModelError(f'"{weights.path.name}" is no Stable Diffusion checkpoint: it holds no tensor "{UNET}input_blocks…"')
 
 
 # --- the .yaml beside ------------------------------------------------------------------------------------------------
@@ -411,3 +388,6 @@ def local_text_config(path: Path, settings: Settings) -> dict:
     near = (folder / settings.text_encoder / "config.json" for folder in path.absolute().parents[:2])
     found = next(filter(None, map(read_json, near)), {})
     return {key: found[key] for key in ("num_attention_heads", "hidden_act") if key in found}
+
+
+LAYOUT = Layout("StableDiffusion", partial(read_folder, names=tuple(PARTS)), read_file, read_vae)

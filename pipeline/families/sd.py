@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import InvalidRequest, ModelError
+from pipeline.families import configs
 from pipeline.families.base import (
-    Cond, Encoding, LatentFormat, ModelInfo, Placement, Reuse, Reused, Sees)
+    Cond, Encoding, Facts, LatentFormat, ModelInfo, PartKind, Placement, Reuse, Reused, Sees)
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.edit_reuse import EditedUNet, Recording
@@ -41,15 +42,40 @@ TOKENIZER = Path(__file__).parents[2] / "assets" / "tokenizers" / "clip"
 PREDICTIONS = {"epsilon": Eps, "v_prediction": V}
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What all checkpoints of a family have in common."""
 
-    name: str
-    native_size: int
-    """Pixels."""
-    latent_format: LatentFormat
-    text_encoders: dict[str, dict[str, Any]]
+def unet(config: dict[str, Any]) -> torch.nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_config(config)
+
+
+def autoencoder(config: dict[str, Any]) -> torch.nn.Module:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL.from_config(config)
+
+
+def clip(config: dict[str, Any]) -> torch.nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig(**config))
+
+
+def projecting_clip(config: dict[str, Any]) -> torch.nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    return CLIPTextModelWithProjection(CLIPTextConfig(**config))
+
+
+PARTS = {"unet": PartKind(configs.UNET, unet), "vae": PartKind(configs.VAE, autoencoder),
+         "text_encoder": PartKind(configs.TEXT_ENCODER, clip), "text_encoder_2": PartKind(configs.TEXT_ENCODER, projecting_clip)}
+
+
+@dataclass(frozen=True)
+class ClipFacts(Facts):
+    """Those of families whose text encoders are CLIP's."""
+
+    text_encoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Part → the settings of its ClipTextEncoder."""
     clip_skip: bool = False
     """Whether a request chooses the text encoder's layer."""
@@ -58,14 +84,14 @@ class Facts:
 
 
 LATENT = LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS, cheap_rgb_factors=CHEAP_RGB_FACTORS, tiny="taesd")
-SD1 = Facts("sd1", 512, LATENT, {"text_encoder": {}}, clip_skip=True, old_emphasis=True)
-SD2 = Facts("sd2", 768, LATENT, {"text_encoder": {"padding": 0}})
+SD1 = ClipFacts("sd1", 512, LATENT, PARTS, {"text_encoder": {}}, clip_skip=True, old_emphasis=True)
+SD2 = ClipFacts("sd2", 768, LATENT, PARTS, {"text_encoder": {"padding": 0}})
 
 
 class StableDiffusion(LoadedModel):
     """A loaded checkpoint of SD1 or SD2."""
 
-    def __init__(self, facts: Facts, checkpoint: Checkpoint, modules: dict[str, torch.nn.Module], info: ModelInfo,
+    def __init__(self, facts: ClipFacts, checkpoint: Checkpoint, modules: dict[str, torch.nn.Module], info: ModelInfo,
                  placement: Placement, tokens: ClipTokens):
         super().__init__(facts.name, modules, info, placement, latent_format(facts, checkpoint))
         self.text_encoders = prompt_readers(facts, modules, tokens)
@@ -169,7 +195,7 @@ def fit_to_skip(block: torch.nn.Module, args: tuple, inputs: dict[str, Any]) -> 
     return args, inputs | {"upsample_size": None}
 
 
-def latent_format(facts: Facts, checkpoint: Checkpoint) -> LatentFormat:
+def latent_format(facts: ClipFacts, checkpoint: Checkpoint) -> LatentFormat:
     """The family's, with what the checkpoint itself says of its latents."""
     usual, extra = facts.latent_format, checkpoint.extra
     return replace(
@@ -198,12 +224,16 @@ def is_sdxl(checkpoint: Checkpoint) -> bool:
     return checkpoint.config("unet").get("addition_embed_type") == "text_time"
 
 
-def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress,
+def what_it_sees(checkpoint: Checkpoint) -> Sees:
+    """Of the source, as far as its config says."""
+    return SEES.get(checkpoint.config("unet").get("in_channels"), "nothing")
+
+
+def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress,
          family: type[StableDiffusion] = StableDiffusion) -> StableDiffusion:
     """The checkpoint with its weights. Raises ModelError."""
-    check_supported(facts, checkpoint)
     tokens = read_tokenizer(checkpoint.path)
-    modules = build_modules(checkpoint, placement, progress)
+    modules = build_modules(checkpoint, facts.parts, placement, progress)
     for part in facts.text_encoders:
         check_vocabulary(checkpoint.path, part, modules[part].config.vocab_size, tokens)
     loaded = family(facts, checkpoint, modules, info, placement, tokens)
@@ -214,7 +244,7 @@ def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Place
     return loaded
 
 
-def check_supported(facts: Facts, checkpoint: Checkpoint) -> None:
+def check_supported(facts: ClipFacts, checkpoint: Checkpoint) -> None:
     """Raise ModelError for a checkpoint that is not whole, or not computed like its family."""
     name = checkpoint.path.name
     missing = [part for part in ("unet", "vae", *facts.text_encoders) if part not in checkpoint.parts]
@@ -242,7 +272,7 @@ def check_vocabulary(path: Path, part: str, words: int, tokens: ClipTokens) -> N
                          f"its {part} has vectors for {words}")
 
 
-def prompt_readers(facts: Facts, modules: Mapping[str, torch.nn.Module], tokens: ClipTokens) -> list[ClipTextEncoder]:
+def prompt_readers(facts: ClipFacts, modules: Mapping[str, torch.nn.Module], tokens: ClipTokens) -> list[ClipTextEncoder]:
     """The text encoders with their tokenizers: OpenCLIP's towers, which are known by their padding, with OpenCLIP's own."""
     return [ClipTextEncoder(modules[part], tokens if settings.get("padding") is None else tokens.as_open_clip(), **settings)
             for part, settings in facts.text_encoders.items()]

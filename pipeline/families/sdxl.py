@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.families import sd
 from pipeline.families.base import Cond, Encoding, LatentFormat, ModelInfo, Placement
 from pipeline.families.checkpoint import Checkpoint, Progress
-from pipeline.families.sd import Facts, StableDiffusion
+from pipeline.families.sd import PARTS, ClipFacts, StableDiffusion
 
 RGB_FACTORS = ((0.3448, 0.4168, 0.4395), (-0.1953, -0.0290, 0.0250), (0.1074, 0.0886, -0.0163), (-0.3730, -0.2499, -0.2088))
 """A linear fit from SDXL latents to RGB in [-1, 1], public since 2023."""
@@ -18,8 +18,8 @@ LATENT = LatentFormat(scale=0.13025, rgb_factors=RGB_FACTORS, tiny="taesdxl")
 CLIP_L = {"layer": 2, "final_norm": False}
 CLIP_G = {"name": "clip_g", "padding": 0, "layer": 2, "final_norm": False, "pooled": True}
 
-BASE = Facts("sdxl", 1024, LATENT, {"text_encoder": CLIP_L, "text_encoder_2": CLIP_G})
-REFINER = Facts("sdxl-refiner", 1024, LATENT, {"text_encoder_2": CLIP_G})
+BASE = ClipFacts("sdxl", 1024, LATENT, PARTS, {"text_encoder": CLIP_L, "text_encoder_2": CLIP_G})
+REFINER = ClipFacts("sdxl-refiner", 1024, LATENT, PARTS, {"text_encoder_2": CLIP_G})
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -59,5 +59,5 @@ def is_refiner(checkpoint: Checkpoint) -> bool:
     return sd.is_sdxl(checkpoint) and checkpoint.config("unet").get("cross_attention_dim") == second
 
 
-def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress) -> StableDiffusionXL:
+def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress) -> StableDiffusionXL:
     return sd.load(facts, checkpoint, info, placement, progress, StableDiffusionXL)

@@ -1,0 +1,35 @@
+"""What becomes of a model of no family that is known: one sentence that says what it is."""
+
+from pathlib import Path
+
+from pipeline.errors import ModelError
+from pipeline.families.original import EMA, UNET
+from pipeline.weights import Weights
+
+OTHER_KINDS = {  # what a name begins with: what the file is
+    "edm_": "a checkpoint with EDM noise levels, which is not supported",
+    "control_model.": "a ControlNet, which is not supported",
+    UNET + "joint_blocks.": "a Stable Diffusion 3 checkpoint, which is not supported",
+    UNET + "double_blocks.": "a Flux checkpoint, which is not supported",
+    "double_blocks.": "a Flux checkpoint, which is not supported",
+    EMA: f'a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too',
+    "lora_": "a LoRA, which goes into the Lora folder",
+    "emb_params": "a textual inversion embedding, which goes into the embeddings folder",
+    "clip_g": "a textual inversion embedding, which goes into the embeddings folder",
+    "down_blocks.": "one network of a diffusers folder; name the folder that holds its model_index.json",
+    "first_stage_model.": "a VAE, which goes into the VAE folder",
+    "encoder.": "a VAE, which goes into the VAE folder",
+}
+
+
+def not_a_checkpoint(weights: Weights) -> ModelError:
+    """For a single file that no family reads."""
+    for start, kind in OTHER_KINDS.items():
+        if any(name.startswith(start) for name in weights):
+            return ModelError(f'"{weights.path.name}" is {kind}')
+    return ModelError(f'"{weights.path.name}" is no Stable Diffusion checkpoint: it holds no tensor "{UNET}input_blocks…"')
+
+
+def unknown_pipeline(folder: Path, pipeline: str) -> ModelError:
+    """For a diffusers folder that no family reads."""
+    return ModelError(f'model "{folder}" is a {pipeline}, which is not supported')

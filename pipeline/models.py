@@ -45,7 +45,7 @@ class ModelFile:
     name: str
     """`rel` without its extension, each / a _."""
     rel: str
-    """The path in its folder, with / and its extension."""
+    """The path in its folder, with / and its extension; where two files of a kind share it, what tells them apart."""
     path: Path
     sha256: str | None = None
     """None until somebody has computed it."""
@@ -177,7 +177,7 @@ class Catalog:
         return self._hashes.get(path)
 
     def _all(self, kind: str) -> list[ModelFile]:
-        return [*self._found[kind], *(self._extra if kind == "checkpoint" else ())]
+        return told_apart([*self._found[kind], *(self._extra if kind == "checkpoint" else ())])
 
     def _listed(self, kind: str) -> list[ModelFile]:
         return [self.hashed(file) for file in self._all(kind) if not is_pickle(file.path)]
@@ -255,6 +255,24 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 # --- which one is meant
+
+def told_apart(files: list[ModelFile]) -> list[ModelFile]:
+    """The files, those whose `rel` another one before them has with the name of the folder that it counts from before it, as
+    LyCORIS/style.safetensors, or else with their whole path."""
+    taken, apart = {file.rel for file in files}, []
+    if len(taken) == len(files):
+        return files
+    first: set[str] = set()
+    for file in files:
+        if file.rel in first:
+            whole = file.path.absolute().as_posix()
+            longer = f"{whole.removesuffix(file.rel).rstrip('/').rpartition('/')[2]}/{file.rel}"
+            file = model_file(file.path, whole if longer in taken else longer)
+        taken.add(file.rel)
+        first.add(file.rel)
+        apart.append(file)
+    return apart
+
 
 def offered(files: list[ModelFile], names_of: Callable[[ModelFile], Iterable[str]], taken: Iterable[str] = ()) -> list[str]:
     """For each file the first of its names by which `match` finds it, or else its whole path.

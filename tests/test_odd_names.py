@@ -146,3 +146,51 @@ def test_names_in_other_spellings_of_unicode_are_files_of_their_own(tmp_path):
     catalog = Catalog(tmp_path)
     if len(catalog.loras()) == 2:  # some systems keep one spelling only
         assert [catalog.find_lora(name).stem for name in spellings] == spellings
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Files of one relative path in the two folders of LoRAs, in those of checkpoints, and beside the models folder."""
+    root = tmp_path / "models"
+    for number, path in enumerate(("Lora/style", "LyCORIS/style", "Lora/sub/face", "LyCORIS/sub/face", "LyCORIS/LyCORIS/style", "Lora/LyCORIS/style",
+                                   "Stable-diffusion/m", "m", "../elsewhere/m", "VAE/v", "../elsewhere/m.vae", "Stable-diffusion/m.vae", "VAE/m.vae")):
+        file = root / f"{path}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"lora_unet_conv_in.alpha": torch.ones(1) * number}, file)
+    return Catalog(root, extra=[tmp_path / "elsewhere" / "m.safetensors"])
+
+
+def test_files_of_one_relative_path_in_two_folders_are_told_apart(twins):
+    for files, find, count in ((twins.checkpoints(), twins.find_checkpoint, 3), (twins.loras(), twins.find_lora, 6), (twins.vaes(), twins.find_vae, 3)):
+        assert len(files) == count and len({file.rel for file in files}) == count
+        for file in files:
+            assert find(file.title).path == find(file.rel).path == file.path
+    assert [file.rel for file in twins.checkpoints()] == ["m.safetensors", "models/m.safetensors", "elsewhere/m.safetensors"]
+    assert twins.find_lora("face").path.parents[1].name == "Lora"  # the first, as before
+
+
+def test_a_prompt_takes_each_of_two_loras_of_one_relative_path_by_its_listed_name(twins):
+    names = LoraNames(twins)
+    listed = names.listed()
+    assert len({name for _, name, _ in listed}) == len({alias for *_, alias in listed}) == 6
+    for file, name, alias in listed:
+        for text in (name, alias, names.prompt_name(file)):
+            request, = read_tags(extract_networks(f"a cat <lora:{text}:1>")[1])
+            assert names.find(request.name).path == file.path
+
+
+def test_menus_offer_each_of_two_checkpoints_of_one_relative_path(twins):
+    models = ModelStore(twins, None, twins.checkpoints()[0])
+    for file in twins.checkpoints():
+        for text in (file.title, file.rel):
+            assert models.find(Options(sd_model_checkpoint=text))[0].path == file.path
+    for file in twins.checkpoints():
+        twins.sha256(file)
+    assert len({file.title for file in twins.checkpoints()}) == 3
+    for file in twins.checkpoints():
+        assert twins.find_checkpoint(file.title).path == twins.find_checkpoint(file.hash).path == file.path
+
+
+def test_vaes_of_one_name_are_each_found_by_what_lists_offer(twins):
+    for name, file in twins.vae_names():
+        assert twins.find_vae(name).path == file.path

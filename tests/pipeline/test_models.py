@@ -62,7 +62,7 @@ def test_networks_of_another_folder_come_behind_ones_own(folder, tmp_path):
     for rel in ("Lora/style.safetensors", "Lora/a-glass.safetensors", "embeddings/tale.safetensors", "VAE/not.safetensors"):
         put(theirs / rel, b"theirs")
     catalog = Catalog(folder, also=[theirs, tmp_path / "no such folder"])
-    assert rels(catalog.loras()) == ["people/face.safetensors", "style.safetensors", "a-glass.safetensors", "style.safetensors"]
+    assert rels(catalog.loras()) == ["people/face.safetensors", "style.safetensors", "a-glass.safetensors", "Lora/style.safetensors"]
     assert rels(catalog.embeddings()) == ["bad.safetensors", "tale.safetensors"]
     assert catalog.find_lora("style").path == folder / "Lora" / "style.safetensors" == catalog.lora_index()["style"].path
     assert catalog.find_lora("a-glass").path.read_bytes() == b"theirs"

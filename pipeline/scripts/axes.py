@@ -120,6 +120,8 @@ class Axis:
     legend: Callable[[str, Any], str] = labelled
     orders: bool = False
     """The values are all orders of those given."""
+    told: str | None = None
+    """An option whose value in its first cell a grid's infotext tells."""
 
 
 def boolean(label: str, name: str) -> Axis:
@@ -154,7 +156,7 @@ AXES = (
     Axis("Denoising", float, field("denoising_strength")),
     Axis("Initial noise multiplier", float, field("initial_noise_multiplier")),
     Axis("Extra noise", float, option("img2img_extra_noise")),
-    Axis("Cond. Image Mask Weight", float, option("inpainting_mask_weight")),
+    Axis("Cond. Image Mask Weight", float, option("inpainting_mask_weight"), told="inpainting_mask_weight"),
     Axis("VAE", str, option("sd_vae"), 0.7, choices=True),
     Axis("Styles", str, add_styles, choices=True),
     Axis("UniPC Order", int, unipc_order, 0.5),

@@ -8,7 +8,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.images import color_target
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.scripts.arguments import argument
-from pipeline.scripts.passes import Made, collect, pictures, seeded
+from pipeline.scripts.passes import Made, behind_mask, collect, pictures, seeded
 
 CURVES: dict[str, Callable[[float], float]] = {
     "Aggressive": lambda x: math.sin(x * math.pi / 2),
@@ -84,10 +84,8 @@ def run_batch(p: StableDiffusionProcessingImg2Img, args: Loopback,
 def behind(p: StableDiffusionProcessingImg2Img, loop: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
     """The request as a loop leaves it to all that follow.
 
-    A1111: they go on telling what it recorded, as its masked content; and where its mask was blank, "Only masked" is
-    switched off for good, so that from then on the whole picture is kept.
+    A1111: they go on telling what it recorded, as its masked content.
     """
-    blank = loop.image_mask is not None and loop.mask is None
-    rest = p.variant(inpaint_full_res=p.inpaint_full_res and not blank)
+    rest = behind_mask(p, loop)
     rest.extra_generation_params, rest.color_corrections = dict(loop.extra_generation_params), p.color_corrections
     return rest

@@ -29,6 +29,15 @@ def seeded(p: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2
     return p.variant(seed=p.receipts.seed(seed))
 
 
+def behind_mask(p: StableDiffusionProcessingImg2Img, run: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
+    """The request as a run leaves it to those that follow.
+
+    A1111: where its mask was blank, "Only masked" is switched off for good, so that from then on the whole picture is kept.
+    """
+    blank = run.image_mask is not None and run.mask is None
+    return p.variant(inpaint_full_res=p.inpaint_full_res and not blank)
+
+
 def pictures(processed: Processed) -> list[Output]:
     """What a pass gave, its grid left out."""
     outputs = zip(processed.images, processed.infotexts, processed.paths)

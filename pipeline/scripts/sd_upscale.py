@@ -9,7 +9,7 @@ from pipeline.geometry import Size
 from pipeline.images import flatten
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.scripts.arguments import argument, notice
-from pipeline.scripts.passes import Made, collect, finished, pictures, quiet, seeded
+from pipeline.scripts.passes import Made, behind_mask, collect, finished, pictures, quiet, seeded
 from pipeline.tiles import combine, split, tile_boxes
 from pipeline.upscaling import UPSCALERS, upscale
 
@@ -35,9 +35,9 @@ def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
     groups = [tiles[start:start + p.batch_size] for start in range(0, len(tiles), p.batch_size)]
     p.progress.begin(len(groups) * p.n_iter)
     made: list[Made] = []
-    first = None
+    first, seed = None, base.seed
     for iteration in range(p.n_iter):
-        done = redraw(base, groups, base.seed + iteration)
+        done, base = redraw(base, groups, seed + iteration)
         first = first or done[0]
         drawn = [output.image for one in done for output in pictures(one)][:len(tiles)]
         if drawn:
@@ -61,13 +61,17 @@ def enlarge(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Image.Image
     return upscale(picture, args.scale_factor, UPSCALERS[args.upscaler])
 
 
-def redraw(p: StableDiffusionProcessingImg2Img, groups: list[list[Image.Image]], seed: int) -> list[Processed]:
-    """The groups of tiles, each in one batch, from the seeds that follow one another; all but the first can be missing."""
+def redraw(p: StableDiffusionProcessingImg2Img, groups: list[list[Image.Image]],
+           seed: int) -> tuple[list[Processed], StableDiffusionProcessingImg2Img]:
+    """(the groups of tiles, each in one batch, from the seeds that follow one another; all but the first can be missing,
+    the request for what follows)."""
     done: list[Processed] = []
     for group in groups:
-        done.append(process_images(quiet(p, seed=seed, n_iter=1, init_images=group)))
+        one = quiet(p, seed=seed, n_iter=1, init_images=group)
+        done.append(process_images(one))
+        p = behind_mask(p, one)
         if p.progress.stopped:
             break
         # A1111: behind each group the seed counts up by one, however many tiles it holds
         seed = done[-1].seed + 1
-    return done
+    return done, p

@@ -122,21 +122,22 @@ def draw(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> Cell:
     """Run one cell, which is shown by its first picture: where there are several, that is their grid."""
     done = process_images(p)
     made = Made(Output(done.images[0], done.infotexts[0], done.paths[0]), done) if done.images else None
-    return Cell(made, done, grid_infotext(p, rulers[:2]), grid_infotext(p, rulers))
+    told = replace(p.standing, **{name: getattr(p.options, name) for name in (one.axis.told for one in rulers) if name})
+    return Cell(made, done, grid_infotext(p, rulers[:2], told), grid_infotext(p, rulers, told))
 
 
-def grid_infotext(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> str:
-    """The infotext of a run's first picture, and the axes.
+def grid_infotext(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], told: Options) -> str:
+    """The infotext of a run's first picture, with the options `told`, and the axes.
 
     A1111: it is written when the options are again as they stand, so it does not tell those that the request or an axis has
-    changed for its runs.
+    changed for its runs; but the weight of the conditioning mask, where an axis varies that, is a field of the run.
     """
     record = p.extra_generation_params
     p.iteration, p.seeds, p.subseeds, p.negative_prompts = 0, p.all_seeds, p.all_subseeds, p.all_negative_prompts
     p.extra_generation_params = record | {"Script": "X/Y/Z plot"}
     for one in rulers:
         p.extra_generation_params |= one.infotext
-    text = create_infotext(p, 0, p.standing)
+    text = create_infotext(p, 0, told)
     p.extra_generation_params = record
     return text
 

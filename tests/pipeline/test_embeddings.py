@@ -10,6 +10,7 @@ from pipeline.embeddings import SOLE, Embedding, EmbeddingShelf, EmbeddingTable,
 from pipeline.errors import ModelError
 from pipeline.families.base import Encoding
 from pipeline.families.clip import ClipTextEncoder, build_chunks
+from pipeline.infotext import parse
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from tests.pipeline.test_clip import Words, text_model, words
 
@@ -351,6 +352,17 @@ def test_infotext_and_comments_say_which_embeddings_a_job_used(job, demo, tmp_pa
     assert f'TI hashes: "{hashes}"' in done.info
     assert [comment for comment in done.comments if "toowide" in comment]
     assert not [comment for comment in done.comments if "fish" in comment]
+
+
+@pytest.mark.parametrize("prompt, negative, order", [
+    ("a (red) cat", "zebrafish", ["TI hashes", "Emphasis"]), ("zebrafish", "(dull)", ["Emphasis", "TI hashes"]),
+    ("a cat", "(zebrafish)", ["TI hashes", "Emphasis"]), ("(zebrafish)", "fog", ["TI hashes", "Emphasis"]),
+    ("zebrafish", "(zebrafish)", ["TI hashes", "Emphasis"]), ("(zebrafish)", "[dull]", ["Emphasis", "TI hashes"])])
+def test_infotext_names_embeddings_and_emphasis_in_the_order_of_encoding(job, demo, tmp_path, prompt, negative, order):
+    """As A1111, which encodes the negative prompt first and in each text looks at the embeddings before the emphasis."""
+    write(tmp_path / "zebrafish.safetensors", {"a": vectors(width=demo.text_encoders[0].width)})
+    told = parse(job(prompt=prompt, negative_prompt=negative, override_settings={"emphasis": "No norm"}).info)
+    assert [name for name in told if name in order] == order
 
 
 @pytest.mark.parametrize("fields", [{"prompt": "zebrafish"}, {"negative_prompt": "zebrafish"}])

@@ -65,3 +65,15 @@ def test_the_picture_and_its_tile_are_saved_once(request_for, tmp_path):
 def test_bad_arguments_are_refused(request_for, args, sentence):
     with pytest.raises(InvalidRequest, match=sentence):
         upscale(request_for, *args)
+
+
+def test_a_blank_mask_keeps_every_group_of_tiles_but_the_first(request_for, picture):
+    """As in A1111, "Only masked" with a blank mask is switched off for good in the first group."""
+    fields = {"mask": Image.new("L", (64, 64)), "inpaint_full_res": True, "n_iter": 2}
+    first, second = upscale(request_for, 0, "Lanczos", 2.0, **fields).images[-2:]
+    plain = upscale(request_for, 0, "Lanczos", 2.0).images[0]
+    enlarged = np.asarray(picture.resize((128, 128), Image.Resampling.LANCZOS))
+    first, second, plain = map(np.asarray, (first, second, plain))
+    assert np.array_equal(first[:64, :64], plain[:64, :64]) and not np.array_equal(first[:64, :64], enlarged[:64, :64])
+    assert np.array_equal(first[64:], enlarged[64:]) and np.array_equal(first[:64, 64:], enlarged[:64, 64:])
+    assert np.array_equal(second, enlarged)

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from pipeline import scripts
+from pipeline import families, scripts
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.infotext import parse
 from pipeline.processing import process_images
 from pipeline.scripts.axes import AXES, find_axis, parse_values
 from pipeline.scripts.xyz_plot import XYZPlot, ordered, ruler
+from tests.families.tiny import make
 
 
 def args(x=("Nothing", ""), y=("Nothing", ""), z=("Nothing", ""), **settings):
@@ -223,3 +224,14 @@ def test_a_plot_that_is_too_large_is_refused(request_for, x, y, fields):
 def test_only_the_grid_is_saved_as_one(request_for, tmp_path):
     plot(request_for, ("Seed", "1,2"), fields={"outpath_grids": str(tmp_path)}, include_sub_grids=True)
     assert [file.name for file in tmp_path.rglob("*.png")] == ["00000-xyz_grid.png"]
+
+
+def test_a_grids_infotext_tells_the_mask_weight_of_its_first_cell_where_an_axis_varies_it(request_for, tmp_path):
+    """A1111 has it as a field of the run; what override_settings says of it is not told."""
+    model = families.load(make("sd1-inpainting", tmp_path)[0], families.placement.choose("cpu", "float32"))
+    axes = (("Cond. Image Mask Weight", "0.25, 0.75"), ("Nothing", ""), ("Clip skip", "1, 2"))
+    told = plot(request_for, *axes, fields={"sd_model": model}, include_sub_grids=True, include_lone_images=True)
+    grid, *_, last = [parse(text)["Conditional mask weight"] for text in told.infotexts]
+    assert (grid, last) == ("0.25", "0.75")
+    plain = plot(request_for, ("Steps", "1, 2"), fields={"sd_model": model, "override_settings": {"inpainting_mask_weight": 0.5}})
+    assert parse(plain.infotexts[0])["Conditional mask weight"] == "1.0"

@@ -1,4 +1,4 @@
-"""Prompts to what the network is conditioned on at each model call: editing schedules, AND, several pictures."""
+"""Prompts to what the network is conditioned on at each model call: editing timelines, AND, several pictures."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,31 +11,31 @@ from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Encoding, Family, ModelInfo
 from pipeline.geometry import Size
 from pipeline.options import Options, infotext_name
-from pipeline.prompt_parser import at_step, parse_schedule, split_and
+from pipeline.prompt_parser import at_step, parse_timeline, split_and
 
 if TYPE_CHECKING:
     from pipeline.processing import StableDiffusionProcessingImg2Img
 
-MAX_PARTS = 100
+MAX_SUBPROMPTS = 100
 """Texts of a prompt that AND joins."""
 CHUNK = 77
 """Tokens of a piece: 75, a start and an end."""
 MAX_CHUNKS = 4096
 """Pieces of 75 tokens that the prompts of a batch may come to, at all steps together: gigabytes, as each is kept encoded."""
 
-Schedule = list[tuple[int, Cond]]
-"""(end_step, a Cond of one row), as prompt_parser.parse_schedule gives the texts."""
+Timeline = list[tuple[int, Cond]]
+"""(end_step, a Cond of one row), as prompt_parser.parse_timeline gives the texts."""
 
 
 @dataclass(frozen=True)
-class Part:
+class Subprompt:
     """One text of a prompt that AND joins."""
 
-    schedule: Schedule
+    timeline: Timeline
     weight: float
 
 
-Parts = list[Part]
+Subprompts = list[Subprompt]
 """What one picture is conditioned on."""
 
 
@@ -56,26 +56,26 @@ class PromptEncoder:
     empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)
     """By model: what pad_cond_uncond pads with, one row."""
 
-    def positive(self, prompts: list[str]) -> list[Parts]:
-        """One list of parts per prompt. Raises InvalidRequest for too many."""
-        parts, chunks = [], 0
+    def positive(self, prompts: list[str]) -> list[Subprompts]:
+        """One list of subprompts per prompt. Raises InvalidRequest for too many."""
+        encoded, chunks = [], 0
         for prompt in prompts:
-            parts.append([])
-            for text, weight in parts_of(prompt):
-                part = Part(self._schedule(text), weight)
-                chunks += sum(-(-cond.length // CHUNK) for _, cond in part.schedule)
+            encoded.append([])
+            for text, weight in split_subprompts(prompt):
+                subprompt = Subprompt(self._timeline(text), weight)
+                chunks += sum(-(-cond.length // CHUNK) for _, cond in subprompt.timeline)
                 check_chunks("prompt", chunks)
-                parts[-1].append(part)
-        return parts
+                encoded[-1].append(subprompt)
+        return encoded
 
-    def negative(self, prompts: list[str]) -> list[Schedule]:
-        """One schedule per prompt; AND is an ordinary word here. Raises InvalidRequest for too many pieces."""
-        return [self._schedule(prompt, negative=True) for prompt in prompts]
+    def negative(self, prompts: list[str]) -> list[Timeline]:
+        """One timeline per prompt; AND is an ordinary word here. Raises InvalidRequest for too many pieces."""
+        return [self._timeline(prompt, negative=True) for prompt in prompts]
 
     def texts(self, prompts: list[str], negative_prompts: list[str]) -> list[list[str]]:
         """Per encoding, the negative ones first, the texts that it is made of at one step or another."""
-        parts = dict.fromkeys(text for prompt in dict.fromkeys(prompts) for text, _ in parts_of(prompt))
-        fields = dict.fromkeys(negative_prompts, "negative_prompt").items(), dict.fromkeys(parts, "prompt").items()
+        texts = dict.fromkeys(text for prompt in dict.fromkeys(prompts) for text, _ in split_subprompts(prompt))
+        fields = dict.fromkeys(negative_prompts, "negative_prompt").items(), dict.fromkeys(texts, "prompt").items()
         found = [(self._steps(text), field) for text, field in chain(*fields)]
         for steps, field in found:  # before anybody reads all of them
             self._check_length(steps, field)
@@ -83,7 +83,7 @@ class PromptEncoder:
 
     def encode_empty(self, before: Callable[[], object]) -> Cond:
         """The empty prompt, one row, of a model without networks. before: is called where it has to be encoded."""
-        return replace(self, networks=())._schedule("", before=before)[0][1]
+        return replace(self, networks=())._timeline("", before=before)[0][1]
 
     @property
     def empty(self) -> Cond:
@@ -105,17 +105,17 @@ class PromptEncoder:
 
     def count_tokens(self, prompt: str) -> int:
         """How many tokens the longest text takes that a prompt is at any step; chunks have 75."""
-        texts = {text for part, _ in split_and(prompt) for _, text in self._steps(part)}
+        texts = {text for subprompt, _ in split_and(prompt) for _, text in self._steps(subprompt)}
         return max(self.family.text_encoders[0].count(text, self._how()) for text in texts)
 
     def _steps(self, text: str) -> list[tuple[int, str]]:
-        return parse_schedule(text, self.calls, old_rule=self.options.use_old_scheduling)
+        return parse_timeline(text, self.calls, old_rule=self.options.use_old_scheduling)
 
-    def _schedule(self, text: str, *, negative: bool = False, before: Callable[[], object] = lambda: None) -> Schedule:
+    def _timeline(self, text: str, *, negative: bool = False, before: Callable[[], object] = lambda: None) -> Timeline:
         how, steps = self._how(negative=negative), self._steps(text)
         self._check_length(steps, "negative_prompt" if negative else "prompt")
 
-        def encode() -> Schedule:
+        def encode() -> Timeline:
             before()
             conds = self.family.encode_prompts([variant for _, variant in steps], how)
             return [(end, conds[row:row + 1]) for row, (end, _) in enumerate(steps)]
@@ -140,11 +140,11 @@ class PromptEncoder:
             aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score)
 
 
-def parts_of(prompt: str) -> list[tuple[str, float]]:
+def split_subprompts(prompt: str) -> list[tuple[str, float]]:
     """The texts that AND joins, with their weights. Raises InvalidRequest for too many."""
     texts = split_and(prompt)
-    if len(texts) > MAX_PARTS:
-        raise InvalidRequest("prompt", f"prompt: AND may join at most {MAX_PARTS} parts, got {len(texts)}")
+    if len(texts) > MAX_SUBPROMPTS:
+        raise InvalidRequest("prompt", f"prompt: AND may join at most {MAX_SUBPROMPTS} parts, got {len(texts)}")
     return texts
 
 
@@ -154,18 +154,18 @@ def check_chunks(field: str, chunks: int) -> None:
                                     "Fewer steps, fewer pictures at once, or less of [a|b] and AND need fewer")
 
 
-def positive_at(parts: list[Parts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:
-    """The parts of all pictures at a model call: their Cond, and per picture the (row, weight) that make it up."""
+def positive_at(subprompts: list[Subprompts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:
+    """The subprompts of all pictures at a model call: their Cond, and per picture the (row, weight) that make it up."""
     rows, members = [], []
-    for picture in parts:
-        members.append([(len(rows) + offset, part.weight) for offset, part in enumerate(picture)])
-        rows += [at_step(part.schedule, call)[1] for part in picture]
+    for picture in subprompts:
+        members.append([(len(rows) + offset, subprompt.weight) for offset, subprompt in enumerate(picture)])
+        rows += [at_step(subprompt.timeline, call)[1] for subprompt in picture]
     return Cond.cat(rows), members
 
 
-def negative_at(schedules: list[Schedule], call: int) -> Cond:
+def negative_at(timelines: list[Timeline], call: int) -> Cond:
     """The negative prompts of all pictures at a model call."""
-    return Cond.cat([at_step(schedule, call)[1] for schedule in schedules])
+    return Cond.cat([at_step(timeline, call)[1] for timeline in timelines])
 
 
 def encode_empty(p: "StableDiffusionProcessingImg2Img", family: Family) -> Cond:
@@ -181,7 +181,7 @@ def record_prompt_options(p: "StableDiffusionProcessingImg2Img") -> None:
     """Note the options and embeddings that changed how these prompts are read."""
     texts = (*p.prompts, *p.negative_prompts)
     if p.options.use_old_scheduling and any(
-            parse_schedule(text, p.encoder.calls, old_rule=True) != parse_schedule(text, p.encoder.calls) for text in texts):
+            parse_timeline(text, p.encoder.calls, old_rule=True) != parse_timeline(text, p.encoder.calls) for text in texts):
         p.extra_generation_params[infotext_name("use_old_scheduling")] = True
     found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
     for embedding in chain(*found):

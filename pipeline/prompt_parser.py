@@ -119,7 +119,7 @@ _EDIT_SHAPE = re.compile(r"\[(?:::?|\|+)\]")
 _WHEN = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
 
 
-def parse_schedule(text: str, steps: int, *, old_rule: bool = False) -> list[tuple[int, str]]:
+def parse_timeline(text: str, steps: int, *, old_rule: bool = False) -> list[tuple[int, str]]:
     """The prompt over time: (end_step, text) by rising end_step, the last of which is `steps`.
 
     `steps` is counted twice for samplers that call the model twice a step. A time is a share of the steps when it is
@@ -136,12 +136,12 @@ def parse_schedule(text: str, steps: int, *, old_rule: bool = False) -> list[tup
     return [(end, _text_at(pieces, end)) for end in sorted(ends)]
 
 
-def at_step(schedule: Sequence[tuple[int, T]], call: int) -> tuple[int, T]:
+def at_step(timeline: Sequence[tuple[int, T]], call: int) -> tuple[int, T]:
     """The entry used at denoiser call number `call`, counted from 0 in every run.
 
     A1111: an entry that ends at E covers calls 0 to E, and calls past the last entry use the first.
     """
-    return next((entry for entry in schedule if call <= entry[0]), schedule[0])
+    return next((entry for entry in timeline if call <= entry[0]), timeline[0])
 
 
 def _switch_step(when: str, steps: int, old_rule: bool) -> int:

@@ -127,7 +127,7 @@ def violations_of(name: str, source: str) -> list[str]:
     ("pipeline.samplers", "from ..processing import Processed", "imports pipeline.processing"),
     ("pipeline.families.bad", "import pipeline.options", "imports pipeline.options"),
     ("pipeline.scripts.bad", "from pipeline.engine import Engine", "imports pipeline.engine"),
-    ("pipeline.rng", "from pipeline.conditioning import Part", "imports pipeline.conditioning"),
+    ("pipeline.rng", "from pipeline.conditioning import Subprompt", "imports pipeline.conditioning"),
     ("pipeline.bad", "import ui", "imports ui"),
     ("pipeline.bad", "def late():\n    from api.guard import Guard", "imports api.guard"),
     ("ui.bad", "from api import serve", "imports api"),

@@ -6,7 +6,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from pipeline.conditioning import Parts, Schedule, negative_at, positive_at
+from pipeline.conditioning import Subprompts, Timeline, negative_at, positive_at
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Family
 from pipeline.hooks import MaskBlendArgs
@@ -43,7 +43,7 @@ class CFGDenoiser:
     `family`: the one that is asked: the job's, and from where it switches its refiner.
     """
 
-    def __init__(self, p: SamplingJob, family: Family, init_latent: Tensor, cond: list[Parts], uncond: list[Schedule],
+    def __init__(self, p: SamplingJob, family: Family, init_latent: Tensor, cond: list[Subprompts], uncond: list[Timeline],
                  image_cond: Tensor, *, model_of: Callable[[Family], Model], completed: Callable[[Tensor], float],
                  cfg_scale: float, blend_before: bool, calls: int, uses_uncond: bool = False):
         """model_of: how a family is asked; completed: which share of the way down a sigma (or t) is; uses_uncond: whether the
@@ -226,7 +226,7 @@ def combine(output: Tensor, members: Members, uncond: Tensor, cfg_scale: float) 
     return guided
 
 
-def active_image_cfg_scale(p: SamplingJob, family: Family, cond: list[Parts]) -> float | None:
+def active_image_cfg_scale(p: SamplingJob, family: Family, cond: list[Subprompts]) -> float | None:
     """How much an edit model is to keep to its source, or None where that is not guided. Raises InvalidRequest.
 
     A1111: at exactly 1 the negative prompt goes without its call that does not see the source.

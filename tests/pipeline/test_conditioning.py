@@ -7,7 +7,7 @@ import torch
 from pipeline.caches import Cache
 from pipeline.conditioning import (
     MAX_CHUNKS,
-    MAX_PARTS,
+    MAX_SUBPROMPTS,
     PromptEncoder,
     negative_at,
     positive_at,
@@ -96,7 +96,7 @@ def test_and_is_a_word_in_the_negative_prompt():
     assert family.calls == [["1 AND 2"]]
 
 
-# schedules
+# timelines
 
 def test_a_prompt_switches_after_its_step():
     parts = encoder(calls=10).positive(["[1:2:0.5]"])
@@ -104,8 +104,8 @@ def test_a_prompt_switches_after_its_step():
 
 
 def test_a_negative_prompt_switches_too():
-    schedules = encoder(calls=10).negative(["[1:2:3]", "5"])
-    assert [first_tokens(negative_at(schedules, call)) for call in (3, 4)] == [[1, 5], [2, 5]]
+    timelines = encoder(calls=10).negative(["[1:2:3]", "5"])
+    assert [first_tokens(negative_at(timelines, call)) for call in (3, 4)] == [[1, 5], [2, 5]]
 
 
 def test_parts_switch_each_at_its_own_step():
@@ -113,7 +113,7 @@ def test_parts_switch_each_at_its_own_step():
     assert [first_tokens(positive_at(parts, call)[0]) for call in (3, 4, 7)] == [[1, 3], [2, 3], [2, 4]]
 
 
-def test_the_variants_of_a_schedule_are_encoded_in_one_call():
+def test_the_variants_of_a_timeline_are_encoded_in_one_call():
     family = Recording()
     encoder(family).positive(["[1:2:0.5]"])
     assert family.calls == [["1", "2"]]
@@ -252,9 +252,9 @@ def test_the_same_switch_at_another_step_is_right():
 
 
 def test_and_joins_only_so_many_parts():
-    encoder().positive([" AND ".join(["1"] * MAX_PARTS)])
-    with pytest.raises(InvalidRequest, match=f"^prompt: AND may join at most {MAX_PARTS} parts, got {MAX_PARTS + 1}$"):
-        encoder().positive([" AND ".join(["1"] * (MAX_PARTS + 1))])
+    encoder().positive([" AND ".join(["1"] * MAX_SUBPROMPTS)])
+    with pytest.raises(InvalidRequest, match=f"^prompt: AND may join at most {MAX_SUBPROMPTS} parts, got {MAX_SUBPROMPTS + 1}$"):
+        encoder().positive([" AND ".join(["1"] * (MAX_SUBPROMPTS + 1))])
 
 
 def test_what_editing_makes_of_a_prompt_is_bounded_over_a_batch():

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import InvalidRequest
 from pipeline.prompt_parser import (
-    MAX_OPEN_BRACKETS, Network, at_step, extract_networks, parse_attention, parse_schedule, split_and, strip_comments,
+    MAX_OPEN_BRACKETS, Network, at_step, extract_networks, parse_attention, parse_timeline, split_and, strip_comments,
 )
 
 
@@ -16,7 +16,7 @@ def assert_pieces(text, expected):
 
 
 def entries(text, steps=10, **rule):
-    return [list(entry) for entry in parse_schedule(text, steps, **rule)]
+    return [list(entry) for entry in parse_timeline(text, steps, **rule)]
 
 
 # weights
@@ -183,27 +183,27 @@ def test_stray_brackets_and_colons_leave_edits_alone(text, before, after):
     assert entries(text) == [[2, before], [10, after]]
 
 
-def test_every_schedule_rises_to_the_last_step():
+def test_every_timeline_rises_to_the_last_step():
     rnd = random.Random(11)
     parts = ["[", "[", "]", "]", ":", "|", "(", ")", "a", " ", ".5", "2", "[a:b:3]", "[a|b]", "\\["]
     for _ in range(2000):
         text = "".join(rnd.choice(parts) for _ in range(rnd.randint(1, 12)))
-        ends = [end for end, _ in parse_schedule(text, 10)]
+        ends = [end for end, _ in parse_timeline(text, 10)]
         assert ends == sorted(set(ends)) and ends[-1] == 10 and ends[0] >= 1, text
 
 
 def test_an_entry_covers_one_call_more_than_its_end():
-    schedule = parse_schedule("[a:b:0.5]", 10)
-    assert [at_step(schedule, call)[1] for call in range(11)] == ["a"] * 6 + ["b"] * 5
+    timeline = parse_timeline("[a:b:0.5]", 10)
+    assert [at_step(timeline, call)[1] for call in range(11)] == ["a"] * 6 + ["b"] * 5
 
 
-def test_calls_past_the_schedule_use_its_first_entry():
+def test_calls_past_the_timeline_use_its_first_entry():
     assert at_step([(5, "a"), (10, "b")], 11) == (5, "a")
 
 
 def test_an_alternation_uses_its_first_option_for_two_calls():
-    schedule = parse_schedule("[a|b]", 4)
-    assert [at_step(schedule, call)[1] for call in range(5)] == ["a", "a", "b", "a", "b"]
+    timeline = parse_timeline("[a|b]", 4)
+    assert [at_step(timeline, call)[1] for call in range(5)] == ["a", "a", "b", "a", "b"]
 
 
 # AND
@@ -268,8 +268,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("parse", [
-    parse_attention, lambda text: parse_schedule(text, 20), split_and, extract_networks, strip_comments,
-], ids=["parse_attention", "parse_schedule", "split_and", "extract_networks", "strip_comments"])
+    parse_attention, lambda text: parse_timeline(text, 20), split_and, extract_networks, strip_comments,
+], ids=["parse_attention", "parse_timeline", "split_and", "extract_networks", "strip_comments"])
 def test_no_prompt_takes_quadratic_time(parse):
     for text in HOSTILE:
         start = time.process_time()

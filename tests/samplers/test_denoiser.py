@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.conditioning import Part
+from pipeline.conditioning import Subprompt
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond
 from pipeline.hooks import HookList, Hooks
@@ -35,7 +35,7 @@ class Encoder:
         return cond(0)
 
     def positive(self, prompts):
-        return [[Part([(10, cond(20))], 1.0)] for _ in prompts]
+        return [[Subprompt([(10, cond(20))], 1.0)] for _ in prompts]
 
     def negative(self, prompts):
         return [[(10, cond(10))] for _ in prompts]
@@ -59,7 +59,7 @@ def denoiser(model, parts, uncond, *, scale=7.0, mask=None, blend_before=False, 
                         refiner=refiner, refiner_switch_at=switch_at, prompts=["p"], negative_prompts=["n"],
                         mask=mask, nmask=None if mask is None else 1 - mask, scripts=HookList(hooks),
                         extra_generation_params={}, encoder=Encoder(None))
-    schedules = [[Part([(10, c)], weight) for c, weight in parts]]
+    schedules = [[Subprompt([(10, c)], weight) for c, weight in parts]]
     family = SimpleNamespace(sees="source" if edit_model else "nothing", model=model)
     return CFGDenoiser(p, family, X + 5, schedules, [[(10, uncond)]], torch.full((1, 5, 1, 1), 0.5), cfg_scale=scale,
                        model_of=lambda family: family.model, completed=lambda sigma: 1 - sigma[0].item(),

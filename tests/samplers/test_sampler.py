@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.conditioning import Part
+from pipeline.conditioning import Subprompt
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Reuse, Reused, Window
 from pipeline.families.prediction import Eps, V
@@ -60,7 +60,7 @@ class Encoder:
     refiner_networks: tuple = ()
 
     def positive(self, prompts):
-        return [[Part([(99, self.cond)], 1.0)] for _ in prompts]
+        return [[Subprompt([(99, self.cond)], 1.0)] for _ in prompts]
 
     def negative(self, prompts):
         return [[(99, self.cond)] for _ in prompts]
@@ -85,7 +85,7 @@ def sample(name, p, family=None, *, prompt=0.0):
     batch = len(p.seeds)
     x = torch.zeros(batch, *SHAPE)
     sampler = create_sampler(name, family or Family(), p.options, PIXELS)
-    return sampler.sample_img2img(p, x, p.rng.next(), [[Part([(99, cond)], 1.0)]] * batch, [[(99, uncond)]] * batch,
+    return sampler.sample_img2img(p, x, p.rng.next(), [[Subprompt([(99, cond)], 1.0)]] * batch, [[(99, uncond)]] * batch,
                                   image_conditioning=x.new_zeros(batch, 5, 1, 1))
 
 
@@ -253,7 +253,7 @@ def planned(x=0.0, name="Euler", **settings):
     p.encoder = SimpleNamespace(networks=())
     latent, cond = torch.full((1, *SHAPE), x), Cond(torch.zeros(1, 77, 3))
     create_sampler(name, family, p.options, PIXELS).sample_img2img(
-        p, latent, p.rng.next(), [[Part([(99, cond)], 1.0)]], [[(99, cond)]], image_conditioning=latent.new_zeros(1, 5, 1, 1))
+        p, latent, p.rng.next(), [[Subprompt([(99, cond)], 1.0)]], [[(99, cond)]], image_conditioning=latent.new_zeros(1, 5, 1, 1))
     return family.reuse
 
 

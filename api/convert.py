@@ -200,7 +200,7 @@ def parameters(request: GenerationRequest) -> dict[str, Any]:
 def info(asked: Mapping[str, Any], processed: Processed, elapsed: float) -> dict[str, Any]:
     """What A1111 says of the pictures; "comments" is an addition."""
     model, strength = processed.model, asked["denoising_strength"]
-    extra = {name: plain(value) for name, value in processed.extra_generation_params.items()}
+    extra = {name: as_json(value) for name, value in processed.extra_generation_params.items()}
     return {
         "prompt": processed.all_prompts[0], "all_prompts": processed.all_prompts,
         "negative_prompt": processed.all_negative_prompts[0], "all_negative_prompts": processed.all_negative_prompts,
@@ -218,7 +218,7 @@ def info(asked: Mapping[str, Any], processed: Processed, elapsed: float) -> dict
     }
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """A value as JSON knows it; null for what it does not know, as in A1111."""
     return value if isinstance(value, str | int | float | bool | list | dict) else None
 

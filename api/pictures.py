@@ -56,10 +56,10 @@ def encode_base64(data: bytes) -> str:
 
 def written_in(metadata: Metadata) -> dict[str, str | int | float | bool]:
     """What a picture file says besides infotext, as JSON knows it."""
-    return {str(key): plain(value) for key, value in metadata.items.items()}
+    return {str(key): as_json(value) for key, value in metadata.items.items()}
 
 
-def plain(value: object) -> Any:
+def as_json(value: object) -> Any:
     """A value of Pillow's as JSON knows it."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")

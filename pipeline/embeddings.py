@@ -99,13 +99,13 @@ def read_vectors(label: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     else:
         raise ModelError(f'"{label}" is no textual inversion embedding: it must hold one tensor, or clip_l and clip_g; '
                          f"it holds {len(tensors)}")
-    vectors = {encoder: checked(label, tensor) for encoder, tensor in found.items()}
+    vectors = {encoder: checked_vectors(label, tensor) for encoder, tensor in found.items()}
     if len({tensor.shape[0] for tensor in vectors.values()}) > 1:
         raise ModelError(f'"{label}" is damaged: clip_l and clip_g hold different numbers of vectors')
     return vectors
 
 
-def checked(label: str, tensor: Tensor) -> Tensor:
+def checked_vectors(label: str, tensor: Tensor) -> Tensor:
     """A tensor of shape (width,) or (n, width) as (n, width), float32 and in memory of its own."""
     if tensor.ndim not in (1, 2) or not tensor.is_floating_point() or not 1 <= len(torch.atleast_2d(tensor)) <= MAX_VECTORS:
         raise ModelError(f'"{label}" is no textual inversion embedding: it must hold 1 to {MAX_VECTORS} vectors, '

@@ -35,11 +35,11 @@ class Mode(Enum):
     """Many files; see pipeline.batch."""
 
 
-Source = tuple[Image.Image | None, Image.Image | None]
+Pair = tuple[Image.Image | None, Image.Image | None]
 """A picture and its mask, as far as the person has given them. For INPAINT_SKETCH, the picture and its painted copy."""
 
 
-def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
+def img2img(engine: Engine, mode: Mode, source: Pair, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
             mask_alpha: float = 0.0, job_id: str | None = None, client: Client = Client(), heartbeat: float | None = None,
             pace: float = 0.0, cancels: bool = True, **settings: Any) -> Iterator[Event]:
     """Dispatch on the mode, build the processing object, and stream its events.
@@ -68,7 +68,7 @@ def img2img(engine: Engine, mode: Mode, source: Source, *, selected_scale_tab: i
     return engine.submit([p], job_id, client, mode.value).events(heartbeat, pace=pace, cancels=cancels)
 
 
-def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:
+def check_source(mode: Mode, source: Pair, *, inverted: bool) -> Pair:
     """The picture and the mask that a mode works with. Raises InvalidRequest where one is missing."""
     image, mask = source
     if image is None:
@@ -83,7 +83,7 @@ def check_source(mode: Mode, source: Source, *, inverted: bool) -> Source:
     return image, mask
 
 
-def with_mended_mask(source: Source, settings: dict[str, Any]) -> tuple[Source, list[str]]:
+def with_mended_mask(source: Pair, settings: dict[str, Any]) -> tuple[Pair, list[str]]:
     """(a picture with its uploaded mask as that looks, what of the mask was changed for it)."""
     mask, found = mend(source[1], invert=bool(settings.get("inpainting_mask_invert")), greys=greys_count(settings),
                        only_masked=bool(settings.get("inpaint_full_res", True)))

@@ -33,18 +33,18 @@ def to_record(p: StableDiffusionProcessingImg2Img, name: Callable[[Image.Image],
 
     Of its options, without those of `override_settings`, only those that differ from the defaults are in it.
     """
-    def plain(value: Any) -> Any:
+    def recorded(value: Any) -> Any:
         if isinstance(value, Image.Image):
             return {"picture": name(value)}
         if isinstance(value, (list, tuple)):
-            return [plain(each) for each in value]
+            return [recorded(each) for each in value]
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items()}
+            return {key: recorded(each) for key, each in value.items()}
         return value
 
     kind = next(name for name, class_ in KINDS.items() if type(p) is class_)
     values = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
-    return {"kind": kind, "options": unusual(p.standing)} | plain(values | {"mask": p.image_mask})
+    return {"kind": kind, "options": unusual(p.standing)} | recorded(values | {"mask": p.image_mask})
 
 
 def unusual(options: Options) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Settings:
         Raises OSError where the file cannot be written; then the change holds until the program ends.
         """
         with self._lock:
-            kept = {name: checked(name, value, self._defaults[name]) for name, value in values.items()
+            kept = {name: checked_kept(name, value, self._defaults[name]) for name, value in values.items()
                     if name in self._defaults}
             self.options = self.options.override({name: value for name, value in values.items() if name not in kept})
             self._kept |= kept
@@ -84,7 +84,7 @@ class Settings:
                 logger.warning("%s: %s; the default is used", path, error)
 
 
-def checked(name: str, value: Any, default: Any) -> Any:
+def checked_kept(name: str, value: Any, default: Any) -> Any:
     """A kept option's value, if it is of its default's kind and not endless. Raises InvalidRequest."""
     if default is not None and not same_kind(value, default):
         wanted = {bool: "true or false", str: "text", list: "a list"}.get(type(default), "a number")

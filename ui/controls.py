@@ -104,10 +104,10 @@ def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[
             "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
 
 
-def is_edit_model(models: ModelStore, checkpoint: str) -> bool:
-    """Whether a checkpoint is guided by the picture too."""
+def sees_source(models: ModelStore, checkpoint: str) -> bool:
+    """Whether a checkpoint is guided by the source picture too, as InstructPix2Pix is."""
     try:
-        return models.describe(Options(sd_model_checkpoint=checkpoint)).edit_model
+        return models.describe(Options(sd_model_checkpoint=checkpoint)).sees_source
     except PalimpsestError:
         return False
 

@@ -25,13 +25,13 @@ def payload(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     """A request that has not run as the body of POST /sdapi/v1/img2img. Nothing of it depends on the server's own options."""
     body = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
     body |= {"mask": p.image_mask, "override_settings": unusual(p.options)}
-    return {name: plain(value) for name, value in body.items() if value is not None}
+    return {name: as_json(value) for name, value in body.items() if value is not None}
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """A value as JSON has it: pictures as PNG in base64."""
     if isinstance(value, list):
-        return [plain(each) for each in value]
+        return [as_json(each) for each in value]
     if not isinstance(value, Image.Image):
         return value
     file = io.BytesIO()

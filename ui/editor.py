@@ -8,6 +8,7 @@ from gradio.data_classes import ImageData
 from PIL import Image
 
 from pipeline.errors import InvalidRequest
+from pipeline.img2img import Pair
 from pipeline.uploads import open_picture
 
 File = str | None
@@ -56,10 +57,6 @@ class Reader:
         if field == "init_images":
             self.exif.append(upload.exif)
         return upload.image
-
-
-Pair = tuple[Image.Image | None, Image.Image | None]
-"""A picture, and its mask or its painted copy."""
 
 
 def read_picture(reader: Reader, file: File) -> Pair:

@@ -23,8 +23,8 @@ from ui.controls import (
     build_scripts,
     build_style_menu,
     checkpoint_choices,
-    is_edit_model,
     refiner_choices,
+    sees_source,
     vae_choices,
     within_range,
 )
@@ -128,7 +128,7 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, title: g
     """The menus load what is chosen; both Refresh buttons list what there is now."""
     menus = {"sd_model_checkpoint": controls.sd_model_checkpoint, "sd_vae": controls.sd_vae}
     gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus, **QUEUED)
-    controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=is_edit_model(models, checkpoint)),
+    controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=sees_source(models, checkpoint)),
                                         controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,

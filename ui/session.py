@@ -16,7 +16,7 @@ from pipeline.journal import Entry, Journal
 from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
-from ui.controls import Controls, changing_menus, is_edit_model
+from ui.controls import Controls, changing_menus, sees_source
 from ui.events import QUEUED, QUIET, fits
 from ui.fields import Seed
 from ui.restore import updates
@@ -113,7 +113,7 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     return update | {
         session.client: client or uuid4().hex,
         title: title_html(models.catalog.hashed(chosen).title),
-        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=is_edit_model(models, checkpoint))}
+        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint))}
 
 
 def possible(widget: gr.components.Component, value: Any) -> bool:

@@ -15,7 +15,7 @@ from gradio.processing_utils import save_file_to_cache
 from pipeline.engine import Engine
 from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.geometry import Size
-from pipeline.img2img import Mode, img2img
+from pipeline.img2img import Mode, Pair, img2img
 from pipeline.job import Event, Failed, Finished, Queued, Step
 from pipeline.limits import Client
 from pipeline.loading import ModelStore
@@ -26,7 +26,7 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
 from pipeline.series import Outcome
 from pipeline.uploads import count_pixels
-from ui.editor import Pair, Reader
+from ui.editor import Reader
 from ui.events import tell
 from ui.restore import options_in
 from ui.scripts import packed

@@ -28,13 +28,13 @@ def counted(engine: Engine, prompt: str, negative_prompt: str, styles: list[str]
     try:
         options = engine.options.override({"sd_model_checkpoint": checkpoint, "sd_vae": vae})
         texts = [engine.styles.apply_styles(prompt, styles), engine.styles.apply_negative_styles(negative_prompt, styles)]
-        counts = engine.count_tokens([plain(text, options) for text in texts], options, int(steps))
+        counts = engine.count_tokens([bare_prompt(text, options) for text in texts], options, int(steps))
         return ["", ""] if counts is None else list(map(shown, counts))
     except PalimpsestError:  # said when the picture is asked for, not while somebody types
         return ["", ""]
 
 
-def plain(text: str, options: Options) -> str:
+def bare_prompt(text: str, options: Options) -> str:
     """A prompt without comments and networks."""
     return extract_networks(strip_comments(text) if options.enable_prompt_comments else text)[0]
 

@@ -283,8 +283,8 @@ class ModelInfo:
     vae_hash: str | None = None
     """As `hash`, of that file."""
     vae_sha256: str | None = None
-    edit_model: bool = False
-    """Whether it is an InstructPix2Pix network."""
+    sees_source: bool = False
+    """Whether its network is shown the source picture and guided by it too, as InstructPix2Pix is."""
     own_latents: bool = False
     """Whether its latents mean something else than those of its family, whose decoders then do not fit."""
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)

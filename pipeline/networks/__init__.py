@@ -17,8 +17,8 @@ from pipeline.networks.names import FoundFile, LoraNames
 from pipeline.networks.requests import KINDS, TAG_SETTINGS, NetworkRequest, read_tags
 
 
-class Model(Protocol):
-    """What a family tells of itself here."""
+class HasModules(Protocol):
+    """What networks need to know of a model."""
 
     modules: dict[str, nn.Module]
 
@@ -70,7 +70,7 @@ class Networks:
         """By the model's first module, which a family and a wrapper around it have in common."""
         self._facts: dict[tuple[Path, Version], Facts] = {}
 
-    def apply(self, model: Model, requests: Sequence[NetworkRequest], checkpoint: Callable[[], None] = lambda: None) -> Applied:
+    def apply(self, model: HasModules, requests: Sequence[NetworkRequest], checkpoint: Callable[[], None] = lambda: None) -> Applied:
         """Have these networks, and no others, in the model's weights.
 
         A name without a file is told and left out, as A1111 does. Each file is opened once, however often it is named.

@@ -25,7 +25,7 @@ class FoundFile(Protocol):
     path: Path
 
 
-class Catalog(Protocol):
+class LoraFiles(Protocol):
     """The LoRA files that there are."""
 
     def loras(self) -> list[FoundFile]: ...
@@ -43,7 +43,7 @@ class Catalog(Protocol):
 class LoraNames:
     """The catalog's LoRA files by file name and by alias. Headers of files are read once, as long as they stay the same."""
 
-    def __init__(self, catalog: Catalog):
+    def __init__(self, catalog: LoraFiles):
         self._catalog = catalog
         self._metadata: dict[Path, tuple[Version, dict[str, str]]] = {}
 

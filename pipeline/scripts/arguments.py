@@ -60,12 +60,12 @@ def read(record: type, given: Any, *, name: str, title: str) -> Any:
         labels = ", ".join(spec.metadata["argument"].label or "a text" for spec in specs)
         raise InvalidRequest(name, f'{name}: "{title}" takes a list of {len(specs)} values ({labels}), got {came}')
     try:
-        return record(*map(checked, specs, given))
+        return record(*map(checked_argument, specs, given))
     except InvalidRequest as error:
         raise InvalidRequest(name, f'{name} of "{title}": {error}') from None
 
 
-def checked(spec: Field, value: Any) -> Any:
+def checked_argument(spec: Field, value: Any) -> Any:
     """`value` as the argument's type, in its range. Raises InvalidRequest."""
     known: Argument = spec.metadata["argument"]
     if not known.label or spec.metadata.get("free"):

@@ -86,10 +86,10 @@ def is_true(value: Any) -> bool:
 # --- labels
 
 def labelled(label: str, value: Any) -> str:
-    return f"{label}: {plain(label, value)}"
+    return f"{label}: {value_alone(label, value)}"
 
 
-def plain(label: str, value: Any) -> str:
+def value_alone(label: str, value: Any) -> str:
     return str(round(value, 8) if isinstance(value, float) else value)
 
 
@@ -136,9 +136,9 @@ AXES = (
     Axis("Steps", int, field("steps")),
     Axis("CFG Scale", float, field("cfg_scale")),
     Axis("Image CFG Scale", float, field("image_cfg_scale")),
-    Axis("Prompt S/R", str, search_and_replace, legend=plain),
+    Axis("Prompt S/R", str, search_and_replace, legend=value_alone),
     Axis("Prompt order", str, reorder, legend=joined, orders=True),
-    Axis("Sampler", str, field("sampler_name"), choices=True, legend=plain),
+    Axis("Sampler", str, field("sampler_name"), choices=True, legend=value_alone),
     Axis("Checkpoint name", str, option("sd_model_checkpoint"), 1.0, choices=True, legend=file_name),
     Axis("Negative Guidance minimum sigma", float, field("s_min_uncond")),
     Axis("Sigma Churn", float, field("s_churn")),
@@ -160,7 +160,7 @@ AXES = (
     Axis("VAE", str, option("sd_vae"), 0.7, choices=True),
     Axis("Styles", str, add_styles, choices=True),
     Axis("UniPC Order", int, unipc_order, 0.5),
-    Axis("Face restore", str, field("restore_faces"), legend=plain),
+    Axis("Face restore", str, field("restore_faces"), legend=value_alone),
     Axis("Token merging ratio", float, option("token_merging_ratio")),
     Axis("Token merging ratio high-res", float, option("token_merging_ratio_hr")),
     boolean("Always discard next-to-last sigma", "always_discard_next_to_last_sigma"),

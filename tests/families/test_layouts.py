@@ -271,7 +271,7 @@ def test_only_sdxl_rounds_the_mask(checkpoint, load):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", ["sd1-edit", "sdxl-edit"])
-def test_an_edit_model_sees_the_source_unscaled(kind, checkpoint, load):
+def test_instruct_pix2pix_sees_the_source_unscaled(kind, checkpoint, load):
     family = load(checkpoint(kind)[1])
     cond = family.image_conditioning(PIXELS, NOISE, MASK, mask_weight=1.0)
     assert torch.allclose(cond * family.latent_format.scale, family.encode_image(PIXELS), atol=1e-6)

@@ -139,7 +139,7 @@ class Trainer:
         named = [*model.named_parameters(), *self.namer.named_parameters()]
         self.optimizer = Optimizer(named, self.workers, muon=False)
         self.step, self.images = 0, 0
-        self.budget = Budget(args.minutes, args.rate, warm_up=200, hold=args.hold, clock=clock_of(device, self.workers))
+        self.budget = Budget(args.minutes, args.rate, warm_up=100, hold=args.hold, clock=clock_of(device, self.workers))
         self.path = args.work / "unet.pt"
 
     def run(self) -> None:
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--images", type=float, default=math.inf, help="stop when so many pictures were seen")
     parser.add_argument("--size", type=int, default=256, help="of the pictures; the same as encode's")
-    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--hold", type=float, default=0.6, help="part of the time before the rate falls")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--drop", type=float, default=0.10, help="part of the captions replaced by ''")

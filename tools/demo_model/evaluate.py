@@ -54,7 +54,7 @@ def latent_bars(vae: AutoencoderKL, folder: Path, views: Tensor) -> list[Bar]:
     """What the way to latents and back costs; by the tiny decoder too, where the model has one."""
     reached, made = psnr(vae, views)
     bars = [Bar("autoencoder on unseen scenes, dB", reached, 30),
-            Bar("blotches: largest error of a patch, of 255", blotch(made, views), 24, at_least=False, digits=0)]
+            Bar("blotches: largest error of a patch, of 255", blotch(made, views), 16, at_least=False, digits=0)]
     if (folder / "vae_approx").exists():
         tiny = AutoencoderTiny.from_pretrained(folder / "vae_approx", torch_dtype=torch.float32).eval()
         with torch.no_grad():

@@ -348,15 +348,18 @@ def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]"
 def application(flags: argparse.Namespace, engine: "Engine", models: "ModelStore", settings: "Settings") -> "FastAPI":
     """The page and the API, as flags want them."""
     from api import Backend, Fetcher, build_app
-    from ui import build_ui, look
+    from pipeline.drafts import Drafts
+    from ui import WEB, build_ui, look
 
     outputs, samples, shared = Path(flags.outputs_dir), ROOT / "assets" / "samples", is_shared(flags)
-    page = build_ui(engine, models, models.describe(), outputs=outputs, samples=samples, settings=settings, shared=shared)
+    drafts = Drafts()
+    page = build_ui(engine, models, models.describe(), outputs=outputs, samples=samples, settings=settings, drafts=drafts, shared=shared)
     told = {name: value for name, value in vars(flags).items() if name not in ("auth", "api_auth")}
     backend = Backend(engine, models, settings, outputs, told, Fetcher() if flags.api_urls else None)
     return build_app(page, credentials(flags), backend=None if flags.no_api else backend,
                      api_logins=map(login_of, split(flags.api_auth)), origins=split(flags.cors_allow_origins),
-                     max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared, subpath=flags.subpath, **look())
+                     max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared, subpath=flags.subpath,
+                     drafts=drafts, web=WEB, **look())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The web application: the page and the API behind the guard. The only package that imports fastapi."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,16 +11,19 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
+from api import drafts as sent_drafts
 from api import extras, generation, listing, options, progress, reference, shown
 from api.backend import Backend
 from api.bodies import BodyLimit
 from api.errors import COMMON, Json, handle_errors
 from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
-from api.guard import SHOWN, Guard
+from api.guard import DRAFTS, SHOWN, Guard
 from api.logins import Login
 from api.proxies import OwnAddress, Subpath
 from api.sessions import OPEN, SESSIONS, Sessions
+from api.web import WEB, Web
+from pipeline.drafts import Drafts
 
 MAX_UPLOAD = 64 * 2**20
 """Bytes of one file uploaded to the page."""
@@ -34,7 +38,8 @@ ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it c
 
 def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend | None = None, api_logins: Iterable[Login] = (),
               origins: Iterable[str] = (), max_body: int = MAX_BODY, max_bodies: int = MAX_BODIES,
-              allowed_paths: Iterable[str] = (), shared: bool = False, subpath: str = "", **look: Any) -> FastAPI:
+              allowed_paths: Iterable[str] = (), shared: bool = False, subpath: str = "", drafts: Drafts | None = None,
+              web: Path | None = None, **look: Any) -> FastAPI:
     """The page on "/" and the API before it.
 
     login: what every route asks for, or None; api_logins: what the API accepts besides. shared: `login` is for visitors,
@@ -42,7 +47,7 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
     None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API; max_bodies: of all
     requests together.
     allowed_paths: folders that the page itself shows files from; subpath: where a proxy has all of it, as "/palimpsest";
-    look: theme and style of the page.
+    drafts: where the page's canvases send what they hold; web: the folder of the page's scripts; look: theme and style of the page.
     """
     app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, openapi_url=None,
                   default_response_class=Json, servers=[{"url": subpath}] if subpath else None)
@@ -50,6 +55,12 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
         mount_api(app, backend)
     if page is not None and backend is not None:
         app.add_route(SHOWN, shown.shown_picture, methods=["POST"], include_in_schema=False)
+    if drafts is not None:
+        app.state.drafts = drafts
+        app.add_route(DRAFTS, sent_drafts.send, methods=["POST"], include_in_schema=False)
+        app.add_route(DRAFTS, sent_drafts.held, methods=["GET"], include_in_schema=False)
+    if web is not None:
+        app.mount(WEB, Web(directory=web))
     if page is not None:
         # Gradio checks which files a visitor may name only on pages that it has launched itself
         page.has_launched = page.is_running = True
@@ -62,7 +73,7 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
     if shared:
         app.add_middleware(UploadLimit)
     app.add_middleware(OwnAddress, origins=list(origins))
-    app.add_middleware(PageEvents)
+    app.add_middleware(PageEvents, drafts=drafts)
     app.add_middleware(BodyLimit, limit=max_body << 20, in_all=max_bodies << 20)
     app.add_middleware(Guard, login=login, api_logins=list(api_logins), origins=list(origins), shared=shared)
     if origins:

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.guard import SHOWN, is_api, refused
+from api.guard import BESIDE_GRADIO, is_api, refused
 
 STALL = 60.0
 """Seconds that a body's next part may take."""
@@ -33,7 +33,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["path"] in UPLOADS:
             await self.app(scope, receive, send)
             return
-        limit = self.limit if is_api(scope) or scope["path"] == SHOWN else self.in_all
+        limit = self.limit if is_api(scope) or scope["path"] in BESIDE_GRADIO else self.in_all
         size = counted = 0
         whole = answered = False
         refusal: Response | None = None

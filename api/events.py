@@ -16,7 +16,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.bodies import UPLOADS, too_long
-from api.guard import NOT_FETCHED, SAFE_METHODS, SHOWN, is_api, refused
+from api.drafts import visitor_of
+from api.guard import BESIDE_GRADIO, NOT_FETCHED, SAFE_METHODS, is_api, refused
+from pipeline.drafts import Drafts
 from pipeline.limits import HOUR, network_of
 
 MAX_EVENT = 16 * 2**20
@@ -25,6 +27,8 @@ UPLOADED = 2 * 2**30
 """Bytes that come from one network in an hour, to a shared page."""
 ADDRESS = re.compile(r"[\s\x00-\x1f]*(?:[a-z][a-z0-9+.-]+:|[/\\]{2})", re.IGNORECASE)
 """How an address begins: with a scheme, or, as Windows reads it, with the name of another machine."""
+DRAFT = "draft"
+"""What names a file that a canvas has sent."""
 OWN_FILE = "/gradio_api/file="
 """Where the page's own files are served."""
 
@@ -34,17 +38,18 @@ class Refused(Exception):
 
 
 class PageEvents:
-    """ASGI middleware that refuses events of the page, sent by whichever route, whose data name a file by an address.
+    """ASGI middleware that refuses events of the page, sent by whichever route, whose data name a file by an address, or one of
+    `drafts` that another visitor has sent.
 
     All that is posted to the page is read as JSON here, whatever it says that it is; only uploads, and pictures that do not
     go to Gradio, pass unread.
     """
 
-    def __init__(self, app: ASGIApp):
-        self.app = app
+    def __init__(self, app: ASGIApp, drafts: Drafts | None = None):
+        self.app, self.drafts = app, drafts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in SAFE_METHODS or is_api(scope) or is_upload(scope) or scope["path"] == SHOWN:
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS or is_api(scope) or is_upload(scope) or scope["path"] in BESIDE_GRADIO:
             await self.app(scope, receive, send)
             return
         body = await whole_body(receive, MAX_EVENT)
@@ -52,7 +57,7 @@ class PageEvents:
             await refused(scope, 413, too_long(MAX_EVENT, "an event of the page is never that long."))(scope, receive, send)
             return
         try:
-            check_event(body, hosts_of(scope))
+            check_event(body, hosts_of(scope), lambda name: self.drafts is not None and self.drafts.owned(name, visitor_of(scope)))
         except Refused as refusal:
             await refused(scope, 403, str(refusal))(scope, receive, send)
         except (ValueError, RecursionError):
@@ -78,7 +83,7 @@ class UploadLimit:
         """By network (when, bytes), of the last hour."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in (*UPLOADS, SHOWN):
+        if scope["type"] != "http" or scope["path"] not in (*UPLOADS, *BESIDE_GRADIO):
             await self.app(scope, receive, send)
             return
         network, size = network_of((scope.get("client") or ("",))[0]), 0
@@ -141,18 +146,22 @@ def hosts_of(scope: Scope) -> set[str]:
     return {name.lower() for name in named if name}
 
 
-def check_event(body: bytes, hosts: set[str]) -> None:
+def check_event(body: bytes, hosts: set[str], owned: Callable[[str], bool] = lambda name: False) -> None:
     """Raise Refused where an object in the JSON, however deep and even if another one of the same name follows, names a file
-    by an address, or by less than its whole path. Raises ValueError or RecursionError for what is no JSON.
+    by an address, or by less than its whole path, or a draft that is not `owned`. Raises ValueError or RecursionError for what
+    is no JSON.
     """
     if body.strip():
-        json.loads(body, object_pairs_hook=lambda pairs: check_object(pairs, hosts))
+        json.loads(body, object_pairs_hook=lambda pairs: check_object(pairs, hosts, owned))
 
 
-def check_object(pairs: list[tuple[str, Any]], hosts: set[str]) -> dict[str, Any]:
+def check_object(pairs: list[tuple[str, Any]], hosts: set[str], owned: Callable[[str], bool]) -> dict[str, Any]:
     for key, value in pairs:
-        if isinstance(value, str) and (check := CHECKS.get(key.strip().lower())):
+        name = key.strip().lower()
+        if isinstance(value, str) and (check := CHECKS.get(name)):
             check(value, hosts)
+        elif isinstance(value, str) and name == DRAFT and not owned(value):
+            raise Refused("A picture of the canvas is no longer kept; press the button again.")
     return dict(pairs)
 
 

@@ -27,6 +27,10 @@ API_PATHS = ("/sdapi/", "/internal/", "/docs", "/openapi.json")
 """What is not the page's."""
 SHOWN = "/shown-picture"
 """Where the page sends the bytes of a picture that browsers cannot show; Gradio sees nothing of it."""
+DRAFTS = "/canvas-drafts"
+"""Where a canvas of the page sends its picture and mask; Gradio sees nothing of them."""
+BESIDE_GRADIO = (SHOWN, DRAFTS)
+"""Where the page posts bytes that are not for Gradio."""
 FILES = ("/gradio_api/file=", "/gradio_api/file/")
 """Where Gradio would fetch from an address too."""
 NOT_FETCHED = "Nothing is fetched from elsewhere."

@@ -53,7 +53,7 @@ def img2img(engine: Engine, mode: Mode, source: Pair, *, selected_scale_tab: int
         source = inpaint_sketch(*source, transparency=number("mask_alpha", mask_alpha, float, 0, 100),
                                 blur=number("mask_blur", settings.get("mask_blur", 4), int, 0, 256))
     notes: list[str] = []
-    if mode is Mode.INPAINT_UPLOAD and source[1] is not None:
+    if mode in (Mode.INPAINT, Mode.INPAINT_UPLOAD) and source[1] is not None:
         source, notes = with_mended_mask(source, settings)
     image, mask = check_source(mode, source, inverted=bool(settings.get("inpainting_mask_invert")))
     if mask is not None and settings.get("inpaint_full_res", True):
@@ -84,7 +84,7 @@ def check_source(mode: Mode, source: Pair, *, inverted: bool) -> Pair:
 
 
 def with_mended_mask(source: Pair, settings: dict[str, Any]) -> tuple[Pair, list[str]]:
-    """(a picture with its uploaded mask as that looks, what of the mask was changed for it)."""
+    """(a picture with its mask as that looks, what of the mask was changed for it)."""
     mask, found = mend(source[1], invert=bool(settings.get("inpainting_mask_invert")), greys=greys_count(settings),
                        only_masked=bool(settings.get("inpaint_full_res", True)))
     return (source[0], mask), [surprise.mended for surprise in found]

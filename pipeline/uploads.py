@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 
 from pipeline.errors import InvalidRequest
+from pipeline.geometry import Size
 from pipeline.png import readable
 
 FORMATS = {"PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WEBP": (".webp",), "BMP": (".bmp", ".dib"),
@@ -184,6 +185,15 @@ def upright(image: Image.Image) -> tuple[Image.Image, bool]:
     except Exception:  # Pillow's reader raises many kinds
         turn = None
     return (image, False) if turn is None else (image.transpose(turn), True)
+
+
+def upright_size(image: Image.Image) -> Size:
+    """The size that upright() gives, of a picture of which only the header has been read."""
+    try:
+        turned = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
+    except Exception:  # Pillow's reader raises many kinds
+        turned = False
+    return Size(image.height, image.width) if turned else Size(image.width, image.height)
 
 
 def lasting_exif(image: Image.Image) -> bytes | None:

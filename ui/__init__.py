@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from pipeline.drafts import Drafts
 from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.loading import ModelStore
@@ -15,6 +16,8 @@ from ui.stream import Folders
 from ui.tabs import read_samples
 
 STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "page.js"))
+WEB = Path(__file__).with_name("web")
+"""Scripts and styles that parts of the page load as modules."""
 LOCALE = Path(__file__).with_name("locale")
 """A catalogue for each language but English."""
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -25,14 +28,15 @@ CACHE_AGE = 24 * 3600
 
 
 def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Path, samples: Path,
-             settings: Settings, shared: bool) -> gr.Blocks:
+             settings: Settings, drafts: Drafts, shared: bool) -> gr.Blocks:
     """The page as gr.Blocks.
 
-    info: of the model that is loaded at the start; samples: the folder with samples.json; shared: others can open it too.
+    info: of the model that is loaded at the start; samples: the folder with samples.json; drafts: what its canvases send;
+    shared: others can open it too.
     """
     folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
     with Page(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
-        build_page(page, engine, models, info, folders, read_samples(samples), settings=settings, shared=shared)
+        build_page(page, engine, models, info, folders, read_samples(samples), settings=settings, drafts=drafts, shared=shared)
     return page
 
 

@@ -1,7 +1,6 @@
 """How pictures and masks come out of Gradio's components: their files as they were uploaded, decoded by our rules."""
 
 import gradio as gr
-import numpy as np
 from gradio.components.base import server
 from gradio.components.image_editor import AcceptBlobs, EditorData
 from gradio.data_classes import ImageData
@@ -64,12 +63,12 @@ def read_picture(reader: Reader, file: File) -> Pair:
 
 
 def read_painted(reader: Reader, files: tuple[File, File]) -> Pair:
-    """The picture and the painted mask: what the brush has covered, whatever its colour."""
-    picture, strokes = read_strokes(reader, files)
-    if picture is None or strokes is None:
+    """The picture and the mask that was painted on it, L of its size, greys included."""
+    picture, mask = reader.picture(files[0], "init_images"), files[1]
+    if picture is None or mask is None:
         return picture, None
-    mask = np.where(np.asarray(strokes.getchannel("A")) > 128, 255, 0).astype(np.uint8)
-    return picture, Image.fromarray(mask)
+    painted = open_picture(mask, "mask").image.convert("L")
+    return picture, painted if painted.size == picture.size else painted.resize(picture.size, Image.Resampling.NEAREST)
 
 
 def read_sketch(reader: Reader, files: tuple[File, File]) -> Pair:

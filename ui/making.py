@@ -8,12 +8,14 @@ from typing import Any
 import gradio as gr
 from gradio.events import EventListener
 
+from pipeline.drafts import Drafts
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from ui.batch import build_batch, wire_batch
+from ui.canvas import SEND, SEND_PICTURES
 from ui.controls import (
     Controls,
     build_generation_controls,
@@ -79,7 +81,7 @@ class Making:
 
 
 def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: list[Sample], pages: gr.Tabs, title: gr.HTML,
-                 session: Session, folders: Folders, *, shared: bool) -> Making:
+                 session: Session, folders: Folders, drafts: Drafts, *, shared: bool) -> Making:
     """shared: others use this page too, and change nothing of the server's."""
     styles = engine.styles
     with gr.Row(elem_id="models", elem_classes="with-refresh"):
@@ -96,7 +98,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             style_editor = None if shared else build_style_editor(styles)
             picker = build_picker()
             with gr.Tabs(selected=Mode.IMG2IMG.value) as tabs:
-                modes = {mode: build_tab(mode, [s for s in samples if s.mode is mode]) for mode in TAB_LABELS}
+                modes = {mode: build_tab(mode, [s for s in samples if s.mode is mode], drafts) for mode in TAB_LABELS}
                 batch = build_batch(shared=shared)
             with gr.Accordion("Mask", visible=False) as mask_settings:
                 mask_controls = build_mask_controls()
@@ -120,7 +122,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     for mode, tab in modes.items():
         tab.tab.select(partial(enter, mode), None, entered, **QUEUED)
     gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks, entered, **QUEUED)
-    take_size.click(partial(size_of, modes), [current, *making.files], [making.controls.width, making.controls.height], **QUEUED)
+    take_size.click(partial(size_of, modes), [current, *making.files], [making.controls.width, making.controls.height], js=SEND_PICTURES, **QUEUED)
     return making
 
 
@@ -143,7 +145,7 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
                           panel.outputs, **QUEUED)
     for mode, tab in making.modes.items():
         tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, *tab.files],
-                           inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)
+                           inputs_kwargs=controls.named(), outputs=panel.outputs, js=SEND, **QUEUED)
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])

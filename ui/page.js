@@ -114,14 +114,15 @@
     field.dispatchEvent(new Event("change", { bubbles: true }));
   };
 
-  // what browsers cannot show comes as PNG; PNG info reads files as they are
+  // what browsers cannot show comes as PNG; PNG info and the canvas take files as they are
   const UNSHOWN = /\.(heic|heif|hif|tiff?)$/i;
   const showable = async (file) => {
     const answer = await fetch(new URL("shown-picture", document.baseURI), { method: "POST", body: file });
     if (answer.ok) return new File([await answer.blob()], file.name.replace(UNSHOWN, ".png"), { type: "image/png" });
     alert(translate((await answer.json().catch(() => ({}))).detail ?? `${answer.status} ${answer.statusText}`));
   };
-  const unshown = (files, input) => (input && input.id !== "png-info-picture" ? [...(files ?? [])] : []).find(({ name }) => UNSHOWN.test(name));
+  const takesAll = (input) => input.id === "png-info-picture" || input.querySelector(".canvas");
+  const unshown = (files, input) => (input && !takesAll(input) ? [...(files ?? [])] : []).find(({ name }) => UNSHOWN.test(name));
   const instead = async (event, file, input) => {
     event.preventDefault();
     event.stopImmediatePropagation();

@@ -4,6 +4,7 @@ from functools import partial
 
 import gradio as gr
 
+from pipeline.drafts import Drafts
 from pipeline.engine import Engine
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
@@ -23,10 +24,15 @@ from ui.tabs import TAB_LABELS, Sample
 
 KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
         (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("?",), "This list")]
+CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("[", "]"), "Smaller or larger brush"), (("{", "}"), "Softer or harder brush"),
+               (("Shift",), "A straight line from where the last stroke ended"), (("Ctrl", "Z"), "Undo"), (("Ctrl", "Shift", "Z"), "Redo"),
+               (("I",), "Invert the mask"), (("Del",), "Clear the mask"), (("V",), "Hide or show the mask"),
+               (("Space",), "Drag the picture"), (("0",), "Fit"), (("1",), "Show at 100 %"), (("+", "-"), "Nearer or farther"),
+               (("↑", "↓", "←", "→"), "Move the tool"), (("Enter",), "Set the tool down, and lift it")]
 
 
 def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *,
-               settings: Settings, shared: bool) -> None:
+               settings: Settings, drafts: Drafts, shared: bool) -> None:
     """Lay the page out inside `page`, which is open, and wire it.
 
     info: of the model that is loaded at the start. shared: others can open the page too, see their
@@ -39,7 +45,7 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
         gr.Markdown(shared_line(engine.limits.pictures), elem_id="shared")
     with gr.Tabs(selected=MAKE, elem_id="pages") as pages:
         with gr.Tab("Make", id=MAKE):
-            making = build_making(engine, models, info, samples, pages, title, session, folders, shared=shared)
+            making = build_making(engine, models, info, samples, pages, title, session, folders, drafts, shared=shared)
         wire_reading(making.reading, making.controls, making.panel, engine, models)
         opened = wire_session(page, session, making.controls, engine, models, making.panel, title)
         if engine.journal is not None:
@@ -80,6 +86,10 @@ def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelSto
 
 def keys_html() -> str:
     """The keys of the page, shown by the key "?"."""
-    rows = "".join(f"<tr><td>{''.join(f'<kbd>{key}</kbd>' for key in keys)}</td><td>{what}</td></tr>" for keys, what in KEYS)
-    return (f'<dialog aria-label="Keys"><h2>Keys</h2><table>{rows}</table>'
+    def table(rows: list) -> str:
+        lines = (f"<tr><td>{''.join(f'<kbd>{key}</kbd>' for key in keys)}</td><td>{what}</td></tr>" for keys, what in rows)
+        return f"<table>{''.join(lines)}</table>"
+
+    return (f'<dialog aria-label="Keys"><div><section><h2>Keys</h2>{table(KEYS)}</section>'
+            f'<section><h2>On the canvas</h2>{table(CANVAS_KEYS)}</section></div>'
             '<form method="dialog"><button>Close</button></form></dialog>')

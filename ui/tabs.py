@@ -9,7 +9,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from pipeline.drafts import Drafts
 from pipeline.img2img import Mode
+from pipeline.masking import create_binary_mask
+from ui.canvas import Canvas, Shown
 from ui.controls import Controls
 from ui.editor import (
     MaskEditor,
@@ -27,7 +30,6 @@ TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.SKETCH: "Sketch", Mode.INPAINT: "Inp
               Mode.INPAINT_UPLOAD: "Inpaint upload"}
 MASKED = (Mode.INPAINT, Mode.INPAINT_SKETCH, Mode.INPAINT_UPLOAD)
 """Modes in which the settings of masks act."""
-MASK_COLOR = "#f43f5e"
 PALETTE = ["#000000", "#ffffff", "#64748b", "#ef4444", "#f97316", "#facc15", "#22c55e", "#0ea5e9", "#6366f1", "#a16207"]
 """Colours to paint with where they count."""
 PICTURE_TO_PAINT = {Mode.SKETCH: "Picture: paint what it should become", Mode.INPAINT: "Picture: paint over what should change",
@@ -53,17 +55,11 @@ class ModeTab:
 
     def loaded(self, picture: str, mask: Image.Image | None = None) -> dict[gr.components.Component, Any]:
         """What shows a picture in `files`, and a mask of the picture's size where the tab takes one."""
+        if self.mode is Mode.INPAINT:
+            return {self.files[0]: Shown(picture, None if mask is None else create_binary_mask(mask, round=False))}
         if self.mode in PICTURE_TO_PAINT:
-            layers = [as_strokes(mask)] if mask is not None and self.mode is Mode.INPAINT else []
-            return {self.files[0]: {"background": picture, "layers": layers, "composite": None}}
+            return {self.files[0]: {"background": picture, "layers": [], "composite": None}}
         return dict(zip(self.files, [picture, mask]))
-
-
-def as_strokes(mask: Image.Image) -> Image.Image:
-    """A mask as if it had been painted: the brush's colour where it is white, clear elsewhere."""
-    strokes = Image.new("RGBA", mask.size, MASK_COLOR)
-    strokes.putalpha(mask.convert("L").point(lambda v: 255 if v > 128 else 0))
-    return strokes
 
 
 @dataclass(frozen=True)
@@ -83,9 +79,11 @@ def read_samples(folder: Path) -> list[Sample]:
                    Mode(row.pop("tab")), row) for row in rows]
 
 
-def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
+def build_tab(mode: Mode, samples: list[Sample], drafts: Drafts) -> ModeTab:
     with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True) as tab:
-        if mode in PICTURE_TO_PAINT:
+        if mode is Mode.INPAINT:
+            files = [Canvas(drafts, label=PICTURE_TO_PAINT[mode], elem_id="inpaint-editor")]
+        elif mode in PICTURE_TO_PAINT:
             files = [painting(mode)]
         elif mode is Mode.INPAINT_UPLOAD:
             with gr.Row():
@@ -102,11 +100,8 @@ def build_tab(mode: Mode, samples: list[Sample]) -> ModeTab:
 
 
 def painting(mode: Mode) -> MaskEditor:
-    """A picture to paint on: in one colour for a mask, in any where the paint counts."""
-    if mode is Mode.INPAINT:
-        brush = gr.Brush(default_size=24, colors=[MASK_COLOR], default_color=MASK_COLOR, color_mode="fixed")
-    else:
-        brush = gr.Brush(default_size=16, colors=PALETTE, default_color=PALETTE[0], color_mode="defaults")
+    """A picture to paint on in colours."""
+    brush = gr.Brush(default_size=16, colors=PALETTE, default_color=PALETTE[0], color_mode="defaults")
     # An empty canvas as small as can be: the editor centres a mask in it when it is larger than the picture.
     return MaskEditor(label=PICTURE_TO_PAINT[mode], height=430, format="png", layers=False, transforms=(),
                       sources=("upload", "clipboard"), elem_id=f"{mode.value.replace('_', '-')}-editor", canvas_size=(1, 1),

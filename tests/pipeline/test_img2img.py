@@ -103,11 +103,12 @@ def test_a_script_that_is_not_there_is_refused_before_it_is_queued(engine, pictu
     ("red", {}, "The mask has colours; what is coloured was taken for white."), ("white", {}, None),
     ("grey", {}, "The mask was nowhere more than half white; it was made lighter until its lightest part was white."),
     ("grey", {"alwayson_scripts": {"Soft Inpainting": {"args": [True]}}}, None)])
-def test_an_uploaded_mask_does_what_it_looks_like_and_says_so(engine, picture, mask, settings, told):
+@pytest.mark.parametrize("mode", [Mode.INPAINT, Mode.INPAINT_UPLOAD])
+def test_a_mask_does_what_it_looks_like_and_says_so(engine, picture, mode, mask, settings, told):
     colour = {"red": (255, 0, 0), "grey": (100, 100, 100), "white": (255, 255, 255)}[mask]
     upload = Image.new("RGB", picture.size)
     upload.paste(colour, (0, 0, 32, 32))
-    events = list(img2img(engine, Mode.INPAINT_UPLOAD, (picture, upload), width=64, height=64, steps=2, sampler_name="Euler",
+    events = list(img2img(engine, mode, (picture, upload), width=64, height=64, steps=2, sampler_name="Euler",
                           seed=1, denoising_strength=1, mask_blur=0, inpaint_full_res=False, **settings))
     result = events[-1].results[0]
     assert [comment for comment in result.comments if "mask" in comment] == ([told] if told else [])

@@ -92,11 +92,18 @@ def put(page, element, file):
 
 
 def put_in_editor(page, file, editor="inpaint-editor"):
-    page.locator(f"#{editor} canvas").first.wait_for()
-    still(page, f"#{editor}")  # the canvas is there before it takes a picture
+    if editor in CANVASES:
+        page.locator(f"#{editor} .stage").wait_for(state="attached")
+    else:
+        page.locator(f"#{editor} canvas").first.wait_for()
+        still(page, f"#{editor}")  # the canvas is there before it takes a picture
     page.locator(f"#{editor} input[type=file]").first.set_input_files(str(file))
     expect(page.locator(f"#{editor}")).not_to_contain_text("Drop a picture here")
     settle(page)
+
+
+CANVASES = ("inpaint-editor",)
+"""Our own; the others are Gradio's."""
 
 
 def set_slider(page, label, value):
@@ -135,6 +142,9 @@ def toast(page):
 
 def paint(page, points, editor="inpaint-editor"):
     """A brush stroke through points given as shares of the picture's width and height."""
+    if editor in CANVASES:
+        stroke(page, shares_to_client(page, points, editor))
+        return
     canvas = page.locator(f"#{editor} canvas").first
     still(page, f"#{editor}")  # the editor moves the picture into place after it has loaded
     box = canvas.bounding_box()
@@ -146,3 +156,21 @@ def paint(page, points, editor="inpaint-editor"):
         page.mouse.move(left + x * side, top + y * side, steps=8)
     page.mouse.up()
     still(page, f"#{editor}")
+
+
+def shares_to_client(page, points, editor):
+    """Where points of the picture of a canvas, as shares of its width and height, are in the window."""
+    page.locator(f"#{editor} .stage").scroll_into_view_if_needed()
+    return page.evaluate("""([id, points]) => new Promise((done) => requestAnimationFrame(() => {
+        const { view, document: { picture } } = window.palimpsest.canvases.of(id);
+        done(points.map(([x, y]) => view.client({ x: x * picture.width, y: y * picture.height })).map(({ x, y }) => [x, y]));
+    }))""", [editor, [list(point) for point in points]])
+
+
+def stroke(page, points, steps=8):
+    """The mouse from point to point of the window, its button held."""
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for x, y in points[1:]:
+        page.mouse.move(x, y, steps=steps)
+    page.mouse.up()

@@ -1,13 +1,18 @@
 """What comes out of the picture components, and what a visitor can put in."""
 
+from pathlib import Path
+
 import gradio as gr
 import pytest
 from gradio.components.image_editor import EditorData
 from gradio.data_classes import DataWithFiles, FileData, ImageData
 from PIL import Image
 
+from pipeline.drafts import Drafts
 from pipeline.errors import InvalidRequest
-from ui.editor import MaskEditor, PictureInput, Reader, read_painted, read_picture, read_uploaded
+from ui.canvas import Canvas, Draft, Held, Shown
+from ui.editor import MaskEditor, PictureInput, Reader, read_painted, read_picture, read_sketch, read_uploaded
+from ui.events import fitting
 
 
 @pytest.fixture
@@ -58,30 +63,73 @@ def test_nobody_can_fill_the_servers_memory_with_strokes(editor):
     assert not editor.blob_storage
 
 
-def test_a_painted_mask_is_where_the_brush_was(picture, strokes):
-    image, mask = read_painted(Reader(), (picture, strokes()))
+@pytest.fixture
+def painted(tmp_path):
+    """Makes a mask as the canvas sends it."""
+    def make(size=(8, 8), box=(2, 2, 6, 6), value=255):
+        mask = Image.new("L", size)
+        mask.paste(value, box)
+        mask.save(tmp_path / "mask.png")
+        return str(tmp_path / "mask.png")
+
+    return make
+
+
+@pytest.fixture
+def canvas():
+    with gr.Blocks():
+        return Canvas(Drafts(), label="Picture", elem_id="canvas")
+
+
+def test_a_canvas_gives_the_files_that_were_sent_and_those_that_it_was_given(canvas, picture):
+    path = canvas.drafts.room()
+    path.write_bytes(Path(picture).read_bytes())
+    name, _ = canvas.drafts.keep(path, "a" * 32, "mask")
+    assert canvas.preprocess(Held(picture=FileData(path="/kept/cat.png"), mask=Draft(draft=name))) == ("/kept/cat.png", str(path))
+    assert canvas.preprocess(Held()) == canvas.preprocess(None) == (None, None)
+
+
+def test_what_could_not_be_sent_is_told_where_it_is_needed(canvas):
+    with pytest.raises(InvalidRequest, match="larger than 64 MiB"):
+        canvas.preprocess(Held(problem="init_images: the file is larger than 64 MiB"))
+
+
+@pytest.mark.parametrize("value", ["x", 3, {"picture": "/etc/passwd"}, {"picture": {"draft": "../x"}}, {"mask": [1]}])
+def test_what_no_canvas_can_hold_is_refused_by_its_name(canvas, value):
+    with pytest.raises(InvalidRequest, match="Picture must be what a canvas holds"):
+        fitting(canvas, value)
+
+
+def test_a_picture_shown_twice_is_told_to_the_browser_twice(canvas, picture):
+    first, second = (canvas.postprocess(Shown(picture, Image.new("L", (8, 8), 255))) for _ in range(2))
+    assert first["picture"]["path"] == picture and first["mask"] == second["mask"] and first != second
+    assert canvas.postprocess(None) == {"canvas": "canvas"}
+
+
+def test_a_painted_mask_keeps_its_greys(picture, painted):
+    image, mask = read_painted(Reader(), (picture, painted(value=77)))
     assert image.getpixel((0, 0)) == (10, 20, 30)
-    assert mask.getbbox() == (2, 2, 6, 6) and mask.getextrema() == (0, 255)
+    assert mask.mode == "L" and mask.getbbox() == (2, 2, 6, 6) and mask.getextrema() == (0, 77)
 
 
-def test_a_layer_painted_all_over_masks_everything(picture, strokes):
-    _, mask = read_painted(Reader(), (picture, strokes(box=(0, 0, 8, 8))))
-    assert mask.getextrema() == (255, 255)
+def test_a_mask_painted_all_over_masks_everything(picture, painted):
+    assert read_painted(Reader(), (picture, painted(box=(0, 0, 8, 8))))[1].getextrema() == (255, 255)
 
 
-def test_the_faint_edge_of_a_stroke_does_not_count(picture, strokes):
-    _, mask = read_painted(Reader(), (picture, strokes(alpha=128)))
-    assert mask.getbbox() is None
-
-
-def test_a_canvas_of_another_size_is_laid_over_the_picture(picture, strokes):
-    _, mask = read_painted(Reader(), (picture, strokes(size=(16, 16), box=(4, 4, 12, 12))))
+def test_a_mask_of_another_size_is_laid_over_the_picture(picture, painted):
+    _, mask = read_painted(Reader(), (picture, painted(size=(16, 16), box=(4, 4, 12, 12))))
     assert mask.size == (8, 8) and mask.getbbox() == (2, 2, 6, 6)
 
 
-def test_an_opaque_layer_is_no_mask(picture):
+def test_a_sketch_of_another_size_is_laid_over_the_picture(picture, strokes):
+    sketched, _ = read_sketch(Reader(), (picture, strokes(size=(16, 16), box=(4, 4, 12, 12))))
+    assert sketched.size == (8, 8) and sketched.getpixel((2, 2)) == sketched.getpixel((5, 5)) == (244, 63, 94)
+    assert sketched.getpixel((1, 1)) == sketched.getpixel((6, 6)) == (10, 20, 30)
+
+
+def test_an_opaque_layer_is_no_sketch(picture):
     with pytest.raises(InvalidRequest, match="mask: the painted layer has no transparency"):
-        read_painted(Reader(), (picture, picture))
+        read_sketch(Reader(), (picture, picture))
 
 
 def test_nothing_is_read_where_nothing_is_given():

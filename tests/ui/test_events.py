@@ -10,6 +10,7 @@ import pytest
 from gradio.state_holder import SessionState
 from starlette.requests import Request
 
+from pipeline.drafts import Drafts
 from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest
 from pipeline.families import placement
@@ -36,7 +37,7 @@ def page(request, demo, tmp_path_factory):
                         load=lambda *_, **__: demo)
     engine = local_engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
     yield build_ui(engine, models, models.describe(), outputs=folder / "outputs", samples=ROOT / "assets" / "samples",
-                   settings=Settings(folder / "settings.json"), shared=request.param)
+                   settings=Settings(folder / "settings.json"), drafts=Drafts(), shared=request.param)
     engine.close()
 
 

@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 from playwright.sync_api import expect
 
+from pipeline.drafts import Drafts
 from pipeline.engine import local_engine
 from pipeline.families import placement
 from pipeline.journal import Journal
@@ -56,7 +57,7 @@ def page_texts(demo, tmp_path_factory) -> set[str]:
     texts = set()
     for shared in (False, True):
         page = build_ui(engine, models, models.describe(), outputs=folder / "outputs", samples=ROOT / "assets" / "samples",
-                        settings=Settings(), shared=shared)
+                        settings=Settings(), drafts=Drafts(), shared=shared)
         for component in page.get_config_file()["components"]:
             props, kind = component["props"], component["type"]
             texts |= {props.get(name) for name in ("label", "info", "placeholder")}
@@ -65,10 +66,10 @@ def page_texts(demo, tmp_path_factory) -> set[str]:
             if kind in ("button", "markdown"):
                 texts.add(props.get("value"))
             elif kind == "html":
-                texts |= texts_of(props.get("value") or "")
+                texts |= texts_of(value) if isinstance(value := props.get("value"), str) else set()
     engine.close()
     same_everywhere = {name for file in catalog.checkpoints() for name in (file.title, file.rel)} | {
-        "Palimpsest", "Ctrl", "Enter", "Esc"}
+        "Palimpsest", "Ctrl", "Enter", "Esc", "Shift"}
     return {text for text in texts if isinstance(text, str) and spoken(text)} - NAMES - same_everywhere
 
 
@@ -103,11 +104,19 @@ def sentences() -> set[str]:
     return {text for text in told if spoken(text)}
 
 
+def said_by_scripts() -> set[str]:
+    """What the modules under ui/web say."""
+    files = (ROOT / "ui" / "web").rglob("*.js")
+    said = (found for file in files for found in re.findall(r"""\bsay\((['"`])(.+?)\1\)""", file.read_text("utf-8")))
+    return {re.sub(r"\$\{[^}]*\}", "{}", text) for _, text in said}
+
+
 def everything_said() -> set[str]:
     """Every text in the code that the page could show, also in parts as it does."""
     whole = {text for tree in sources() for node in ast.walk(tree) if isinstance(node, ast.expr) for text in patterns(node)}
     for file in ("events.py", "page.js"):
         whole |= {*re.findall(r"translate\('([^']+)'\)", (ROOT / "ui" / file).read_text("utf-8"))}
+    whole |= said_by_scripts()
     # Markdown's code and what is quoted within SQL stand by themselves, as do parts that a dot joins
     parts = {part for text in whole for line in texts_of(text) | {*re.split("[`']", text)} for part in line.split(" · ")}
     return {text.strip() for text in whole | parts} | {text.removeprefix("{}") for text in parts}
@@ -124,6 +133,11 @@ def test_a_catalogue_has_every_text_of_the_page(language, page_texts):
 @pytest.mark.parametrize("language", CATALOGUES)
 def test_a_catalogue_has_every_sentence_that_people_are_told(language):
     assert sorted(sentences() - CATALOGUES[language].keys()) == []
+
+
+@pytest.mark.parametrize("language", CATALOGUES)
+def test_a_catalogue_has_every_text_of_the_scripts(language):
+    assert len(said_by_scripts()) > 10 and sorted(said_by_scripts() - CATALOGUES[language].keys()) == []
 
 
 @pytest.mark.parametrize("language", CATALOGUES)

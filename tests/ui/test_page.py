@@ -175,8 +175,7 @@ def test_a_sample_with_a_mask_changes_what_its_mask_covers(page, tab, mode):
                      for name in ("picture", "mask"))
     open_tab(page, tab)
     if mode == "inpaint":
-        page.locator("#inpaint-editor canvas").first.wait_for()
-        still(page, "#inpaint-editor")
+        page.locator("#inpaint-editor .empty").wait_for()
     page.locator(f"#samples-{mode} .thumbnail-item").first.click()
     expect(page.locator("#prompt textarea")).to_have_value(sample["prompt"])
     settle(page)
@@ -201,7 +200,7 @@ def test_without_paint_one_sentence_says_so_and_the_picture_stays(page, picture_
     still(page, "#inpaint-editor")
     generate(page, "inpaint")
     expect(toast(page)).to_contain_text("paint over what should change")
-    expect(page.locator("#inpaint-editor canvas").first).to_be_visible()
+    expect(page.locator("#inpaint-editor .stage")).to_be_visible()
 
 
 def test_without_an_uploaded_mask_one_sentence_says_so(page, picture_file):

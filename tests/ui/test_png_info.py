@@ -167,7 +167,7 @@ def test_a_damaged_heic_is_refused_by_its_name_before_it_is_painted_on(page, tmp
     (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
     page.on("dialog", lambda dialog: dialog.accept())
     open_tab(page, "Inpaint")
-    page.locator("#inpaint-editor canvas").first.wait_for()
+    page.locator("#inpaint-editor .empty").wait_for()
     with page.expect_event("dialog") as said:
         page.locator("#inpaint-editor input[type=file]").first.set_input_files(str(tmp_path / "photo.heic"))
     assert said.value.message == "image: the HEIC file is damaged or cut short; save or download it again"

@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 from gradio.helpers import special_args
 
+from pipeline.drafts import Drafts
 from pipeline.engine import local_engine
 from pipeline.families import placement
 from pipeline.journal import Journal
@@ -29,7 +30,7 @@ def build(demo, tmp_path_factory):
     def build(shared: bool) -> dict[str, gr.blocks.Block]:
         """The page's components by elem_id."""
         page = build_ui(engine, models, models.describe(), outputs=folder / "outputs", samples=ROOT / "assets" / "samples",
-                        settings=Settings(), shared=shared)
+                        settings=Settings(), drafts=Drafts(), shared=shared)
         return {block.elem_id: block for block in page.blocks.values() if getattr(block, "elem_id", None)}
 
     yield build

@@ -1,0 +1,274 @@
+"""The canvas: what is drawn on it, at any zoom and on any screen, is the mask that Python computes."""
+
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.ui.steps import generate, open_page, open_tab, paint, put_in_editor, result, set_slider, settle, shares_to_client, stroke
+
+EDITOR = "inpaint-editor"
+SIZE, TILE = (300, 200), 256
+
+
+@pytest.fixture
+def marked_file(tmp_path):
+    """A grey 300x200 picture with a red square from (40, 30) to (60, 50) and another from (240, 150) to (260, 170)."""
+    image = Image.new("RGB", SIZE, (128, 128, 128))
+    for x, y in ((40, 30), (240, 150)):
+        image.paste((255, 0, 0), (x, y, x + 20, y + 20))
+    image.save(tmp_path / "marked.png")
+    return tmp_path / "marked.png"
+
+
+@pytest.fixture
+def canvas(page, marked_file):
+    """The page with the picture in the canvas."""
+    open_tab(page, "Inpaint")
+    put_in_editor(page, marked_file)
+    return page
+
+
+def set_tool(page, **values):
+    """How the tools are set: size, hardness, opacity."""
+    page.evaluate("values => { for (const [name, value] of Object.entries(values)) window.palimpsest.canvases.of('inpaint-editor').settings.set(name, value); }",
+                  values)
+
+
+def sent(page, kind="mask", editor=EDITOR):
+    """The file that the canvas sends before a job, as the server gets it; None where there is none."""
+    files = []
+
+    def catch(route):
+        if f"kind={kind}" in route.request.url:
+            files.append(route.request.post_data_buffer)
+        route.continue_()
+
+    page.route("**/canvas-drafts*", catch)
+    told = page.evaluate("id => window.palimpsest.canvases.send([{ canvas: id }])", editor)
+    page.unroute("**/canvas-drafts*")
+    assert not told[0].get("problem"), told
+    return files[-1] if files else None
+
+
+def mask_of(page) -> np.ndarray:
+    """The mask as it is sent, (h, w); all 0 where none is."""
+    data = sent(page)
+    if data is None:
+        return np.zeros(SIZE[::-1], np.uint8)
+    image = Image.open(io.BytesIO(data))
+    assert image.mode == "L" and image.size == SIZE
+    return np.asarray(image)
+
+
+def to_picture(page, points):
+    """Points of the window in the picture, by where the red squares are seen on the screen."""
+    screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+    red = (screen[..., 0] > 200) & (screen[..., 1] < 80) & (screen[..., 2] < 80)
+    stage = page.locator(f"#{EDITOR} .stage").bounding_box()
+    ratio = page.evaluate("devicePixelRatio")
+    left, top, right, bottom = (round(edge * ratio) for edge in (
+        stage["x"] + 1, stage["y"] + 1, stage["x"] + stage["width"] - 1, stage["y"] + stage["height"] - 1))
+    rows, columns = np.nonzero(red[top:bottom, left:right])
+    x1, x2, y1, y2 = columns.min() + left, columns.max() + 1 + left, rows.min() + top, rows.max() + 1 + top
+    scale = (x2 - x1) / 220  # the squares reach from 40 to 260, and from 30 to 170
+    assert (y2 - y1) / 140 == pytest.approx(scale, rel=0.02)
+    return [((x * ratio - x1) / scale + 40, (y * ratio - y1) / scale + 30) for x, y in points]
+
+
+def swept(points, size, hardness=1.0, opacity=1.0, start=None):
+    """The mask of a stroke through points of the picture: 255 within the brush, falling off by a smooth step at its edge."""
+    y, x = np.mgrid[:SIZE[1], :SIZE[0]] + 0.5
+    radius, cover = size / 2, np.zeros(SIZE[::-1])
+    for (ax, ay), (bx, by) in zip(points, points[1:] or points):
+        length = (bx - ax) ** 2 + (by - ay) ** 2
+        t = np.clip(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length, 0, 1) if length else 0
+        share = np.clip((radius - np.hypot(x - ax - t * (bx - ax), y - ay - t * (by - ay))) / max(1, radius * (1 - hardness)) + 0.5, 0, 1)
+        cover = np.maximum(cover, np.round(255 * share**2 * (3 - 2 * share)))
+    before = np.zeros(SIZE[::-1]) if start is None else start.astype(float)
+    return np.round(before + (255 - before) * cover / 255 * opacity)
+
+
+def centre(mask):
+    rows, columns = np.mgrid[:mask.shape[0], :mask.shape[1]] + 0.5
+    weights = mask / mask.sum()
+    return (columns * weights).sum(), (rows * weights).sum()
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+@pytest.mark.parametrize("zoom", [0.67, 1, 1.5])
+def test_a_stroke_lands_where_the_pointer_is(browser, server, marked_file, ratio, zoom):
+    """A browser's zoom is a device pixel ratio that is as much larger, and a window of as many CSS pixels less."""
+    context = browser.new_context(viewport={"width": round(1366 / zoom), "height": round(900 / zoom)}, device_scale_factor=ratio * zoom)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    open_page(page, server.url)
+    open_tab(page, "Inpaint")
+    put_in_editor(page, marked_file)
+    set_tool(page, size=24, hardness=1, opacity=1)
+    for step, wheel in enumerate((0, -240)):  # as fitted, then nearer
+        [at] = shares_to_client(page, [(0.5, 0.5)], EDITOR)
+        page.mouse.move(*at)
+        if wheel:
+            page.mouse.wheel(0, wheel)
+        points = [(round(x), round(y)) for x, y in shares_to_client(page, [(0.4, 0.45), (0.62, 0.6)], EDITOR)]
+        expected = swept(to_picture(page, points) if not wheel else shown_at(page, points), 24)
+        stroke(page, points)
+        mask = mask_of(page)
+        assert math.dist(centre(mask), centre(expected)) < 0.5, step
+        assert abs(mask.astype(int) - expected).sum() / 255 < 0.5 * 2 * (math.pi * 12 + 80), step  # half a pixel along its edge
+        page.locator(f"#{EDITOR}").get_by_label("Undo").click()
+        assert not mask_of(page).any()
+    context.close()
+
+
+def shown_at(page, points):
+    """Points of the window in the picture, as the canvas has them."""
+    return page.evaluate("""points => points.map(([clientX, clientY]) => window.palimpsest.canvases.of('inpaint-editor').view.pointer({ clientX, clientY }))
+                            .map(({ x, y }) => [x, y])""", points)
+
+
+@pytest.mark.parametrize("hardness, opacity", [(1, 1), (0.5, 1), (0, 0.6)])
+def test_a_stroke_is_to_the_number_what_python_computes(canvas, hardness, opacity):
+    set_tool(canvas, size=40, hardness=hardness, opacity=opacity)
+    points = [(round(x), round(y)) for x, y in shares_to_client(canvas, [(0.3, 0.3), (0.7, 0.4), (0.35, 0.8)], EDITOR)]
+    stroke(canvas, points, steps=1)
+    first = swept(shown_at(canvas, points), 40, hardness, opacity)
+    assert abs(mask_of(canvas) - first).max() <= 1
+    stroke(canvas, points[:2], steps=1)  # a second stroke adds to what is there
+    assert abs(mask_of(canvas) - swept(shown_at(canvas, points[:2]), 40, hardness, opacity, start=first)).max() <= 2
+
+
+def test_a_stroke_that_crosses_itself_is_no_denser_there(canvas):
+    set_tool(canvas, size=30, hardness=1, opacity=0.5)
+    paint(canvas, [(0.3, 0.5), (0.7, 0.5), (0.3, 0.5)])
+    assert mask_of(canvas).max() == 128
+
+
+def test_the_eraser_takes_away_and_undo_brings_back(canvas):
+    set_tool(canvas, size=60, hardness=1, opacity=1)
+    paint(canvas, [(0.3, 0.5), (0.7, 0.5)])
+    painted = mask_of(canvas)
+    canvas.keyboard.press("e")
+    set_tool(canvas, size=20)
+    points = [(round(x), round(y)) for x, y in shares_to_client(canvas, [(0.4, 0.5), (0.6, 0.5)], EDITOR)]
+    stroke(canvas, points, steps=1)
+    erased = mask_of(canvas)
+    assert abs(erased - np.round(painted * (1 - swept(shown_at(canvas, points), 20) / 255))).max() <= 1
+    canvas.keyboard.press("Control+z")
+    assert (mask_of(canvas) == painted).all()
+    canvas.keyboard.press("Control+z")
+    assert not mask_of(canvas).any()
+    for _ in range(2):
+        canvas.keyboard.press("Control+Shift+z")
+    assert (mask_of(canvas) == erased).all()
+
+
+def test_invert_and_clear_are_steps_of_their_own(canvas):
+    set_tool(canvas, size=40, hardness=0.2)
+    paint(canvas, [(0.3, 0.5), (0.7, 0.5)])
+    painted = mask_of(canvas)
+    canvas.locator(f"#{EDITOR}").get_by_label("Invert the mask").click()
+    assert (mask_of(canvas) == 255 - painted).all()
+    canvas.locator(f"#{EDITOR}").get_by_label("Clear the mask").click()
+    assert sent(canvas) is None
+    canvas.keyboard.press("Control+z")
+    canvas.keyboard.press("Control+z")
+    assert (mask_of(canvas) == painted).all()
+
+
+def test_the_tools_are_there_for_the_keyboard_alone(canvas):
+    stage = canvas.locator(f"#{EDITOR} .stage")
+    stage.focus()
+    set_tool(canvas, size=20, hardness=1, opacity=1)
+    canvas.keyboard.press("Enter")  # from the picture's middle
+    for _ in range(30):
+        canvas.keyboard.press("Shift+ArrowRight")
+    canvas.keyboard.press("Enter")
+    assert abs(mask_of(canvas) - swept([(150, 100), (180, 100)], 20)).max() <= 1
+    canvas.keyboard.press("]")
+    assert canvas.evaluate("window.palimpsest.canvases.of('inpaint-editor').settings.get('size')") == 22
+    names = canvas.locator(f"#{EDITOR} button:visible").evaluate_all("buttons => buttons.map(b => b.ariaLabel || b.textContent.trim())")
+    assert all(names)
+
+
+def test_space_and_wheel_move_the_view_and_leave_the_mask(canvas):
+    before = shares_to_client(canvas, [(0.5, 0.5)], EDITOR)[0]
+    canvas.mouse.move(*before)
+    canvas.mouse.wheel(0, -300)
+    assert shares_to_client(canvas, [(0.5, 0.5)], EDITOR)[0] == pytest.approx(before, abs=1)  # to the pointer
+    canvas.keyboard.down(" ")
+    stroke(canvas, [before, (before[0] + 50, before[1] + 20)])
+    canvas.keyboard.up(" ")
+    assert shares_to_client(canvas, [(0.5, 0.5)], EDITOR)[0] == pytest.approx((before[0] + 50, before[1] + 20), abs=1)
+    canvas.keyboard.press("1")
+    expect(canvas.locator(f"#{EDITOR} .percent")).to_have_text("100 %")
+    canvas.keyboard.press("0")
+    assert shares_to_client(canvas, [(0.5, 0.5)], EDITOR)[0] == pytest.approx(before, abs=1)
+    assert sent(canvas) is None
+
+
+def test_what_python_gets_is_the_untouched_file_and_the_mask_once(canvas, marked_file):
+    assert sent(canvas, "picture") == marked_file.read_bytes()
+    paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
+    assert sent(canvas) and sent(canvas, "picture") is None  # the server has it
+    assert sent(canvas) is None
+
+
+def test_the_mask_stays_after_a_run_and_another_picture_has_none(canvas, picture_file):
+    paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
+    mask = mask_of(canvas)
+    set_slider(canvas, "Sampling steps", 1)
+    generate(canvas, "inpaint")
+    result(canvas)
+    assert canvas.evaluate("window.palimpsest.canvases.of('inpaint-editor').document.mask.data.reduce((a, b) => a + b, 0)") == mask.sum()
+    put_in_editor(canvas, picture_file)
+    canvas.wait_for_function("window.palimpsest.canvases.of('inpaint-editor').document.picture.width === 160")
+    assert sent(canvas) is None
+
+
+def test_a_photograph_on_its_side_is_painted_upright(page, tmp_path):
+    photo = Image.new("RGB", (90, 60), "navy")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "photo.jpg", exif=exif.tobytes())
+    open_tab(page, "Inpaint")
+    put_in_editor(page, tmp_path / "photo.jpg")
+    assert page.evaluate("(({ width, height }) => [width, height])(window.palimpsest.canvases.of('inpaint-editor').document.picture)") == [60, 90]
+    paint(page, [(0.4, 0.5), (0.6, 0.5)])
+    assert Image.open(io.BytesIO(sent(page))).size == (60, 90)
+
+
+def test_what_the_server_has_forgotten_is_sent_again(canvas, context):
+    paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
+    mask_of(canvas)
+    context.clear_cookies()  # another visitor: nothing of it is theirs
+    assert sent(canvas) is not None
+    set_slider(canvas, "Sampling steps", 1)
+    generate(canvas, "inpaint")
+    result(canvas)
+
+
+def test_fifty_strokes_on_a_large_picture_leave_room(page, tmp_path):
+    Image.new("RGB", (2048, 2048), "teal").save(tmp_path / "large.png")
+    open_tab(page, "Inpaint")
+    put_in_editor(page, tmp_path / "large.png")
+    kept = page.evaluate("""() => {
+        const { document } = window.palimpsest.canvases.of('inpaint-editor');
+        for (let i = 0; i < 60; i++) {
+            const edit = document.begin(document.mask, { value: i % 3 === 1 ? 0 : 255, strength: 1 });
+            edit.stroke({ x: 100 + 30 * i, y: 100, radius: 90 }, { x: 1900 - 30 * i, y: 1900, radius: 90 }, 0.5);
+            document.commit();
+        }
+        const { bytes, past } = document.history;
+        const before = document.mask.data.slice();
+        for (let i = 0; i < 55; i++) document.undo();
+        for (let i = 0; i < 55; i++) document.redo();
+        return [past.length, bytes, before.every((value, i) => value === document.mask.data[i])];
+    }""")
+    assert kept[0] == 60 and kept[1] < 50 * 2**20 and kept[2]

@@ -1,0 +1,107 @@
+"""The canvas: a picture to paint a mask on, in the browser by ui/web/canvas; here what comes of it and what it is given."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+from gradio.data_classes import FileData, GradioModel
+from gradio.processing_utils import save_pil_to_cache
+from PIL import Image
+
+from pipeline.drafts import NAME, Drafts
+from pipeline.errors import InvalidRequest
+from ui.editor import File
+from ui.events import fitting, refuse
+
+MOUNT = """import(new URL("web/canvas/index.js", document.baseURI)).then(
+  ({ mount }) => mount(element, props, watch),
+  () => { element.textContent = "The canvas could not be loaded; reload the page."; })"""
+SEND = "(...values) => window.palimpsest?.canvases?.send(values) ?? values"
+"""The script of an event that reads canvases: what they hold is sent before, as far as the server has not got it yet."""
+SEND_PICTURES = "(...values) => window.palimpsest?.canvases?.send(values, { only: 'picture' }) ?? values"
+"""The same without their masks."""
+
+
+class Draft(GradioModel):
+    """A file that the browser has sent to api/drafts.py."""
+
+    draft: str
+
+
+class Held(GradioModel):
+    """What a canvas holds, on its way from the browser."""
+
+    canvas: str = ""
+    """Its id in the page."""
+    picture: Draft | FileData | None = None
+    mask: Draft | FileData | None = None
+    problem: str = ""
+    """Why nothing could be sent, as the server has told the browser."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a canvas is to show."""
+
+    picture: str
+    """The path of its file."""
+    mask: Image.Image | None = None
+    """L, of the picture's size; 255: regenerate here."""
+
+
+class Canvas(gr.HTML):
+    """gr.HTML that hands over (picture file, mask file) undecoded, and shows what it is given as `Shown`.
+
+    drafts: where the browser sends them. The mask is an 8-bit grey PNG of the picture's size, None where it is blank.
+    """
+
+    is_template = True
+    data_model = Held
+
+    def __init__(self, drafts: Drafts, *, label: str, elem_id: str, **props: Any):
+        self.drafts = drafts
+        super().__init__(html_template=f'<div class="canvas" role="group" aria-label="{label}"></div>', js_on_load=MOUNT,
+                         apply_default_css=False, label=label, elem_id=elem_id, elem_classes="canvas-block", **props)
+
+    def preprocess(self, payload: Held | None) -> tuple[File, File]:
+        if payload is None:
+            return None, None
+        if payload.problem:
+            raise InvalidRequest("init_images", payload.problem)
+        return self._path(payload.picture, "init_images"), self._path(payload.mask, "mask")
+
+    def _path(self, file: Draft | FileData | None, field: str) -> File:
+        if isinstance(file, Draft):
+            return self.drafts.path(file.draft, field)
+        return file and file.path
+
+    def postprocess(self, value: Shown | None) -> dict[str, Any]:
+        held: dict[str, Any] = {"canvas": self.elem_id}
+        if value is None:
+            return held
+        mask = None if value.mask is None else save_pil_to_cache(value.mask, self.GRADIO_CACHE, format="png")
+        # the browser is told only what differs from before, and the same picture may be meant anew
+        return held | {"picture": file_data(value.picture), "mask": mask and file_data(mask), "shown": uuid4().hex}
+
+    def api_info(self) -> dict[str, Any]:
+        return Held.model_json_schema()
+
+
+def file_data(path: str) -> dict[str, Any]:
+    """A file as Gradio's events carry it, which makes it one that the browser may fetch."""
+    return FileData(path=path).model_dump()
+
+
+@fitting.register
+def _(block: Canvas, value: Any) -> Any:
+    if value is None or isinstance(value, dict) and all(fits_file(value.get(name)) for name in ("picture", "mask")):
+        return value
+    refuse(block, "what a canvas holds", value)
+
+
+def fits_file(value: Any) -> bool:
+    """Whether it may be a file of a canvas; Gradio checks those that it keeps itself."""
+    if not isinstance(value, dict):
+        return value is None
+    return isinstance(value.get("path"), str) or isinstance(name := value.get("draft"), str) and bool(NAME.fullmatch(name))

@@ -1,0 +1,83 @@
+// What stands around the stage: tools, how they are set, the zoom; each control with a name, a key and a tooltip.
+
+import { icon } from "./icons.js";
+import { say } from "./text.js";
+
+const WAIT = 500; // milliseconds before a tooltip
+
+const make = (name, properties = {}, ...children) => {
+  const { dataset, ...rest } = properties;
+  const element = Object.assign(document.createElement(name), rest);
+  Object.assign(element.dataset, dataset);
+  element.append(...children);
+  return element;
+};
+
+// A button with an icon. key: as people are told it.
+export function button(name, label, { key = "", act, className = "" }) {
+  const element = make("button", { type: "button", className, innerHTML: icon(name), onclick: act });
+  element.setAttribute("aria-label", say(label));
+  element.tip = () => [say(label), key];
+  return element;
+}
+
+// A slider with its number. between: [least, most]; curve: how much finer it is at the low end; show: a value as it is told.
+export function slider(label, { between: [least, most], value, act, curve = 1, show = String, key = "" }) {
+  const toShare = (number) => ((number - least) / (most() - least)) ** (1 / curve);
+  const toValue = (share) => least + share ** curve * (most() - least);
+  const range = make("input", { type: "range", min: 0, max: 1000, oninput: () => act(toValue(range.value / 1000)) });
+  const output = make("output");
+  range.setAttribute("aria-label", say(label));
+  const element = make("label", { className: "slider" }, make("span", { textContent: say(label) }), range, output);
+  element.tip = () => [say(label), key];
+  element.update = () => {
+    const now = value();
+    range.value = Math.round(1000 * toShare(Math.min(Math.max(now, least), most())));
+    range.setAttribute("aria-valuetext", (output.textContent = show(now)));
+    range.style.setProperty("--share", `${range.value / 10}%`);
+  };
+  return element;
+}
+
+export function colour(label, { value, act }) {
+  const input = make("input", { type: "color", value: value(), oninput: () => act(input.value) });
+  input.setAttribute("aria-label", say(label));
+  const element = make("label", { className: "colour" }, input);
+  element.tip = () => [say(label), ""];
+  element.update = () => { input.value = value(); };
+  return element;
+}
+
+// One tooltip for all that have `tip`, shown after a while where the pointer rests, and at once for the keyboard.
+export function tooltips(root) {
+  const box = make("div", { className: "tooltip", hidden: true });
+  box.setAttribute("role", "tooltip");
+  root.append(box);
+  let timer = 0;
+  const hide = () => {
+    clearTimeout(timer);
+    box.hidden = true;
+  };
+  const show = (element) => {
+    const [text, key] = element.tip();
+    box.replaceChildren(text, ...(key ? [make("kbd", { textContent: key })] : []));
+    box.hidden = false;
+    const [at, all] = [element.getBoundingClientRect(), root.getBoundingClientRect()];
+    const left = Math.min(Math.max(at.left + at.width / 2 - all.left - box.offsetWidth / 2, 4), all.width - box.offsetWidth - 4);
+    const above = at.top - all.top - box.offsetHeight - 6;
+    const beside = element.closest(".tools") && root.classList.contains("wide");
+    box.style.left = `${beside ? at.right - all.left + 8 : left}px`;
+    box.style.top = `${beside ? at.top - all.top + (at.height - box.offsetHeight) / 2 : above < 0 ? at.bottom - all.top + 6 : above}px`;
+  };
+  const over = (event, wait) => {
+    let element = event.target;
+    while (element && element !== root && !element.tip) element = element.parentElement;
+    hide();
+    if (element?.tip) timer = setTimeout(() => show(element), wait);
+  };
+  root.addEventListener("pointerover", (event) => event.pointerType !== "touch" && over(event, WAIT));
+  root.addEventListener("focusin", (event) => event.target.matches(":focus-visible") && over(event, 0));
+  for (const name of ["pointerdown", "pointerleave", "focusout", "keydown"]) root.addEventListener(name, hide);
+}
+
+export { make };

@@ -1,0 +1,71 @@
+// Undo and redo by tiles: of each step what the changed tiles were before, packed, within a number of bytes and steps.
+
+const STEPS = 200;
+const BYTES = 128 * 2 ** 20;
+const LONGEST = 65535;
+
+// Runs of equal values: a mask's tiles become a few hundred bytes. What does not shrink is kept as it is.
+function pack(tile, channels) {
+  const values = channels === 4 ? new Uint32Array(tile.buffer) : tile;
+  const counts = new Uint16Array(values.length >> 2);
+  const runs = new values.constructor(values.length >> 2);
+  let used = 0;
+  for (let at = 0; at < values.length; used++) {
+    if (used === runs.length) return { tile, bytes: tile.byteLength };
+    const value = values[at];
+    let end = at + 1;
+    while (end < values.length && values[end] === value && end - at < LONGEST) end++;
+    [counts[used], runs[used]] = [end - at, value];
+    at = end;
+  }
+  const packed = { counts: counts.slice(0, used), runs: runs.slice(0, used), length: values.length };
+  return { ...packed, bytes: packed.counts.byteLength + packed.runs.byteLength };
+}
+
+function unpack({ tile, counts, runs, length }) {
+  if (tile) return tile;
+  const values = new runs.constructor(length);
+  for (let i = 0, at = 0; i < runs.length; at += counts[i], i++) values.fill(runs[i], at, at + counts[i]);
+  return new Uint8ClampedArray(values.buffer);
+}
+
+export class History {
+  constructor() {
+    this.past = [];
+    this.future = [];
+  }
+
+  get bytes() {
+    return [...this.past, ...this.future].reduce((sum, step) => sum + step.bytes, 0);
+  }
+
+  // tiles: [index, numbers before] each.
+  add(layer, tiles) {
+    this.future = [];
+    this.past.push(step(layer, tiles));
+    while (this.past.length > STEPS || (this.past.length > 1 && this.bytes > BYTES)) this.past.shift();
+  }
+
+  undo() {
+    return swap(this.past, this.future);
+  }
+
+  redo() {
+    return swap(this.future, this.past);
+  }
+}
+
+function step(layer, tiles) {
+  const packed = tiles.map(([index, tile]) => [index, pack(tile, layer.channels)]);
+  return { layer, tiles: packed, bytes: packed.reduce((sum, [, { bytes }]) => sum + bytes, 0) };
+}
+
+// Put the newest step of one pile back, and what was there onto the other; gives the layer and its changed tiles.
+function swap(from, to) {
+  const last = from.pop();
+  if (!last) return null;
+  const { layer, tiles } = last;
+  to.push(step(layer, tiles.map(([index]) => [index, layer.read(index)])));
+  for (const [index, packed] of tiles) layer.write(index, unpack(packed));
+  return { layer, changed: tiles.map(([index]) => index) };
+}

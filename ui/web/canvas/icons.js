@@ -1,0 +1,16 @@
+// The canvas's icons, as the insides of an SVG of 24 by 24.
+
+export const ICONS = {
+  brush: '<path d="M14.5 4.5 19.5 9.5 11 18c-1 1-2.600 1-4 2-1 .7-2.500 1-4 1 1-1 1-2 1.500-3.500C5 16 5 14.500 6 13.500Z"/><path d="m12 7 5 5"/>',
+  eraser: '<path d="M8.500 20 3.700 15.200a1.500 1.500 0 0 1 0-2.100l8.600-8.600a1.500 1.500 0 0 1 2.100 0l5.100 5.100a1.500 1.500 0 0 1 0 2.100L11.200 20Z"/><path d="m8 9 7 7M8.500 20H20"/>',
+  undo: '<path d="M9 14 4 9l5-5"/><path d="M4 9h10a6 6 0 0 1 0 12h-3"/>',
+  redo: '<path d="m15 14 5-5-5-5"/><path d="M20 9H10a6 6 0 0 0 0 12h3"/>',
+  clear: '<path d="M4 7h16M10 11v6M14 11v6M6 7l1 13h10l1-13M9 7V4h6v3"/>',
+  invert: '<circle cx="12" cy="12" r="8.500"/><path d="M12 3.500a8.500 8.500 0 0 1 0 17Z" fill="currentColor"/>',
+  fit: '<path d="M9 4H4v5M15 4h5v5M9 20H4v-5M15 20h5v-5"/>',
+  picture: '<rect x="3.500" y="4.500" width="17" height="15" rx="2"/><circle cx="8.500" cy="9.500" r="1.500"/><path d="m4 17 5-4.500 3.500 3 3.500-4 4.500 5"/>',
+  remove: '<path d="m6 6 12 12M18 6 6 18"/>',
+  eye: '<path d="M2.500 12S6 5.500 12 5.500 21.500 12 21.500 12 18 18.500 12 18.500 2.500 12 2.500 12Z"/><circle cx="12" cy="12" r="2.500"/>',
+};
+
+export const icon = (name) => `<svg viewBox="0 0 24 24" aria-hidden="true">${ICONS[name]}</svg>`;

@@ -1,0 +1,164 @@
+// What pointers do on the stage: tools by mouse, pen, one finger or the keyboard; pan and zoom by wheel, space and two fingers.
+
+const LINE = 16; // CSS pixels that a wheel's line counts as
+const FAST = 0.0016; // of zoom by CSS pixel of the wheel
+const STEP = 8; // CSS pixels that an arrow key moves the tool, with Shift a picture's pixel
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+export class Pointers {
+  // tool(): the one that is chosen. ring: an element that shows where and how large it is.
+  constructor(view, { stage, tool, ring, document }) {
+    Object.assign(this, { view, stage, tool, ring, document, fingers: new Map(), drawing: null, panning: null, held: false, at: null });
+    stage.addEventListener("pointerdown", (event) => this.down(event));
+    stage.addEventListener("pointermove", (event) => this.move(event));
+    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.up(event));
+    stage.addEventListener("pointerleave", () => !this.drawing && this.hover(null));
+    stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    stage.addEventListener("contextmenu", (event) => event.preventDefault());
+    stage.addEventListener("keydown", (event) => this.key(event));
+    stage.addEventListener("blur", () => this.penUp());
+    view.listeners.add(() => this.showRing());
+  }
+
+  down(event) {
+    if (!this.document.picture || event.target.closest("button, input, label")) return;
+    this.stage.focus({ preventScroll: true });
+    this.stage.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    this.penUp();
+    if (event.pointerType === "touch") {
+      this.fingers.set(event.pointerId, event);
+      if (this.fingers.size === 2) {
+        if (this.drawing) this.tool().cancel();
+        this.drawing = null;
+        this.pinch = this.spread();
+        return;
+      }
+      if (this.fingers.size > 2) return;
+    }
+    if (event.button === 1 || this.held) {
+      this.panning = this.view.device(event);
+      this.stage.classList.add("panning");
+    } else if (event.button === 0 || event.button === 2 || event.button === 5) {
+      this.drawing = event.pointerId;
+      this.hover(event);
+      this.tool().down(this.point(event), { joined: event.shiftKey, erase: event.button !== 0, alt: event.altKey });
+    }
+  }
+
+  move(event) {
+    if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, event);
+    if (this.pinch) return this.pinched();
+    if (this.panning) {
+      const [x, y] = this.view.device(event);
+      this.view.pan(x - this.panning[0], y - this.panning[1]);
+      this.panning = [x, y];
+      return;
+    }
+    this.hover(event);
+    if (this.drawing !== event.pointerId) {
+      if (this.drawing === null) this.tool().hover?.(this.point(event));
+      return;
+    }
+    // all the places that the pointer was at since the last frame; some browsers give none
+    const passed = event.getCoalescedEvents?.() ?? [];
+    this.tool().move((passed.length ? passed : [event]).map((each) => this.point(each)), { shift: event.shiftKey, alt: event.altKey });
+  }
+
+  up(event) {
+    this.fingers.delete(event.pointerId);
+    if (this.pinch) {
+      if (!this.fingers.size) this.pinch = null;
+      return;
+    }
+    this.stage.classList.remove("panning");
+    this.panning = null;
+    if (this.drawing !== event.pointerId) return;
+    this.drawing = null;
+    if (event.type === "pointercancel") this.tool().cancel();
+    else this.tool().up({ shift: event.shiftKey, alt: event.altKey });
+    if (event.pointerType === "touch") this.hover(null);
+  }
+
+  point(event) {
+    const pressure = event.pointerType === "pen" && event.pressure ? event.pressure : 1;
+    return { ...this.view.pointer(event), pressure };
+  }
+
+  // --- two fingers
+
+  spread() {
+    const [a, b] = [...this.fingers.values()].map((event) => this.view.device(event));
+    return { x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2, apart: Math.hypot(a[0] - b[0], a[1] - b[1]) };
+  }
+
+  pinched() {
+    if (this.fingers.size < 2) return;
+    const [before, now] = [this.pinch, this.spread()];
+    this.view.pan(now.x - before.x, now.y - before.y);
+    this.view.zoom((this.view.scale * now.apart) / Math.max(before.apart, 1), now.x, now.y);
+    this.pinch = now;
+  }
+
+  wheel(event) {
+    if (!this.document.picture) return;
+    event.preventDefault();
+    const unit = event.deltaMode ? LINE : 1;
+    if (event.shiftKey) {
+      this.view.pan(-(event.deltaX || event.deltaY) * unit, 0);
+    } else {
+      // a pinch on a touchpad comes as a wheel with Ctrl, and finer
+      const speed = FAST * (event.ctrlKey ? 6 : 1);
+      this.view.zoom(this.view.scale * Math.exp(-event.deltaY * unit * speed), ...this.view.device(event));
+    }
+  }
+
+  // --- the keyboard: arrows move the tool, Enter sets it down and lifts it
+
+  key(event) {
+    if (event.target !== this.stage || event.ctrlKey || event.metaKey || !this.document.picture) return;
+    const arrow = ARROWS[event.key];
+    if (!arrow && event.key !== "Enter") return;
+    event.preventDefault();
+    const { picture } = this.document;
+    this.at ??= { x: picture.width / 2, y: picture.height / 2 };
+    if (arrow) {
+      const step = event.shiftKey ? 1 : (STEP * this.view.ratio) / this.view.scale;
+      this.at = { x: Math.min(Math.max(this.at.x + arrow[0] * step, 0), picture.width),
+        y: Math.min(Math.max(this.at.y + arrow[1] * step, 0), picture.height) };
+      if (this.pen) this.tool().move([this.at], {});
+    } else if (this.pen) {
+      this.penUp();
+    } else {
+      this.pen = true;
+      this.tool().down(this.at, {});
+    }
+    this.showRing();
+  }
+
+  penUp() {
+    if (!this.pen) return;
+    this.pen = false;
+    this.tool().up({});
+  }
+
+  // --- where the tool is
+
+  hover(event) {
+    this.at = event && this.view.pointer(event);
+    this.showRing();
+  }
+
+  showRing() {
+    const size = this.tool()?.ring;
+    this.ring.hidden = !this.at || !size || !this.document.picture || Boolean(this.panning);
+    this.stage.classList.toggle("ringed", Boolean(size) && !this.held);
+    if (this.ring.hidden) return;
+    const [ratio, radius] = [this.view.ratio, (size.radius * this.view.scale) / this.view.ratio];
+    const [x, y] = [this.at.x * this.view.scale + this.view.x, this.at.y * this.view.scale + this.view.y];
+    Object.assign(this.ring.style, { width: `${2 * radius}px`, height: `${2 * radius}px`,
+      transform: `translate(${x / ratio - radius}px, ${y / ratio - radius}px)` });
+    this.ring.classList.toggle("small", radius < 3);
+    this.ring.classList.toggle("set-down", Boolean(this.pen));
+  }
+}

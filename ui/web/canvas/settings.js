@@ -1,0 +1,34 @@
+// How the tools are set: kept by the browser, and told to who listens.
+
+const KEPT = "palimpsest-canvas";
+const FIRST = { size: 0, hardness: 0.8, opacity: 1, overlay: "#f43f5e", overlayOpacity: 0.45 }; // size 0: by the picture
+
+const stored = () => {
+  try {
+    return JSON.parse(localStorage.getItem(KEPT)) ?? {};
+  } catch {
+    return {};
+  }
+};
+
+export class Settings extends EventTarget {
+  constructor() {
+    super();
+    this.values = { ...FIRST, ...stored() };
+  }
+
+  get(name) {
+    return this.values[name];
+  }
+
+  set(name, value) {
+    if (this.values[name] === value) return;
+    this.values[name] = value;
+    try {
+      localStorage.setItem(KEPT, JSON.stringify(this.values));
+    } catch { /* a browser that keeps nothing */ }
+    this.dispatchEvent(new CustomEvent("change", { detail: name }));
+  }
+}
+
+export const coloursOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));

@@ -1,0 +1,42 @@
+// Brush and eraser: strokes of a round tip, whose opacity counts once a stroke however often it crosses itself.
+
+export class Brush {
+  constructor({ document, settings, layer }, { name, erase }) {
+    Object.assign(this, { document, settings, layer, name, erase, last: null });
+  }
+
+  get ring() {
+    return { radius: this.settings.get("size") / 2, hardness: this.settings.get("hardness") };
+  }
+
+  // point: {x, y, pressure} of the picture, pressure 0 to 1; joined: a straight line from where the last stroke ended.
+  down(point, { joined = false, erase = false } = {}) {
+    const { settings, document } = this;
+    const strength = settings.get("opacity");
+    const away = this.erase || erase;
+    this.edit = document.begin(this.layer(), { value: away ? 0 : 255, strength, erase: away, colour: settings.get("ink") });
+    const start = this.tip(point);
+    this.edit.stroke(joined && this.last ? this.last : start, start, settings.get("hardness"));
+    this.last = start;
+  }
+
+  move(points) {
+    for (const point of points) {
+      const next = this.tip(point);
+      this.edit.stroke(this.last, next, this.settings.get("hardness"));
+      this.last = next;
+    }
+  }
+
+  up() {
+    this.document.commit();
+  }
+
+  cancel() {
+    this.document.cancel();
+  }
+
+  tip({ x, y, pressure = 1 }) {
+    return { x, y, radius: (this.settings.get("size") / 2) * pressure };
+  }
+}

@@ -1,0 +1,85 @@
+// Between the canvas and the server: pictures come by their addresses, and go, with the mask, only when they are needed.
+
+import { encode } from "./png.js";
+
+const DRAFTS = new URL("canvas-drafts", document.baseURI);
+const SHOWN = new URL("shown-picture", document.baseURI);
+
+const sentence = async (answer) => (await answer.json().catch(() => ({}))).detail ?? `${answer.status} ${answer.statusText}`;
+
+// A file as a bitmap, upright; what the browser cannot show comes back from the server as PNG. Throws an Error with a sentence.
+export async function decode(blob) {
+  try {
+    return await createImageBitmap(blob, { imageOrientation: "from-image" });
+  } catch {
+    const answer = await fetch(SHOWN, { method: "POST", body: blob });
+    if (!answer.ok) throw new Error(await sentence(answer));
+    return createImageBitmap(await answer.blob(), { imageOrientation: "from-image" });
+  }
+}
+
+export async function load(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(await sentence(answer));
+  return answer.blob();
+}
+
+async function post(blob, kind) {
+  const address = new URL(DRAFTS);
+  address.searchParams.set("kind", kind);
+  const answer = await fetch(address, { method: "POST", body: blob });
+  if (!answer.ok) throw new Error(await sentence(answer));
+  return answer.json();
+}
+
+async function stillHeld(drafts) {
+  if (!drafts.length) return [];
+  const address = new URL(DRAFTS);
+  for (const draft of drafts) address.searchParams.append("draft", draft);
+  const answer = await fetch(address);
+  return answer.ok ? answer.json() : [];
+}
+
+// What one canvas holds as the server is told: each part once, and again where the server has let go of it.
+export class Transport {
+  constructor(id, canvasDocument) {
+    Object.assign(this, { id, document: canvasDocument, picture: null, mask: null });
+  }
+
+  // source: {blob} of the person's, or {file} that the server has.
+  hold(source) {
+    this.picture = source;
+    this.mask = null;
+  }
+
+  // The mask as it is now is the server's file.
+  holdMask(file) {
+    this.mask = { version: this.document.version, file };
+  }
+
+  async send({ only } = {}) {
+    const told = { canvas: this.id };
+    if (!this.document.picture || !this.picture) return told;
+    try {
+      const held = await stillHeld([this.picture, this.mask].map((part) => part?.draft).filter(Boolean));
+      told.picture = await this.sent(this.picture, "picture", () => this.picture.blob, held);
+      if (only !== "picture") told.mask = await this.sendMask(held);
+    } catch (error) {
+      told.problem = error.message;
+    }
+    return told;
+  }
+
+  async sendMask(held) {
+    const { mask, version } = this.document;
+    if (mask.blank) return null;
+    if (this.mask?.version !== version) this.mask = { version };
+    return this.sent(this.mask, "mask", () => encode(mask.data, mask.width, mask.height), held);
+  }
+
+  async sent(part, kind, blob, held) {
+    if (part.file) return part.file;
+    if (!held.includes(part.draft)) part.draft = (await post(await blob(), kind)).draft;
+    return { draft: part.draft };
+  }
+}

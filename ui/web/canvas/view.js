@@ -1,0 +1,212 @@
+// What is seen of the document: zoom, pan and device pixels, and which point of the picture lies under a pointer.
+
+import { meet } from "./raster.js";
+
+const MARGIN = 12; // CSS pixels around a fitted picture
+const MOST = 32; // device pixels for one of the picture's
+const FITTED_MOST = 8;
+const CHECKS = 8; // device pixels a side, below what is transparent
+
+export class View {
+  // stage: holds a .sheet with the canvases; document: what is shown.
+  constructor(stage, document) {
+    Object.assign(this, { stage, document, sheet: stage.querySelector(".sheet"), scale: 1, x: 0, y: 0, width: 0, height: 0, exact: [0, 0], fitted: true });
+    this.canvases = ["picture", "mask", "guides"].map((name) => stage.querySelector(`canvas.${name}`));
+    [this.under, this.over, this.guides] = this.canvases.map((canvas) => canvas.getContext("2d"));
+    this.listeners = new Set();
+    this.drawGuides = () => {};
+    this.dirty = { picture: false, mask: null, guides: false };
+    this.smaller = []; // the picture at half its size, and again
+    new ResizeObserver((entries) => this.resize(entries.at(-1))).observe(stage);
+    stage.addEventListener("pointerenter", () => this.align());
+    document.addEventListener("picture", () => this.takePicture());
+    document.addEventListener("pixels", ({ detail }) => this.redraw(detail.area));
+  }
+
+  get ratio() { // device pixels for one of CSS
+    const { width } = this.sheet.getBoundingClientRect();
+    return width ? this.width / width : window.devicePixelRatio;
+  }
+
+  resize(entry) {
+    const { width, height } = entry.contentRect;
+    if (!width || !height) return; // the tab is not on show
+    const [x, y] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
+    if (x === this.width && y === this.height) return;
+    const centre = this.width ? this.at(this.width / 2, this.height / 2) : null;
+    [this.width, this.height] = [x, y];
+    for (const canvas of this.canvases) Object.assign(canvas, { width: x, height: y });
+    Object.assign(this.sheet.style, { width: `${x / devicePixelRatio}px`, height: `${y / devicePixelRatio}px` });
+    this.align();
+    if (this.fitted || !centre) this.fit();
+    else this.place(this.scale, x / 2 - centre.x * this.scale, y / 2 - centre.y * this.scale);
+  }
+
+  // Move the sheet to where a browser draws it without moving it: else it stands up to a pixel beside where it says it is.
+  align() {
+    const box = this.sheet.getBoundingClientRect();
+    for (const side of ["left", "top"]) {
+      const now = parseFloat(this.sheet.style[side]) || 0;
+      const shift = snapped(box[side] - now, devicePixelRatio);
+      if (Math.abs(shift - now) > 0.01) this.sheet.style[side] = `${shift}px`;
+    }
+  }
+
+  async takePicture() {
+    for (const bitmap of this.smaller) bitmap.close();
+    this.smaller = [];
+    this.fit();
+    let bitmap = this.document.picture;
+    const picture = bitmap;
+    while (bitmap && Math.min(bitmap.width, bitmap.height) > 512) {
+      const [resizeWidth, resizeHeight] = [Math.ceil(bitmap.width / 2), Math.ceil(bitmap.height / 2)];
+      bitmap = await createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "high" });
+      if (this.document.picture !== picture) return bitmap.close();
+      this.smaller.push(bitmap);
+    }
+    this.place(this.scale, this.x, this.y, this.fitted);
+  }
+
+  fit() {
+    const { picture } = this.document;
+    if (!picture || !this.width) return this.place(1, 0, 0, true);
+    const margin = 2 * MARGIN * devicePixelRatio;
+    const scale = Math.min((this.width - margin) / picture.width, (this.height - margin) / picture.height, FITTED_MOST);
+    this.centre(scale, true);
+  }
+
+  centre(scale, fitted = false) {
+    const { picture } = this.document;
+    if (picture) this.place(scale, (this.width - picture.width * scale) / 2, (this.height - picture.height * scale) / 2, fitted);
+  }
+
+  // Zoom about a point in device pixels, of the stage's middle where none is given.
+  zoom(scale, x = this.width / 2, y = this.height / 2) {
+    const to = Math.min(Math.max(scale, this.least), MOST);
+    const { x: px, y: py } = this.at(x, y);
+    this.place(to, x - px * to, y - py * to);
+  }
+
+  get least() {
+    const { picture } = this.document;
+    return picture ? Math.min(1, 32 / Math.max(picture.width, picture.height)) : 1;
+  }
+
+  pan(x, y) {
+    this.place(this.scale, this.exact[0] + x, this.exact[1] + y);
+  }
+
+  // At whole device pixels, so that a picture at 100 % is sharp; never wholly out of sight.
+  place(scale, x, y, fitted = false) {
+    const { picture } = this.document;
+    if (picture) {
+      const keep = 48 * devicePixelRatio;
+      x = Math.min(Math.max(x, keep - picture.width * scale), this.width - keep);
+      y = Math.min(Math.max(y, keep - picture.height * scale), this.height - keep);
+    }
+    Object.assign(this, { scale, x: Math.round(x), y: Math.round(y), exact: [x, y], fitted });
+    this.redraw();
+    for (const listen of this.listeners) listen();
+  }
+
+  // A point of the picture under a point in device pixels, under a pointer, and back to where a pointer would be.
+  at(x, y) {
+    return { x: (x - this.x) / this.scale, y: (y - this.y) / this.scale };
+  }
+
+  device({ clientX, clientY }) {
+    const box = this.sheet.getBoundingClientRect();
+    return [(clientX - box.left) * (this.width / box.width), (clientY - box.top) * (this.height / box.height)];
+  }
+
+  pointer(event) {
+    return this.at(...this.device(event));
+  }
+
+  client({ x, y }) {
+    const box = this.sheet.getBoundingClientRect();
+    return { x: box.left + (x * this.scale + this.x) * (box.width / this.width),
+      y: box.top + (y * this.scale + this.y) * (box.height / this.height) };
+  }
+
+  // area: of the picture, whose mask has changed; none: all of everything.
+  redraw(area = null) {
+    if (!this.asked) this.asked = requestAnimationFrame(() => this.draw());
+    if (!area) Object.assign(this.dirty, { picture: true, mask: "all", guides: true });
+    else if (this.dirty.mask !== "all") (this.dirty.mask ??= []).push(area);
+  }
+
+  redrawGuides() {
+    this.dirty.guides = true;
+    if (!this.asked) this.asked = requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    this.asked = 0;
+    const { dirty, document } = this;
+    this.dirty = { picture: false, mask: null, guides: false };
+    if (dirty.picture) this.drawPicture(document.picture);
+    if (dirty.mask) this.drawMask(document.mask, dirty.mask === "all" ? null : dirty.mask);
+    if (dirty.guides) {
+      this.guides.clearRect(0, 0, this.width, this.height);
+      if (document.picture) this.drawGuides(this.guides, this);
+    }
+  }
+
+  drawPicture(picture) {
+    const { under, scale, x, y } = this;
+    under.clearRect(0, 0, this.width, this.height);
+    if (!picture) return;
+    const [width, height] = [picture.width * scale, picture.height * scale];
+    under.save();
+    under.beginPath();
+    under.rect(x, y, width, height);
+    under.clip();
+    under.fillStyle = checks(under);
+    under.fillRect(x, y, width, height);
+    under.restore();
+    const shown = this.smaller.findLast((bitmap) => bitmap.width >= width) ?? picture;
+    under.imageSmoothingEnabled = scale < 2;
+    under.imageSmoothingQuality = shown === picture && scale < 0.6 ? "medium" : "low";
+    under.drawImage(shown, x, y, width, height);
+  }
+
+  drawMask(mask, areas) {
+    const { over, scale, x, y } = this;
+    const whole = { x1: 0, y1: 0, x2: this.width, y2: this.height };
+    over.imageSmoothingEnabled = scale < 2;
+    for (const area of areas ?? [null]) {
+      const part = area ? meet({ x1: Math.floor(area.x1 * scale + x) - 1, y1: Math.floor(area.y1 * scale + y) - 1,
+        x2: Math.ceil(area.x2 * scale + x) + 1, y2: Math.ceil(area.y2 * scale + y) + 1 }, whole) : whole;
+      if (part.x2 <= part.x1 || part.y2 <= part.y1) continue;
+      over.save();
+      over.beginPath();
+      over.rect(part.x1, part.y1, part.x2 - part.x1, part.y2 - part.y1);
+      over.clip();
+      over.clearRect(part.x1, part.y1, part.x2 - part.x1, part.y2 - part.y1);
+      if (mask) over.drawImage(mask.canvas, x, y, mask.width * scale, mask.height * scale);
+      over.restore();
+    }
+  }
+}
+
+// How far to move what begins at `edge`, in CSS pixels, to a pixel of the screen's, at best one of CSS as well.
+function snapped(edge, ratio) {
+  const near = Math.round(edge);
+  const both = [0, 1, -1, 2, -2].map((by) => near + by).find((at) => Math.abs(at * ratio - Math.round(at * ratio)) < 0.05);
+  return (both ?? Math.round(edge * ratio) / ratio) - edge;
+}
+
+let pattern;
+function checks(context) {
+  if (pattern) return pattern;
+  const tile = Object.assign(document.createElement("canvas"), { width: 2 * CHECKS, height: 2 * CHECKS });
+  const pen = tile.getContext("2d");
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, 2 * CHECKS, 2 * CHECKS);
+  pen.fillStyle = "#d4d4d8";
+  pen.fillRect(0, 0, CHECKS, CHECKS);
+  pen.fillRect(CHECKS, CHECKS, CHECKS, CHECKS);
+  pattern = context.createPattern(tile, "repeat");
+  return pattern;
+}

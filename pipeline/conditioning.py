@@ -188,6 +188,8 @@ def record_prompt_options(p: "StableDiffusionProcessingImg2Img") -> None:
         if embedding.network is None:  # else its file is known by now
             p.receipts.use("embedding", embedding.name, embedding.hash)
     p.comments += [comment for comment in not_used if comment not in p.comments]
+    if not p.sd_model.takes_negative_prompt and any(text.strip() for text in p.negative_prompts):
+        p.comments.append(f"{p.sd_model.info.name} takes no negative prompt, so it was not used.")
     old = p.options.use_old_emphasis_implementation and p.sd_model.knows_old_emphasis
     # A1111: in the order in which texts are encoded, the negative prompt first
     for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):

@@ -371,6 +371,8 @@ class Family(Protocol):
     """Decodes previews, where its file is there."""
     sees: Sees
     """What the network sees of the source besides the noisy latent."""
+    takes_negative_prompt: bool
+    """Whether it is guided away from one; a network distilled to need no guidance is not."""
     notes: list[str]
     """Sentences for the person whose picture is made; who reads them takes them out."""
 

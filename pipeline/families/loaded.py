@@ -20,6 +20,7 @@ class LoadedModel:
     text_encoders: list[TextEncoder]
     sees: Sees = "nothing"
     knows_old_emphasis = False
+    takes_negative_prompt = True
     tiny: TinyDecoder | None = None
 
     def __init__(self, name: str, modules: dict[str, nn.Module], info: ModelInfo, placement: Placement, latent_format: LatentFormat):

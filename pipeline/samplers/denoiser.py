@@ -171,6 +171,8 @@ class CFGDenoiser:
 
     def _is_unguided(self, members: Members) -> bool:
         """Whether the negative prompt cannot count: what is guided by exactly 1 is the prompt's own answer."""
+        if not self.family.takes_negative_prompt:
+            return True
         return (self.cfg_scale == 1.0 and self.image_cfg_scale is None and not self.uses_uncond
                 and all(len(parts) == 1 and parts[0][1] == 1.0 for parts in members))
 

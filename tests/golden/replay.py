@@ -171,6 +171,8 @@ class NoUNet(nn.Module):
 class ReplayedModel:
     """A Family that answers from a tape."""
 
+    takes_negative_prompt = True
+
     def __init__(self, name: str, weights: dict[str, Tensor]):
         facts, prediction, channels, digest = CHECKPOINTS[name]
         self.tape = Tape()

@@ -54,13 +54,13 @@ class Model:
 
 
 def denoiser(model, parts, uncond, *, scale=7.0, mask=None, blend_before=False, calls=10, hooks=(), edit_model=False,
-             image_scale=None, uses_uncond=False, refiner=None, switch_at=None, **options):
+             image_scale=None, uses_uncond=False, takes_negative_prompt=True, refiner=None, switch_at=None, **options):
     p = SimpleNamespace(progress=Progress(), options=Options(**options), image_cfg_scale=image_scale, s_min_uncond=None,
                         refiner=refiner, refiner_switch_at=switch_at, prompts=["p"], negative_prompts=["n"],
                         mask=mask, nmask=None if mask is None else 1 - mask, scripts=HookList(hooks),
                         extra_generation_params={}, encoder=Encoder(None))
     schedules = [[Subprompt([(10, c)], weight) for c, weight in parts]]
-    family = SimpleNamespace(sees="source" if edit_model else "nothing", model=model)
+    family = SimpleNamespace(sees="source" if edit_model else "nothing", takes_negative_prompt=takes_negative_prompt, model=model)
     return CFGDenoiser(p, family, X + 5, schedules, [[(10, uncond)]], torch.full((1, 5, 1, 1), 0.5), cfg_scale=scale,
                        model_of=lambda family: family.model, completed=lambda sigma: 1 - sigma[0].item(),
                        blend_before=blend_before, calls=calls, uses_uncond=uses_uncond)
@@ -81,6 +81,12 @@ def test_the_negative_prompt_is_not_asked_where_it_cannot_count(parts, options, 
     model = Model()
     denoiser(model, parts, cond(1), **{"scale": 1.0} | options)(X, SIGMA)
     assert model.calls == [(rows, 77)]
+
+
+def test_a_network_without_guidance_is_not_asked_about_the_negative_prompt_at_any_scale():
+    model = Model()
+    assert denoiser(model, [(cond(3), 1.0)], cond(1), takes_negative_prompt=False)(X, SIGMA).unique().item() == 3
+    assert model.calls == [(1, 77)]
 
 
 def test_at_scale_1_an_edit_model_is_asked_for_what_its_source_means():
@@ -251,7 +257,7 @@ def test_and_is_refused_with_image_guidance():
 # the refiner
 
 def refined(switch_at, **options):
-    family = SimpleNamespace(model=Model(), info=SimpleNamespace(title="fine [0123456789]"))
+    family = SimpleNamespace(takes_negative_prompt=True, model=Model(), info=SimpleNamespace(title="fine [0123456789]"))
     return denoiser(Model(), [(cond(3), 1.0)], cond(1), refiner=family, switch_at=switch_at, **options)
 
 

@@ -27,7 +27,7 @@ SHAPE, PIXELS = (4, 2, 2), Size(16, 16)
 class Family:
     """A network that takes a tenth of its input, and what it is conditioned on, for noise; remembers its timesteps."""
 
-    name, sees, reused = "sd1", "nothing", 0
+    name, sees, takes_negative_prompt, reused = "sd1", "nothing", True, 0
 
     def __init__(self, predicts=Eps(ALPHAS)):
         self.asked, self.merged, self.predicts = [], [], predicts

@@ -50,9 +50,9 @@ class Server:
     """Its exit status, once it has ended."""
 
 
-def start(*flags: str, outputs: Path):
-    """Start app.py with the flags on a free port and yield it as a Server once it answers."""
-    command = [sys.executable, "-u", "app.py", "--port", "0", "--no-browser", "--device", "cpu", "--precision", "float32",
+def start(*flags: str, outputs: Path, program: tuple[str, ...] = ("app.py",)):
+    """Start the program, which takes app.py's flags, on a free port and yield it as a Server once it answers."""
+    command = [sys.executable, "-u", *program, "--port", "0", "--no-browser", "--device", "cpu", "--precision", "float32",
                "--outputs-dir", str(outputs), "--settings-file", str(outputs.parent / "config.json"),
                "--styles-file", str(outputs.parent / "styles.csv"), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

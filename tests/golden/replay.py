@@ -27,6 +27,7 @@ from pipeline.engine import local_engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
 from pipeline.families.base import Cond, Encoding, ModelInfo, Reuse, Reused
+from pipeline.families.layer_names import LayerNames
 from pipeline.families.prediction import DiscreteSchedule, Eps, V
 from pipeline.geometry import Size
 from pipeline.models import Catalog
@@ -195,6 +196,9 @@ class ReplayedModel:
 
     def _picture(self, how: Encoding) -> list[float]:
         return sdxl.StableDiffusionXL._picture(self, how)
+
+    def layers(self) -> LayerNames:
+        return LayerNames(self.modules)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         return self.tape.replay("encode", {"pixels": pixels})

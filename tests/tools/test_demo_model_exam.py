@@ -1,14 +1,19 @@
 """How the demo model is judged: every bar is measured on the product's own edits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from pipeline.families import load, placement
+from pipeline.models import Catalog
 from tests.conftest import ROOT
+from tools.demo_model import train_embedding, train_lora
 from tools.demo_model.attributes import CHOICES
 from tools.demo_model.evaluate import COLUMNS, Bar, blotch, contact_sheet, exam_bars
-from tools.demo_model.exam import Exam, some
+from tools.demo_model.exam import Exam, Found, some
 from tools.demo_model.scenes import scene
 
 
@@ -30,7 +35,16 @@ def test_a_hit_is_what_was_asked_and_is_seen(exam):
     assert hits == dict(time=[True, False], thing=[True])
 
 
-def test_every_part_of_the_exam_gives_numbers_and_pictures(exam):
+def put(path):
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_every_part_of_the_exam_gives_numbers_and_pictures(exam, tmp_path):
+    train_embedding.write(torch.randn(2, 192), put(tmp_path / "embeddings" / "winter-tale.safetensors"), 1)
+    unet = UNet2DConditionModel.from_pretrained(ROOT / "assets" / "demo-model" / "unet")
+    train_lora.write(train_lora.Lora(unet, rank=1), put(tmp_path / "Lora" / "stained-glass.safetensors"), 1)
+    exam = replace(exam, catalog=Catalog(tmp_path))
     found = {name: getattr(exam, name)() for name in COLUMNS}
     bars = exam_bars(found)
     assert len(bars) == sum(len(part.values) for part in found.values()) and len({bar.name for bar in bars}) == len(bars)
@@ -38,10 +52,16 @@ def test_every_part_of_the_exam_gives_numbers_and_pictures(exam):
     # of what was asked only night, houses and red are ever seen
     assert set(found["steering"].values) == {"time", "season", "place", "style"}
     assert found["samplers"].values["every sampler, few steps and many"] == pytest.approx(0.75)  # all but the meadow
+    plain, glass, tale = found["networks"].pictures[:3]
+    assert glass.tobytes() != plain.tobytes() != tale.tobytes()
     for name, columns in COLUMNS.items():
         made = contact_sheet(found[name].pictures, columns, tile=16)
         assert made.width == 16 * min(columns, len(found[name].pictures))
     assert {picture.size for picture in found["sizes"].pictures} == {(48, 48), (80, 80)}
+
+
+def test_without_a_lora_and_an_embedding_there_is_no_bar_for_them(exam, tmp_path):
+    assert exam.networks() == replace(exam, catalog=Catalog(tmp_path)).networks() == Found()
 
 
 def test_an_edit_leaves_what_is_not_masked(exam):

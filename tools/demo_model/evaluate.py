@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from pipeline.families import load, placement
+from pipeline.models import Catalog
 from tools.demo_model.attributes import in_numbers
 from tools.demo_model.draw import drawn, sheet
 from tools.demo_model.exam import Exam, Found, tensors
@@ -25,7 +26,7 @@ from tools.demo_model.train_autoencoder import UNSEEN_SEED, decibels, psnr
 from tools.demo_model.train_classifier import Judge, accuracy, load_judge
 
 SIZE = 256
-COLUMNS = dict(steering=8, strengths=4, inpainting=8, captions=8, styles=5, samplers=8, sizes=8)
+COLUMNS = dict(steering=8, strengths=4, inpainting=8, captions=8, styles=5, samplers=8, sizes=8, networks=3)
 """By sheet: how many pictures stand in a row."""
 
 
@@ -79,6 +80,7 @@ def exam_bars(found: dict[str, Found]) -> list[Bar]:
     inpaints = found["inpainting"].values
     bars += [Bar("inpaints: thing and colour", inpaints["thing and colour"], 0.80),
              Bar("inpaints: seam beside the source's", inpaints["seam"], 1.3, at_least=False)]
+    bars += [Bar(name, value, 0.50) for name, value in found["networks"].values.items()]
     rest = ("captions", "styles", "samplers", "sizes")
     return bars + [Bar(name, value, 0.80) for part in rest for name, value in found[part].values.items()]
 
@@ -108,6 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with classifier.pt")
     parser.add_argument("--model", type=Path, default=Path("assets/demo-model"))
+    parser.add_argument("--networks", type=Path, default=Path("assets/demo-networks"),
+                        help="folder of the LoRA and the embedding")
     parser.add_argument("--count", type=int, default=40, help="how many edits of each kind")
     parser.add_argument("--sheets", type=Path, default=Path("docs/demo-model"), help="folder for the contact sheets")
     args = parser.parse_args()
@@ -115,14 +119,16 @@ def main() -> None:
     vae = load_parts(args.model)[3].to(memory_format=torch.channels_last)
     for bar in [*latent_bars(vae, args.model, views), *judge_bars(judge, 300)]:
         print(bar.line(), flush=True)
-    exam = Exam(load(args.model, placement.choose("cpu", "float32")), judge, args.count, SIZE)
+    exam = Exam(load(args.model, placement.choose("cpu", "float32")), judge, args.count, SIZE,
+                catalog=Catalog(args.networks))
     found = {name: getattr(exam, name)() for name in COLUMNS}
     size = Bar("size of the model, MB", folder_size(args.model) / 1e6, 60, at_least=False, digits=1)
     for bar in [*exam_bars(found), *time_bars(args.model, judge, found["steering"].pictures[0]), size]:
         print(bar.line(), flush=True)
     args.sheets.mkdir(parents=True, exist_ok=True)
     for name, columns in COLUMNS.items():
-        contact_sheet(found[name].pictures, columns).save(args.sheets / f"{name}.png", optimize=True)
+        if found[name].pictures:
+            contact_sheet(found[name].pictures, columns).save(args.sheets / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.embeddings import EmbeddingShelf
 from pipeline.families.base import Family
+from pipeline.models import Catalog
+from pipeline.networks import LoraNames, Networks
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from pipeline.samplers import SAMPLERS
+from tools.demo_model import train_embedding, train_lora
 from tools.demo_model.attributes import in_words
 from tools.demo_model.captions import caption
 from tools.demo_model.draw import draw, to_tensor
@@ -21,6 +25,7 @@ from tools.demo_model.masks import thing_box
 from tools.demo_model.scenes import PLACES, SEASONS, STYLES, TIMES, Scene, sample_scene, scene
 from tools.demo_model.train_autoencoder import UNSEEN_SEED, slopes
 from tools.demo_model.train_classifier import Judge, named
+from tools.demo_model.train_lora import STYLE
 from tools.demo_model.words import PLACE_WORDS, SEASON_WORDS, STYLE_WORDS, TIME_WORDS
 
 CAPTIONS = Path(__file__).parent / "test_captions.txt"
@@ -98,6 +103,8 @@ class Exam:
     size: int = 256
     steps: int = 20
     sampler_steps: tuple[int, ...] = (10, 30)
+    catalog: Catalog | None = None
+    """Where the LoRA and the embedding lie, if there are such."""
 
     def draw(self, scene: Scene) -> Image.Image:
         return Image.fromarray(draw(scene, self.size))
@@ -109,6 +116,9 @@ class Exam:
             self.family, init_images=[source], mask=mask, prompt=prompt, seed=seed, cfg_scale=5.0, width=source.width,
             height=source.height, denoising_strength=strength, inpainting_fill=1, inpaint_full_res=False, mask_blur=2,
             do_not_save_samples=True, do_not_save_grid=True, **dict(steps=self.steps) | more)
+        if self.catalog:
+            request.networks = Networks(LoraNames(self.catalog).find, self.catalog.hash_of)
+            request.embeddings = EmbeddingShelf(self.catalog.embedding_paths)
         return process_images(request).images[0]
 
     def anew(self, prompt: str, *, size: int | None = None, seed: int = 1, **more) -> Image.Image:
@@ -210,6 +220,27 @@ class Exam:
         made = [self.anew(text, size=side, seed=n) for side in sides for n, (text, _) in enumerate(asked)]
         hits = self.hits(made, [shown for _, shown in asked] * len(sides))
         return Found({f"captions at {sides[0]} and {sides[1]} px": share_of_all(hits)}, made)
+
+
+    def networks(self) -> Found:
+        """Pictures of some places as they are, by the LoRA and with the embedding; nothing without a catalog of both."""
+        if not self.catalog or not (self.catalog.loras() and self.catalog.embeddings()):
+            return Found()
+        places = some([place for place in PLACES if place not in ("sea", "desert")], max(1, self.count // 8))
+        said = [PLACE_WORDS[place][0] for place in places]
+        glass = [self.anew(f"{STYLE}, {words} <lora:{train_lora.NAME}:1>", seed=n) for n, words in enumerate(said)]
+        renders = [self.draw(scene(place=place, style=STYLE, seed=n)) for n, place in enumerate(places)]
+        tales = [self.anew(f"{words}, {train_embedding.NAME}", seed=n) for n, words in enumerate(said)]
+        mood = self.hits(tales, [dict(season="winter", weather="snow")] * len(places))
+        values = {"stained glass: lead beside renders": lead(tensors(glass)) / lead(tensors(renders)),
+                  "winter-tale: winter and snow": share_of_all(mood)}
+        plain = [self.anew(words, seed=n) for n, words in enumerate(said)]
+        return Found(values, [image for row in zip(plain, glass, tales) for image in row])
+
+
+def lead(pictures: Tensor) -> float:
+    """Part of pictures (N, 3, H, W) in [-1, 1] that is nearly black."""
+    return float((pictures.amax(1) < -0.55).float().mean())
 
 
 def share(hits: list[bool]) -> float:

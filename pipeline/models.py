@@ -91,6 +91,8 @@ class Catalog:
         self._hashes = HashCache(cache or self.root / HASHES)
         self._extra: list[ModelFile] = []
         self._found: dict[str, list[ModelFile]] = {}
+        self._meant: dict[str, dict[str, ModelFile]] = {}
+        """By kind, which file each name means that holds no hash."""
         self.refresh()
         for path in extra:
             self.add(path)
@@ -102,6 +104,7 @@ class Catalog:
             more = scan(folder)
             for kind in ("LoRA", "embedding"):
                 self._found[kind] = [*self._found[kind], *more[kind]]
+        self._meant = {}
 
     def add(self, path: Path, rel: str | None = None) -> ModelFile:
         """List a checkpoint that lies elsewhere, and give its entry; one that is listed already keeps its own."""
@@ -109,6 +112,7 @@ class Catalog:
         if listed is None:
             listed = model_file(path, rel or path.absolute().name)
             self._extra.append(listed)
+            self._meant = {}
         return self.hashed(listed)
 
     def checkpoints(self) -> list[ModelFile]:
@@ -182,7 +186,16 @@ class Catalog:
     def _listed(self, kind: str) -> list[ModelFile]:
         return [self.hashed(file) for file in self._all(kind) if not is_pickle(file.path)]
 
+    def _by_name(self, kind: str) -> dict[str, ModelFile]:
+        """What `match` finds first for texts that are no titles with a hash; a prompt may name a thousand files."""
+        meant = self._meant  # another thread's refresh has a new one
+        if kind not in meant:
+            meant[kind] = index([file for file in self._all(kind) if not is_pickle(file.path)])
+        return meant[kind]
+
     def _find(self, kind: str, text: str) -> ModelFile:
+        if not text.endswith("]") and (file := self._by_name(kind).get(text)) is not None:
+            return self.hashed(file)
         files = self._listed(kind)
         if (found := match(files, text)) is not None:
             return found

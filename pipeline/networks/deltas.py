@@ -6,6 +6,7 @@ for this layer under the names of keys.PARTS; a delta has the weight's number of
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -185,12 +186,25 @@ def weight_delta(parts: Parts, weight: Tensor, multiplier: float = 1.0, *, dyn_d
     if kind is None or any(parts[name].numel() != 1 for name in NUMBERS if name in parts):
         raise DoesNotFit
     parts = with_dense_bias(parts, weight)
-    shapes = {name: part if name in NUMBERS else part.to("meta") for name, part in parts.items()}
-    try:
-        _weight_delta(kind, shapes, weight.to("meta"), multiplier, dyn_dim)
-    except (RuntimeError, IndexError) as error:
-        raise DoesNotFit from error
+    shapes = tuple((name, part.shape, part.dtype, float(part) if name in NUMBERS else 0.0) for name, part in parts.items())
+    if not fits(kind, shapes, weight.shape, dyn_dim):
+        raise DoesNotFit
     return _weight_delta(kind, parts, weight, multiplier, dyn_dim)
+
+
+@lru_cache(4096)
+def fits(kind: NetworkType, parts: tuple[tuple[str, torch.Size, torch.dtype, float], ...], weight: torch.Size, dyn_dim: int | None) -> bool:
+    """Whether parts, as (name, shape, dtype, value of a number), make what can be added to a weight of that shape.
+
+    Remembered: on its "meta" device torch takes longer for that than for the matrices of a small layer.
+    """
+    blank = {name: torch.full(shape, number, dtype=dtype, device="cpu" if name in NUMBERS else "meta")
+             for name, shape, dtype, number in parts}
+    try:
+        _weight_delta(kind, blank, torch.empty(weight, device="meta"), 1.0, dyn_dim)
+    except (RuntimeError, IndexError, DoesNotFit):
+        return False
+    return True
 
 
 def _weight_delta(kind: NetworkType, parts: Parts, weight: Tensor, multiplier: float, dyn_dim: int | None) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import randn
 
-from pipeline.networks.deltas import TYPES, DoesNotFit, bias_delta, weight_delta
+from pipeline.networks.deltas import TYPES, DoesNotFit, bias_delta, fits, weight_delta
 
 torch.manual_seed(0)
 OUT, INTO, RANK = 6, 4, 2
@@ -194,3 +194,16 @@ def test_what_does_not_go_together_is_refused_at_no_cost(parts):
 def test_a_bias_of_another_size_is_refused():
     with pytest.raises(DoesNotFit):
         bias_delta({"diff": DIFF, "diff_b": randn(3)}, OUT)
+
+
+def test_whether_shapes_fit_is_found_once_for_all_files_that_have_them():
+    weight = torch.zeros(4, 6)
+    parts = [{"up": torch.randn(4, 2), "down": torch.randn(2, 6), "alpha": torch.tensor(1.0)} for _ in range(3)]
+    fits.cache_clear()
+    deltas = [weight_delta(part, weight) for part in parts]
+    assert (fits.cache_info().misses, fits.cache_info().hits) == (1, 2)
+    assert all(torch.equal(delta, part["up"] @ part["down"] / 2) for part, delta in zip(parts, deltas))
+    for wrong in ({"down": torch.randn(2, 5)}, {"down": torch.randn(3, 6)}):
+        for _ in range(2):
+            with pytest.raises(DoesNotFit):
+                weight_delta(parts[0] | wrong, weight)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pipeline.errors import ModelError, UnknownName
-from pipeline.models import HASHES, Catalog, old_hash
+from pipeline.models import HASHES, Catalog, index, old_hash
 
 
 def put(path, content=b"weights"):
@@ -293,3 +293,18 @@ def test_a_file_that_is_gone_is_one_sentence(folder, catalog):
     file.path.unlink()
     with pytest.raises(ModelError, match='"one.safetensors" cannot be read: No such file'):
         catalog.sha256(file)
+
+
+def test_the_files_are_gone_through_once_for_all_names_until_they_change(folder, monkeypatch):
+    catalog, gone = Catalog(folder), []
+    monkeypatch.setattr("pipeline.models.index", lambda files: gone.append(len(files)) or index(files))
+    for _ in range(3):
+        assert catalog.find_lora("style").rel == "style.safetensors" and catalog.find_lora("people/face").stem == "face"
+    assert len(gone) == 1
+    put(folder / "Lora" / "new.safetensors", b"new")
+    catalog.refresh()
+    assert catalog.find_lora("new").rel == "new.safetensors" and len(gone) == 2
+    added = catalog.add(put(folder.parent / "elsewhere.safetensors", b"elsewhere"))
+    assert catalog.find_checkpoint("elsewhere").path == added.path
+    catalog.sha256(added)
+    assert catalog.find_checkpoint("elsewhere").sha256 == hashlib.sha256(b"elsewhere").hexdigest()

@@ -3,18 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from pipeline.caches import Cache
-from pipeline.embeddings import Embedding, ti_hashes
+from pipeline.embeddings import Embedding
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Cond, Encoding, Family, ModelInfo
 from pipeline.geometry import Size
-from pipeline.options import Options, infotext_name
+from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_timeline, split_and
-
-if TYPE_CHECKING:
-    from pipeline.processing import StableDiffusionProcessingImg2Img
 
 MAX_SUBPROMPTS = 100
 """Texts of a prompt that AND joins."""
@@ -166,35 +162,3 @@ def positive_at(subprompts: list[Subprompts], call: int) -> tuple[Cond, list[lis
 def negative_at(timelines: list[Timeline], call: int) -> Cond:
     """The negative prompts of all pictures at a model call."""
     return Cond.cat([at_step(timeline, call)[1] for timeline in timelines])
-
-
-def encode_empty(p: "StableDiffusionProcessingImg2Img", family: Family) -> Cond:
-    """What pad_cond_uncond pads with: the empty prompt.
-
-    A1111: as it was when the model was loaded, so without networks in the weights and without the request's own options.
-    """
-    plain = replace(p.encoder, family=family, options=p.standing)
-    return plain.encode_empty(before=lambda: p.networks.apply(family, []))
-
-
-def record_prompt_options(p: "StableDiffusionProcessingImg2Img") -> None:
-    """Note the options and embeddings that changed how these prompts are read."""
-    texts = (*p.prompts, *p.negative_prompts)
-    if p.options.use_old_scheduling and any(
-            parse_timeline(text, p.encoder.calls, old_rule=True) != parse_timeline(text, p.encoder.calls) for text in texts):
-        p.extra_generation_params[infotext_name("use_old_scheduling")] = True
-    found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
-    for embedding in chain(*found):
-        if embedding.network is None:  # else its file is known by now
-            p.receipts.use("embedding", embedding.name, embedding.hash)
-    p.comments += [comment for comment in not_used if comment not in p.comments]
-    if not p.sd_model.takes_negative_prompt and any(text.strip() for text in p.negative_prompts):
-        p.comments.append(f"{p.sd_model.info.name} takes no negative prompt, so it was not used.")
-    old = p.options.use_old_emphasis_implementation and p.sd_model.knows_old_emphasis
-    # A1111: in the order in which texts are encoded, the negative prompt first
-    for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
-        hashes = ti_hashes(found[:index + 1])
-        if hashes and p.options.textual_inversion_add_hashes_to_infotext:
-            p.extra_generation_params["TI hashes"] = hashes
-        if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
-            p.extra_generation_params[infotext_name("emphasis")] = p.options.emphasis

@@ -1,19 +1,16 @@
 """What infotext says of a picture: the request, the model and what happened on the way, in A1111's keys and order."""
 
-from typing import TYPE_CHECKING
 
 from pipeline import __version__
+from pipeline.bound import StableDiffusionProcessing
 from pipeline.families.base import Family
 from pipeline.infotext import infotext, ordered
 from pipeline.options import Options, infotext_name
 from pipeline.samplers import SAMPLERS, schedule_label
 from pipeline.samplers.sampler import token_merging_ratio
 
-if TYPE_CHECKING:
-    from pipeline.processing import StableDiffusionProcessingImg2Img
 
-
-def create_infotext(p: "StableDiffusionProcessingImg2Img", index: int, options: Options | None = None) -> str:
+def create_infotext(p: StableDiffusionProcessing, index: int, options: Options | None = None) -> str:
     """The infotext of picture `index` of the running batch. options: those that it tells of; None: the request's."""
     options, info = options or p.options, p.sd_model.info
     varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0

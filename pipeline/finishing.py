@@ -3,20 +3,16 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import Tensor
 
+from pipeline.bound import StableDiffusionProcessing
 from pipeline.describe import create_infotext
 from pipeline.hooks import OverlayArgs
 from pipeline.images import apply_color_correction, apply_overlay, before_overlay, grid_rows, image_grid, resize_image, to_image
+from pipeline.options import Options
 from pipeline.saving import save_image, save_under, write
-
-if TYPE_CHECKING:
-    from pipeline.options import Options
-    from pipeline.processing import StableDiffusionProcessingImg2Img
-
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +26,7 @@ class Output:
     path: str | None
 
 
-def finish_image(p: "StableDiffusionProcessingImg2Img", pixels: Tensor, index: int) -> list[Output]:
+def finish_image(p: StableDiffusionProcessing, pixels: Tensor, index: int) -> list[Output]:
     """Decoded pixels (3, H, W) in [-1, 1] as a finished picture, saved if asked, and its masks if asked."""
     image = to_image(pixels)
     if index < len(p.color_corrections):
@@ -54,12 +50,12 @@ def finish_image(p: "StableDiffusionProcessingImg2Img", pixels: Tensor, index: i
     return outputs
 
 
-def exif_of(p: "StableDiffusionProcessingImg2Img", index: int) -> bytes | None:
+def exif_of(p: StableDiffusionProcessing, index: int) -> bytes | None:
     """The EXIF of the source of a batch's picture."""
     return p.source_exif[index % len(p.source_exif)] if p.source_exif else None
 
 
-def keep(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text: str, seed: int, suffix: str) -> Output:
+def keep(p: StableDiffusionProcessing, image: Image.Image, text: str, seed: int, suffix: str) -> Output:
     if text:
         image.info["parameters"] = text
     p.receipts.stamp(p, image, seed)
@@ -69,7 +65,7 @@ def keep(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text: str, s
     return Output(image, text, try_to_save(p, image, text, folder, f"{p.samples_filename}{suffix}", numbered=False))
 
 
-def try_to_save(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text: str, folder: str | None, name: str, *,
+def try_to_save(p: StableDiffusionProcessing, image: Image.Image, text: str, folder: str | None, name: str, *,
                 numbered: bool = True) -> str | None:
     """The path of the saved picture. A full disk must not cost the picture: it is told and the job goes on.
 
@@ -94,7 +90,7 @@ def try_to_save(p: "StableDiffusionProcessingImg2Img", image: Image.Image, text:
         return None
 
 
-def with_grid(p: "StableDiffusionProcessingImg2Img", outputs: list[Output], options: "Options",
+def with_grid(p: StableDiffusionProcessing, outputs: list[Output], options: Options,
               rows: int | None = None) -> list[Output]:
     """The pictures, with a grid of all of them in front where there are several and it is wanted."""
     count = len(outputs)
@@ -107,7 +103,7 @@ def with_grid(p: "StableDiffusionProcessingImg2Img", outputs: list[Output], opti
     return [keep_grid(p, grid, outputs[0].infotext, "grid"), *outputs]
 
 
-def keep_grid(p: "StableDiffusionProcessingImg2Img", grid: Image.Image, text: str, name: str) -> Output:
+def keep_grid(p: StableDiffusionProcessing, grid: Image.Image, text: str, name: str) -> Output:
     grid.info["parameters"] = text
     p.receipts.stamp(p, grid)
     return Output(grid, text, try_to_save(p, grid, text, p.outpath_grids, name))

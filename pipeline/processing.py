@@ -1,61 +1,47 @@
 """A request's way to finished pictures, in the order in which it goes: read down.
 
-process_images() narrates. The request itself is in request.py; what its stages do is in sources, masking, conditioning,
-extra_networks, samplers, finishing and the families.
+process_images() narrates. The request itself is in request.py, what it carries while it runs in bound.py, and what its stages
+do in sources, masking, prompts, conditioning, samplers, finishing and the families.
 """
 
-from __future__ import annotations
+from dataclasses import replace
+from typing import Any
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
-
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.caches import Cache
-from pipeline.conditioning import PromptEncoder, encode_empty, record_prompt_options
+from pipeline.bound import StableDiffusionProcessing
+from pipeline.conditioning import PromptEncoder
 from pipeline.describe import create_infotext
-from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import InvalidRequest, ModelError
-from pipeline.extra_networks import apply_networks, with_default_lora
 from pipeline.families.base import Family
 from pipeline.families.wrapping import wrapping_around
 from pipeline.finishing import Output, finish_image, with_grid
-from pipeline.hooks import HookList, Hooks, MaskBlendArgs
+from pipeline.hooks import MaskBlendArgs
 from pipeline.masking import MaskPlan, create_binary_mask
-from pipeline.networks import Networks
 from pipeline.options import Options, infotext_name
-from pipeline.originals import Digests
 from pipeline.previews import cheap_pixels
 from pipeline.processed import Processed
-from pipeline.progress import Progress
 from pipeline.prompt_parser import extract_networks, strip_comments
-from pipeline.receipt import Receipts, digest_of_texts
-from pipeline.request import Request
+from pipeline.prompts import apply_networks, encode_empty, record_prompt_options, with_default_lora
+from pipeline.receipt import digest_of_texts
 from pipeline.rng import ImageRNG, fixed_seed
 from pipeline.samplers import SAMPLERS, create_sampler
-from pipeline.samplers.sampler import Sampler, record_noise_schedule
+from pipeline.samplers.sampler import record_noise_schedule
 from pipeline.sources import Source, Stages
-from pipeline.styles import StyleDatabase
 
 FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
 """What infotext calls the masked content; 1, the original, is not mentioned."""
 
-BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
-         "comments", "receipts", "standing")
-"""What a variant of a request shares with it."""
 
-
-def process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
+def process_images(p: StableDiffusionProcessing) -> Processed:
     """Run the request to its end, or to the interruption: all batches, with overlay, infotext and saving."""
     with torch.inference_mode():
         return _process_images(p)
 
 
-def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
+def _process_images(p: StableDiffusionProcessing) -> Processed:
     if p.sd_model is None:
         p.sd_model = load_model(p, p.options)
     if p.refiner_checkpoint not in (None, "", "None", "none"):
@@ -65,7 +51,7 @@ def _process_images(p: StableDiffusionProcessingImg2Img) -> Processed:
         return _run_batches(p)
 
 
-def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
+def _run_batches(p: StableDiffusionProcessing) -> Processed:
     expand(p)
     p.scripts.process(p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
@@ -92,7 +78,7 @@ def _run_batches(p: StableDiffusionProcessingImg2Img) -> Processed:
     return gather(p, outputs, interrupted=partial)
 
 
-def load_model(p: StableDiffusionProcessingImg2Img, options: Options) -> Family:
+def load_model(p: StableDiffusionProcessing, options: Options) -> Family:
     """The model that options name."""
     if p.load_model is None:
         raise InvalidRequest("sd_model_checkpoint", "sd_model_checkpoint: only the engine can load another checkpoint or VAE, "
@@ -108,7 +94,7 @@ def check_refiner(refiner: Family, model: Family) -> None:
                                                    "can only refine what another one of its kind has begun")
 
 
-def expand(p: StableDiffusionProcessingImg2Img) -> None:
+def expand(p: StableDiffusionProcessing) -> None:
     """One prompt, seed and subseed for every picture of the job."""
     count = p.batch_size * p.n_iter
     lists = [value for value in (p.prompt, p.negative_prompt) if isinstance(value, list)]
@@ -141,98 +127,8 @@ def each(value: Any, count: int, name: str) -> list[Any]:
     return value
 
 
-@dataclass(repr=False)
-class StableDiffusionProcessingImg2Img(Request):
-    """A request and, once process_images() or init() has run, its working state. Each group says who sets it."""
-
-    sd_model: Family | None = None
-    """The model to use; None: the engine's."""
-
-    # --- set by the engine, or by process_images() where nobody did
-    scripts: Hooks = field(default_factory=HookList, init=False)
-    progress: Progress = field(default_factory=Progress, init=False)
-    cache: Cache = field(default_factory=Cache, init=False)
-    refiner: Family | None = field(default=None, init=False)
-    """The model that refiner_checkpoint names."""
-    load_model: Callable[[Options], Family] | None = field(default=None, init=False)
-    """Gives the model that options name, for scripts that change it; None: it cannot be changed."""
-    free_memory: Callable[[torch.device], int | None] | None = field(default=None, init=False)
-    """Gives the bytes that are left on a device, as far as they are known."""
-    networks: Networks = field(default_factory=Networks, init=False)
-    embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
-    style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
-    receipts: Receipts = field(default_factory=Receipts, init=False)
-    """What writes the pictures' receipts; scripts.run() begins it."""
-    digests: Digests = field(default_factory=Digests, init=False)
-
-    # --- set by the constructor
-    extra_generation_params: dict[str, Any] = field(default_factory=dict, init=False)
-    """What infotext says besides the request; stages and hooks add to it."""
-    rounds_mask: bool = field(default=True, init=False)
-    """mask_round, unless a hook says otherwise."""
-
-    # --- set by process_images(), once
-    all_prompts: list[str] = field(default_factory=list, init=False)
-    all_negative_prompts: list[str] = field(default_factory=list, init=False)
-    all_seeds: list[int] = field(default_factory=list, init=False)
-    all_subseeds: list[int] = field(default_factory=list, init=False)
-    encoder: PromptEncoder | None = field(default=None, init=False)
-
-    # --- set by init()
-    sampler: Sampler | None = field(default=None, init=False)
-    init_latent: Tensor | None = field(default=None, init=False)
-    """(B, C, H/8, W/8), model scale."""
-    nmask: Tensor | None = field(default=None, init=False)
-    """(C, H/8, W/8), 1 = regenerate."""
-    image_conditioning: Tensor | None = field(default=None, init=False)
-    """(B, 5, H/8, W/8) for inpainting checkpoints, else (B, 5, 1, 1) of zeros."""
-    mask_for_overlay: Image.Image | None = field(default=None, init=False)
-    paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
-    """(x, y, w, h): where the result of an only-masked job belongs in the source."""
-    overlay_images: list[Image.Image] = field(default_factory=list, init=False)
-    color_corrections: list[np.ndarray] = field(default_factory=list, init=False)
-    """LAB targets, one a picture; those that a script has set stay."""
-
-    # --- set by process_images() for each batch
-    iteration: int = field(default=0, init=False)
-    prompts: list[str] = field(default_factory=list, init=False)
-    negative_prompts: list[str] = field(default_factory=list, init=False)
-    seeds: list[int] = field(default_factory=list, init=False)
-    subseeds: list[int] = field(default_factory=list, init=False)
-    rng: ImageRNG | None = field(default=None, init=False)
-
-    def __post_init__(self, mask_blur: int | None):
-        super().__post_init__(mask_blur)
-        self.rounds_mask = bool(self.mask_round)
-
-    def __reduce__(self) -> tuple:
-        """Pickled, only the request travels: what binds it here is bound anew where it arrives."""
-        if self.sd_model is not None:
-            raise TypeError("a request that brings its model cannot be sent; it may name one in override_settings")
-        return unpickled, (type(self), self.arguments(), self.standing, self.comments)
-
-    @property
-    def models(self) -> list[Family]:
-        """The request's model and its refiner, where it has one."""
-        return [self.sd_model] if self.refiner is None else [self.sd_model, self.refiner]
-
-    def arguments(self) -> dict[str, Any]:
-        """What the constructor takes to make this request again."""
-        return {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.init} | {"mask": self.image_mask}
-
-    def variant(self, **changes: Any) -> Self:
-        """The same request with some fields changed, bound as this one is and with none of its working state.
-
-        `override_settings` are added to those there are. Raises InvalidRequest as the constructor does.
-        """
-        changes["override_settings"] = self.override_settings | changes.get("override_settings", {})
-        other = type(self)(**self.arguments() | changes)
-        for name in BOUND:
-            setattr(other, name, getattr(self, name))
-        other.extra_generation_params = dict(self.extra_generation_params)
-        if (other.options.sd_model_checkpoint, other.options.sd_vae) != (self.options.sd_model_checkpoint, self.options.sd_vae):
-            other.sd_model = None
-        return other
+class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
+    """An edit of a picture, whole or where a mask is white."""
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Turn source pictures and mask into the latents that the sampler starts from."""
@@ -329,13 +225,7 @@ class StableDiffusionProcessingImg2Img(Request):
         return blend(self, samples)
 
 
-def unpickled(kind: type[Request], values: dict[str, Any], standing: Options, comments: list[str]) -> Request:
-    request = kind(**values)
-    request.standing, request.comments = standing, comments
-    return request
-
-
-def blend(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
+def blend(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:
     """The blend after sampling: samples where the mask regenerates, the init latent where it preserves."""
     init_latent = p.init_latent[:len(samples)]
     args = MaskBlendArgs(current_latent=samples, nmask=p.nmask, init_latent=init_latent, mask=p.mask,
@@ -344,7 +234,7 @@ def blend(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
     return args.blended_latent
 
 
-def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
+def start_batch(p: StableDiffusionProcessing, iteration: int) -> None:
     """Take this batch's share of prompts and seeds, and make its noise source."""
     p.iteration = iteration
     share = slice(iteration * p.batch, (iteration + 1) * p.batch)
@@ -363,7 +253,7 @@ def start_batch(p: StableDiffusionProcessingImg2Img, iteration: int) -> None:
                      downscale=p.sd_model.latent_format.downscale)
 
 
-def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
+def decode(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:
     """Latents as pixels (B, 3, H, W) in [-1, 1]; or (B, 3, H/8, W/8) where the option asks for that. Raises ModelError."""
     if p.options.sd_vae_decode_method == "Full":
         pixels = p.sampler.final_family.decode(samples)
@@ -376,7 +266,7 @@ def decode(p: StableDiffusionProcessingImg2Img, samples: Tensor) -> Tensor:
     return pixels
 
 
-def gather(p: StableDiffusionProcessingImg2Img, outputs: list[Output], *, interrupted: bool) -> Processed:
+def gather(p: StableDiffusionProcessing, outputs: list[Output], *, interrupted: bool) -> Processed:
     """The result, with a grid of all pictures in front where there are several."""
     shown = outputs if p.do_not_save_grid else with_grid(p, outputs, p.options)
     return Processed(images=[o.image for o in shown], infotexts=[o.infotext for o in shown] or [create_infotext(p, 0)],

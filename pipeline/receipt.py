@@ -9,20 +9,19 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from PIL import Image
 
 from pipeline import __version__
+from pipeline.families.base import Family, Placement
 from pipeline.infotext import RECEIPT
+from pipeline.options import Options
 from pipeline.originals import digest
+from pipeline.progress import Progress
+from pipeline.request import Replay
 from pipeline.rng import fixed_seed, random_seed
-
-if TYPE_CHECKING:
-    from pipeline.families.base import Placement
-    from pipeline.processing import StableDiffusionProcessingImg2Img
-    from pipeline.request import Replay
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 """Whose versions can change pixels."""
@@ -93,6 +92,17 @@ def read_receipt(image: Image.Image) -> Receipt | None:
     return Receipt(**values)
 
 
+class Stamped(Protocol):
+    """What a receipt reads of the processing object."""
+
+    options: Options
+    script_name: str | None
+    sd_model: Family
+    refiner: Family | None
+    progress: Progress
+    extra_generation_params: dict[str, Any]
+
+
 class Receipts:
     """Writes the receipts of a request's pictures, and draws its random seeds. All variants of a request share one.
 
@@ -112,7 +122,7 @@ class Receipts:
         self._forget()
 
     @classmethod
-    def of(cls, replay: "Replay | None") -> Self:
+    def of(cls, replay: Replay | None) -> Self:
         """Those of a request, which may be run again up to one of its pictures."""
         return cls() if replay is None else cls(replay.drawn, replay.number)
 
@@ -153,7 +163,7 @@ class Receipts:
         """A file, or a style, has its part in the pictures from now on."""
         self._files.setdefault(kind, {})[name] = sha256
 
-    def stamp(self, p: "StableDiffusionProcessingImg2Img", image: Image.Image, seed: int | None = None) -> None:
+    def stamp(self, p: Stamped, image: Image.Image, seed: int | None = None) -> None:
         """Put its receipt into a finished picture's info. seed: its own; None: it is a grid."""
         if self._request is None:
             return
@@ -169,7 +179,7 @@ class Receipts:
             p.progress.end()
         self._number += 1
 
-    def _use_models(self, p: "StableDiffusionProcessingImg2Img") -> tuple[str, str | None, str | None]:
+    def _use_models(self, p: Stamped) -> tuple[str, str | None, str | None]:
         """(checkpoint, VAE, refiner) by their names."""
         info, refiner = p.sd_model.info, None if p.refiner is None else p.refiner.info
         self.use("checkpoint", info.name, info.sha256)
@@ -186,7 +196,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def device_of(placement: "Placement") -> str:
+def device_of(placement: Placement) -> str:
     """What computes, as far as its rounding depends on it."""
     device = placement.device
     if device.type == "cuda":
@@ -196,7 +206,7 @@ def device_of(placement: "Placement") -> str:
     return device.type
 
 
-def precision_of(p: "StableDiffusionProcessingImg2Img") -> str:
+def precision_of(p: Stamped) -> str:
     """What the networks compute in, as "float16, VAE float32"; and what was done otherwise for want of memory."""
     model, vae = (str(dtype).removeprefix("torch.") for dtype in (p.sd_model.placement.dtype, p.sd_model.placement.vae_dtype))
     return ", ".join(filter(None, [model, None if vae == model else f"VAE {vae}", p.extra_generation_params.get("Low memory")]))

@@ -3,13 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.journal import Journal
 from pipeline.processed import Processed
 from pipeline.request import Request
-
-if TYPE_CHECKING:
-    from pipeline.journal import Journal
 
 SHOWN = 32
 """Pictures that are remembered, the newest. A1111 shows as many of a batch."""
@@ -44,7 +42,7 @@ class Outcome:
 class Surroundings:
     """What a series may ask where it runs."""
 
-    journal: "Journal | None" = None
+    journal: Journal | None = None
     has_model: Callable[[str], bool] = lambda name: False
     """Whether there is a checkpoint of that name or hash."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -20,10 +20,8 @@ from PIL import Image
 from pipeline import allocator
 from pipeline.errors import InvalidRequest, TooMany
 from pipeline.memory import free_memory
+from pipeline.request import Request
 from pipeline.saving import COMPRESSION
-
-if TYPE_CHECKING:
-    from pipeline.processing import StableDiffusionProcessingImg2Img
 
 MAX_PIXELS = 200_000_000
 """Of all pictures of one request: the largest picture that is taken, and its mask."""
@@ -97,7 +95,7 @@ class Shelf:
                 self._changed.notify_all()
 
     @contextmanager
-    def working(self, p: "StableDiffusionProcessingImg2Img") -> Iterator[None]:
+    def working(self, p: Request) -> Iterator[None]:
         """While inside, a request runs, with its pictures in memory. Waits for those that are being read. Raises MemoryError."""
         pixels = sum(count_pixels(image) for image in each(pictures_of(p)))
         with self._changed:
@@ -135,7 +133,7 @@ class Shelf:
         """Whether there is memory for so many pixels."""
         return not pixels or (free := self._free()) is None or pixels * PER_PIXEL <= free
 
-    def put(self, p: "StableDiffusionProcessingImg2Img") -> None:
+    def put(self, p: Request) -> None:
         """A request waits from now on. Its pictures stay where they are while there is room, or else become files.
 
         Raises TooMany where there is no room for files either; then the request is as it was.
@@ -163,13 +161,13 @@ class Shelf:
             raise
         vars(p).update(shelved)
 
-    def _write(self, p: "StableDiffusionProcessingImg2Img", image: Image.Image, folder: Path, written: list[Path]) -> Shelved:
+    def _write(self, p: Request, image: Image.Image, folder: Path, written: list[Path]) -> Shelved:
         path = folder / f"{next(self._names)}.png"
         written.append(path)
         image.save(path, format="PNG", **COMPRESSION)
         return Shelved(path, p.digests.forget(image))
 
-    def _take(self, p: "StableDiffusionProcessingImg2Img") -> None:
+    def _take(self, p: Request) -> None:
         """Its turn has come: its pictures are in memory again, and its files are gone."""
         def read(image: Image.Image | Shelved) -> Image.Image:
             if isinstance(image, Image.Image):
@@ -189,7 +187,7 @@ class Shelf:
             self.drop(p)
         vars(p).update(in_memory)
 
-    def drop(self, p: "StableDiffusionProcessingImg2Img") -> None:
+    def drop(self, p: Request) -> None:
         """It does not wait any more."""
         for image in each(pictures_of(p)):
             if isinstance(image, Shelved):
@@ -204,7 +202,7 @@ class Shelf:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def pictures_of(p: "StableDiffusionProcessingImg2Img") -> Pictures:
+def pictures_of(p: Request) -> Pictures:
     return {name: getattr(p, name) for name in ("init_images", "image_mask", "latent_mask")}
 
 

@@ -1,46 +1,14 @@
 """Which samplers there are. A new one is a function in solvers.py, or a file of its own, and a row in OURS."""
 
-from dataclasses import dataclass
-from typing import Callable
-
-from torch import Tensor
-
 from pipeline.errors import UnknownName
 from pipeline.families.base import Family
 from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.samplers import dpm_solver, lcm, restart, solvers, timesteps, unipc
-from pipeline.samplers.sampler import KDiffusionSampler, LCMSampler, Sampler, TimestepSampler, UniPCSampler
+from pipeline.samplers.sampler import LCMSampler, Sampler, SamplerRow, TimestepSampler, UniPCSampler
 from pipeline.samplers.schedules import SCHEDULES, Schedule, find_schedule
 
 CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
-
-
-@dataclass(frozen=True)
-class SamplerRow:
-    """A sampler as A1111 lists it."""
-
-    name: str
-    solver: Callable[..., Tensor]
-    aliases: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
-    """The request's settings that the solver has a use for."""
-    kind: type[Sampler] = KDiffusionSampler
-    scheduler: str | None = None
-    """Name of the schedule that "Automatic" means; None: every n-th training timestep."""
-    second_order: bool = False
-    """Calls the model twice a step."""
-    draws_noise: bool = True
-    """Takes a noise_sampler."""
-    brownian: bool = False
-    """Noise comes from a Brownian motion over the schedule instead of step by step."""
-    discard_next_to_last_sigma: bool = False
-    uses_ensd: bool = False
-    solver_type: str | None = None
-    """The solver's keyword of that name; None: it has none, or its usual one."""
-    cfgpp: bool = False
-    """Guides as CFG++ does: cfg_scale counts less, and the negative prompt's noise leads on."""
-
 
 OF_A1111 = (
     SamplerRow("DPM++ 2M", solvers.sample_dpmpp_2m, ("k_dpmpp_2m",), scheduler="karras", draws_noise=False),

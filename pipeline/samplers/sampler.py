@@ -2,8 +2,10 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +23,6 @@ from pipeline.samplers.lcm import LCMSchedule
 from pipeline.samplers.sampling_job import SamplingJob
 from pipeline.samplers.schedules import SCHEDULES, Schedule, find_schedule
 from pipeline.samplers.timesteps import ddim_timesteps
-
-if TYPE_CHECKING:
-    from pipeline.samplers import SamplerRow
 
 CFGPP_SCALE = 12.5
 """The cfg_scale that CFG++ counts as 1."""
@@ -387,3 +386,29 @@ class UniPCSampler(TimestepSampler):
     def _settings(self, p: SamplingJob, denoiser: CFGDenoiser, from_noise: bool) -> dict[str, Any]:
         chosen = {name: getattr(p.options, f"uni_pc_{name}") for name in ("variant", "skip_type", "order", "lower_order_final")}
         return chosen | {"from_noise": from_noise}
+
+
+@dataclass(frozen=True)
+class SamplerRow:
+    """A sampler as A1111 lists it."""
+
+    name: str
+    solver: Callable[..., Tensor]
+    aliases: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    """The request's settings that the solver has a use for."""
+    kind: type[Sampler] = KDiffusionSampler
+    scheduler: str | None = None
+    """Name of the schedule that "Automatic" means; None: every n-th training timestep."""
+    second_order: bool = False
+    """Calls the model twice a step."""
+    draws_noise: bool = True
+    """Takes a noise_sampler."""
+    brownian: bool = False
+    """Noise comes from a Brownian motion over the schedule instead of step by step."""
+    discard_next_to_last_sigma: bool = False
+    uses_ensd: bool = False
+    solver_type: str | None = None
+    """The solver's keyword of that name; None: it has none, or its usual one."""
+    cfgpp: bool = False
+    """Guides as CFG++ does: cfg_scale counts less, and the negative prompt's noise leads on."""

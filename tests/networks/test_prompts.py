@@ -13,9 +13,9 @@ from pipeline.caches import Cache
 from pipeline.errors import Cancelled, Interrupted, ModelError, UnknownName
 from pipeline.networks import NetworkFile, NetworkRequest, Networks, hashes_text
 from pipeline.options import Options
-from pipeline.conditioning import encode_empty
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from pipeline.progress import Progress
+from pipeline.prompts import encode_empty
 
 UNET, TEXT = "lora_unet_conv_out.diff", "lora_te_text_model_final_layer_norm.w_norm"
 

@@ -1,23 +1,20 @@
-"""The networks that a prompt's tags name, brought into a job's models, and what is said of each."""
+"""What a batch's prompts ask of the models: networks are brought in, and it is noted how the texts are read."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from pipeline.embeddings import Embedding, read_vectors
+from pipeline.bound import StableDiffusionProcessing
+from pipeline.embeddings import Embedding, read_vectors, ti_hashes
 from pipeline.errors import Interrupted, ModelError
 from pipeline.families.base import Family
 from pipeline.geometry import Size
 from pipeline.networks import KINDS, TAG_SETTINGS, hashes_text, read_tags
 from pipeline.prompt_parser import Network
 
-if TYPE_CHECKING:
-    from pipeline.processing import StableDiffusionProcessingImg2Img
 
-
-def with_default_lora(p: "StableDiffusionProcessingImg2Img", tags: list[Network]) -> list[Network]:
+def with_default_lora(p: StableDiffusionProcessing, tags: list[Network]) -> list[Network]:
     """The tags of a prompt and, where it does not name it, the LoRA of the options, which joins the prompts then."""
     name = p.options.sd_lora
     if name in ("", "None") or any(name in tag.args[:1] for tag in tags) or not p.networks.knows(name):
@@ -27,7 +24,7 @@ def with_default_lora(p: "StableDiffusionProcessingImg2Img", tags: list[Network]
     return [*tags, Network("lora", (name, multiplier), {})]
 
 
-def apply_networks(p: "StableDiffusionProcessingImg2Img", tags: list[Network]) -> None:
+def apply_networks(p: StableDiffusionProcessing, tags: list[Network]) -> None:
     """Bring the models' weights to what the tags of a prompt ask for, and say what became of each."""
     requests = read_tags(tags)
     try:
@@ -48,7 +45,7 @@ def apply_networks(p: "StableDiffusionProcessingImg2Img", tags: list[Network]) -
     p.comments += [comment for comment in (*unknown, *unread, *applied.comments, *ignored(tags)) if comment not in p.comments]
 
 
-def ask_to_stop(p: "StableDiffusionProcessingImg2Img") -> None:
+def ask_to_stop(p: StableDiffusionProcessing) -> None:
     """Raise Interrupted where no batch is to be begun any more, or Cancelled; a skip waits for the sampling."""
     try:
         p.progress.checkpoint()
@@ -57,7 +54,7 @@ def ask_to_stop(p: "StableDiffusionProcessingImg2Img") -> None:
             raise
 
 
-def keeps_networks(p: "StableDiffusionProcessingImg2Img") -> bool:
+def keeps_networks(p: StableDiffusionProcessing) -> bool:
     """Whether the refiner gets the prompt's networks too."""
     # A1111: a checkpoint of another config is a model of its own, which starts without; of the same, only weights change
     return config_of(p.sd_model, p.size) == config_of(p.refiner, p.size)
@@ -85,3 +82,35 @@ def ignored(tags: list[Network]) -> list[str]:
     """A sentence for each setting in a network's tag that does nothing here."""
     return [f'"{key}={value}" of the LoRA "{tag.args[0]}" was not applied: a tag may set te, unet and dyn.'
             for tag in tags if tag.kind in KINDS for key, value in tag.named.items() if key not in TAG_SETTINGS]
+
+
+def encode_empty(p: StableDiffusionProcessing, family: Family) -> Cond:
+    """What pad_cond_uncond pads with: the empty prompt.
+
+    A1111: as it was when the model was loaded, so without networks in the weights and without the request's own options.
+    """
+    plain = replace(p.encoder, family=family, options=p.standing)
+    return plain.encode_empty(before=lambda: p.networks.apply(family, []))
+
+
+def record_prompt_options(p: StableDiffusionProcessing) -> None:
+    """Note the options and embeddings that changed how these prompts are read."""
+    texts = (*p.prompts, *p.negative_prompts)
+    if p.options.use_old_scheduling and any(
+            parse_timeline(text, p.encoder.calls, old_rule=True) != parse_timeline(text, p.encoder.calls) for text in texts):
+        p.extra_generation_params[infotext_name("use_old_scheduling")] = True
+    found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
+    for embedding in chain(*found):
+        if embedding.network is None:  # else its file is known by now
+            p.receipts.use("embedding", embedding.name, embedding.hash)
+    p.comments += [comment for comment in not_used if comment not in p.comments]
+    if not p.sd_model.takes_negative_prompt and any(text.strip() for text in p.negative_prompts):
+        p.comments.append(f"{p.sd_model.info.name} takes no negative prompt, so it was not used.")
+    old = p.options.use_old_emphasis_implementation and p.sd_model.knows_old_emphasis
+    # A1111: in the order in which texts are encoded, the negative prompt first
+    for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
+        hashes = ti_hashes(found[:index + 1])
+        if hashes and p.options.textual_inversion_add_hashes_to_infotext:
+            p.extra_generation_params["TI hashes"] = hashes
+        if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
+            p.extra_generation_params[infotext_name("emphasis")] = p.options.emphasis

@@ -1,0 +1,129 @@
+"""A request bound to what runs it, and its working state while it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.caches import Cache
+from pipeline.conditioning import PromptEncoder
+from pipeline.embeddings import EmbeddingShelf
+from pipeline.families.base import Family
+from pipeline.hooks import HookList, Hooks
+from pipeline.networks import Networks
+from pipeline.options import Options
+from pipeline.originals import Digests
+from pipeline.progress import Progress
+from pipeline.receipt import Receipts
+from pipeline.request import Request
+from pipeline.rng import ImageRNG
+from pipeline.samplers.sampler import Sampler
+from pipeline.styles import StyleDatabase
+
+BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
+         "comments", "receipts", "standing")
+"""What a variant of a request shares with it."""
+
+
+@dataclass(repr=False)
+class StableDiffusionProcessing(Request):
+    """A request and, once process_images() or init() has run, its working state. Each group says who sets it."""
+
+    sd_model: Family | None = None
+    """The model to use; None: the engine's."""
+
+    # --- set by the engine, or by process_images() where nobody did
+    scripts: Hooks = field(default_factory=HookList, init=False)
+    progress: Progress = field(default_factory=Progress, init=False)
+    cache: Cache = field(default_factory=Cache, init=False)
+    refiner: Family | None = field(default=None, init=False)
+    """The model that refiner_checkpoint names."""
+    load_model: Callable[[Options], Family] | None = field(default=None, init=False)
+    """Gives the model that options name, for scripts that change it; None: it cannot be changed."""
+    free_memory: Callable[[torch.device], int | None] | None = field(default=None, init=False)
+    """Gives the bytes that are left on a device, as far as they are known."""
+    networks: Networks = field(default_factory=Networks, init=False)
+    embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
+    style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
+    receipts: Receipts = field(default_factory=Receipts, init=False)
+    """What writes the pictures' receipts; scripts.run() begins it."""
+    digests: Digests = field(default_factory=Digests, init=False)
+
+    # --- set by the constructor
+    extra_generation_params: dict[str, Any] = field(default_factory=dict, init=False)
+    """What infotext says besides the request; stages and hooks add to it."""
+    rounds_mask: bool = field(default=True, init=False)
+    """mask_round, unless a hook says otherwise."""
+
+    # --- set by process_images(), once
+    all_prompts: list[str] = field(default_factory=list, init=False)
+    all_negative_prompts: list[str] = field(default_factory=list, init=False)
+    all_seeds: list[int] = field(default_factory=list, init=False)
+    all_subseeds: list[int] = field(default_factory=list, init=False)
+    encoder: PromptEncoder | None = field(default=None, init=False)
+
+    # --- set by init()
+    sampler: Sampler | None = field(default=None, init=False)
+    init_latent: Tensor | None = field(default=None, init=False)
+    """(B, C, H/8, W/8), model scale."""
+    nmask: Tensor | None = field(default=None, init=False)
+    """(C, H/8, W/8), 1 = regenerate."""
+    image_conditioning: Tensor | None = field(default=None, init=False)
+    """(B, 5, H/8, W/8) for inpainting checkpoints, else (B, 5, 1, 1) of zeros."""
+    mask_for_overlay: Image.Image | None = field(default=None, init=False)
+    paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
+    """(x, y, w, h): where the result of an only-masked job belongs in the source."""
+    overlay_images: list[Image.Image] = field(default_factory=list, init=False)
+    color_corrections: list[np.ndarray] = field(default_factory=list, init=False)
+    """LAB targets, one a picture; those that a script has set stay."""
+
+    # --- set by process_images() for each batch
+    iteration: int = field(default=0, init=False)
+    prompts: list[str] = field(default_factory=list, init=False)
+    negative_prompts: list[str] = field(default_factory=list, init=False)
+    seeds: list[int] = field(default_factory=list, init=False)
+    subseeds: list[int] = field(default_factory=list, init=False)
+    rng: ImageRNG | None = field(default=None, init=False)
+
+    def __post_init__(self, mask_blur: int | None):
+        super().__post_init__(mask_blur)
+        self.rounds_mask = bool(self.mask_round)
+
+    def __reduce__(self) -> tuple:
+        """Pickled, only the request travels: what binds it here is bound anew where it arrives."""
+        if self.sd_model is not None:
+            raise TypeError("a request that brings its model cannot be sent; it may name one in override_settings")
+        return unpickled, (type(self), self.arguments(), self.standing, self.comments)
+
+    @property
+    def models(self) -> list[Family]:
+        """The request's model and its refiner, where it has one."""
+        return [self.sd_model] if self.refiner is None else [self.sd_model, self.refiner]
+
+    def arguments(self) -> dict[str, Any]:
+        """What the constructor takes to make this request again."""
+        return {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.init} | {"mask": self.image_mask}
+
+    def variant(self, **changes: Any) -> Self:
+        """The same request with some fields changed, bound as this one is and with none of its working state.
+
+        `override_settings` are added to those there are. Raises InvalidRequest as the constructor does.
+        """
+        changes["override_settings"] = self.override_settings | changes.get("override_settings", {})
+        other = type(self)(**self.arguments() | changes)
+        for name in BOUND:
+            setattr(other, name, getattr(self, name))
+        other.extra_generation_params = dict(self.extra_generation_params)
+        if (other.options.sd_model_checkpoint, other.options.sd_vae) != (self.options.sd_model_checkpoint, self.options.sd_vae):
+            other.sd_model = None
+        return other
+
+
+def unpickled(kind: type[Request], values: dict[str, Any], standing: Options, comments: list[str]) -> Request:
+    request = kind(**values)
+    request.standing, request.comments = standing, comments
+    return request

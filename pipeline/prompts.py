@@ -1,6 +1,7 @@
 """What a batch's prompts ask of the models: networks are brought in, and it is noted how the texts are read."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
@@ -8,10 +9,11 @@ from torch import Tensor
 from pipeline.bound import StableDiffusionProcessing
 from pipeline.embeddings import Embedding, read_vectors, ti_hashes
 from pipeline.errors import Interrupted, ModelError
-from pipeline.families.base import Family
+from pipeline.families.base import Cond, Family
 from pipeline.geometry import Size
 from pipeline.networks import KINDS, TAG_SETTINGS, hashes_text, read_tags
-from pipeline.prompt_parser import Network
+from pipeline.options import infotext_name
+from pipeline.prompt_parser import Network, parse_timeline
 
 
 def with_default_lora(p: StableDiffusionProcessing, tags: list[Network]) -> list[Network]:

@@ -146,6 +146,21 @@ class Request:
             self.mask_blur_x = self.mask_blur_y = mask_blur
         self.standing = self.options
         self.options = self.options.override(self.override_settings)
+        self._check_texts()
+        self._settle_seeds()
+        self._settle_numbers()
+        for name in ("tiling", "disable_extra_networks"):
+            if getattr(self, name) not in (True, False, None):
+                raise InvalidRequest(name, f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.initial_noise_multiplier is None:
+            self.initial_noise_multiplier = self.options.initial_noise_multiplier
+        self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
+        self.check_sources()
+        if self.width % 8 or self.height % 8:
+            self.comments.append(f"The size {self.width}×{self.height} was cut to {self.width // 8 * 8}×{self.height // 8 * 8}: "
+                                 "sides are multiples of 8.")
+
+    def _check_texts(self) -> None:
         for name in ("prompt", "negative_prompt"):
             value = getattr(self, name)
             for text in value if isinstance(value, list) else [value]:
@@ -153,11 +168,17 @@ class Request:
         self.styles = [] if self.styles is None else self.styles
         if not isinstance(self.styles, list) or not all(isinstance(name, str) for name in self.styles):
             raise InvalidRequest("styles", f"styles must be a list of names, got {self.styles!r}")
+
+    def _settle_seeds(self) -> None:
+        """Nothing means a random one."""
         for name in ("seed", "subseed"):
             if getattr(self, name) in (None, ""):
                 setattr(self, name, -1)
         if not self.seed_enable_extras:
             self.subseed, self.subseed_strength, self.seed_resize_from_h, self.seed_resize_from_w = -1, 0.0, 0, 0
+
+    def _settle_numbers(self) -> None:
+        """Text that is a number becomes one, within its bounds."""
         for name, (low, high) in WHOLE_NUMBERS.items():
             value = getattr(self, name)
             if name == "seed" and isinstance(value, list):
@@ -169,16 +190,6 @@ class Request:
             if value is not None or name in REQUIRED_NUMBERS:
                 as_float = number(name, value, float, low, high)
                 setattr(self, name, value if isinstance(value, (int, float)) else as_float)
-        for name in ("tiling", "disable_extra_networks"):
-            if getattr(self, name) not in (True, False, None):
-                raise InvalidRequest(name, f"{name} must be true or false, got {getattr(self, name)!r}")
-        if self.initial_noise_multiplier is None:
-            self.initial_noise_multiplier = self.options.initial_noise_multiplier
-        self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
-        self.check_sources()
-        if self.width % 8 or self.height % 8:
-            self.comments.append(f"The size {self.width}×{self.height} was cut to {self.width // 8 * 8}×{self.height // 8 * 8}: "
-                                 "sides are multiples of 8.")
 
     def check_sources(self) -> None:
         """Raise InvalidRequest where there is no picture to start from, or one too many."""

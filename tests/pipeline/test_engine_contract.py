@@ -15,7 +15,7 @@ from pipeline.batch import Batch, find_pictures, series
 from pipeline.device import DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import LocalEngine
-from pipeline.errors import Cancelled, InvalidRequest, ModelError, PalimpsestError, TooMany, UnknownName, Unforeseen
+from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError, TooMany, UnknownName, Unforeseen
 from pipeline.families import placement
 from pipeline.hooks import Hooks
 from pipeline.job import Failed, Finished, Queued, Step, sendable

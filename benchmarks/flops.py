@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.load import UNETS
 from benchmarks.report import Row, show, write_json
-from pipeline.families.base import Window
-from pipeline.families.sd import PARTS
 from pipeline.families.edit_reuse import Layers, computing, recording
+from pipeline.families.reuse import Window
+from pipeline.families.sd import PARTS
 from pipeline.families.step_cache import OuterLayers, seeing
 from pipeline.samplers.reuse import surroundings
 

@@ -86,7 +86,7 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 def load_with_palimpsest(file: Path, configs: Path, dtype: torch.dtype) -> object:
     from pipeline import families
-    from pipeline.families.base import Placement
+    from pipeline.families.placement import Placement
 
     return families.load(file, Placement(torch.device("cpu"), dtype, dtype))
 

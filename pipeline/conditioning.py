@@ -7,7 +7,8 @@ from itertools import chain
 from pipeline.caches import Cache
 from pipeline.embeddings import Embedding
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Encoding, Family, ModelInfo
+from pipeline.families.base import Family, ModelInfo
+from pipeline.families.cond import Cond, Encoding
 from pipeline.geometry import Size
 from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_timeline, split_and

@@ -11,7 +11,8 @@ import torch
 
 from pipeline import families
 from pipeline.errors import ModelError
-from pipeline.families.base import Family, ModelInfo, Placement
+from pipeline.families.base import Family, ModelInfo
+from pipeline.families.placement import Placement
 from pipeline.memory import choose_offload, collect, free_memory, is_out_of_memory, working_memory
 from pipeline.models import NO_VAE, SHORT, Catalog, ModelFile, Share, stamp
 from pipeline.options import Options

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from pipeline import allocator
-from pipeline.families.base import Cond, Family, Placement, Reuse, Reused
+from pipeline.families.base import Family
+from pipeline.families.cond import Cond
+from pipeline.families.placement import Placement
+from pipeline.families.reuse import Reuse, Reused
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
                  "alloc_failed", "allocation_failed", "allocfailed", "status_memory_error")

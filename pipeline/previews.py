@@ -7,7 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.families.base import Family, LatentFormat
+from pipeline.families.base import Family
+from pipeline.families.latents import LatentFormat
 from pipeline.geometry import Size
 from pipeline.images import image_grid, to_image
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from pipeline.bound import StableDiffusionProcessing
 from pipeline.embeddings import Embedding, read_vectors, ti_hashes
 from pipeline.errors import Interrupted, ModelError
-from pipeline.families.base import Cond, Family
+from pipeline.families.base import Family
+from pipeline.families.cond import Cond
 from pipeline.geometry import Size
 from pipeline.networks import KINDS, TAG_SETTINGS, hashes_text, read_tags
 from pipeline.options import infotext_name

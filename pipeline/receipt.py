@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from pipeline import __version__
-from pipeline.families.base import Family, Placement
+from pipeline.families.base import Family
+from pipeline.families.placement import Placement
 from pipeline.infotext import RECEIPT
 from pipeline.options import Options
 from pipeline.originals import digest

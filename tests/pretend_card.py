@@ -223,7 +223,7 @@ def ask_all(folder):
     from app import make_engine
     from pipeline import rng
     from pipeline.engine import Engine
-    from pipeline.families.base import Placement
+    from pipeline.families.placement import Placement
     from pipeline.loading import ModelStore
     from pipeline.models import Catalog
     from pipeline.options import Options

@@ -9,8 +9,9 @@ from torch import nn
 
 from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
 from pipeline.families import original, placement, refusals, sd, sdxl, tiny
-from pipeline.families.base import Facts, Family, ModelInfo, Placement, Sees
+from pipeline.families.base import Facts, Family, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, Layout, Progress, build_modules, pipeline_class
+from pipeline.families.placement import Placement
 from pipeline.small_files import reason
 from pipeline.weights import PREVIEW_DECODER, Weights
 

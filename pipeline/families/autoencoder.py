@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.families.base import Placement
 from pipeline.families.offload import Offload
+from pipeline.families.placement import Placement
 
 LARGEST_AT_ONCE = 1536 * 1536
 """Pixels; larger pictures are cut into tiles."""

@@ -1,16 +1,18 @@
 """What a model family is: small records and one protocol. No network library is imported here but torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pipeline.families.configs import Rule
+from pipeline.families.cond import Cond, Encoding
+from pipeline.families.configs import PartKind
+from pipeline.families.latents import LatentFormat
+from pipeline.families.placement import Placement
 from pipeline.families.prediction import Prediction
+from pipeline.families.reuse import Reuse, Reused
 from pipeline.geometry import Size
 
 if TYPE_CHECKING:
@@ -18,137 +20,6 @@ if TYPE_CHECKING:
     from pipeline.families.autoencoder import Autoencoder
     from pipeline.families.offload import Offload
     from pipeline.families.tiny import TinyDecoder
-
-
-RgbFactors = tuple[tuple[float, float, float], ...]
-"""One row per channel: a model-scale latent times this is roughly RGB in [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class LatentFormat:
-    """How a family's latents relate to pixels, and to the latents that its autoencoder gives."""
-
-    channels: int = 4
-    downscale: int = 8
-    """Pixels per latent cell, in each direction."""
-    scale: float = 0.18215
-    shift: float = 0.0
-    """Model-scale latents are the autoencoder's less the shift, times the scale."""
-    mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
-    """Per channel, in place of shift and 1 / scale."""
-    patch: int = 1
-    """Cells of the autoencoder's latents, in each direction, that one cell holds as channels."""
-    rgb_factors: RgbFactors = ()
-    rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    cheap_rgb_factors: RgbFactors = ()
-    """As A1111 approximates pixels; none: rgb_factors."""
-    tiny: str = ""
-    """The diffusers folder in VAE-approx that holds its small decoder."""
-
-    @property
-    def autoencoder_downscale(self) -> int:
-        """Pixels per cell of the autoencoder's latents."""
-        return self.downscale // self.patch
-
-    def into(self, latent: Tensor) -> Tensor:
-        """The autoencoder's latents (B, c, h, w) → model scale (B, C, h / patch, w / patch)."""
-        latent = F.pixel_unshuffle(latent, self.patch) if self.patch > 1 else latent
-        if not self.mean:
-            return (latent - self.shift) * self.scale
-        return (latent - self._each(self.mean, latent)) / self._each(self.deviation, latent)
-
-    def out_of(self, latent: Tensor) -> Tensor:
-        """The way back."""
-        latent = latent * self._each(self.deviation, latent) + self._each(self.mean, latent) if self.mean \
-            else latent / self.scale + self.shift
-        return F.pixel_shuffle(latent, self.patch) if self.patch > 1 else latent
-
-    @staticmethod
-    def _each(values: tuple[float, ...], latent: Tensor) -> Tensor:
-        return latent.new_tensor(values)[:, None, None]
-
-
-@dataclass(frozen=True)
-class Cond:
-    """What the network is conditioned on, for a batch of B prompts. Only the family that made it looks inside."""
-
-    tokens: Tensor
-    """(B, T, width) features of the prompts' tokens."""
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the network takes besides, by name; B rows each."""
-    mask: Tensor | None = None
-    """(B, T) bool: the tokens that count; None: all."""
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, rows: slice) -> "Cond":
-        return self._with(lambda tensor: tensor[rows])
-
-    @property
-    def length(self) -> int:
-        """Tokens in each row."""
-        return self.tokens.shape[1]
-
-    @staticmethod
-    def cat(conds: list["Cond"]) -> "Cond":
-        """All their rows; shorter ones as padded() makes them."""
-        conds = [cond.padded(max(cond.length for cond in conds)) for cond in conds]
-        first = conds[0]
-        return Cond(torch.cat([cond.tokens for cond in conds]),
-                    {name: torch.cat([cond.extra[name] for cond in conds]) for name in first.extra},
-                    None if first.mask is None else torch.cat([cond.mask for cond in conds]))
-
-    def padded(self, length: int) -> "Cond":
-        """With so many tokens at least: behind the last they do not count, or repeat it where all have to."""
-        missing = length - self.length
-        if missing <= 0:
-            return self
-        if self.mask is None:
-            return replace(self, tokens=torch.hstack([self.tokens, self.tokens[:, -1:].expand(-1, missing, -1)]))
-        return replace(self, tokens=F.pad(self.tokens, (0, 0, 0, missing)), mask=F.pad(self.mask, (0, missing)))
-
-    def followed_by(self, other: "Cond", length: int) -> "Cond":
-        """With so many tokens at least: as often as it takes, the tokens of `other`, which has one row."""
-        times = max(length - self.length, 0) // other.length
-        if times == 0:
-            return self
-        return replace(self, tokens=torch.hstack([self.tokens, *[other.tokens.expand(len(self), -1, -1)] * times]))
-
-    def cut(self, length: int) -> "Cond":
-        """The first so many tokens."""
-        return replace(self, tokens=self.tokens[:, :length], mask=None if self.mask is None else self.mask[:, :length])
-
-    def copied(self) -> "Cond":
-        return self._with(Tensor.clone)
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> "Cond":
-        return Cond(change(self.tokens), {name: change(tensor) for name, tensor in self.extra.items()},
-                    None if self.mask is None else change(self.mask))
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How texts are read, and what the network is told besides them; a family takes of it what it knows."""
-
-    emphasis: str = "Original"
-    comma_backtrack: int = 20
-    """How many tokens from the end of a chunk it may be cut behind a comma."""
-    clip_skip: int = 1
-    """The hidden layer to take, counted from the end."""
-    clip_l_skip: bool = False
-    """Whether that acts on SDXL's first text encoder."""
-    old_emphasis: bool = False
-    """The attention grammar of 2022, for the families that knew it."""
-    negative: bool = False
-    """A negative prompt."""
-    size: Size = Size(1024, 1024)
-    """Pixels that are asked for."""
-    crop_top: int = 0
-    crop_left: int = 0
-    aesthetic_score: float = 6.0
-    """For SDXL's refiner."""
 
 
 class TextEncoder(Protocol):
@@ -166,101 +37,6 @@ class TextEncoder(Protocol):
 
     def find_embeddings(self, texts: list[str], how: Encoding) -> "tuple[list[Embedding], list[str]]":
         """The embeddings that texts name, and a sentence for each that they name but that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of a map, in its cells; the lower and right bounds are outside."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def area(self) -> int:
-        return self.height * self.width
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.top, self.bottom)
-
-    @property
-    def columns(self) -> slice:
-        return slice(self.left, self.right)
-
-    def aligned(self, cells: int, height: int, width: int) -> "Window":
-        """The smallest window around this one whose bounds are multiples of `cells`, within a map of that size."""
-        return Window(self.top // cells * cells, self.left // cells * cells,
-                      min(-(-self.bottom // cells) * cells, height), min(-(-self.right // cells) * cells, width))
-
-    def scaled(self, height: int, width: int) -> "Window":
-        """The same part of a larger or smaller map, in which it has this size."""
-        return Window(self.top * height // self.height, self.left * width // self.width,
-                      self.bottom * height // self.height, self.right * width // self.width)
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What is edited, for a network that remembers its latest edit."""
-
-    key: tuple
-    """Edits with equal keys start from the same picture and take the same calls."""
-    window: Window
-    """The part of the latent that may change."""
-
-
-@dataclass(frozen=True)
-class Reuse:
-    """What a network may take over from earlier calls in place of computing it: faster, and a little different."""
-
-    interval: int = 1
-    """Calls that share their deep features; 1: each has its own."""
-    threshold: float = 0.0
-    """They are shared while the first layer's output has changed by less than this share; 0: that is not asked."""
-    edit: Edit | None = None
-    """Where the same picture was edited before, only around its window; this goes before the others."""
-
-
-@dataclass
-class Reused:
-    """How often a network did so."""
-
-    calls: int = 0
-
-
-OFFLOADS = ("none", "model", "sequential")
-"""Which weights are on the device: all of them; those of the network that computes; those of its layer that computes. The
-others wait in main memory."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a model lives and in which precision it computes."""
-
-    device: torch.device
-    dtype: torch.dtype
-    """Text encoder and UNet. Latents, noise and solver arithmetic stay float32 whatever this is."""
-    vae_dtype: torch.dtype
-    offload: str = "none"
-    """One of OFFLOADS."""
-
-    @property
-    def home(self) -> torch.device:
-        """Where weights are while nothing computes."""
-        return self.device if self.offload == "none" else torch.device("cpu")
-
-    def dtype_of(self, part: str) -> torch.dtype:
-        """The precision of a network by its name in a diffusers folder."""
-        return self.vae_dtype if part == "vae" else self.dtype
 
 
 @dataclass(frozen=True)
@@ -323,15 +99,6 @@ class LayerFinder(Protocol):
 
     def find(self, layer: str) -> Layer | None:
         """The layer of this name, which has underscores only, as networks.keys.split_name() gives it."""
-
-
-@dataclass(frozen=True)
-class PartKind:
-    """A kind of network: what its config may say, and how it is built from one."""
-
-    rules: Mapping[str, Rule]
-    build: Callable[[dict[str, Any]], nn.Module]
-    """With the config; called where tensors take no memory."""
 
 
 @dataclass(frozen=True)

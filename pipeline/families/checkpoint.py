@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.families import configs
-from pipeline.families.base import PartKind, Placement
+from pipeline.families.configs import PartKind
+from pipeline.families.placement import Placement
 from pipeline.small_files import read_json, shortened
 from pipeline.weights import Weights, converted, refuse_pickle
 

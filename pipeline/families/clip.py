@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.embeddings import Embedding, EmbeddingTable
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Encoding
+from pipeline.families.cond import Cond, Encoding
 from pipeline.prompt_parser import parse_attention
 
 CHUNK_LENGTH = 75

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from torch import nn
+
 from pipeline.errors import ModelError
 from pipeline.small_files import shortened
 
@@ -27,6 +29,15 @@ class Rule:
 
     def __or__(self, other: "Rule") -> "Rule":
         return Rule(f"{self.valid}, or {other.valid}", lambda value: self.takes(value) or other.takes(value))
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """A kind of network: what its config may say, and how it is built from one."""
+
+    rules: Mapping[str, Rule]
+    build: Callable[[dict[str, Any]], nn.Module]
+    """With the config; called where tensors take no memory."""
 
 
 def whole(low: int, high: int) -> Rule:

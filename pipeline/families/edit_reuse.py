@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.families.base import Reused, Window
+from pipeline.families.reuse import Reused, Window
 
 LARGEST_SHARE = 0.5
 """Of the picture; a larger window is not worth it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.families.base import Placement
+from pipeline.families.placement import Placement
 
 
 @torch.no_grad()

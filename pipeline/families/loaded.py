@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from pipeline.families.autoencoder import Autoencoder
-from pipeline.families.base import LatentFormat, ModelInfo, Placement, Reuse, Reused, Sees, TextEncoder
+from pipeline.families.base import ModelInfo, Sees, TextEncoder
+from pipeline.families.latents import LatentFormat
 from pipeline.families.layout import arrange
 from pipeline.families.offload import Offload
+from pipeline.families.placement import Placement
+from pipeline.families.reuse import Reuse, Reused
 from pipeline.families.tiny import TinyDecoder
 
 

@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Offload:
-    """Where the weights of a model's networks are, by a plan of base.OFFLOADS.
+    """Where the weights of a model's networks are, by a plan of placement.OFFLOADS.
 
     What waits in main memory is the weights themselves; what computes is a copy that is dropped afterwards. So they may
     only be changed between rest() and the next computation.

@@ -1,9 +1,36 @@
 """Which device and precision a model runs in: chosen once, passed in, never looked up."""
 
+from dataclasses import dataclass
+
 import torch
 
 from pipeline.errors import InvalidRequest, UnknownName
-from pipeline.families.base import Placement
+
+OFFLOADS = ("none", "model", "sequential")
+"""Which weights are on the device: all of them; those of the network that computes; those of its layer that computes. The
+others wait in main memory."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model lives and in which precision it computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    """Text encoder and UNet. Latents, noise and solver arithmetic stay float32 whatever this is."""
+    vae_dtype: torch.dtype
+    offload: str = "none"
+    """One of OFFLOADS."""
+
+    @property
+    def home(self) -> torch.device:
+        """Where weights are while nothing computes."""
+        return self.device if self.offload == "none" else torch.device("cpu")
+
+    def dtype_of(self, part: str) -> torch.dtype:
+        """The precision of a network by its name in a diffusers folder."""
+        return self.vae_dtype if part == "vae" else self.dtype
+
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -12,15 +12,19 @@ from torch.nn import functional as F
 
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families import configs
-from pipeline.families.base import (
-    Cond, Encoding, Facts, LatentFormat, ModelInfo, PartKind, Placement, Reuse, Reused, Sees)
+from pipeline.families.base import Facts, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
+from pipeline.families.cond import Cond, Encoding
+from pipeline.families.configs import PartKind
 from pipeline.families.edit_reuse import EditedUNet, Recording
+from pipeline.families.latents import LatentFormat
 from pipeline.families.layer_names import LayerNames
 from pipeline.families.layout import arrange
 from pipeline.families.loaded import LoadedModel
+from pipeline.families.placement import Placement
 from pipeline.families.prediction import DiscreteSchedule, Eps, V, zero_terminal_snr
+from pipeline.families.reuse import Reuse, Reused
 from pipeline.families.step_cache import StepCache
 from pipeline.families.token_merging import merging_tokens
 from pipeline.families.vocabulary import clip_tokenizer

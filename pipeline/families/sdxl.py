@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from pipeline.families import sd
-from pipeline.families.base import Cond, Encoding, LatentFormat, ModelInfo, Placement
+from pipeline.families.base import ModelInfo
 from pipeline.families.checkpoint import Checkpoint, Progress
+from pipeline.families.cond import Cond, Encoding
+from pipeline.families.latents import LatentFormat
+from pipeline.families.placement import Placement
 from pipeline.families.sd import PARTS, ClipFacts, StableDiffusion
 
 RGB_FACTORS = ((0.3448, 0.4168, 0.4395), (-0.1953, -0.0290, 0.0250), (0.1074, 0.0886, -0.0163), (-0.3730, -0.2499, -0.2088))

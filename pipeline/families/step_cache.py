@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.families.base import Reused
+from pipeline.families.reuse import Reused
 
 SLOTS = 4
 """Batches that are told apart within one sampling, such as prompt and negative prompt where they are asked one by one."""

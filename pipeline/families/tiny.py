@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.families import configs
-from pipeline.families.base import Placement
 from pipeline.families.checkpoint import check_tensors, read_part
+from pipeline.families.placement import Placement
 
 
 class TinyDecoder:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pipeline.conditioning import Subprompts, Timeline, negative_at, positive_at
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Family
+from pipeline.families.base import Family
+from pipeline.families.cond import Cond
 from pipeline.hooks import MaskBlendArgs
 from pipeline.options import infotext_name
 from pipeline.samplers.sampling_job import SamplingJob

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.families.base import Edit, Reuse, Reused, Window
+from pipeline.families.reuse import Edit, Reuse, Reused, Window
 from pipeline.options import infotext_name
 from pipeline.samplers.denoiser import CFGDenoiser
 from pipeline.samplers.sampling_job import SamplingJob

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import Interrupted, InvalidRequest
-from pipeline.families.base import Cond, Family
+from pipeline.families.base import Family
+from pipeline.families.cond import Cond
 from pipeline.families.prediction import DiscreteSchedule, Prediction
 from pipeline.geometry import Size
 from pipeline.options import Options, infotext_name

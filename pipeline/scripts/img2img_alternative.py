@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import Interrupted, InvalidRequest
-from pipeline.families.base import Cond, Encoding
+from pipeline.families.cond import Cond, Encoding
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, load_model, process_images
 from pipeline.rng import ImageRNG

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.families.base import Cond, Encoding
+from pipeline.families.cond import Cond, Encoding
 from pipeline.geometry import Size
 from tests.families import tiny
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.families.base import LatentFormat
+from pipeline.families.latents import LatentFormat
 
 OWN = torch.arange(2 * 4 * 4 * 6.0).reshape(2, 4, 4, 6)
 FORMATS = {

@@ -7,8 +7,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
-from pipeline.families.base import Placement
 from pipeline.families.layout import FusedProjections, arrange
+from pipeline.families.placement import Placement
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 X, T = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1)).double(), torch.tensor([500.0, 500.0])

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline import families
-from pipeline.families.base import Encoding
+from pipeline.families.cond import Encoding
 from pipeline.families.prediction import Eps, V
 from pipeline.geometry import Size
 from tests.families import tiny

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pipeline import families
-from pipeline.families.base import Encoding, Placement
+from pipeline.families.cond import Encoding
+from pipeline.families.placement import Placement
 from tests.families.conftest import FLOAT32
 
 def place(plan):

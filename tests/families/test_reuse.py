@@ -8,8 +8,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from pipeline.families import edit_reuse
-from pipeline.families.base import Edit, Reused, Window
 from pipeline.families.edit_reuse import EditedUNet, Recording
+from pipeline.families.reuse import Edit, Reused, Window
 from pipeline.families.step_cache import StepCache
 
 T = torch.tensor([500.0, 500.0])

@@ -6,7 +6,8 @@ from diffusers import AutoencoderTiny
 
 from pipeline import families
 from pipeline.errors import ModelError
-from pipeline.families.base import ModelInfo, Placement
+from pipeline.families.base import ModelInfo
+from pipeline.families.placement import Placement
 from tests.conftest import ROOT
 
 PLACE = Placement(torch.device("cpu"), torch.float32, torch.float32)

@@ -16,9 +16,13 @@ from torch import Tensor, nn
 
 from pipeline import families
 from pipeline.families import FamilyRow, configs, original, sd
-from pipeline.families.base import Cond, Encoding, Facts, Layer, LatentFormat, ModelInfo, PartKind, Placement
+from pipeline.families.base import Facts, Layer, ModelInfo
 from pipeline.families.checkpoint import Checkpoint, Layout, Part, Progress, Stored, build_modules, read_folder
+from pipeline.families.cond import Cond, Encoding
+from pipeline.families.configs import PartKind
+from pipeline.families.latents import LatentFormat
 from pipeline.families.loaded import LoadedModel
+from pipeline.families.placement import Placement
 from pipeline.families.prediction import Flow
 from pipeline.geometry import Size
 from pipeline.weights import Weights

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.parity import Case, judge, read_cases, write_styles
 from pipeline import families
 from pipeline.families import placement
-from pipeline.families.base import Cond
+from pipeline.families.cond import Cond
 from pipeline.models import Catalog
 from pipeline.options import Options
 from tests.golden.replay import CHECKPOINTS, FOLDER, Tape, application, condition_questions, denoise_questions

@@ -26,9 +26,11 @@ from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import local_engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
-from pipeline.families.base import Cond, Encoding, ModelInfo, Reuse, Reused
+from pipeline.families.base import ModelInfo
+from pipeline.families.cond import Cond, Encoding
 from pipeline.families.layer_names import LayerNames
 from pipeline.families.prediction import DiscreteSchedule, Eps, V
+from pipeline.families.reuse import Reuse, Reused
 from pipeline.geometry import Size
 from pipeline.models import Catalog
 from pipeline.networks import LoraNames, Networks

@@ -6,8 +6,8 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Encoding
 from pipeline.families.clip import ClipTextEncoder, bracket_factor, build_chunks, emphasize, read_old
+from pipeline.families.cond import Encoding
 from pipeline.families.sd import SD1, SD2, prompt_readers, read_tokenizer
 from pipeline.families.sdxl import BASE, REFINER
 

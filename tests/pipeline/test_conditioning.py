@@ -13,7 +13,9 @@ from pipeline.conditioning import (
     positive_at,
 )
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Encoding, ModelInfo, Placement
+from pipeline.families.base import ModelInfo
+from pipeline.families.cond import Cond, Encoding
+from pipeline.families.placement import Placement
 from pipeline.geometry import Size
 from pipeline.options import Options
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from pipeline.caches import Cache
 from pipeline.embeddings import SOLE, Embedding, EmbeddingShelf, EmbeddingTable, read_embedding, ti_hashes
 from pipeline.errors import ModelError
-from pipeline.families.base import Encoding
 from pipeline.families.clip import ClipTextEncoder, build_chunks
+from pipeline.families.cond import Encoding
 from pipeline.infotext import parse
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from tests.pipeline.test_clip import Words, text_model, words

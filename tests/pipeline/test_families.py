@@ -6,7 +6,8 @@ import torch
 from pipeline import families
 from pipeline.errors import InvalidRequest, ModelError, UnknownName
 from pipeline.families import placement
-from pipeline.families.base import Cond, ModelInfo
+from pipeline.families.base import ModelInfo
+from pipeline.families.cond import Cond
 from pipeline.families.prediction import Eps, V, zero_terminal_snr
 from pipeline.families.sd import scaled_linear_alphas
 

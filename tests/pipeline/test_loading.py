@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import ModelError, UnknownName
-from pipeline.families.base import ModelInfo, Placement
+from pipeline.families.base import ModelInfo
+from pipeline.families.placement import Placement
 from pipeline.loading import ModelStore
 from pipeline.memory import working_memory
 from pipeline.models import Catalog

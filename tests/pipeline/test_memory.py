@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pipeline import allocator
-from pipeline.geometry import Size
 from pipeline.errors import HookError, ModelError
-from pipeline.families.base import Encoding, Placement
+from pipeline.families.cond import Encoding
+from pipeline.families.placement import Placement
+from pipeline.geometry import Size
 from pipeline.memory import (KEPT, LIBRARIES, check_memory, choose_offload, container_memory, free_memory, frugal, is_out_of_memory,
                              keep_freed_where_plenty, read_number, working_memory)
 

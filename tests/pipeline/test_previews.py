@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from pipeline.errors import ModelError
-from pipeline.families.base import LatentFormat
+from pipeline.families.latents import LatentFormat
 from pipeline.geometry import Size
 from pipeline.previews import latent_to_rgb, preview, to_jpeg
 

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.conditioning import Subprompt
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond
+from pipeline.families.cond import Cond
 from pipeline.hooks import HookList, Hooks
 from pipeline.options import Options
 from pipeline.progress import Progress

@@ -9,8 +9,9 @@ import torch
 
 from pipeline.conditioning import Subprompt
 from pipeline.errors import InvalidRequest
-from pipeline.families.base import Cond, Reuse, Reused, Window
+from pipeline.families.cond import Cond
 from pipeline.families.prediction import Eps, V
+from pipeline.families.reuse import Reuse, Reused, Window
 from pipeline.geometry import Size
 from pipeline.hooks import HookList
 from pipeline.options import Options

@@ -1,0 +1,92 @@
+"""What a network is conditioned on besides the picture, and what that is made of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.geometry import Size
+
+
+@dataclass(frozen=True)
+class Cond:
+    """What the network is conditioned on, for a batch of B prompts. Only the family that made it looks inside."""
+
+    tokens: Tensor
+    """(B, T, width) features of the prompts' tokens."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the network takes besides, by name; B rows each."""
+    mask: Tensor | None = None
+    """(B, T) bool: the tokens that count; None: all."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: slice) -> "Cond":
+        return self._with(lambda tensor: tensor[rows])
+
+    @property
+    def length(self) -> int:
+        """Tokens in each row."""
+        return self.tokens.shape[1]
+
+    @staticmethod
+    def cat(conds: list["Cond"]) -> "Cond":
+        """All their rows; shorter ones as padded() makes them."""
+        conds = [cond.padded(max(cond.length for cond in conds)) for cond in conds]
+        first = conds[0]
+        return Cond(torch.cat([cond.tokens for cond in conds]),
+                    {name: torch.cat([cond.extra[name] for cond in conds]) for name in first.extra},
+                    None if first.mask is None else torch.cat([cond.mask for cond in conds]))
+
+    def padded(self, length: int) -> "Cond":
+        """With so many tokens at least: behind the last they do not count, or repeat it where all have to."""
+        missing = length - self.length
+        if missing <= 0:
+            return self
+        if self.mask is None:
+            return replace(self, tokens=torch.hstack([self.tokens, self.tokens[:, -1:].expand(-1, missing, -1)]))
+        return replace(self, tokens=F.pad(self.tokens, (0, 0, 0, missing)), mask=F.pad(self.mask, (0, missing)))
+
+    def followed_by(self, other: "Cond", length: int) -> "Cond":
+        """With so many tokens at least: as often as it takes, the tokens of `other`, which has one row."""
+        times = max(length - self.length, 0) // other.length
+        if times == 0:
+            return self
+        return replace(self, tokens=torch.hstack([self.tokens, *[other.tokens.expand(len(self), -1, -1)] * times]))
+
+    def cut(self, length: int) -> "Cond":
+        """The first so many tokens."""
+        return replace(self, tokens=self.tokens[:, :length], mask=None if self.mask is None else self.mask[:, :length])
+
+    def copied(self) -> "Cond":
+        return self._with(Tensor.clone)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+        return Cond(change(self.tokens), {name: change(tensor) for name, tensor in self.extra.items()},
+                    None if self.mask is None else change(self.mask))
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How texts are read, and what the network is told besides them; a family takes of it what it knows."""
+
+    emphasis: str = "Original"
+    comma_backtrack: int = 20
+    """How many tokens from the end of a chunk it may be cut behind a comma."""
+    clip_skip: int = 1
+    """The hidden layer to take, counted from the end."""
+    clip_l_skip: bool = False
+    """Whether that acts on SDXL's first text encoder."""
+    old_emphasis: bool = False
+    """The attention grammar of 2022, for the families that knew it."""
+    negative: bool = False
+    """A negative prompt."""
+    size: Size = Size(1024, 1024)
+    """Pixels that are asked for."""
+    crop_top: int = 0
+    crop_left: int = 0
+    aesthetic_score: float = 6.0
+    """For SDXL's refiner."""

@@ -147,8 +147,8 @@ def split_subprompts(prompt: str) -> list[tuple[str, float]]:
 
 def check_chunks(field: str, chunks: int) -> None:
     if chunks > MAX_CHUNKS:
-        raise InvalidRequest(field, f"{field}: at all steps together it comes to {chunks} pieces of 75 tokens; at most {MAX_CHUNKS}. "
-                                    "Fewer steps, fewer pictures at once, or less of [a|b] and AND need fewer")
+        raise InvalidRequest(field, f"{field}: over all steps it takes {chunks} chunks of 75 tokens; at most {MAX_CHUNKS} are allowed. "
+                                    "Use fewer steps, fewer pictures at once, or less of [a|b] and AND")
 
 
 def positive_at(subprompts: list[Subprompts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:

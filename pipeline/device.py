@@ -95,7 +95,7 @@ class DeviceWorker:
         with frugal(request.sd_model or self._model_for(tell, request.options)) as model:
             check_memory(model, request.width * request.height, request.batch_size, sparing=True)
             second = self._bound(request, styles, receipts)
-            second.comments.append(f"Memory ran out, so it was done once more with less: {model.changes}.")
+            second.comments.append(f"Memory ran out, so it was run again with less: {model.changes}.")
             second.extra_generation_params["Low memory"] = model.changes
             return self._run_with(model, course, second, Cache())  # where tiles meet, its latents are others
 

@@ -71,7 +71,7 @@ def read_embedding(path: Path) -> Embedding:
     """The embedding in a safetensors file, named as the file is. Raises ModelError with one sentence."""
     weights = Weights(path)
     if weights.size > MAX_BYTES:
-        raise ModelError(f'"{path.name}" is no textual inversion embedding: it has {weights.size} bytes, at most {MAX_BYTES} are read')
+        raise ModelError(f'"{path.name}" is not a textual inversion embedding: it has {weights.size} bytes, at most {MAX_BYTES} are read')
     facts = weights.metadata
     source = facts.get("source_sha256", "")
     return Embedding(
@@ -97,7 +97,7 @@ def read_vectors(label: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     elif len(tensors) == 1:
         found = {SOLE: next(iter(tensors.values()))}
     else:
-        raise ModelError(f'"{label}" is no textual inversion embedding: it must hold one tensor, or clip_l and clip_g; '
+        raise ModelError(f'"{label}" is not a textual inversion embedding: it must hold one tensor, or clip_l and clip_g; '
                          f"it holds {len(tensors)}")
     vectors = {encoder: checked_vectors(label, tensor) for encoder, tensor in found.items()}
     if len({tensor.shape[0] for tensor in vectors.values()}) > 1:
@@ -108,7 +108,7 @@ def read_vectors(label: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 def checked_vectors(label: str, tensor: Tensor) -> Tensor:
     """A tensor of shape (width,) or (n, width) as (n, width), float32 and in memory of its own."""
     if tensor.ndim not in (1, 2) or not tensor.is_floating_point() or not 1 <= len(torch.atleast_2d(tensor)) <= MAX_VECTORS:
-        raise ModelError(f'"{label}" is no textual inversion embedding: it must hold 1 to {MAX_VECTORS} vectors, '
+        raise ModelError(f'"{label}" is not a textual inversion embedding: it must hold 1 to {MAX_VECTORS} vectors, '
                          f"it holds {str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}")
     if not torch.isfinite(tensor.float()).all():
         raise ModelError(f'"{label}" is damaged: its vectors hold NaN or infinity')

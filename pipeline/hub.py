@@ -34,7 +34,7 @@ def download(hub_id: str, fetch: Callable[..., object] | None = None) -> Path:
             return downloaded(hub_id, fetch, error.__cause__)
         return Path(fetch(hub_id, allow_patterns=wanted(hub_id, names), tqdm_class=tqdm))
     except GatedRepoError as error:
-        raise ModelError(f'"{hub_id}" is only for those who have accepted its terms; accept them on its page of the Hub '
+        raise ModelError(f'"{hub_id}" is available only to those who accept its terms; accept them on its Hub page '
                          "and log in with: hf auth login") from error
     except RepositoryNotFoundError as error:
         raise ModelError(f'there is no model "{hub_id}" on the Hub, or it is private') from error
@@ -64,7 +64,7 @@ def wanted(hub_id: str, names: Iterable[str]) -> list[str]:
     """Of a repository's files those that a model is loaded from: in float16 where it has them so. Raises ModelError."""
     names = list(names)
     if "model_index.json" not in names:
-        raise ModelError(f'"{hub_id}" on the Hub is not in diffusers layout: it holds no model_index.json')
+        raise ModelError(f'"{hub_id}" on the Hub is not in diffusers layout: it has no model_index.json')
     keep = [name for name in names if name.endswith(TEXTS)]
     for part in PARTS:
         weights = [name for name in names if name.endswith(".safetensors") and str(PurePosixPath(name).parent) == part]

@@ -88,12 +88,12 @@ def sentence_on(error: Exception) -> str:
     if isinstance(error, (PalimpsestError, Cancelled, Unforeseen)):
         return str(error)
     if is_out_of_memory(error):
-        return "The memory was not enough; smaller pictures, or fewer at a time, need less (width, height, batch_size)."
+        return "There was not enough memory; smaller pictures, or fewer at a time, need less (width, height, batch_size)."
     kind = type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:  # in the system's words, without the file's place
-        return f"Something went wrong inside: {kind}: {os.strerror(error.errno)}"
+        return f"Something went wrong in the program: {kind}: {os.strerror(error.errno)}"
     # what nobody foresaw may say anything, such as where files are
-    return f"Something went wrong inside ({kind}); the program's log says more."
+    return f"Something went wrong in the program ({kind}); its log says more."
 
 
 def sendable(error: Exception) -> Exception:

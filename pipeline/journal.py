@@ -60,7 +60,7 @@ OPEN = ("queued", "running")
 """States that a job is not left in when the program ends."""
 PATIENCE = 10.0
 """Seconds that the database is waited for while another program holds it locked."""
-BEGUN_ANEW = "History was deleted while the program ran; it begins anew with the jobs of now."
+BEGUN_ANEW = "History was deleted while the program was running; it starts again with the current jobs."
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Limits:
     def check_waiting(self, client: Client, waiting: list[Client]) -> None:
         """Raise TooMany where one more job of the client cannot wait beside those of the clients in `waiting`."""
         if len(waiting) >= self.waiting_in_all:
-            raise TooMany(f"{len(waiting)} jobs wait already, and no more can; try again later.")
+            raise TooMany(f"{len(waiting)} jobs are waiting already, and no more fit; try again later.")
         mine = sum(other.id == client.id for other in waiting)
         if mine >= (self.waiting_of_program if client.program else self.waiting):
             raise TooMany(f"You have {mine} jobs waiting already; wait for one to end or interrupt one.")

@@ -132,7 +132,7 @@ class ModelStore:
                             progress=lambda share: self.tell(start + (1 - start) * share))
         family.tiny = families.tiny_decoder(self.catalog.root / "VAE-approx", info, place)
         if place.offload != "none":
-            family.notes.append(f"{checkpoint.rel} does not fit into the memory of {place.device} whole, so "
+            family.notes.append(f"{checkpoint.rel} does not fit into the memory of {place.device} as a whole, so "
                                 f"{OFFLOADED[place.offload]} is there only while it computes.")
         return family
 

@@ -25,12 +25,12 @@ class Surprise(Enum):
              "was changed; save it without transparency.",
              "The mask is opaque where it is black and clearer where it is white; its colours were used, not its opacity.")
     COLOUR = ("The mask has colours that count as less than half white, as in A1111, so little changes there; paint it in white.",
-              "The mask has colours; what is coloured was taken for white.")
+              "The mask has colours; coloured parts were taken as white.")
     GREY = ("The mask is nowhere more than half white, so little or nothing changes, as in A1111; paint it in white.",
             "The mask was nowhere more than half white; it was made lighter until its lightest part was white.")
     NOISE = ('What looks black in the mask is not quite black, so "Only masked" works on more than what is white, as in A1111; '
              "save the mask as PNG.",
-             "What is nearly black or nearly white in the mask, as in a JPEG, was taken for black and white.")
+             "Nearly black or nearly white parts of the mask, as in a JPEG, were taken as black or white.")
 
     @property
     def left(self) -> str:

@@ -36,7 +36,7 @@ def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
             if name == "sd_vae" and value not in NO_FILE:
                 find_vae(value)
         except PalimpsestError as error:
-            notes.append(f'The VAE {value} is not here; the one that was chosen stays.' if isinstance(error, UnknownName)
+            notes.append(f'The VAE {value} is not here; the current one stays.' if isinstance(error, UnknownName)
                          and name == "sd_vae" else f"{error}; it stays as it was.")
             del options[name]
     return options, notes

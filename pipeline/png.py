@@ -88,7 +88,7 @@ def fault(kind: bytes, body: memoryview, check: bytes, budget: Budget) -> str | 
     if kind not in LARGE:
         return None
     if kind in TEXTS and (called := bytes(body[:80]).partition(b"\0")[0]) in TAKEN:
-        return f'A text in the file was left out: its name, "{called.decode("latin-1")}", is not for texts.'
+        return f'A text in the file was left out: "{called.decode("latin-1")}" cannot be the name of a text.'
     packed = packed_part(kind, body)
     if packed is None:
         return DAMAGED.format(name)

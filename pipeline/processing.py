@@ -91,7 +91,7 @@ def check_refiner(refiner: Family, model: Family) -> None:
     if refiner.sees not in ("nothing", model.sees):
         kind = "InstructPix2Pix" if refiner.sees == "source" else "inpainting"
         raise InvalidRequest("refiner_checkpoint", f'refiner_checkpoint: "{refiner.info.name}" is an {kind} checkpoint, which '
-                                                   "can only refine what another one of its kind has begun")
+                                                   "can only refine what another checkpoint of that kind has begun")
 
 
 def expand(p: StableDiffusionProcessing) -> None:

@@ -151,13 +151,13 @@ class Shelf:
             size = sum(path.stat().st_size for path in written)
             with self._changed:
                 if sum(self._files.values()) + size > self._on_disk:
-                    raise TooMany("The pictures of the jobs that wait take up all room there is for them; try again later.")
+                    raise TooMany("The pictures of waiting jobs take up all the room there is for them; try again later.")
                 self._files[id(p)] = size
         except BaseException as error:
             for path in written:
                 path.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise TooMany("There is no room on the disk for pictures of jobs that wait; try again later.") from error
+                raise TooMany("There is no room on the disk for the pictures of waiting jobs; try again later.") from error
             raise
         vars(p).update(shelved)
 

@@ -48,7 +48,7 @@ def read_json(path: Path, limit: int = MAX_JSON) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f'"{label}" cannot be read: {reason(error)}') from error
     if not isinstance(value, dict):
-        raise ModelError(f'"{label}" cannot be read: it must hold an object, as {{...}}')
+        raise ModelError(f'"{label}" cannot be read: it must contain a JSON object, {{...}}')
     return value
 
 

@@ -53,9 +53,9 @@ def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image
             image = resize_image(2, image.crop(region), *size, upscaler)
         if masked_content != 1:
             if latent_mask.size != image.size:
-                raise InvalidRequest("inpainting_fill", "inpainting_fill must be 1 (original) where the source, of "
-                                     f"{'x'.join(map(str, image.size))} pixels, is not brought to the size of the mask, "
-                                     f"{'x'.join(map(str, latent_mask.size))}, got {masked_content}")
+                raise InvalidRequest("inpainting_fill", "inpainting_fill must be 1 (original) when the source ("
+                                     f"{'x'.join(map(str, image.size))} pixels) is not resized to the mask's size ("
+                                     f"{'x'.join(map(str, latent_mask.size))}), got {masked_content}")
             image = fill(image, latent_mask)
     return Source(image, digest(image), overlay, mask_for_overlay, color_target(image) if correct_color else None)
 
@@ -65,7 +65,7 @@ def pixels_of(sources: list[Source]) -> Tensor:
     sizes = {source.image.size for source in sources}
     if len(sizes) > 1:
         listed = ", ".join("x".join(map(str, size)) for size in sorted(sizes))
-        raise InvalidRequest("init_images", f"init_images must be of one size where they are not resized, got {listed}")
+        raise InvalidRequest("init_images", f"init_images must all have the same size when they are not resized, got {listed}")
     return torch.stack([to_tensor(source.image) for source in sources])
 
 

@@ -72,7 +72,7 @@ class StyleDatabase:
     def put(self, name: str, prompt: str, negative_prompt: str = "") -> None:
         """Add a style, or change the one of that name. Nothing is written before save(). Raises InvalidRequest without a name."""
         if not name or name.startswith("#"):
-            raise InvalidRequest("name", f'name: a style needs one that does not begin with "#", got "{name}"')
+            raise InvalidRequest("name", f'name: a style needs a name, and one that does not begin with "#", got "{name}"')
         known = self.styles.get(name)
         path = known.path if known and known.path else Path(str(self._path).replace("*", ""))
         self.styles[name] = Style(name, prompt, negative_prompt, path)

@@ -18,7 +18,7 @@ def tile_boxes(image: Size, tile: Size, overlap: int) -> list[list[Box]]:
     than what they share.
     """
     if overlap >= min(tile):
-        raise InvalidRequest("script_args", f"script_args: an overlap of {overlap} pixels needs width and height above it, "
+        raise InvalidRequest("script_args", f"script_args: width and height must be larger than the overlap of {overlap} pixels, "
                                             f"got {tile.width}x{tile.height}")
     columns, rows = starts(image.width, tile.width, overlap), starts(image.height, tile.height, overlap)
     if len(columns) * len(rows) > MAX_TILES:

@@ -159,7 +159,7 @@ def normalised(image: Image.Image, notes: list[str], field: str, *, over_api: bo
     if converted:
         notes.append("The picture's colour profile was converted to sRGB.")
     elif image.mode == "CMYK":
-        notes.append("The picture is CMYK without a profile; it was converted to RGB plainly.")
+        notes.append("The picture is CMYK without a profile; it was converted to RGB without one.")
     image = image.convert("RGBA" if transparent else "RGB")
     colour = image.info.get("transparency") if over_api else None
     image.info.clear()

@@ -80,11 +80,11 @@ def read_claim(file: Path | str) -> Claim:
     except ValueError as error:
         raise Unverifiable(f"{DAMAGED}: {error}") from error
     if receipt is None:
-        raise Unverifiable("it carries no receipt; only PNG files of Palimpsest do, until another program saves them")
+        raise Unverifiable("it has no receipt; only PNG files saved by Palimpsest have one, and other programs drop it when they save")
     if digest(image) != receipt.pixels:
         raise Unverifiable("its pixels were changed after it was made")
     if receipt.interrupted:
-        raise Unverifiable("it was interrupted or skipped on its way, and run again it would come to its end")
+        raise Unverifiable("it was interrupted or skipped, so making it again would give a finished picture instead")
     return Claim(image, receipt)
 
 
@@ -212,7 +212,7 @@ def verify(claim: Claim, p: StableDiffusionProcessingImg2Img, engine: Engine, cl
         elif not isinstance(event, Finished):
             yield event
         elif (again := event.results[0].found) is None:
-            yield refusal("made again, its request gave no such picture")
+            yield refusal("its request did not give this picture when it was made again")
         else:
             yield compare(claim, again)
 
@@ -235,7 +235,7 @@ def compare(claim: Claim, again: Image.Image) -> Verdict:
     if changes:
         why = f"Changed since then: {changes}."
     elif claim.receipt.request["options"].get("edit_reuse"):
-        why = "It was made with edit reuse, which takes over from the edits before it."
+        why = "It was made with edit reuse, so it depends on the edits before it."
     return Verdict(Status.DIFFERENT, f"Different: made again, {distance(claim.image, again)}. {why}")
 
 

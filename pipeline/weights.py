@@ -80,7 +80,7 @@ class Weights(Mapping[str, Tensor]):
         entry, dtype = self._entries[name], self.dtype(name)
         start, end = (self._start + offset for offset in entry["data_offsets"])
         if os.fstat(self._file.fileno()).st_size < end:
-            raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: the file has become shorter')
+            raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: the file was cut short after it was opened')
         self._let_go()
         self._passed = start, end
         if start == end:

@@ -122,7 +122,7 @@ def run(engine: Engine, panel: Panel, folders: Folders, names: list[str], shared
 def read(asked: dict[str, Any], *, shared: bool) -> Batch:
     """The batch that the tab's inputs ask for. Raises InvalidRequest by a folder's label."""
     if shared and (given := [name for name in FOLDERS if asked.get(name)]):
-        raise InvalidRequest(given[0], f"{given[0]}: a shared page takes no folders of its machine; upload the files")
+        raise InvalidRequest(given[0], f"{given[0]}: a shared page cannot use folders of its machine; upload the files")
     reuse, infos = (), None
     if asked["reuses"]:
         reuse, infos = asked["reuse"], asked.get("info_directory")
@@ -137,8 +137,8 @@ def read(asked: dict[str, Any], *, shared: bool) -> Batch:
         return Batch(files, masks=masks or own or None, some_masked=bool(own), reuse=reuse, info_folder=infos)
     source, target = folder(INPUT, asked["input_directory"]), made(asked["output_directory"])
     if target == source:
-        raise InvalidRequest("output_directory", f"{OUTPUT}: it is the input directory, and its pictures would be taken for "
-                                                 "inputs the next time; name another")
+        raise InvalidRequest("output_directory", f"{OUTPUT}: this is the input directory, so its results would be taken as "
+                                                 "inputs next time; name another")
     pictures = [file for file in pictures_of(INPUT, source) if target is None or not file.is_relative_to(target)]
     masks, mask_folder, own = *masks_in(asked["mask_directory"]), []
     if mask_folder in (None, source):
@@ -184,7 +184,7 @@ def pictures_of(label: str, path: Path) -> list[Path]:
     """The pictures in a folder. Raises InvalidRequest where there is none."""
     found = find_pictures(path)
     if not found:
-        raise InvalidRequest(label, f'{label}: "{path}" holds no pictures; valid: {", ".join(EXTENSIONS)}')
+        raise InvalidRequest(label, f'{label}: "{path}" contains no pictures; valid: {", ".join(EXTENSIONS)}')
     return found
 
 

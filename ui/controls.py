@@ -214,7 +214,7 @@ def within_range(width: float, height: float) -> tuple[int, int]:
 
 def build_seeds() -> dict[str, gr.components.Component]:
     with gr.Row():
-        seed = Seed(value="-1", max_lines=1, label="Seed", info="-1 is a random one", elem_id="seed")
+        seed = Seed(value="-1", max_lines=1, label="Seed", info="-1 means random", elem_id="seed")
         extra = gr.Checkbox(value=False, label="Extra", info="Variations of a seed")
     with gr.Group(visible=False) as variations:
         with gr.Row():

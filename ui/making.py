@@ -170,7 +170,7 @@ def size_of(modes: dict[Mode, ModeTab], current: Mode, *files: Any) -> tuple[int
     reader = Reader()
     image = reader.picture(picture[0] if isinstance(picture, tuple) else picture, "init_images")
     if image is None:
-        raise PalimpsestError("There is no picture yet whose size could be taken.")
+        raise PalimpsestError("There is no picture yet to take the size from.")
     return within_range(*image.size)
 
 

@@ -59,7 +59,7 @@
     working = Boolean(bar);
     const arrow = document.querySelector("#read-data");
     if (arrow && !arrow.title) {
-      arrow.title = translate('Read generation data from the prompt, or of the selected result if it is empty');
+      arrow.title = translate('Read generation data from the prompt, or from the selected result if the prompt is empty');
       arrow.ariaLabel = arrow.title;
     }
     // the name that requests know an option by

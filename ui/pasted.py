@@ -51,4 +51,4 @@ def check(text: str) -> None:
     if not text.strip():
         raise PalimpsestError("Paste the generation data of a picture into the prompt first.")
     if not split(text)[2]:
-        raise PalimpsestError(f'The prompt holds no generation data: its last line would be such as "{EXAMPLE}".')
+        raise PalimpsestError(f'The prompt contains no generation data: its last line would look like "{EXAMPLE}".')

@@ -64,7 +64,7 @@ def listed(catalog: Catalog, part: str = "") -> list[gr.blocks.Block]:
 
 def nothing_sentence(catalog: Catalog, part: str) -> str:
     """What stands in place of an empty list."""
-    return "No name holds this." if part else (
+    return "No name contains this." if part else (
         f"There are none yet. Their folders: `{catalog.root / 'Lora'}`, `{catalog.root / 'embeddings'}`")
 
 
@@ -91,7 +91,7 @@ def wire_picker(picker: Picker, catalog: Catalog, prompt: gr.Textbox, negative_p
         label = event.value[0]
         file = next((file for file in catalog.loras() if label_of(file) == label), None)
         if file is None:
-            raise PalimpsestError("This file is gone; Refresh shows those that are there.")
+            raise PalimpsestError("This file is gone; Refresh lists the current ones.")
         words = trigger_words(names.metadata(file))[:MOST_WORDS]
         return with_tag(text, names.prompt_name(file)), filled(words)
 

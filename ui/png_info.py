@@ -25,7 +25,7 @@ from ui.events import QUEUED
 from ui.session import Session, asked_by
 from ui.stream import HEARTBEAT
 
-NOTHING = "This picture says nothing of how it was made."
+NOTHING = "This picture does not say how it was made."
 
 
 @dataclass
@@ -94,7 +94,7 @@ def read(info: PngInfo, engine: Engine, file: str | None) -> dict:
 def what_else(found: Metadata) -> str:
     """The texts of a file besides its infotext, one below the other, its receipt left out; JSON spread over lines."""
     texts = [f"{name}: {spread_out(value)}" for name, value in found.items.items() if isinstance(value, str) and name != RECEIPT]
-    said = [f"Read from what {found.program} has written."] if found.program and found.infotext else []
+    said = [f"Read from what {found.program} wrote."] if found.program and found.infotext else []
     return "\n".join([*said, *found.notes, *texts])
 
 

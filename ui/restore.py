@@ -82,7 +82,7 @@ def sampling_in(sampler: str, schedule: str) -> tuple[Values, list[str]]:
             name, label = resolve_names(sampler, wanted)
             return {"sampler_name": name} | ({"scheduler": schedule_label(name, label) or "Automatic"} if wanted else {}), notes
         except UnknownName as error:
-            notes.append(f"{error}; what was chosen stays.")
+            notes.append(f"{error}; the current choice stays.")
     return {}, list(dict.fromkeys(notes))
 
 
@@ -99,7 +99,7 @@ def with_files(values: Values, catalog: Catalog, called: Mapping[str, str]) -> t
         try:
             found |= {} if wanted is None else {name: wanted if wanted in NO_FILE else find(wanted)}
         except PalimpsestError:
-            notes.append(f"The {kind} {called.get(name, wanted)} is not here; the one that was chosen stays.")
+            notes.append(f"The {kind} {called.get(name, wanted)} is not here; the current one stays.")
     if found.get("sd_model_checkpoint") == "":  # a request that named none
         del found["sd_model_checkpoint"]
     return found, notes
@@ -168,7 +168,7 @@ def updates(controls: Controls, values: Values, menus: Menus = {}) -> tuple[dict
             value = offered[int(value)] if 0 <= int(value) < len(offered) else value
         several = isinstance(value, list)
         kept = [one for one in (value if several else [value]) if one in offered]
-        notes += [f'{widget.label}: "{one}" is not here; what was chosen stays.' for one in (value if several else [value])
+        notes += [f'{widget.label}: "{one}" is not here; the current choice stays.' for one in (value if several else [value])
                   if one not in offered]
         if several or kept:
             kept = kept if several else kept[0]

@@ -98,7 +98,7 @@ class Results:
         self.selected(results, index)
         found = self.journal and self.journal.find(results[index].path)
         if not found:
-            raise PalimpsestError("History does not know this picture; it was deleted, or history is not kept.")
+            raise PalimpsestError("This picture is not in the history: it was deleted, or no history is kept.")
         return found
 
     def request(self, results: list, index: int) -> StableDiffusionProcessingImg2Img:
@@ -165,7 +165,7 @@ class Results:
     def open_folder(self, results: list, index: int) -> None:
         _, picture = self.owner(results, index)
         if click.launch(str(picture.path), locate=True):
-            tell(f"It lies in {picture.path.parent}.")
+            tell(f"It is in {picture.path.parent}.")
 
 
 def with_seeds(p: StableDiffusionProcessingImg2Img, entry: Entry) -> StableDiffusionProcessingImg2Img:

@@ -27,7 +27,7 @@ class SettingsTab:
 def build_settings() -> SettingsTab:
     widgets = {}
     with gr.Row(elem_classes="with-refresh"):
-        gr.Markdown("What is set here is remembered, and holds for every picture from then on, for the API's too.")
+        gr.Markdown("Settings are remembered and apply to every picture from then on, also over the API.")
         save = gr.Button("Save", variant="primary", scale=0, min_width=120, interactive=False, elem_id="settings-save")
     for title, group in grouped().items():
         with gr.Accordion(title, open=title == "img2img", elem_classes="settings-group"):

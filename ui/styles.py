@@ -35,7 +35,7 @@ class StyleEditor:
 def build_style_editor(styles: StyleDatabase) -> StyleEditor:
     with gr.Group(visible=False, elem_id="style-editor") as group:
         name = gr.Dropdown(list(styles.styles), value=None, allow_custom_value=True, label="Style",
-                           info="One that is there, or the name of a new one", elem_id="style-name")
+                           info="An existing one, or the name of a new one", elem_id="style-name")
         prompt = gr.Textbox(label="Style's prompt", lines=1, max_lines=6, info="{prompt} stands for what the prompt says",
                             elem_id="style-prompt")
         negative_prompt = gr.Textbox(label="Style's negative prompt", lines=1, max_lines=6, elem_id="style-negative-prompt")

@@ -139,7 +139,7 @@ def find_row(layout: Layout, checkpoint: Checkpoint) -> FamilyRow:
     for row in FAMILIES.values():
         if row.layout == layout and row.matches(checkpoint):
             return row
-    raise ModelError(f'"{checkpoint.path.name}" is of no family that is known; valid: {", ".join(FAMILIES)}')
+    raise ModelError(f'"{checkpoint.path.name}" belongs to no known model family; valid: {", ".join(FAMILIES)}')
 
 
 def display_name(path: Path) -> str:

@@ -177,8 +177,8 @@ def check_tensors(path: Path, name: str, part: Part, module: nn.Module) -> None:
                              f"{tuple(stored.weights.shape(scale))} for a weight of {tuple(stored.weights.shape(stored.name))}")
     for key, stored in part.tensors.items():
         if key not in expected and stored.name not in scaled and not MEANINGLESS.fullmatch(stored.name):
-            raise ModelError(f'"{path.name}" cannot be used: its {name} holds "{stored.name}", and what that does to a picture '
-                             "is not known here")
+            raise ModelError(f'"{path.name}" cannot be used: its {name} holds "{stored.name}", whose effect on pictures '
+                             "is unknown")
 
 
 def bare(key: str) -> str:
@@ -203,7 +203,7 @@ def pipeline_class(folder: Path) -> str:
     """Which class of diffusers runs a folder's model. Raises ModelError where it is no diffusers folder."""
     index = read_json(folder / "model_index.json")
     if index is None:
-        raise ModelError(f'model "{folder}" is not a diffusers folder: it holds no model_index.json')
+        raise ModelError(f'model "{folder}" is not a diffusers folder: it has no model_index.json')
     return shortened(str(index.get("_class_name") or "model without a _class_name"), configs.MAX_SHOWN)
 
 
@@ -228,7 +228,7 @@ def read_part(folder: Path) -> Part:
     """One network in diffusers' or transformers' own layout."""
     config = read_json(folder / "config.json")
     if config is None:
-        raise ModelError(f'"{folder.name}" holds no config.json')
+        raise ModelError(f'"{folder.name}" has no config.json')
     stored = {}
     for file in weight_files(folder):
         weights = Weights(file)
@@ -244,7 +244,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not variants:
         for pickle in sorted(folder.glob("*.bin")):
             refuse_pickle(pickle)
-        raise ModelError(f'"{folder}" holds no .safetensors file')
+        raise ModelError(f'"{folder}" has no .safetensors file')
     return variants[min(variants, key=lambda name: (".non_ema" in name, len(name)))]
 
 

@@ -256,7 +256,7 @@ def read_vae(path: Path) -> Part:
     weights = Weights(path)
     vae = read_vae_from(weights, VAES)
     if vae is None:
-        raise ModelError(f'"{path.name}" is no VAE: it holds no tensor "decoder.conv_in.weight"')
+        raise ModelError(f'"{path.name}" is not a VAE: it has no tensor "decoder.conv_in.weight"')
     return vae
 
 

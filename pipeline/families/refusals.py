@@ -27,7 +27,7 @@ def not_a_checkpoint(weights: Weights) -> ModelError:
     for start, kind in OTHER_KINDS.items():
         if any(name.startswith(start) for name in weights):
             return ModelError(f'"{weights.path.name}" is {kind}')
-    return ModelError(f'"{weights.path.name}" is no Stable Diffusion checkpoint: it holds no tensor "{UNET}input_blocks…"')
+    return ModelError(f'"{weights.path.name}" is not a Stable Diffusion checkpoint: it has no tensor "{UNET}input_blocks…"')
 
 
 def unknown_pipeline(folder: Path, pipeline: str) -> ModelError:

@@ -187,7 +187,7 @@ class StableDiffusion(LoadedModel):
         if (height // downscale, width // downscale) != tuple(latent.shape[-2:]) \
                 or (mask is not None and self.sees == "masked source" and tuple(mask.shape[-2:]) != (height, width)):
             raise InvalidRequest("resize_mode", "resize_mode: with an inpainting or edit checkpoint a latent upscale needs a "
-                                                f"source of the size asked for, got {width}x{height}")
+                                                f"source of the requested size, got {width}x{height}")
 
 
 def fit_to_skip(block: torch.nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -243,8 +243,8 @@ def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: P
     loaded = family(facts, checkpoint, modules, info, placement, tokens)
     if checkpoint.unknown:
         others = f" and {len(checkpoint.unknown) - 1} more tensors" if len(checkpoint.unknown) > 1 else ""
-        loaded.notes.append(f'"{checkpoint.path.name}" holds "{checkpoint.unknown[0]}"{others}, and what that does to a picture '
-                            "is not known here; it was left out.")
+        loaded.notes.append(f'"{checkpoint.path.name}" holds "{checkpoint.unknown[0]}"{others}, whose effect on pictures is '
+                            "unknown; it was left out.")
     return loaded
 
 

@@ -43,7 +43,7 @@ def read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], dic
         return words, merges, {word: number for word, number in added.items() if word not in words}
     whole = read_json(folder / "tokenizer.json", MAX_BYTES)
     if whole is None:
-        raise ModelError(f'"{folder.parent.name}/{folder.name}" holds no vocab.json with merges.txt, and no tokenizer.json')
+        raise ModelError(f'"{folder.parent.name}/{folder.name}" has neither vocab.json with merges.txt nor tokenizer.json')
     try:
         words = dict(whole["model"]["vocab"])
         merges = [pair(merge) for merge in whole["model"]["merges"]]
@@ -77,7 +77,7 @@ def check_words(folder: Path, words: dict[Any, Any]) -> None:
     """Raise ModelError for words that are not CLIP's kind: text, with the ids from 0 on, each once."""
     sound = all(isinstance(word, str) and type(number) is int for word, number in words.items())
     if not sound or sorted(words.values()) != list(range(len(words))):
-        raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: its words must have the ids from 0 on, each once')
+        raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: its words must have the ids from 0 on, each exactly once')
     missing = [word for word in SPECIAL if word not in words]
     if missing:
         raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: it lacks the word "{missing[0]}"')

@@ -70,8 +70,8 @@ def span(sigmas: Tensor) -> tuple[Tensor, Tensor]:
     """(first t, last t) of a schedule that ends in 0. Raises InvalidRequest where there is no way between them."""
     start, end = t_fn(sigmas[0]), t_fn(sigmas[-2])
     if not start < end:
-        raise InvalidRequest("denoising_strength", "denoising_strength: DPM fast and DPM adaptive need two noise levels to go "
-                                                   "between; more steps or a higher strength give them")
+        raise InvalidRequest("denoising_strength", "denoising_strength: DPM fast and DPM adaptive need at least two noise "
+                                                   "levels; use more steps or a higher strength")
     return start, end
 
 

@@ -192,8 +192,8 @@ class KDiffusionSampler(Sampler):
         sigmas = self.sigmas(p, steps)
         schedule = sigmas[steps - t_enc - 1:]
         if len(schedule) < 2:
-            raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of the {steps} steps that "
-                                          "this denoising_strength takes the end of; fewer steps or another schedule have it")
+            raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of {steps} steps, too "
+                                          "few for this denoising_strength; use fewer steps or another schedule")
         start = self._with_extra_noise(p, x + noise * schedule[0], noise)
         return self._run(p, x, start, sigmas, schedule, conditioning, unconditional_conditioning, image_conditioning,
                          steps=t_enc + 1)

@@ -79,8 +79,8 @@ def sample_unipc(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: 
     """
     steps = len(timesteps)
     if steps < order:
-        raise InvalidRequest("steps", f"steps: UniPC of order {order} needs {order} steps or more, and at this "
-                                      f"denoising_strength {steps} are run")
+        raise InvalidRequest("steps", f"steps: UniPC of order {order} needs at least {order} steps, but at this "
+                                      f"denoising_strength only {steps} are run")
     schedule = ContinuousSchedule(alphas_cumprod)
 
     def look(x: Tensor, t: Tensor) -> Look:

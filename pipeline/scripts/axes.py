@@ -27,7 +27,7 @@ def field(name: str) -> Apply:
     """An axis of the request's field."""
     def apply(p: Request, value: Any, values: Sequence[Any]) -> dict[str, Any]:
         if not hasattr(p, name):
-            raise InvalidRequest("script_args", f"script_args: no axis can vary {name}, which is not there")
+            raise InvalidRequest("script_args", f"script_args: no axis can vary {name}: there is no such setting")
         return {name: value}
     return apply
 
@@ -36,7 +36,7 @@ def option(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Ap
     """An axis of an option."""
     def apply(p: Request, value: Any, values: Sequence[Any]) -> dict[str, Any]:
         if name not in SPECS:
-            raise InvalidRequest("script_args", f"script_args: no axis can vary {name}, which is not there")
+            raise InvalidRequest("script_args", f"script_args: no axis can vary {name}: there is no such setting")
         return {"override_settings": {name: convert(value)}}
     return apply
 

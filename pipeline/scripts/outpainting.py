@@ -27,7 +27,7 @@ class Growth:
 def growth(image: Size, pixels: int, directions: Collection[str]) -> Growth:
     """About `pixels` at each of the sides, a little more where the target asks for it. Raises InvalidRequest for no side."""
     if not directions:
-        raise InvalidRequest("script_args", "script_args: Outpainting direction names no side to grow at; valid: "
+        raise InvalidRequest("script_args", "script_args: Outpainting direction must name at least one side; valid: "
                                             + ", ".join(DIRECTIONS))
     asked = [pixels if side in directions else 0 for side in DIRECTIONS]
     width, left, right = spread(image.width, *asked[:2])

@@ -28,7 +28,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: PromptsFromFile) -> Processed
         p = seeded(p)
     lines = [read_line(line) for line in map(str.strip, args.text.splitlines()) if line]
     if not lines:
-        raise InvalidRequest("script_args", "script_args: List of prompt inputs holds no line")
+        raise InvalidRequest("script_args", "script_args: List of prompt inputs is empty")
     runs = [p.variant(do_not_save_grid=True, **changes(p, line, args, index)) for index, line in enumerate(lines)]
     p.progress.begin(sum(one.n_iter for one in runs))
     made: list[Made] = []
@@ -53,7 +53,7 @@ def changes(p: StableDiffusionProcessingImg2Img, line: dict[str, Any], args: Pro
     fields = {name: value for name, value in fields.items() if hasattr(p, name) or value is not False}  # off is what it is
     unknown = next((name for name in fields if not hasattr(p, name)), None)
     if unknown is not None:
-        raise InvalidRequest("script_args", f'script_args: a line names "--{unknown}", which is not there')
+        raise InvalidRequest("script_args", f'script_args: a line uses "--{unknown}", which does not exist')
     return fields
 
 

@@ -308,7 +308,7 @@ def test_what_infotext_names_and_is_not_here_is_left_out_with_a_comment(shared, 
     assert answer.status_code == 200
     comments = info_of(answer)["comments"]
     assert len(comments) == 1 and told in comments[0] and comments[0].endswith(" stays as it was." if "must" in told or "no value" in told
-                                                                             else "; the one that was chosen stays.")
+                                                                             else "; the current one stays.")
     without = shared.post(IMG2IMG, json=body | {"infotext": "x\nSteps: 2, Seed: 9, Size: 64x64"})
     assert answer.json()["images"] == without.json()["images"]
 
@@ -386,7 +386,7 @@ def test_pictures_of_several_sizes_make_none_where_they_are_not_resized(shared, 
     assert shared.post(IMG2IMG, json=body).status_code == 200
     answer = shared.post(IMG2IMG, json=body | {"resize_mode": 3})
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "init_images must be of one size where they are not resized, got 32x32, 64x64"
+    assert answer.json()["detail"] == "init_images must all have the same size when they are not resized, got 32x32, 64x64"
 
 
 @pytest.mark.parametrize("masked_content", [0, 2, 3])
@@ -394,7 +394,7 @@ def test_masked_content_needs_a_source_of_the_mask_s_size(shared, body, mask, ma
     body |= {"mask": base64_of(mask), "resize_mode": 3, "width": 32, "height": 32, "inpaint_full_res": False}
     assert shared.post(IMG2IMG, json=body | {"inpainting_fill": 1}).status_code == 200
     answer = shared.post(IMG2IMG, json=body | {"inpainting_fill": masked_content})
-    assert answer.status_code == 422 and answer.json()["detail"].startswith("inpainting_fill must be 1 (original) where the source")
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("inpainting_fill must be 1 (original) when the source")
 
 
 def test_a_failure_inside_is_told_in_the_same_shape(client, body, backend, monkeypatch):

@@ -48,7 +48,7 @@ def without(part):
     (only(UNET, "first_stage_model."), '"my.safetensors" is not a whole checkpoint: it lacks the text_encoder'),
     (only("first_stage_model."), '"my.safetensors" is a VAE, which goes into the VAE folder'),
     (only("cond_stage_model."),
-     f'"my.safetensors" is no Stable Diffusion checkpoint: it holds no tensor "{UNET}input_blocks…"'),
+     f'"my.safetensors" is not a Stable Diffusion checkpoint: it has no tensor "{UNET}input_blocks…"'),
     (renamed(UNET, "model_ema.diffusion_model"),
      f'"my.safetensors" is a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too'),
     (without("middle_block"),
@@ -126,7 +126,7 @@ def test_a_truncated_file_is_refused(write):
 
 def test_what_is_no_vae_is_refused_as_one(checkpoint, write):
     path = write(only(UNET))
-    assert refusal(checkpoint("sd1")[1], vae=path) == '"my.safetensors" is no VAE: it holds no tensor "decoder.conv_in.weight"'
+    assert refusal(checkpoint("sd1")[1], vae=path) == '"my.safetensors" is not a VAE: it has no tensor "decoder.conv_in.weight"'
 
 
 def test_a_vae_with_other_latents_is_refused(checkpoint, write):

@@ -74,13 +74,13 @@ def test_a_fused_weight_is_scaled_before_it_is_cut(write):
 @pytest.mark.parametrize("name, tensor, said", [
     (QUERY + "weight_scale", torch.ones(4, 4), "is quantized in a way that is not supported: "),
     (QUERY + "scale_weight", torch.ones(7), "is quantized in a way that is not supported: "),
-    (QUERY + "weight_scale_2", torch.ones(()), "what that does to a picture is not known here"),
-    (QUERY + "weight_scale_inv", torch.ones(1, 1), "what that does to a picture is not known here"),
-    (QUERY + "weight_zero_point", torch.ones(()), "what that does to a picture is not known here"),
-    (UNET + "time_embed.cond_proj.weight", torch.ones(128, 256), "what that does to a picture is not known here"),
-    ("first_stage_model.decoder.conv_in.scales", torch.ones(3), "what that does to a picture is not known here"),
+    (QUERY + "weight_scale_2", torch.ones(()), "whose effect on pictures is unknown"),
+    (QUERY + "weight_scale_inv", torch.ones(1, 1), "whose effect on pictures is unknown"),
+    (QUERY + "weight_zero_point", torch.ones(()), "whose effect on pictures is unknown"),
+    (UNET + "time_embed.cond_proj.weight", torch.ones(128, 256), "whose effect on pictures is unknown"),
+    ("first_stage_model.decoder.conv_in.scales", torch.ones(3), "whose effect on pictures is unknown"),
     ("cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight.absmax", torch.ones(3),
-     "what that does to a picture is not known here"),
+     "whose effect on pictures is unknown"),
 ])
 def test_what_is_not_known_in_a_network_is_refused(write, name, tensor, said):
     with pytest.raises(ModelError) as error:
@@ -90,7 +90,7 @@ def test_what_is_not_known_in_a_network_is_refused(write, name, tensor, said):
 
 def test_what_is_not_known_beside_the_networks_is_said(write):
     family = families.load(write(lambda state: state | {"odd.weight": torch.ones(3)}), FLOAT32)
-    assert family.notes == ['"my.safetensors" holds "odd.weight", and what that does to a picture is not known here; '
+    assert family.notes == ['"my.safetensors" holds "odd.weight", whose effect on pictures is unknown; '
                             "it was left out."]
 
 

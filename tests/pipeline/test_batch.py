@@ -428,7 +428,7 @@ def test_what_a_mask_was_taken_for_is_told_once(recorded, folder, tmp_path):
     red.paste((255, 0, 0), (16, 16, 48, 48))
     red.save(tmp_path / "red.png")
     outcome = done(recorded, folder, masks=[tmp_path / "red.png"])
-    assert outcome.comments == ("The mask has colours; what is coloured was taken for white.",)
+    assert outcome.comments == ("The mask has colours; coloured parts were taken as white.",)
     assert made(Batch([folder / "1.png"], masks=[tmp_path / "red.png"]))[0].image_mask.getextrema() == (0, 255)
 
 

@@ -260,13 +260,13 @@ def test_and_joins_only_so_many_parts():
 
 
 def test_what_editing_makes_of_a_prompt_is_bounded_over_a_batch():
-    with pytest.raises(InvalidRequest, match=f"^prompt: at all steps together it comes to .* at most {MAX_CHUNKS}"):
+    with pytest.raises(InvalidRequest, match=f"^prompt: over all steps it takes .* at most {MAX_CHUNKS}"):
         encoder(calls=100).positive(["[1|2]"] * (MAX_CHUNKS // 100 + 1))
 
 
 @pytest.mark.parametrize("name", ["positive", "negative"])
 def test_a_long_prompt_with_many_edits_is_refused_before_it_is_encoded(name):
     family = Recording(text_encoders=[SimpleNamespace(count=lambda text, how: len(text.split()))])
-    with pytest.raises(InvalidRequest, match=f"comes to .* pieces of 75 tokens; at most {MAX_CHUNKS}"):
+    with pytest.raises(InvalidRequest, match=f"takes .* chunks of 75 tokens; at most {MAX_CHUNKS}"):
         getattr(encoder(family, calls=2000), name)(["[1|2]" + " 3" * 75 * 3])
     assert family.calls == []

@@ -354,7 +354,7 @@ def test_a_job_that_runs_out_of_memory_twice_fails_and_the_next_one_runs(demo, p
     tight = Tight(demo, rows=0)
     engine = local_engine(lambda options: tight)
     event = list(engine.submit([request(picture)]).events())[-1]
-    assert isinstance(event, Failed) and event.message.startswith("The memory was not enough") and tight.tried == [2, 1]
+    assert isinstance(event, Failed) and event.message.startswith("There was not enough memory") and tight.tried == [2, 1]
     tight.rows = 2
     assert engine.submit([request(picture)]).result()[0].comments == []
     engine.close()
@@ -517,7 +517,7 @@ def test_a_finished_job_is_forgotten(engine, picture):
 
 
 def test_too_little_memory_is_one_sentence():
-    assert Failed(torch.OutOfMemoryError("CUDA")).message.startswith("The memory was not enough")
+    assert Failed(torch.OutOfMemoryError("CUDA")).message.startswith("There was not enough memory")
 
 
 def test_an_unforeseen_error_is_logged_and_told(picture, caplog):
@@ -526,14 +526,14 @@ def test_an_unforeseen_error_is_logged_and_told(picture, caplog):
 
     engine = local_engine(load)
     event = list(engine.submit([request(picture)]).events())[-1]
-    assert event.message == "Something went wrong inside (LookupError); the program's log says more."
+    assert event.message == "Something went wrong in the program (LookupError); its log says more."
     assert "nobody thought of this" in caplog.text and "def load" not in event.message and event.error.kind == "LookupError"
     engine.close()
 
 
 def test_an_error_of_the_disk_does_not_name_the_place_of_a_file():
     error = OSError(28, "No space left on device", "/home/me/outputs/00001.png")
-    assert Failed(error).message == "Something went wrong inside: OSError: No space left on device"
+    assert Failed(error).message == "Something went wrong in the program: OSError: No space left on device"
     assert "/home" not in Failed(OSError("nobody can read /home/me/outputs")).message
     assert "/home" not in Failed(OSError(28, "nobody can write /home/me/outputs")).message
 

@@ -430,7 +430,7 @@ def test_an_error_that_nobody_foresaw_is_sent_as_what_is_said_of_it():
     except Stubborn as error:
         sent = sendable(error)
     again = crossed(sent)
-    assert isinstance(again, Unforeseen) and again.kind == "Stubborn" and str(again).startswith("Something went wrong inside (Stubborn)")
+    assert isinstance(again, Unforeseen) and again.kind == "Stubborn" and str(again).startswith("Something went wrong in the program (Stubborn)")
     assert sent.__traceback__ is sent.__cause__ is sent.__context__ is None
     assert isinstance(crossed(sendable(torch.OutOfMemoryError("CUDA"))), MemoryError)
 

@@ -54,7 +54,7 @@ def test_the_title_shows_the_hash():
 @pytest.mark.parametrize("act", [families.describe, lambda path: families.load(path, placement.choose("cpu"))])
 def test_a_folder_that_is_not_there_is_refused(act, tmp_path):
     assert refusal(act, tmp_path / "nowhere") == (
-        f'model "{tmp_path / "nowhere"}" is not a diffusers folder: it holds no model_index.json')
+        f'model "{tmp_path / "nowhere"}" is not a diffusers folder: it has no model_index.json')
 
 
 def test_a_pickle_is_refused(tmp_path):

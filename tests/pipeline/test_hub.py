@@ -67,7 +67,7 @@ def test_a_download_shows_its_progress_whatever_the_environment_says(monkeypatch
 
 def test_a_repository_in_another_layout_is_refused_before_anything_is_downloaded():
     hub = Hub(files=["model.safetensors"])
-    with pytest.raises(ModelError, match='"a/b" on the Hub is not in diffusers layout: it holds no model_index.json'):
+    with pytest.raises(ModelError, match='"a/b" on the Hub is not in diffusers layout: it has no model_index.json'):
         download("a/b", hub)
     assert hub.asked == []
 
@@ -85,7 +85,7 @@ def test_without_the_hub_what_was_downloaded_is_used(unreachable):
     (OfflineModeIsEnabled("offline"), '"a/b" has not been downloaded yet, and the Hub cannot be reached now'),
     (ConnectionError("no route"), '"a/b" has not been downloaded yet, and the Hub cannot be reached now'),
     (http_error(RepositoryNotFoundError), 'there is no model "a/b" on the Hub, or it is private$'),
-    (http_error(GatedRepoError), '"a/b" is only for those who have accepted its terms'),
+    (http_error(GatedRepoError), '"a/b" is available only to those who accept its terms'),
 ])
 def test_what_hinders_a_download_is_one_sentence(unreachable, sentence):
     with pytest.raises(ModelError, match=sentence):

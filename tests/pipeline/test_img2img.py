@@ -100,7 +100,7 @@ def test_a_script_that_is_not_there_is_refused_before_it_is_queued(engine, pictu
 
 
 @pytest.mark.parametrize("mask, settings, told", [
-    ("red", {}, "The mask has colours; what is coloured was taken for white."), ("white", {}, None),
+    ("red", {}, "The mask has colours; coloured parts were taken as white."), ("white", {}, None),
     ("grey", {}, "The mask was nowhere more than half white; it was made lighter until its lightest part was white."),
     ("grey", {"alwayson_scripts": {"Soft Inpainting": {"args": [True]}}}, None)])
 @pytest.mark.parametrize("mode", [Mode.INPAINT, Mode.INPAINT_UPLOAD])

@@ -15,7 +15,7 @@ ME, BOT = Client("me"), Client("bot", program=True)
     (ME, [Client("you")] * 4, None),
     (BOT, [BOT, BOT], None),
     (BOT, [BOT] * 3, "You have 3 jobs waiting already; wait for one to end or interrupt one."),
-    (ME, [BOT] * 5, "5 jobs wait already, and no more can; try again later."),
+    (ME, [BOT] * 5, "5 jobs are waiting already, and no more fit; try again later."),
 ])
 def test_so_many_jobs_may_wait(client, waiting, sentence):
     if sentence is None:

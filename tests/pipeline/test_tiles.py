@@ -43,7 +43,7 @@ def test_without_overlap_tiles_stand_side_by_side():
 
 @pytest.mark.parametrize("tile, overlap", [(Size(64, 32), 32), (Size(64, 64), 128)])
 def test_tiles_must_be_larger_than_what_they_share(tile, overlap):
-    with pytest.raises(InvalidRequest, match=f"an overlap of {overlap} pixels needs width and height above it"):
+    with pytest.raises(InvalidRequest, match=f"must be larger than the overlap of {overlap} pixels"):
         tile_boxes(Size(256, 256), tile, overlap)
 
 

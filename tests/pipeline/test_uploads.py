@@ -16,7 +16,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 TURNED = "The picture was turned upright as its EXIF says."
 SEVERAL = "The file holds several pictures; the first was taken."
 PROFILE = "The picture's colour profile was converted to sRGB."
-PLAIN_CMYK = "The picture is CMYK without a profile; it was converted to RGB plainly."
+PLAIN_CMYK = "The picture is CMYK without a profile; it was converted to RGB without one."
 SIXTEEN = "The picture has 16 bits a channel; it was scaled to 8."
 
 

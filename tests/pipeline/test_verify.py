@@ -182,7 +182,7 @@ def flip(image: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("spoil, why", [
-    (lambda image: image.info.clear(), "it carries no receipt"), (flip, "its pixels were changed after it was made"),
+    (lambda image: image.info.clear(), "it has no receipt"), (flip, "its pixels were changed after it was made"),
     (lambda image: image.info.update({RECEIPT: "{}"}), "its receipt is damaged"),
     (lambda image: image.info.update({RECEIPT: replace(read_receipt(image), interrupted=True).text}), "it was interrupted"),
     (lambda image: image.thumbnail((32, 32)), "its pixels were changed")])

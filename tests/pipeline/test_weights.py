@@ -49,7 +49,7 @@ def test_a_file_that_becomes_shorter_is_told(file):
     weights = Weights(file)
     with file.open("r+b") as stream:
         stream.truncate(file.stat().st_size - 16)
-    with pytest.raises(ModelError, match='"x" cannot be read: the file has become shorter|"y" cannot be read: the file has become'):
+    with pytest.raises(ModelError, match='"x" cannot be read: the file was cut short after it was opened|"y" cannot be read: the file was cut'):
         weights["x"], weights["y"]
 
 

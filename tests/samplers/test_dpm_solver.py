@@ -105,5 +105,5 @@ def test_the_last_level_but_one_is_where_they_end(solver):
 
 @pytest.mark.parametrize("solver", [sample_dpm_fast, sample_dpm_adaptive])
 def test_a_single_level_is_refused(solver):
-    with pytest.raises(InvalidRequest, match="^denoising_strength: DPM fast and DPM adaptive need two noise levels"):
+    with pytest.raises(InvalidRequest, match="^denoising_strength: DPM fast and DPM adaptive need at least two noise levels"):
         solver(toy, X, schedule(1), noise_sampler=recorded_noise())

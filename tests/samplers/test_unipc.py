@@ -118,6 +118,6 @@ def test_the_callback_is_called_once_a_step():
 
 
 def test_fewer_steps_than_the_order_are_refused():
-    with pytest.raises(InvalidRequest, match="^steps: UniPC of order 3 needs 3 steps or more, and .* 2 are run"):
+    with pytest.raises(InvalidRequest, match="^steps: UniPC of order 3 needs at least 3 steps, but .* only 2 are run"):
         run(2)
     run(2, order=2)

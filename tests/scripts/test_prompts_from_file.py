@@ -64,10 +64,10 @@ def test_a_random_seed_is_drawn_once(request_for, iterate, same, step):
 
 
 @pytest.mark.parametrize("text, error, sentence", [
-    ("  \n", InvalidRequest, "holds no line"),
+    ("  \n", InvalidRequest, "List of prompt inputs is empty"),
     ("a\n--steps 0", InvalidRequest, "steps must be"),
     ("--sampler_name Eulr", UnknownName, 'did you mean "Euler"'),
-    ("--restore_faces true", InvalidRequest, "a line names \"--restore_faces\", which is not there"),
+    ("--restore_faces true", InvalidRequest, "a line uses \"--restore_faces\", which does not exist"),
 ])
 def test_what_cannot_be_run_is_refused_before_the_first_line(watched, text, error, sentence):
     p = watched(script_name="Prompts from file or textbox", script_args=[False, False, "start", text])

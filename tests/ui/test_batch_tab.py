@@ -80,8 +80,8 @@ def test_infotext_is_reused_only_when_it_is_switched_on(folder, tmp_path):
 @pytest.mark.parametrize("given, sentence", [
     ({"source": DIRECTORY}, "Input directory: name a folder"),
     ({"source": DIRECTORY, "input_directory": "{}/gone"}, 'Input directory: there is no folder ".*gone"'),
-    ({"source": DIRECTORY, "input_directory": "{}/empty"}, 'Input directory: ".*empty" holds no pictures; valid: .png'),
-    ({"source": DIRECTORY, "input_directory": "{}", "output_directory": "{}"}, "Output directory: it is the input directory"),
+    ({"source": DIRECTORY, "input_directory": "{}/empty"}, 'Input directory: ".*empty" contains no pictures; valid: .png'),
+    ({"source": DIRECTORY, "input_directory": "{}", "output_directory": "{}"}, "Output directory: this is the input directory"),
     ({"source": DIRECTORY, "input_directory": "{}", "output_directory": "{}/2.png"}, "Output directory: .* cannot be a folder"),
     ({"source": DIRECTORY, "input_directory": "{}", "mask_directory": "{}/gone"}, "Inpaint batch mask .* there is no"),
     ({"source": DIRECTORY, "input_directory": "{}", "mask_directory": "{}/empty"}, "Inpaint batch mask .* no pictures"),
@@ -99,7 +99,7 @@ def test_a_shared_page_has_no_folders_and_takes_none(folder):
     with gr.Blocks():
         assert not {"source", *FOLDERS} & build_batch(shared=True).inputs.keys()
     for name in FOLDERS:
-        with pytest.raises(InvalidRequest, match="a shared page takes no folders of its machine"):
+        with pytest.raises(InvalidRequest, match="a shared page cannot use folders of its machine"):
             read(NOTHING | {name: str(folder)}, shared=True)
     assert isinstance(read(NOTHING | {"files": [folder / "2.png"]}, shared=True), Batch)
 

@@ -76,7 +76,7 @@ def test_the_arrow_reads_the_prompt_or_the_result_and_says_where_there_is_nothin
     expect(toast(page)).to_contain_text("Paste the generation data of a picture")
     page.locator("#prompt textarea").fill("a <b>plain</b> prompt")
     arrow.click()
-    expect(page.get_by_text("The prompt holds no generation data")).to_be_visible()
+    expect(page.get_by_text("The prompt contains no generation data")).to_be_visible()
     put(page, "img2img-picture", picture_file)
     set_slider(page, "Sampling steps", 2)
     generate(page, "img2img")

@@ -118,7 +118,7 @@ def test_a_request_whose_files_are_gone_comes_back_with_those_that_are_chosen_no
     values, notes = settings_of(p, controls, Options(), catalog)
     assert not {"sd_vae", "sd_model_checkpoint", "refiner_checkpoint"} & values.keys() and len(notes) == 3
     shown, left_out = updates(controls, values, {"styles": [("oil", "oil")]})
-    assert shown[controls.styles]["value"] == ["oil"] and left_out == ['Styles: "gone" is not here; what was chosen stays.']
+    assert shown[controls.styles]["value"] == ["oil"] and left_out == ['Styles: "gone" is not here; the current choice stays.']
     assert controls.sd_vae not in shown
 
 
@@ -126,7 +126,7 @@ def test_a_menu_takes_a_file_that_came_after_the_page_was_built(controls):
     shown, left_out = updates(controls, {"sd_vae": "new.safetensors"}, {"sd_vae": [("new.safetensors", "new.safetensors")]})
     assert not left_out and shown[controls.sd_vae]["value"] == "new.safetensors"
     assert updates(controls, {"sd_vae": "new.safetensors"}) == (
-        {}, ['SD VAE: "new.safetensors" is not here; what was chosen stays.'])
+        {}, ['SD VAE: "new.safetensors" is not here; the current choice stays.'])
 
 
 def test_styles_are_taken_out_of_a_pasted_prompt(controls, catalog, tmp_path):

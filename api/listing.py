@@ -16,7 +16,6 @@ from api.strict import StrictRoute
 from api.visitors import Who, shown
 from api.waiting import wait_for
 from pipeline.limits import Client
-from pipeline.memory import memory_report
 from pipeline.models import ModelFile
 from pipeline.networks import LoraNames
 from pipeline.networks.file import read_object
@@ -210,6 +209,6 @@ async def cmd_flags(here: Here) -> dict[str, Any]:
 
 
 @router.get("/sdapi/v1/memory")
-async def memory() -> MemoryAnswer:
+async def memory(here: Here) -> MemoryAnswer:
     """Memory that is free and used, in bytes."""
-    return await to_thread.run_sync(lambda: MemoryAnswer(**memory_report()))
+    return await to_thread.run_sync(lambda: MemoryAnswer(**here.engine.memory()))

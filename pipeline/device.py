@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from pipeline.errors import Cancelled, Interrupted
 from pipeline.families.base import Family, ModelInfo
 from pipeline.hooks import HookList, Hooks
 from pipeline.job import sendable
-from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty
+from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty, memory_report
 from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.previews import pack, preview
@@ -59,6 +60,9 @@ class DeviceWorker:
     def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
         family = self._loaded(options)
         return family and list(map(PromptEncoder(family, options, calls, Cache()).count_tokens, prompts))
+
+    def memory(self) -> dict[str, Any]:
+        return memory_report()
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         fitting, skipped = self._embeddings.known()

@@ -92,6 +92,9 @@ class Engine(Protocol):
         Raises UnknownName, ModelError.
         """
 
+    def memory(self) -> dict[str, Any]:
+        """Bytes of main memory and of the graphics card where it computes, as memory_report() has them."""
+
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         """The embeddings that the model can use, and by name a sentence on each that it cannot."""
 
@@ -168,6 +171,9 @@ class LocalEngine(Engine):
 
     def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
         return self._worker.count_tokens(prompts, options, calls)
+
+    def memory(self) -> dict[str, Any]:
+        return self._worker.memory()
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         return self._worker.embeddings()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.families.base import ModelInfo
 from pipeline.options import Options
@@ -166,6 +166,9 @@ class Worker(Protocol):
 
         Raises UnknownName, ModelError.
         """
+
+    def memory(self) -> dict[str, Any]:
+        """Bytes of main memory and of the graphics card, as memory_report() has them."""
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         """The embeddings that the model can use, and by name a sentence on each that it cannot."""

@@ -83,6 +83,9 @@ class PickledEngine:
     def count_tokens(self, prompts, options, calls):
         return crossed(self._engine.count_tokens(*crossed((prompts, options, calls))))
 
+    def memory(self):
+        return crossed(self._engine.memory())
+
     def embeddings(self):
         return crossed(self._engine.embeddings())
 
@@ -118,6 +121,9 @@ class FarWorker:
 
     def count_tokens(self, prompts, options, calls):
         return self._until_answered(*self._begin("count_tokens", prompts, options, calls))
+
+    def memory(self):
+        return self._until_answered(*self._begin("memory"))
 
     def embeddings(self):
         return self._until_answered(*self._begin("embeddings"))

@@ -395,6 +395,11 @@ def test_loading_is_told(engine, request_for):
     assert any(isinstance(event, Queued) and event.loading for event in engine.submit([request_for()]).events())
 
 
+def test_memory_is_that_of_where_it_computes(engine):
+    told = engine.memory()
+    assert told.keys() == {"ram", "cuda"} and crossed(told) == told
+
+
 def test_embeddings_are_listed(engine):
     fitting, skipped = engine.embeddings()
     assert fitting == [] and "damaged" in skipped

@@ -45,7 +45,7 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     made.locator("#run-exactly").click()
     expect(made.get_by_text("This picture is exact already")).to_be_visible()
     made.locator("#reuse-seed").click()
-    open_accordion(made, "Fast, at the price")
+    open_accordion(made, "Fast, with different pixels")
     set_slider(made, "Guidance to", 0.5)
     before = made.locator("#gallery img").first.get_attribute("src")
     generate(made, "inpaint_upload")

@@ -11,7 +11,7 @@ from pipeline.errors import Cancelled, HookError, Interrupted
 
 logger = logging.getLogger(__name__)
 
-Job = Any
+Processing = Any
 """The StableDiffusionProcessingImg2Img that is running; this file is below it and cannot import it."""
 
 
@@ -56,20 +56,20 @@ class Hooks:
     change the picture without telling anyone.
     """
 
-    def process(self, p: Job) -> None:
+    def process(self, p: Processing) -> None:
         """Once per run, when prompts and seeds are known and before init(): infotext and rounds_mask may be changed."""
 
-    def process_before_every_sampling(self, p: Job, *, x: Tensor, noise: Tensor,
+    def process_before_every_sampling(self, p: Processing, *, x: Tensor, noise: Tensor,
                                       c: Any, uc: Any) -> None:
         """Before each sampling pass. x: init_latent, noise: start noise; both may be changed in place."""
 
-    def on_mask_blend(self, p: Job, mba: MaskBlendArgs) -> None:
+    def on_mask_blend(self, p: Processing, mba: MaskBlendArgs) -> None:
         """At each model call of an inpainting job, and once after sampling (mba.is_final_blend)."""
 
-    def post_sample(self, p: Job, samples: Tensor) -> None:
+    def post_sample(self, p: Processing, samples: Tensor) -> None:
         """After each sampling pass, before decoding. samples: (B, C, h, w), may be changed in place."""
 
-    def postprocess_maskoverlay(self, p: Job, oa: OverlayArgs) -> None:
+    def postprocess_maskoverlay(self, p: Processing, oa: OverlayArgs) -> None:
         """For each decoded picture, before the source is put back over it."""
 
 
@@ -79,20 +79,20 @@ class HookList(Hooks):
     def __init__(self, hooks: Iterable[Hooks] = ()):
         self.hooks = tuple(hooks)
 
-    def process(self, p: Job) -> None:
+    def process(self, p: Processing) -> None:
         self._each("process", p)
 
-    def process_before_every_sampling(self, p: Job, *, x: Tensor, noise: Tensor,
+    def process_before_every_sampling(self, p: Processing, *, x: Tensor, noise: Tensor,
                                       c: Any, uc: Any) -> None:
         self._each("process_before_every_sampling", p, x=x, noise=noise, c=c, uc=uc)
 
-    def on_mask_blend(self, p: Job, mba: MaskBlendArgs) -> None:
+    def on_mask_blend(self, p: Processing, mba: MaskBlendArgs) -> None:
         self._each("on_mask_blend", p, mba)
 
-    def post_sample(self, p: Job, samples: Tensor) -> None:
+    def post_sample(self, p: Processing, samples: Tensor) -> None:
         self._each("post_sample", p, samples)
 
-    def postprocess_maskoverlay(self, p: Job, oa: OverlayArgs) -> None:
+    def postprocess_maskoverlay(self, p: Processing, oa: OverlayArgs) -> None:
         self._each("postprocess_maskoverlay", p, oa)
 
     def _each(self, name: str, *args: Any, **kwargs: Any) -> None:

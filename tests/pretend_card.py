@@ -222,7 +222,7 @@ def ask_all(folder):
 
     from app import make_engine
     from pipeline import rng
-    from pipeline.engine import Engine
+    from pipeline.engine import LocalEngine
     from pipeline.families.placement import Placement
     from pipeline.loading import ModelStore
     from pipeline.models import Catalog
@@ -233,7 +233,7 @@ def ask_all(folder):
     first = write_models(folder)
     torch.utils.backend_registration._setup_privateuseone_for_python_backend("card")
     torch.inference_mode = lambda mode=True: torch.no_grad()  # what wraps a tensor cannot be an inference tensor
-    stream, work = rng.normal_stream, Engine._work
+    stream, work = rng.normal_stream, LocalEngine._work
     # a card draws on itself, and there is none to draw on
     rng.normal_stream = lambda seed, *, source, device: stream(seed, source="CPU" if source == "GPU" else source, device=device)
 
@@ -241,7 +241,7 @@ def ask_all(folder):
         with Dispatch(), FromNumbers():
             work(engine)
 
-    Engine._work = work_with_card
+    LocalEngine._work = work_with_card
     catalog = Catalog(folder)
     store = ModelStore(catalog, Placement(torch.device("card:0"), torch.float32, torch.float32), catalog.add(first),
                        free=lambda device: None)

@@ -176,13 +176,13 @@ def kinds(picture, mask):
         "variation": {"subseed": 3, "subseed_strength": 0.3, "seed_resize_from_w": 32, "seed_resize_from_h": 32},
         "churn": {"s_churn": 2.0, "sampler_name": "Euler"}, "no negative prompt late": options(s_min_uncond=5.0),
         "guidance limits": options(guidance_start=0.2, guidance_stop=0.8), "tiling": {"tiling": True},
-        "LoRA": {"prompt": "a house <lora:tiny:1>"}, "clip skip": options(CLIP_stop_at_last_layers=2),
+        "LoRA": {"prompt": "a house <lora:tiny:1>"}, "embedding": {"prompt": "a tinyword", "negative_prompt": "tinyword"}, "clip skip": options(CLIP_stop_at_last_layers=2),
         "refiner": {"refiner_checkpoint": "sd2-v", "refiner_switch_at": 0.5},
         "SD 2, v": options(sd_model_checkpoint="sd2-v"), "SDXL": options(sd_model_checkpoint="sdxl"),
         "SD 2, v, DDIM": options(sd_model_checkpoint="sd2-v") | {"sampler_name": "DDIM"},
         "inpainting checkpoint": options(sd_model_checkpoint="sd1-inpainting") | {"mask": mask},
         "edit checkpoint": options(sd_model_checkpoint="sd1-edit") | {"prompt": "a house", "image_cfg_scale": 1.3},
-        "step cache": options(step_cache_interval=2), "edit reuse": options(edit_reuse=True) | {"mask": mask},
+        "step cache": options(step_cache_interval=2), "step cache by need": options(step_cache_threshold=0.2), "edit reuse": options(edit_reuse=True) | {"mask": mask},
         "token merging": options(token_merging_ratio=0.5), "long prompt": {"prompt": "a house BREAK a tree " * 20},
         "padded": options(pad_cond_uncond=True) | {"prompt": "a " * 90}, "NV noise": options(randn_source="NV"),
         "quantized": options(enable_quantization=True, use_downcasted_alpha_bar=True, sd_noise_schedule="Zero Terminal SNR"),
@@ -196,8 +196,21 @@ def kinds(picture, mask):
     }
 
 
+FROM_NOISE = {
+    "txt2img": {}, "txt2img, batches": {"batch_size": 2, "n_iter": 2}, "txt2img, refiner": {"refiner_checkpoint": "sd2-v", "refiner_switch_at": 0.5},
+    "txt2img, inpainting checkpoint": {"override_settings": {"sd_model_checkpoint": "sd1-inpainting"}},
+    "txt2img, edit checkpoint": {"override_settings": {"sd_model_checkpoint": "sd1-edit"}, "prompt": "a house"},
+    "txt2img, SDXL": {"override_settings": {"sd_model_checkpoint": "sdxl"}},
+}
+"""The same of pictures from noise alone."""
+IN_HALF = ("sampler Euler a", "sampler DPM++ SDE", "sampler DDIM", "mask, whole picture", "soft inpainting, DDIM", "LoRA", "embedding", "refiner", "SDXL",
+             "SD 2, v", "inpainting checkpoint", "edit checkpoint", "step cache", "step cache by need", "token merging", "preview Full", "txt2img")
+"""What is asked in half precision too. Weights that are on the card only while they compute cannot be pretended: torch lets
+no parameter of the processor become one of these."""
+
+
 def write_models(folder):
-    """Tiny checkpoints, the first one with a LoRA."""
+    """Tiny checkpoints, the first one with a LoRA and an embedding."""
     from safetensors.torch import load_file, save_file
 
     from tests.families import tiny
@@ -211,6 +224,8 @@ def write_models(folder):
             out, into = weights[name].shape
             layer = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
             (folder / "Lora").mkdir(parents=True)
+            (folder / "embeddings").mkdir()
+            save_file({"emb_params": torch.ones(2, tiny.WIDTH)}, folder / "embeddings" / "tinyword.safetensors")
             save_file({f"{layer}.lora_up.weight": torch.ones(out, 2), f"{layer}.lora_down.weight": torch.ones(2, into)},
                       folder / "Lora" / "tiny.safetensors")
     return made / "sd1.safetensors"
@@ -229,6 +244,7 @@ def ask_all(folder):
     from pipeline.options import Options
     from pipeline.processing import StableDiffusionProcessingImg2Img
     from pipeline.styles import StyleDatabase
+    from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
     first = write_models(folder)
     torch.utils.backend_registration._setup_privateuseone_for_python_backend("card")
@@ -243,22 +259,29 @@ def ask_all(folder):
 
     LocalEngine._work = work_with_card
     catalog = Catalog(folder)
-    store = ModelStore(catalog, Placement(torch.device("card:0"), torch.float32, torch.float32), catalog.add(first),
-                       free=lambda device: None)
-    engine = make_engine(store, Options(), StyleDatabase(None))
+
+    def engine_in(dtype):
+        place = Placement(torch.device("card:0"), dtype, torch.float32)
+        return make_engine(ModelStore(catalog, place, catalog.add(first), free=lambda device: None), Options(), StyleDatabase(None))
+
     picture, mask = Image.new("RGB", (64, 64), "teal"), Image.new("L", (64, 64))
     ImageDraw.Draw(mask).rectangle((16, 16, 48, 40), fill=200)
     usual = {"init_images": [picture], "steps": 4, "width": 64, "height": 64, "sampler_name": "Euler a", "seed": 5,
              "prompt": "a (red:1.2) house [by:at:0.5] night AND a tree", "denoising_strength": 0.7}
+    from_noise = {name: value for name, value in usual.items() if name not in ("init_images", "denoising_strength")}
+    requests = {name: (StableDiffusionProcessingImg2Img, usual | change) for name, change in kinds(picture, mask).items()}
+    requests |= {name: (StableDiffusionProcessingTxt2Img, from_noise | change) for name, change in FROM_NOISE.items()}
     told = {}
-    for name, change in kinds(picture, mask).items():
-        waits.clear()
-        error, comments = None, []
-        try:
-            comments = engine.submit([StableDiffusionProcessingImg2Img(**usual | change)]).result()[0].comments
-        except Exception as raised:
-            error = f"{type(raised).__name__}: {raised}"[:300]
-        told[name] = {"error": error, "comments": comments, "waits": dict(waits)}
+    for where, engine, names in (("", engine_in(torch.float32), requests), ("float16, ", engine_in(torch.float16), IN_HALF)):
+        for name in names:
+            kind, fields = requests[name]
+            waits.clear()
+            error, comments = None, []
+            try:
+                comments = engine.submit([kind(**fields)]).result()[0].comments
+            except Exception as raised:
+                error = f"{type(raised).__name__}: {raised}"[:300]
+            told[where + name] = {"error": error, "comments": comments, "waits": dict(waits)}
     return told
 
 

@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 WAITING = {
     "sampler DPM adaptive": {"samplers/dpm_solver.py:sample_dpm_adaptive"},  # the error decides on the next step
     "step cache": {"families/step_cache.py:<genexpr>"},  # prompts are compared to find what is kept of them
+    "step cache by need": {"families/step_cache.py:<genexpr>", "families/step_cache.py:change"},  # how much has changed decides
 }
+WAITING |= {f"float16, {name}": where for name, where in WAITING.items() if name.startswith("step cache")}
 """Kinds that have to know numbers of the card within a step, and where."""
 
 
@@ -26,7 +28,7 @@ def told(tmp_path_factory):
 
 def test_every_kind_of_request_runs_on_a_card_without_float64(told):
     assert {name: one["error"] for name, one in told.items() if one["error"]} == {}
-    assert len(told) > 70
+    assert len(told) > 90
 
 
 def test_the_kinds_do_what_they_are_called(told):

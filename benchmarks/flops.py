@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.load import UNETS
 from benchmarks.report import Row, show, write_json
-from pipeline.families.edit_reuse import Layers, computing, recording
+from pipeline.families.edit_reuse import WideLayers, computing, recording
 from pipeline.families.reuse import Window
 from pipeline.families.sd import PARTS
 from pipeline.families.step_cache import OuterLayers, seeing
@@ -46,7 +46,7 @@ def count(size: int) -> list[Row]:
     with torch.device("meta"):
         unet = PARTS["unet"].build(UNETS["sd1"]).eval()
         x, t, prompts = torch.empty(2, 4, cells, cells), torch.empty(2), torch.empty(2, 77, 768)
-    layers = Layers.of(unet)
+    layers = WideLayers.of(unet)
     with seeing(unet, 1) as seen, recording(layers) as known:
         known.output = unet(x, t, encoder_hidden_states=prompts).sample
     whole = counted(lambda: unet(x, t, encoder_hidden_states=prompts))

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
 from pipeline.families import original, placement, refusals, sd, sdxl, tiny
 from pipeline.families.base import Facts, Family, ModelInfo, Sees
-from pipeline.families.checkpoint import Checkpoint, Layout, Progress, build_modules, pipeline_class
+from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, build_modules, pipeline_class
 from pipeline.families.placement import Placement
 from pipeline.small_files import reason
 from pipeline.weights import PREVIEW_DECODER, Weights
@@ -27,7 +27,7 @@ class FamilyRow:
     check: Callable[[Facts, Checkpoint], None]
     """Raises ModelError for a checkpoint that is not whole, or not computed like its family."""
     sees: Callable[[Checkpoint], Sees]
-    load: Callable[[Facts, Checkpoint, ModelInfo, Placement, Progress], Family]
+    load: Callable[[Facts, Checkpoint, ModelInfo, Placement, LoadingCallback], Family]
     """Raises ModelError."""
 
 
@@ -55,7 +55,7 @@ def describe(path: Path | str) -> ModelInfo:
 
 
 def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, vae: Path | None = None,
-         progress: Progress = lambda share: None) -> Family:
+         progress: LoadingCallback = lambda share: None) -> Family:
     """The checkpoint in a diffusers folder or a .safetensors file. Raises ModelError with one sentence where it cannot be.
 
     info: what describe() has said of it, where somebody has asked already. vae: a VAE to use in place of its own.

@@ -15,7 +15,7 @@ from pipeline.families.placement import Placement
 from pipeline.small_files import read_json, shortened
 from pipeline.weights import Weights, converted, refuse_pickle
 
-Progress = Callable[[float], None]
+LoadingCallback = Callable[[float], None]
 """Told how much is loaded, 0 to 1."""
 
 
@@ -121,7 +121,7 @@ class Layout:
 # --- building -------------------------------------------------------------------------------------------------------
 
 def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: Placement,
-                  progress: Progress = lambda share: None) -> dict[str, nn.Module]:
+                  progress: LoadingCallback = lambda share: None) -> dict[str, nn.Module]:
     """The networks with their weights, each tensor read straight into its place in the precision that it is used in.
 
     Raises ModelError before anything is read when a tensor is missing or has another shape than it should.

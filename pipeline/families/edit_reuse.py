@@ -62,7 +62,7 @@ class EditedUNet:
     def __init__(self, unet: nn.Module, recording: Recording, window: Window, reused: Reused):
         """window: in cells of the latent."""
         self._unet, self._recording, self._window, self._reused = unet, recording, window, reused
-        self._layers = Layers.of(unet)
+        self._layers = WideLayers.of(unet)
         self._align = 2 ** (len(unet.config.block_out_channels) - 1)
         self._number = 0
 
@@ -93,7 +93,7 @@ class EditedUNet:
 
 
 @dataclass(frozen=True)
-class Layers:
+class WideLayers:
     """A UNet's layers that look beyond one place of the picture, each kind in the same order whenever it is asked for."""
 
     attentions: list[nn.Module]
@@ -109,7 +109,7 @@ class Layers:
 
 
 @contextmanager
-def recording(layers: Layers) -> Iterator[Call]:
+def recording(layers: WideLayers) -> Iterator[Call]:
     """Within it one call of the UNet is kept."""
     call = Call(torch.empty(0), [None] * len(layers.attentions), [None] * len(layers.norms), [None] * len(layers.convolutions))
 
@@ -131,7 +131,7 @@ def recording(layers: Layers) -> Iterator[Call]:
 
 
 @contextmanager
-def computing(layers: Layers, known: Call, window: Window, size: tuple[int, int]) -> Iterator[None]:
+def computing(layers: WideLayers, known: Call, window: Window, size: tuple[int, int]) -> Iterator[None]:
     """Within it the UNet takes a window of a latent of this (height, width), and what is around it as it is known."""
     with ExitStack() as hooks:
         for attention, tokens in zip(layers.attentions, known.tokens):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families import configs
 from pipeline.families.base import Facts, ModelInfo, Sees
-from pipeline.families.checkpoint import Checkpoint, Progress, build_modules
+from pipeline.families.checkpoint import Checkpoint, LoadingCallback, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
@@ -233,7 +233,7 @@ def what_it_sees(checkpoint: Checkpoint) -> Sees:
     return SEES.get(checkpoint.config("unet").get("in_channels"), "nothing")
 
 
-def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress,
+def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: LoadingCallback,
          family: type[StableDiffusion] = StableDiffusion) -> StableDiffusion:
     """The checkpoint with its weights. Raises ModelError."""
     tokens = read_tokenizer(checkpoint.path)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.families import sd
 from pipeline.families.base import ModelInfo
-from pipeline.families.checkpoint import Checkpoint, Progress
+from pipeline.families.checkpoint import Checkpoint, LoadingCallback
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.latents import LatentFormat
 from pipeline.families.placement import Placement
@@ -62,5 +62,5 @@ def is_refiner(checkpoint: Checkpoint) -> bool:
     return sd.is_sdxl(checkpoint) and checkpoint.config("unet").get("cross_attention_dim") == second
 
 
-def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress) -> StableDiffusionXL:
+def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: LoadingCallback) -> StableDiffusionXL:
     return sd.load(facts, checkpoint, info, placement, progress, StableDiffusionXL)

@@ -19,7 +19,7 @@ def merging_tokens(unet: nn.Module, ratio: float) -> Iterator[None]:
     if ratio <= 0:
         yield
         return
-    layers = [Layer(ratio) for _ in transformer_blocks(unet)]
+    layers = [MergingLayer(ratio) for _ in transformer_blocks(unet)]
 
     def take_size(_unet: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         sample = args[0] if args else kwargs["sample"]
@@ -39,7 +39,7 @@ def transformer_blocks(unet: nn.Module) -> list[nn.Module]:
     return [module for module in unet.modules() if hasattr(module, "attn1") and hasattr(module, "norm1")]
 
 
-class Layer:
+class MergingLayer:
     """The hooks of one transformer block."""
 
     def __init__(self, ratio: float):

@@ -20,14 +20,14 @@ FEW_ROWS = 2
 """That AND may add without a question for memory."""
 MOST_ROWS = 64
 """Rows that go through the network at once where AND has made more."""
-Model = Callable[[Tensor, Tensor, Cond, Tensor], tuple[Tensor, Tensor]]
+ConditionedModel = Callable[[Tensor, Tensor, Cond, Tensor], tuple[Tensor, Tensor]]
 """(x, sigma or t on the CPU, cond, image_cond) → (what the solver asks for, the x0 estimate)."""
 Members = list[list[tuple[int, float]]]
 """Per picture the (row, weight) of the parts that AND joins."""
 
 
 @dataclass(frozen=True)
-class Look:
+class Question:
     """What the model is asked about some of the pictures of the batch, once per row."""
 
     pictures: list[int]
@@ -45,7 +45,7 @@ class CFGDenoiser:
     """
 
     def __init__(self, p: SamplingJob, family: Family, init_latent: Tensor, cond: list[Subprompts], uncond: list[Timeline],
-                 image_cond: Tensor, *, model_of: Callable[[Family], Model], completed: Callable[[Tensor], float],
+                 image_cond: Tensor, *, model_of: Callable[[Family], ConditionedModel], completed: Callable[[Tensor], float],
                  cfg_scale: float, blend_before: bool, calls: int, uses_uncond: bool = False):
         """model_of: how a family is asked; completed: which share of the way down a sigma (or t) is; uses_uncond: whether the
         solver itself reads last_uncond.
@@ -84,15 +84,15 @@ class CFGDenoiser:
         """What the solver asks for, with guidance; and the x0 estimates of the positive prompts' parts."""
         everyone = list(range(len(x)))
         pictures = [picture for picture, rows in enumerate(members) for _ in rows]
-        positive = Look(pictures, cond, rows_of(self.image_cond, pictures))
+        positive = Question(pictures, cond, rows_of(self.image_cond, pictures))
         if self._skips_uncond(sigma) or self._is_unguided(members):
             output, estimate = self._run(x, sigma, [positive])[0]
             self.last_uncond = torch.stack([output[rows[0][0]] for rows in members])
             return combine(output, members, self.last_uncond, 1.0), estimate
-        looks = [positive, Look(everyone, uncond, self.image_cond)]
+        questions = [positive, Question(everyone, uncond, self.image_cond)]
         if self.image_cfg_scale is not None:
-            looks.append(Look(everyone, uncond, torch.zeros_like(self.image_cond)))
-        (output, estimate), *others = self._run(x, sigma, looks)
+            questions.append(Question(everyone, uncond, torch.zeros_like(self.image_cond)))
+        (output, estimate), *others = self._run(x, sigma, questions)
         self.last_uncond = others[-1][0]
         if self.image_cfg_scale is None:
             return combine(output, members, self.last_uncond, self.cfg_scale), estimate
@@ -100,34 +100,35 @@ class CFGDenoiser:
         return self.last_uncond + self.cfg_scale * (output - with_image) \
             + self.image_cfg_scale * (with_image - self.last_uncond), estimate
 
-    def _run(self, x: Tensor, sigma: Tensor, looks: list[Look]) -> list[tuple[Tensor, Tensor]]:
-        """The model's two answers to each look; in one call where it may and their prompts have the same length.
+    def _run(self, x: Tensor, sigma: Tensor, questions: list[Question]) -> list[tuple[Tensor, Tensor]]:
+        """The model's two answers to each question; in one call where it may and their prompts have the same length.
 
         What AND makes more rows than the memory takes at once is asked in slices.
         """
-        rows = max(len(look.pictures) for look in looks)
+        rows = max(len(question.pictures) for question in questions)
         if rows > len(x) + FEW_ROWS:
             if self.rows_at_once is None:
                 self.rows_at_once = rows_that_fit(x, self.p.free_memory and self.p.free_memory(x.device))
             if rows > self.rows_at_once:
-                return [self._run_slices(x, sigma, look) for look in looks]
-        lengths = {look.cond.length for look in looks}
+                return [self._run_slices(x, sigma, question) for question in questions]
+        lengths = {question.cond.length for question in questions}
         if len(lengths) > 1 or not self.p.options.batch_cond_uncond:
-            return [self.model(rows_of(x, look.pictures), sigma[look.pictures], look.cond, look.image_cond) for look in looks]
-        pictures = [picture for look in looks for picture in look.pictures]
-        outputs, estimates = self.model(rows_of(x, pictures), sigma[pictures], Cond.cat([look.cond for look in looks]),
-                                        torch.cat([look.image_cond for look in looks]))
-        sizes = [len(look.pictures) for look in looks]
+            return [self.model(rows_of(x, question.pictures), sigma[question.pictures], question.cond, question.image_cond)
+                    for question in questions]
+        pictures = [picture for question in questions for picture in question.pictures]
+        outputs, estimates = self.model(rows_of(x, pictures), sigma[pictures], Cond.cat([question.cond for question in questions]),
+                                        torch.cat([question.image_cond for question in questions]))
+        sizes = [len(question.pictures) for question in questions]
         return list(zip(outputs.split(sizes), estimates.split(sizes)))
 
-    def _run_slices(self, x: Tensor, sigma: Tensor, look: Look) -> tuple[Tensor, Tensor]:
-        """The model's two answers to a look, some rows at a time. Stops between them where the job is to stop."""
+    def _run_slices(self, x: Tensor, sigma: Tensor, question: Question) -> tuple[Tensor, Tensor]:
+        """The model's two answers to a question, some rows at a time. Stops between them where the job is to stop."""
         answers = []
-        for start in range(0, len(look.pictures), self.rows_at_once):
+        for start in range(0, len(question.pictures), self.rows_at_once):
             self.p.progress.checkpoint()
             rows = slice(start, start + self.rows_at_once)
-            pictures = look.pictures[rows]
-            answers.append(self.model(rows_of(x, pictures), sigma[pictures], look.cond[rows], look.image_cond[rows]))
+            pictures = question.pictures[rows]
+            answers.append(self.model(rows_of(x, pictures), sigma[pictures], question.cond[rows], question.image_cond[rows]))
         outputs, estimates = zip(*answers)
         return torch.cat(outputs), torch.cat(estimates)
 

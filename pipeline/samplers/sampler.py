@@ -19,7 +19,7 @@ from pipeline.options import Options, infotext_name
 from pipeline.rng import randn_local
 from pipeline.samplers import reuse
 from pipeline.samplers.brownian import BrownianNoise
-from pipeline.samplers.denoiser import CFGDenoiser, Model
+from pipeline.samplers.denoiser import CFGDenoiser, ConditionedModel
 from pipeline.samplers.lcm import LCMSchedule
 from pipeline.samplers.sampling_job import SamplingJob
 from pipeline.samplers.schedules import SCHEDULES, Schedule, find_schedule
@@ -105,7 +105,7 @@ class Sampler(ABC):
         """The same from noise (B, C, h, w) alone, by the whole schedule of p.steps; what stands for x is zeros."""
 
     @abstractmethod
-    def _model(self, family: Family, prediction: Prediction) -> Model:
+    def _model(self, family: Family, prediction: Prediction) -> ConditionedModel:
         """How the solver's question is put to a family."""
 
     @abstractmethod
@@ -125,7 +125,7 @@ class Sampler(ABC):
 
     def _denoiser(self, p: SamplingJob, init_latent: Tensor, cond: Any, uncond: Any, image_cond: Tensor, *,
                   blend_before: bool, calls: int) -> CFGDenoiser:
-        def model_of(family: Family) -> Model:
+        def model_of(family: Family) -> ConditionedModel:
             own = family is self.family
             return self._model(family, self.prediction if own else self._prediction(family, p.options))
 
@@ -263,7 +263,7 @@ class KDiffusionSampler(Sampler):
             settings["xl"] = self.family.name.startswith("sdxl")
         return low, high, settings
 
-    def _model(self, family: Family, prediction: Prediction) -> Model:
+    def _model(self, family: Family, prediction: Prediction) -> ConditionedModel:
         def denoise(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The x0 estimate, twice: as what the solver asks for and as what a watcher sees."""
             t, sigma = beside(x, prediction.time(sigma)), beside(x, sigma)
@@ -365,7 +365,7 @@ class TimestepSampler(Sampler):
             settings["uncond_eps"] = lambda: denoiser.last_uncond
         return settings
 
-    def _model(self, family: Family, prediction: DiscreteSchedule) -> Model:
+    def _model(self, family: Family, prediction: DiscreteSchedule) -> ConditionedModel:
         def noise(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The noise estimate, and the x0 estimate that follows from it."""
             eps = prediction.to_eps(family.denoise(x, beside(x, t), cond, image_cond), x, t)

@@ -60,7 +60,7 @@ def times(schedule: ContinuousSchedule, start: Tensor, steps: int, skip_type: st
 
 
 @dataclass(frozen=True)
-class Look:
+class Estimate:
     """What the model said at a time."""
 
     denoised: Tensor
@@ -83,37 +83,37 @@ def sample_unipc(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: 
                                       f"denoising_strength only {steps} are run")
     schedule = ContinuousSchedule(alphas_cumprod)
 
-    def look(x: Tensor, t: Tensor) -> Look:
+    def estimate(x: Tensor, t: Tensor) -> Estimate:
         eps = model(x, ((t - 1 / 1000) * 1000).expand(len(x)))
         denoised = (x - schedule.sigma(t) * eps) / schedule.log_alpha(t).exp()
-        return Look(denoised, schedule.lambda_(t))
+        return Estimate(denoised, schedule.lambda_(t))
 
     ts = times(schedule, schedule.times[-1] if from_noise else timesteps[-1] / 1000 + 1 / 1000, steps, skip_type)
-    looks = [look(x, ts[0])]  # the newest last
+    estimates = [estimate(x, ts[0])]  # the newest last
     for step in range(1, steps + 1):
         t_prev, t = ts[step - 1], ts[step]
         this_order = min(order, steps + 1 - step) if lower_order_final and step >= order else min(order, step)
-        update = partial(advance, schedule, x, t_prev, t, looks[-this_order:], variant=variant)
+        update = partial(advance, schedule, x, t_prev, t, estimates[-this_order:], variant=variant)
         x = update()
         if step < steps:
-            new = look(x, t)
+            new = estimate(x, t)
             x = update(new=new)
-            looks = [*looks[-(order - 1):], new] if order > 1 else [new]
-        callback(step - 1, looks[-1].denoised)
+            estimates = [*estimates[-(order - 1):], new] if order > 1 else [new]
+        callback(step - 1, estimates[-1].denoised)
     return x
 
 
-def advance(schedule: ContinuousSchedule, x: Tensor, t_prev: Tensor, t: Tensor, looks: list[Look], *, variant: str,
-            new: Look | None = None) -> Tensor:
-    """x at t, of the order of len(looks), from x at t_prev where the last of the looks was had.
+def advance(schedule: ContinuousSchedule, x: Tensor, t_prev: Tensor, t: Tensor, estimates: list[Estimate], *, variant: str,
+            new: Estimate | None = None) -> Tensor:
+    """x at t, of the order of len(estimates), from x at t_prev where the last of the estimates was had.
 
-    With the `new` look at the predicted x it is the corrector, whose order is one higher.
+    With the `new` estimate at the predicted x it is the corrector, whose order is one higher.
     """
-    latest = looks[-1]
+    latest = estimates[-1]
     h = schedule.lambda_(t) - latest.lambda_
     alpha, hh = schedule.log_alpha(t).exp(), -h
     x = schedule.sigma(t) / schedule.sigma(t_prev) * x - alpha * hh.expm1() * latest.denoised
-    earlier = looks[-2::-1]
+    earlier = estimates[-2::-1]
     ratios = [((other.lambda_ - latest.lambda_) / h).item() for other in earlier]
     differences = [(other.denoised - latest.denoised) / ratio for other, ratio in zip(earlier, ratios)]
     if new is not None:
@@ -148,7 +148,7 @@ def fixed_weights(ratios: list[float], hh: float, b_h: float) -> list[float]:
 def varying_weights(ratios: list[float], hh: float, *, corrects: bool) -> list[float]:
     """The weights of UniPC-v, which depend on the step's length through more than B(h).
 
-    A1111: as in its authors' code, a corrector's last row of coefficients is left out but for the new look, which takes
+    A1111: as in its authors' code, a corrector's last row of coefficients is left out but for the new estimate, which takes
     the row before it.
     """
     count = len(ratios)

@@ -86,7 +86,8 @@ def noise_source(p: StableDiffusionProcessingImg2Img) -> ImageRNG:
     rng = p.rng
     return ImageRNG(rng.shape, rng.seeds, source=rng.source, device=rng.device, subseeds=rng.subseeds,
                     subseed_strength=rng.subseed_strength, seed_resize_from_h=p.seed_resize_from_h,
-                    seed_resize_from_w=p.seed_resize_from_w, eta_noise_seed_delta=rng.eta_noise_seed_delta)
+                    seed_resize_from_w=p.seed_resize_from_w, eta_noise_seed_delta=rng.eta_noise_seed_delta,
+                    downscale=p.sd_model.latent_format.downscale)
 
 
 def model_sigmas(p: StableDiffusionProcessingImg2Img, steps: int) -> Tensor:
@@ -111,7 +112,7 @@ def find_noise(p: StableDiffusionProcessingImg2Img, latent: Tensor, args: Img2Im
         seen = sigmas[i - 1] if args.sigma_adjustment else sigmas[i]
         timed = sigmas[1] if i == 1 else seen
         slope = 2 * sigmas[1] if args.sigma_adjustment and i == 1 else seen
-        denoised = look(p, x, seen, timed, cond, uncond, args.decode_cfg_scale)
+        denoised = guided_estimate(p, x, seen, timed, cond, uncond, args.decode_cfg_scale)
         x = x + (x - denoised) / slope * (sigmas[i] - sigmas[i - 1])
         p.progress.report(i, denoised)
     return x / sigmas[-1] if args.sigma_adjustment else x / x.std()
@@ -124,7 +125,7 @@ def encode(p: StableDiffusionProcessingImg2Img, args: Img2ImgAlternative, count:
     return Cond.cat([both[:1]] * count), Cond.cat([both[1:]] * count)
 
 
-def look(p: StableDiffusionProcessingImg2Img, x: Tensor, sigma: Tensor, timed: Tensor, cond: Cond, uncond: Cond,
+def guided_estimate(p: StableDiffusionProcessingImg2Img, x: Tensor, sigma: Tensor, timed: Tensor, cond: Cond, uncond: Cond,
          cfg_scale: float) -> Tensor:
     """The guided estimate of the clean latent: x as noisy as `sigma`, the network told the time of `timed`."""
     prediction = p.sd_model.prediction(p.size)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline import families
 from pipeline.families import FamilyRow, configs, original, sd
 from pipeline.families.base import Facts, Layer, ModelInfo
-from pipeline.families.checkpoint import Checkpoint, Layout, Part, Progress, Stored, build_modules, read_folder
+from pipeline.families.checkpoint import Checkpoint, Layout, Part, LoadingCallback, Stored, build_modules, read_folder
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
 from pipeline.families.latents import LatentFormat
@@ -124,7 +124,7 @@ def tensors_of(weights: Weights, prefix: str) -> dict[str, Stored]:
     return {name.removeprefix(prefix): Stored(weights, name) for name in weights if name.startswith(prefix)}
 
 
-def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: Progress) -> Toy:
+def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: LoadingCallback) -> Toy:
     return Toy(build_modules(checkpoint, facts.parts, placement, progress), info, placement)
 
 

@@ -50,10 +50,10 @@ def test_only_randomness_brings_the_seed_in(request_for):
 
 
 def test_all_randomness_is_an_ordinary_edit_from_pure_noise(request_for):
-    """1 leaves only the seed's noise, from which the source is taken away again."""
-    one, two = (alternative(request_for, decode_steps=3, randomness=1.0, fields={"init_images": [image]}).images[0].tobytes()
+    """1 leaves only the seed's noise, from which the source is taken away again, up to float32's rounding."""
+    one, two = (np.asarray(alternative(request_for, decode_steps=3, randomness=1.0, fields={"init_images": [image]}).images[0], int)
                 for image in (request_for().init_images[0], request_for().init_images[0].rotate(90)))
-    assert one == two
+    assert abs(one - two).max() <= 1
 
 
 def test_the_noise_is_found_once_for_all_batches(watched):

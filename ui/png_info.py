@@ -121,7 +121,8 @@ def verdict_on(engine: Engine, catalog: Catalog, thorough: bool, client: Client,
     """A line on how far a picture's verification is, last its verdict. It saves nothing, and history does not know it."""
     find = (lambda name: None) if engine.journal is None else engine.journal.originals.open
     try:
-        claim = read_claim(file)
+        with engine.shelf.reading(count_pixels(file, "image"), "image"):
+            claim = read_claim(file)
         p = request_again(claim.receipt, catalog, find, thorough=thorough)
         for event in verify(claim, p, engine, client, HEARTBEAT):
             yield line_on(event)

@@ -7,15 +7,20 @@ import re
 import struct
 import urllib.request
 import zlib
+from contextlib import contextmanager, suppress
 
 import pillow_heif
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+import ui.png_info
+from pipeline.errors import TooMany
 from pipeline.infotext import png_info
+from pipeline.limits import Client
 from tests.conftest import ROOT
 from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider, settle
+from ui.png_info import verdict_on
 
 
 def saved_by(server):
@@ -62,6 +67,25 @@ def test_a_picture_without_a_receipt_says_so(page, tmp_path):
     drop(page, tmp_path / "plain.png")
     expect(page.locator("#png-info-receipt textarea")).to_have_value("It carries none.")
     expect(page.locator("#png-info-verify")).to_be_disabled()
+
+
+@pytest.mark.parametrize("read", [lambda info, engine, file: ui.png_info.read(info, engine, file),
+                                  lambda info, engine, file: list(verdict_on(engine, None, True, Client(), file))])
+def test_a_picture_is_read_when_there_is_room_for_its_pixels(engine, tmp_path, monkeypatch, read):
+    """Whoever reads one asks the shelf before, by the size that the file says."""
+    asked = []
+
+    @contextmanager
+    def reading(pixels, field):
+        asked.append(pixels)
+        raise TooMany("no room")
+        yield
+
+    monkeypatch.setattr(engine.shelf, "reading", reading)
+    Image.new("1", (3000, 2000)).save(tmp_path / "large.png")
+    with suppress(TooMany):
+        assert read(None, engine, str(tmp_path / "large.png")) == ["Cannot be verified: no room."]
+    assert asked == [6_000_000]
 
 
 TEXT = "a red house\nNegative prompt: fog\nSteps: 7, Sampler: Euler a, Schedule type: Karras, CFG scale: 5.5, Seed: 4242, Size: 320x256"

@@ -60,6 +60,7 @@ def test_what_is_not_here_is_told_and_the_rest_is_taken(controls, catalog):
     ("VAE: vae-ft-mse-840000-ema-pruned.safetensors", "The VAE vae-ft-mse-840000-ema-pruned.safetensors is not here"),
     ("VAE: default", "The VAE default is not here"),
     ("Refiner: xl-refiner [0123456789]", "The refiner xl-refiner [0123456789] is not here"),
+    ("Model: other", "The checkpoint other is not here"), ("Model hash: 0123456789", "The checkpoint [0123456789] is not here"),
     ("Emphasis: Loud", 'emphasis: no value called "Loud"'),
     ("Clip skip: 900", "CLIP_stop_at_last_layers must be"),
     ("RNG: Dice", 'randn_source: no value called "Dice"'),

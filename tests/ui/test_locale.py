@@ -117,8 +117,8 @@ def everything_said() -> set[str]:
     for file in ("events.py", "page.js"):
         whole |= {*re.findall(r"translate\('([^']+)'\)", (ROOT / "ui" / file).read_text("utf-8"))}
     whole |= said_by_scripts()
-    # Markdown's code and what is quoted within SQL stand by themselves, as do parts that a dot joins
-    parts = {part for text in whole for line in texts_of(text) | {*re.split("[`']", text)} for part in line.split(" · ")}
+    # Markdown's code and what is quoted within SQL and scripts stand by themselves, as do parts that a dot joins
+    parts = {part for text in whole for line in texts_of(text) | {*re.split("[`'\"]", text)} for part in line.split(" · ")}
     return {text.strip() for text in whole | parts} | {text.removeprefix("{}") for text in parts}
 
 

@@ -366,7 +366,7 @@ def test_history_begins_anew_where_it_is_deleted(journal, caplog, delete):
     assert [kept.path for kept in again.entry("runs").pictures] == [path] and again.entry("runs").model == "m"
     assert again.request("waits").prompt == "waits"
     again.close()
-    assert "History was deleted while the program ran" in caplog.text
+    assert "History was deleted while the program was running" in caplog.text
     assert len(journal.take_notes()) == 1 and journal.take_notes() == []
 
 

@@ -72,7 +72,7 @@ def test_room_that_was_taken_is_given_back():
 def test_files_are_bounded_too_and_a_refused_request_is_as_it_was():
     shelf, p = Shelf(in_memory=0, on_disk=100), big_request()
     before = bytes_of(p)
-    with pytest.raises(TooMany, match="take up all room"):
+    with pytest.raises(TooMany, match="take up all the room"):
         shelf.put(p)
     assert bytes_of(p) == before and files_of(shelf) == []
 

@@ -27,7 +27,7 @@ def test_the_whole_becomes_a_multiple_of_64(size, pixels, directions, expected):
 
 @pytest.mark.parametrize("title, args", [(MK2, ["", 16, 4, [], 1.0, 0.05]), (POOR, [16, 4, 0, []])])
 def test_a_side_must_be_named(request_for, title, args):
-    with pytest.raises(InvalidRequest, match="names no side"):
+    with pytest.raises(InvalidRequest, match="must name at least one side"):
         scripts.run(request_for(script_name=title, script_args=args))
 
 

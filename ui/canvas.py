@@ -14,9 +14,9 @@ from pipeline.errors import InvalidRequest
 from ui.editor import File
 from ui.events import fitting, refuse
 
-MOUNT = """import(new URL("web/canvas/index.js", document.baseURI)).then(
-  ({ mount }) => mount(element, props, watch),
-  () => { element.textContent = "The canvas could not be loaded; reload the page."; })"""
+NOT_LOADED = "The canvas could not be loaded; reload the page."
+MOUNT = f"""import(new URL("web/canvas/index.js", document.baseURI)).then(
+  ({{ mount }}) => mount(element, props, watch), () => {{ element.textContent = "{NOT_LOADED}"; }})"""
 SEND = "(...values) => window.palimpsest?.canvases?.send(values) ?? values"
 """The script of an event that reads canvases: what they hold is sent before, as far as the server has not got it yet."""
 SEND_PICTURES = "(...values) => window.palimpsest?.canvases?.send(values, { only: 'picture' }) ?? values"
@@ -36,6 +36,7 @@ class Held(GradioModel):
     """Its id in the page."""
     picture: Draft | FileData | None = None
     mask: Draft | FileData | None = None
+    paint: Draft | FileData | None = None
     problem: str = ""
     """Why nothing could be sent, as the server has told the browser."""
 
@@ -48,20 +49,23 @@ class Shown:
     """The path of its file."""
     mask: Image.Image | None = None
     """L, of the picture's size; 255: regenerate here."""
+    opening: bool = False
+    """Only where the browser itself has kept nothing of this canvas."""
 
 
 class Canvas(gr.HTML):
-    """gr.HTML that hands over (picture file, mask file) undecoded, and shows what it is given as `Shown`.
+    """gr.HTML that hands over (picture file, file of what was painted) undecoded, and shows what it is given as `Shown`.
 
-    drafts: where the browser sends them. The mask is an 8-bit grey PNG of the picture's size, None where it is blank.
+    drafts: where the browser sends them. kind: "mask", painted as an 8-bit grey PNG of the picture's size, or "paint", as
+    colours with alpha; the file is None where nothing was painted.
     """
 
     is_template = True
     data_model = Held
 
-    def __init__(self, drafts: Drafts, *, label: str, elem_id: str, **props: Any):
-        self.drafts = drafts
-        super().__init__(html_template=f'<div class="canvas" role="group" aria-label="{label}"></div>', js_on_load=MOUNT,
+    def __init__(self, drafts: Drafts, *, kind: str = "mask", label: str, elem_id: str, **props: Any):
+        self.drafts, self.kind = drafts, kind
+        super().__init__(html_template=f'<div class="canvas" data-kind="{kind}" role="group" aria-label="{label}"></div>', js_on_load=MOUNT,
                          apply_default_css=False, label=label, elem_id=elem_id, elem_classes="canvas-block", **props)
 
     def preprocess(self, payload: Held | None) -> tuple[File, File]:
@@ -69,7 +73,7 @@ class Canvas(gr.HTML):
             return None, None
         if payload.problem:
             raise InvalidRequest("init_images", payload.problem)
-        return self._path(payload.picture, "init_images"), self._path(payload.mask, "mask")
+        return self._path(payload.picture, "init_images"), self._path(getattr(payload, self.kind), "mask")
 
     def _path(self, file: Draft | FileData | None, field: str) -> File:
         if isinstance(file, Draft):
@@ -82,7 +86,8 @@ class Canvas(gr.HTML):
             return held
         mask = None if value.mask is None else save_pil_to_cache(value.mask, self.GRADIO_CACHE, format="png")
         # the browser is told only what differs from before, and the same picture may be meant anew
-        return held | {"picture": file_data(value.picture), "mask": mask and file_data(mask), "shown": uuid4().hex}
+        return held | {"picture": file_data(value.picture), "mask": mask and file_data(mask), "shown": uuid4().hex,
+                       "opening": value.opening}
 
     def api_info(self) -> dict[str, Any]:
         return Held.model_json_schema()
@@ -95,7 +100,7 @@ def file_data(path: str) -> dict[str, Any]:
 
 @fitting.register
 def _(block: Canvas, value: Any) -> Any:
-    if value is None or isinstance(value, dict) and all(fits_file(value.get(name)) for name in ("picture", "mask")):
+    if value is None or isinstance(value, dict) and all(fits_file(value.get(name)) for name in ("picture", "mask", "paint")):
         return value
     refuse(block, "what a canvas holds", value)
 

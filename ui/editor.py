@@ -1,8 +1,6 @@
 """How pictures and masks come out of Gradio's components: their files as they were uploaded, decoded by our rules."""
 
 import gradio as gr
-from gradio.components.base import server
-from gradio.components.image_editor import AcceptBlobs, EditorData
 from gradio.data_classes import ImageData
 from PIL import Image
 
@@ -21,23 +19,6 @@ class PictureInput(gr.Image):
 
     def preprocess(self, payload: ImageData | None) -> str | None:
         return None if payload is None else payload.path
-
-
-class MaskEditor(gr.ImageEditor):
-    """gr.ImageEditor that hands over (picture file, mask file) undecoded."""
-
-    is_template = True
-
-    def preprocess(self, payload: EditorData | None) -> tuple[File, File]:
-        if payload is None:
-            return None, None
-        layers = [layer.path for layer in payload.layers or [] if layer is not None]
-        return payload.background and payload.background.path, layers[0] if layers else None
-
-    @server
-    def accept_blobs(self, data: AcceptBlobs):
-        """Refused: our page uploads strokes as files, and Gradio would keep whatever is sent here for ever."""
-        raise gr.Error("Strokes are uploaded as files here.", print_exception=False)  # no event, so that none of them says it
 
 
 class Reader:

@@ -24,8 +24,11 @@ from ui.tabs import TAB_LABELS, Sample
 
 KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
         (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("?",), "This list")]
-CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("[", "]"), "Smaller or larger brush"), (("{", "}"), "Softer or harder brush"),
+CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("L",), "Lasso"), (("P",), "Polygon"), (("R",), "Rectangle"), (("O",), "Ellipse"),
+               (("F",), "Fill what has one colour"), (("C",), "Select a colour everywhere"), (("G",), "Gradient"),
+               (("[", "]"), "Smaller or larger brush"), (("{", "}"), "Softer or harder brush"),
                (("Shift",), "A straight line from where the last stroke ended"), (("Ctrl", "Z"), "Undo"), (("Ctrl", "Shift", "Z"), "Redo"),
+               (("M",), "Grow, shrink, feather or smooth the mask"),
                (("I",), "Invert the mask"), (("Del",), "Clear the mask"), (("V",), "Hide or show the mask"),
                (("Space",), "Drag the picture"), (("0",), "Fit"), (("1",), "Show at 100 %"), (("+", "-"), "Nearer or farther"),
                (("↑", "↓", "←", "→"), "Move the tool"), (("Enter",), "Set the tool down, and lift it")]

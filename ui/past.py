@@ -1,6 +1,7 @@
 """Jobs of the journal back in the page: in its widgets, or onto the device again."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gradio as gr
 
@@ -10,6 +11,7 @@ from pipeline.img2img import Mode
 from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from ui.canvas import Shown
 from ui.controls import changing_menus
 from ui.events import QUEUED
 from ui.history import History
@@ -80,7 +82,10 @@ class Past:
 
     def last_files(self, client: str) -> Update:
         last = None if self.last_was_batch(client) else self.last(client)
-        return self.files(last) if last else {self.making.files[0]: gr.skip()}
+        if not last:
+            return {self.making.files[0]: gr.skip()}
+        # a canvas may have been painted on since
+        return {file: replace(value, opening=True) if isinstance(value, Shown) else value for file, value in self.files(last).items()}
 
 
 def wire_past(past: Past, history: History, session: Session) -> None:

@@ -15,7 +15,6 @@ from pipeline.masking import create_binary_mask
 from ui.canvas import Canvas, Shown
 from ui.controls import Controls
 from ui.editor import (
-    MaskEditor,
     PictureInput,
     read_painted,
     read_picture,
@@ -30,8 +29,6 @@ TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.SKETCH: "Sketch", Mode.INPAINT: "Inp
               Mode.INPAINT_UPLOAD: "Inpaint upload"}
 MASKED = (Mode.INPAINT, Mode.INPAINT_SKETCH, Mode.INPAINT_UPLOAD)
 """Modes in which the settings of masks act."""
-PALETTE = ["#000000", "#ffffff", "#64748b", "#ef4444", "#f97316", "#facc15", "#22c55e", "#0ea5e9", "#6366f1", "#a16207"]
-"""Colours to paint with where they count."""
 PICTURE_TO_PAINT = {Mode.SKETCH: "Picture: paint what it should become", Mode.INPAINT: "Picture: paint over what should change",
                     Mode.INPAINT_SKETCH: "Picture: paint what should be there; only that changes"}
 READERS = {Mode.IMG2IMG: read_picture, Mode.SKETCH: read_sketch, Mode.INPAINT: read_painted,
@@ -55,10 +52,9 @@ class ModeTab:
 
     def loaded(self, picture: str, mask: Image.Image | None = None) -> dict[gr.components.Component, Any]:
         """What shows a picture in `files`, and a mask of the picture's size where the tab takes one."""
-        if self.mode is Mode.INPAINT:
-            return {self.files[0]: Shown(picture, None if mask is None else create_binary_mask(mask, round=False))}
         if self.mode in PICTURE_TO_PAINT:
-            return {self.files[0]: {"background": picture, "layers": [], "composite": None}}
+            painted = None if mask is None or self.mode is not Mode.INPAINT else create_binary_mask(mask, round=False)
+            return {self.files[0]: Shown(picture, painted)}
         return dict(zip(self.files, [picture, mask]))
 
 
@@ -81,10 +77,9 @@ def read_samples(folder: Path) -> list[Sample]:
 
 def build_tab(mode: Mode, samples: list[Sample], drafts: Drafts) -> ModeTab:
     with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True) as tab:
-        if mode is Mode.INPAINT:
-            files = [Canvas(drafts, label=PICTURE_TO_PAINT[mode], elem_id="inpaint-editor")]
-        elif mode in PICTURE_TO_PAINT:
-            files = [painting(mode)]
+        if mode in PICTURE_TO_PAINT:
+            files = [Canvas(drafts, kind="mask" if mode is Mode.INPAINT else "paint", label=PICTURE_TO_PAINT[mode],
+                            elem_id=f"{mode.value.replace('_', '-')}-editor")]
         elif mode is Mode.INPAINT_UPLOAD:
             with gr.Row():
                 files = [picture_input("Picture", "upload-picture"),
@@ -97,15 +92,6 @@ def build_tab(mode: Mode, samples: list[Sample], drafts: Drafts) -> ModeTab:
                              format="png", buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples",
                              visible=bool(samples))
     return ModeTab(mode, files, generate, tab, gallery, samples)
-
-
-def painting(mode: Mode) -> MaskEditor:
-    """A picture to paint on in colours."""
-    brush = gr.Brush(default_size=16, colors=PALETTE, default_color=PALETTE[0], color_mode="defaults")
-    # An empty canvas as small as can be: the editor centres a mask in it when it is larger than the picture.
-    return MaskEditor(label=PICTURE_TO_PAINT[mode], height=430, format="png", layers=False, transforms=(),
-                      sources=("upload", "clipboard"), elem_id=f"{mode.value.replace('_', '-')}-editor", canvas_size=(1, 1),
-                      placeholder="Drop a picture here, or click to choose one", brush=brush)
 
 
 def picture_input(label: str, elem_id: str) -> PictureInput:

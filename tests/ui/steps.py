@@ -92,18 +92,10 @@ def put(page, element, file):
 
 
 def put_in_editor(page, file, editor="inpaint-editor"):
-    if editor in CANVASES:
-        page.locator(f"#{editor} .stage").wait_for(state="attached")
-    else:
-        page.locator(f"#{editor} canvas").first.wait_for()
-        still(page, f"#{editor}")  # the canvas is there before it takes a picture
+    page.locator(f"#{editor} .stage").wait_for(state="attached")
     page.locator(f"#{editor} input[type=file]").first.set_input_files(str(file))
     expect(page.locator(f"#{editor}")).not_to_contain_text("Drop a picture here")
     settle(page)
-
-
-CANVASES = ("inpaint-editor",)
-"""Our own; the others are Gradio's."""
 
 
 def set_slider(page, label, value):
@@ -142,20 +134,7 @@ def toast(page):
 
 def paint(page, points, editor="inpaint-editor"):
     """A brush stroke through points given as shares of the picture's width and height."""
-    if editor in CANVASES:
-        stroke(page, shares_to_client(page, points, editor))
-        return
-    canvas = page.locator(f"#{editor} canvas").first
-    still(page, f"#{editor}")  # the editor moves the picture into place after it has loaded
-    box = canvas.bounding_box()
-    side = min(box["width"], box["height"])
-    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
-    page.mouse.move(left + points[0][0] * side, top + points[0][1] * side)
-    page.mouse.down()
-    for x, y in points[1:]:
-        page.mouse.move(left + x * side, top + y * side, steps=8)
-    page.mouse.up()
-    still(page, f"#{editor}")
+    stroke(page, shares_to_client(page, points, editor))
 
 
 def shares_to_client(page, points, editor):

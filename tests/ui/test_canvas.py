@@ -1,9 +1,8 @@
 """The canvas: what is drawn on it, at any zoom and on any screen, is the mask that Python computes."""
 
 import io
-import json
 import math
-import re
+import time
 
 import numpy as np
 import pytest
@@ -34,10 +33,11 @@ def canvas(page, marked_file):
     return page
 
 
-def set_tool(page, **values):
-    """How the tools are set: size, hardness, opacity."""
-    page.evaluate("values => { for (const [name, value] of Object.entries(values)) window.palimpsest.canvases.of('inpaint-editor').settings.set(name, value); }",
-                  values)
+def set_tool(page, editor=EDITOR, **values):
+    """How the tools are set: size, hardness, opacity, ink."""
+    page.evaluate("""([id, values]) => {
+        for (const [name, value] of Object.entries(values)) window.palimpsest.canvases.of(id).settings.set(name, value);
+    }""", [editor, values])
 
 
 def sent(page, kind="mask", editor=EDITOR):
@@ -58,6 +58,7 @@ def sent(page, kind="mask", editor=EDITOR):
 
 def mask_of(page) -> np.ndarray:
     """The mask as it is sent, (h, w); all 0 where none is."""
+    page.evaluate("window.palimpsest.canvases.of('inpaint-editor').transport.layer = null")  # or it is sent once only
     data = sent(page)
     if data is None:
         return np.zeros(SIZE[::-1], np.uint8)
@@ -226,7 +227,7 @@ def test_the_mask_stays_after_a_run_and_another_picture_has_none(canvas, picture
     set_slider(canvas, "Sampling steps", 1)
     generate(canvas, "inpaint")
     result(canvas)
-    assert canvas.evaluate("window.palimpsest.canvases.of('inpaint-editor').document.mask.data.reduce((a, b) => a + b, 0)") == mask.sum()
+    assert canvas.evaluate("window.palimpsest.canvases.of('inpaint-editor').document.layer.data.reduce((a, b) => a + b, 0)") == mask.sum()
     put_in_editor(canvas, picture_file)
     canvas.wait_for_function("window.palimpsest.canvases.of('inpaint-editor').document.picture.width === 160")
     assert sent(canvas) is None
@@ -261,14 +262,102 @@ def test_fifty_strokes_on_a_large_picture_leave_room(page, tmp_path):
     kept = page.evaluate("""() => {
         const { document } = window.palimpsest.canvases.of('inpaint-editor');
         for (let i = 0; i < 60; i++) {
-            const edit = document.begin(document.mask, { value: i % 3 === 1 ? 0 : 255, strength: 1 });
+            const edit = document.begin({ value: i % 3 === 1 ? 0 : 255, strength: 1 });
             edit.stroke({ x: 100 + 30 * i, y: 100, radius: 90 }, { x: 1900 - 30 * i, y: 1900, radius: 90 }, 0.5);
             document.commit();
         }
         const { bytes, past } = document.history;
-        const before = document.mask.data.slice();
+        const before = document.layer.data.slice();
         for (let i = 0; i < 55; i++) document.undo();
         for (let i = 0; i < 55; i++) document.redo();
-        return [past.length, bytes, before.every((value, i) => value === document.mask.data[i])];
+        return [past.length, bytes, before.every((value, i) => value === document.layer.data[i])];
     }""")
     assert kept[0] == 60 and kept[1] < 50 * 2**20 and kept[2]
+
+
+def test_a_sketch_is_painted_in_colours_over_the_untouched_picture(page, marked_file):
+    editor = "sketch-editor"
+    open_tab(page, "Sketch")
+    put_in_editor(page, marked_file, editor)
+    set_tool(page, editor, size=30, hardness=1, opacity=1, ink="#0ea5e9")
+    paint(page, [(0.3, 0.5), (0.7, 0.5)], editor)
+    colours = np.asarray(Image.open(io.BytesIO(sent(page, "paint", editor))))
+    assert colours.shape == (200, 300, 4) and (colours[100, 150] == (14, 165, 233, 255)).all() and not colours[:80].any()
+    page.keyboard.press("i")
+    [red] = shares_to_client(page, [(50 / 300, 40 / 200)], editor)
+    page.mouse.click(*red)
+    assert page.evaluate("window.palimpsest.canvases.of('sketch-editor').settings.get('ink')") == "#ff0000"
+    page.keyboard.press("b")
+    set_tool(page, editor, opacity=0.5)
+    paint(page, [(0.5, 0.5), (0.52, 0.5)], editor)  # half of red over the blue
+    colours = np.asarray(Image.open(io.BytesIO(sent(page, "paint", editor)))).astype(int)
+    assert abs(colours[100, 151] - (134, 82, 116, 255)).max() <= 1
+    page.keyboard.press("e")
+    set_tool(page, editor, opacity=1)
+    paint(page, [(0.5, 0.5), (0.52, 0.5)], editor)
+    assert not np.asarray(Image.open(io.BytesIO(sent(page, "paint", editor))))[100, 151, 3]
+    page.locator(f"#{editor}").get_by_label("Clear what was painted").click()
+    assert sent(page, "paint", editor) is None
+
+
+def sum_of(page):
+    """Of all numbers of the layer."""
+    return page.evaluate("window.palimpsest.canvases.of('inpaint-editor').document.layer.data.reduce((a, b) => a + b, 0)")
+
+
+def kept(page, expected, editor=EDITOR, channels=1):
+    """Wait until the browser has kept a layer whose numbers add up to `expected`, or for None no picture."""
+    deadline = time.monotonic() + 30
+    while page.evaluate("""([id, channels]) => window.palimpsest.canvases.of(id).storage.restore(channels)
+            .then((kept) => kept?.picture ? kept.numbers.reduce((a, b) => a + b, 0) : null)""", [editor, channels]) != expected:
+        assert time.monotonic() < deadline, "it is not kept"
+        page.wait_for_timeout(50)
+
+
+def test_a_reload_brings_picture_and_mask_back(canvas, marked_file):
+    set_tool(canvas, size=40, hardness=0.3, opacity=0.8)
+    paint(canvas, [(0.3, 0.4), (0.7, 0.6)])
+    mask = mask_of(canvas)
+    kept(canvas, int(mask.sum()))
+    canvas.reload()
+    settle(canvas)
+    open_tab(canvas, "Inpaint")
+    canvas.wait_for_function("window.palimpsest?.canvases?.of('inpaint-editor')?.document.picture")
+    assert sent(canvas, "picture") == marked_file.read_bytes()
+    again = mask_of(canvas)
+    assert (again == mask).all(), (mask.sum(), again.sum(), sum_of(canvas), np.argwhere(again != mask)[:5])
+    set_slider(canvas, "Sampling steps", 1)
+    generate(canvas, "inpaint")
+    result(canvas)
+    canvas.locator(f"#{EDITOR}").get_by_label("Remove the picture").click()
+    kept(canvas, None)
+    canvas.reload()
+    settle(canvas)
+    open_tab(canvas, "Inpaint")
+    expect(canvas.locator(f"#{EDITOR} .empty")).to_contain_text("Drop a picture here")
+
+
+def test_a_result_brought_with_its_mask_comes_back_too_and_one_without_has_none(canvas):
+    set_tool(canvas, size=60, hardness=1, opacity=1)
+    paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
+    for label, value in (("Sampling steps", 1), ("Width", SIZE[0]), ("Height", SIZE[1])):
+        set_slider(canvas, label, value)
+    generate(canvas, "inpaint")
+    result(canvas)
+    canvas.locator("#use-in-inpaint").click()
+    canvas.wait_for_function("!window.palimpsest.canvases.of('inpaint-editor').document.layer.data.some(Boolean)")
+    settle(canvas)
+    assert sent(canvas) is None
+    canvas.get_by_label("with mask").check()
+    canvas.locator("#use-in-inpaint").click()
+    canvas.wait_for_function("window.palimpsest.canvases.of('inpaint-editor').document.layer.data.some(Boolean)")
+    brought = sum_of(canvas)
+    kept(canvas, brought)
+    paint(canvas, [(0.2, 0.2), (0.3, 0.2)])  # what was painted since the result was brought is kept, and not what came with it
+    painted = sum_of(canvas)
+    assert painted > brought
+    kept(canvas, painted)
+    canvas.reload()
+    settle(canvas)
+    canvas.wait_for_function("window.palimpsest?.canvases?.of('inpaint-editor')?.document.picture")
+    assert sum_of(canvas) == painted

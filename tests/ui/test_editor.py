@@ -4,14 +4,13 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from gradio.components.image_editor import EditorData
-from gradio.data_classes import DataWithFiles, FileData, ImageData
+from gradio.data_classes import FileData, ImageData
 from PIL import Image
 
 from pipeline.drafts import Drafts
 from pipeline.errors import InvalidRequest
 from ui.canvas import Canvas, Draft, Held, Shown
-from ui.editor import MaskEditor, PictureInput, Reader, read_painted, read_picture, read_sketch, read_uploaded
+from ui.editor import PictureInput, Reader, read_painted, read_picture, read_sketch, read_uploaded
 from ui.events import fitting
 
 
@@ -33,34 +32,11 @@ def strokes(tmp_path):
     return make
 
 
-@pytest.fixture
-def editor():
-    with gr.Blocks():
-        return MaskEditor()
-
-
 def test_a_picture_comes_as_the_file_that_was_uploaded():
     with gr.Blocks():
         component = PictureInput(type="filepath")
     assert component.preprocess(ImageData(path="/uploads/cat.tiff", orig_name="cat.tiff")) == "/uploads/cat.tiff"
     assert component.preprocess(None) is None
-
-
-def test_an_untouched_picture_comes_as_its_file(editor):
-    payload = EditorData(background=FileData(path="/uploads/cat.png"), layers=[], composite=None)
-    assert editor.preprocess(payload) == ("/uploads/cat.png", None)
-    assert editor.preprocess(None) == (None, None)
-
-
-def test_strokes_come_as_a_file_too(editor):
-    payload = EditorData(background=FileData(path="/uploads/cat.png"), layers=[FileData(path="/uploads/layer.png")], composite=None)
-    assert editor.preprocess(payload) == ("/uploads/cat.png", "/uploads/layer.png")
-
-
-def test_nobody_can_fill_the_servers_memory_with_strokes(editor):
-    with pytest.raises(gr.Error, match="uploaded as files"):
-        editor.accept_blobs(DataWithFiles(data={"type": "layer", "index": "999999", "id": "x"}, files=[("file", b"x")]))
-    assert not editor.blob_storage
 
 
 @pytest.fixture
@@ -87,6 +63,13 @@ def test_a_canvas_gives_the_files_that_were_sent_and_those_that_it_was_given(can
     name, _ = canvas.drafts.keep(path, "a" * 32, "mask")
     assert canvas.preprocess(Held(picture=FileData(path="/kept/cat.png"), mask=Draft(draft=name))) == ("/kept/cat.png", str(path))
     assert canvas.preprocess(Held()) == canvas.preprocess(None) == (None, None)
+
+
+def test_a_canvas_for_colours_gives_what_was_painted_in_them():
+    with gr.Blocks():
+        sketch = Canvas(Drafts(), kind="paint", label="Picture", elem_id="sketch")
+    held = Held(picture=FileData(path="/kept/cat.png"), paint=FileData(path="/kept/paint.png"), mask=FileData(path="/kept/mask.png"))
+    assert sketch.preprocess(held) == ("/kept/cat.png", "/kept/paint.png")
 
 
 def test_what_could_not_be_sent_is_told_where_it_is_needed(canvas):

@@ -29,7 +29,7 @@ export function slider(label, { between: [least, most], value, act, curve = 1, s
   const output = make("output");
   range.setAttribute("aria-label", say(label));
   const element = make("label", { className: "slider" }, make("span", { textContent: say(label) }), range, output);
-  element.tip = () => [say(label), key];
+  if (key) element.tip = () => [say(label), key];
   element.update = () => {
     const now = value();
     range.value = Math.round(1000 * toShare(Math.min(Math.max(now, least), most())));
@@ -39,12 +39,42 @@ export function slider(label, { between: [least, most], value, act, curve = 1, s
   return element;
 }
 
+// Buttons of which one is chosen. choices: [value, text] each.
+export function choice(label, choices, { value, act }) {
+  const buttons = choices.map(([each, text]) => make("button", { type: "button", textContent: text, onclick: () => act(each) }));
+  const element = make("div", { className: "choice" }, ...buttons);
+  element.setAttribute("role", "group");
+  element.setAttribute("aria-label", label);
+  element.update = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(choices[i][0] === value())));
+  element.update();
+  return element;
+}
+
 export function colour(label, { value, act }) {
   const input = make("input", { type: "color", value: value(), oninput: () => act(input.value) });
   input.setAttribute("aria-label", say(label));
   const element = make("label", { className: "colour" }, input);
   element.tip = () => [say(label), ""];
   element.update = () => { input.value = value(); };
+  return element;
+}
+
+// Colours to choose from, and any other.
+export function palette(label, colours, { value, act }) {
+  const swatches = colours.map((each) => {
+    const element = make("button", { type: "button", className: "swatch", onclick: () => act(each) });
+    element.style.setProperty("--colour", each);
+    element.setAttribute("aria-label", each);
+    return element;
+  });
+  const any = colour(label, { value, act });
+  const element = make("div", { className: "palette" }, any, ...swatches);
+  element.setAttribute("role", "group");
+  element.setAttribute("aria-label", label);
+  element.update = () => {
+    any.update();
+    swatches.forEach((swatch, i) => swatch.setAttribute("aria-pressed", String(colours[i] === value())));
+  };
   return element;
 }
 

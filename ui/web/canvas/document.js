@@ -1,41 +1,58 @@
-// What is edited: the picture, untouched, the mask over it, and the way back; tells who listens what has changed.
+// What is edited: the picture, untouched, a layer over it, and the way back; tells who listens what has changed.
 
 import { Edit } from "./edit.js";
 import { History } from "./history.js";
 import { Layer } from "./layer.js";
 import { join } from "./raster.js";
 
-// Events: "picture", another one or none; "pixels", with `area` of a layer as detail; "history".
+// Events: "picture", another one or none; "pixels", with the changed area of the layer as detail; "history".
 export class Document extends EventTarget {
-  constructor(colour) {
+  // kind: "mask", painted in the colour it is shown in, or "paint", in colours of its own.
+  constructor(kind, colour) {
     super();
-    this.colour = colour;
-    this.picture = this.mask = null;
+    Object.assign(this, { kind, colour });
+    this.picture = this.layer = null;
     this.history = new History();
     this.edit = null;
-    this.version = 0; // of the mask
+    this.version = 0; // of the layer
   }
 
-  // bitmap: upright; mask: {data} of its numbers, where there is one to begin with.
-  open(bitmap, mask = null) {
+  // bitmap: upright; numbers: of the layer, where there are some to begin with.
+  open(bitmap, numbers = null) {
     this.close();
     this.picture = bitmap;
-    this.mask = new Layer(bitmap.width, bitmap.height, 1, this.colour);
-    if (mask) {
-      this.mask.data.set(mask);
-      this.mask.show(this.mask.bounds);
+    this.layer = new Layer(bitmap.width, bitmap.height, this.kind === "mask" ? 1 : 4, this.colour);
+    if (numbers) {
+      this.layer.data.set(numbers);
+      this.layer.show(this.layer.bounds);
     }
     this.version++;
     this.dispatchEvent(new Event("picture"));
     this.dispatchEvent(new Event("history"));
   }
 
+  // The picture's colours, RGBA, of what is seen; kept until forgetPixels().
+  pixels() {
+    if (!this.colours) {
+      const { width, height } = this.picture;
+      const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+      pen.drawImage(this.picture, 0, 0);
+      this.colours = pen.getImageData(0, 0, width, height).data;
+    }
+    return this.colours;
+  }
+
+  forgetPixels() {
+    this.colours = null;
+  }
+
   close() {
+    this.forgetPixels();
     this.edit = null;
     this.history = new History();
     this.picture?.close();
-    this.mask?.close();
-    this.picture = this.mask = null;
+    this.layer?.close();
+    this.picture = this.layer = null;
   }
 
   clear() {
@@ -45,9 +62,9 @@ export class Document extends EventTarget {
     this.dispatchEvent(new Event("history"));
   }
 
-  begin(layer, paint) {
+  begin(paint) {
     this.commit();
-    this.edit = new Edit(layer, paint, (area) => this.changed(layer, area));
+    this.edit = new Edit(this.layer, paint, (area) => this.changed(area));
     return this.edit;
   }
 
@@ -68,16 +85,16 @@ export class Document extends EventTarget {
     edit?.cancel();
   }
 
-  changed(layer, area) {
-    layer.show(area);
-    this.dispatchEvent(new CustomEvent("pixels", { detail: { layer, area } }));
+  changed(area) {
+    this.layer.show(area);
+    this.dispatchEvent(new CustomEvent("pixels", { detail: area }));
   }
 
-  // Change all of a layer at once: change(numbers) works on a copy.
-  rewrite(layer, change) {
-    const numbers = layer.data.slice();
+  // Change all of the layer at once: change(numbers) works on a copy.
+  rewrite(change) {
+    const numbers = this.layer.data.slice();
     change(numbers);
-    this.begin(layer, {}).put(layer.bounds, numbers);
+    this.begin({}).put(this.layer.bounds, numbers);
     this.commit();
   }
 
@@ -95,14 +112,14 @@ export class Document extends EventTarget {
     if (!step) return;
     const area = step.changed.reduce((all, index) => join(all, step.layer.tileBounds(index)), null);
     this.version++;
-    this.changed(step.layer, area);
+    this.changed(area);
     this.dispatchEvent(new Event("history"));
   }
 
   recolour(colour) {
     this.colour = colour;
-    if (!this.mask) return;
-    this.mask.recolour(colour);
-    this.dispatchEvent(new CustomEvent("pixels", { detail: { layer: this.mask, area: this.mask.bounds } }));
+    if (!this.layer || this.kind !== "mask") return;
+    this.layer.recolour(colour);
+    this.dispatchEvent(new CustomEvent("pixels", { detail: this.layer.bounds }));
   }
 }

@@ -1,6 +1,6 @@
 // One step of the history in the making: what it covers so far, laid over what was there before it began.
 
-import { TILE, isEmpty, join, meet, reachOf, rect, sweep } from "./raster.js";
+import { TILE, around, isEmpty, join, meet, reachOf, sweep } from "./raster.js";
 
 // paint: how the covered part changes: {value, strength} of a mask, {colour, strength} or {erase, strength} of colours.
 export class Edit {
@@ -22,24 +22,39 @@ export class Edit {
   // Paint with a brush from a to b, {x, y, radius} each.
   stroke(a, b, hardness) {
     const reach = Math.max(reachOf(a.radius, hardness), reachOf(b.radius, hardness));
-    const area = meet(rect(Math.floor(Math.min(a.x, b.x) - reach), Math.floor(Math.min(a.y, b.y) - reach),
-      Math.ceil(Math.max(a.x, b.x) + reach), Math.ceil(Math.max(a.y, b.y) + reach)), this.layer.bounds);
-    this.cover(area, ({ cover, bounds }, part) => sweep(cover, bounds.x1, bounds.y1, bounds.x2 - bounds.x1, part, a, b, hardness));
+    this.cover(around([a, b], reach), ({ cover, bounds }, part) => sweep(cover, bounds.x1, bounds.y1, bounds.x2 - bounds.x1, part, a, b, hardness));
   }
 
-  // Cover by numbers: `numbers` of area, row by row.
+  // Cover what trace(pen) goes around, by how much of each pixel lies inside.
+  trace(area, trace) {
+    const scratch = new OffscreenCanvas(TILE, TILE);
+    const pen = scratch.getContext("2d", { willReadFrequently: true });
+    this.cover(area, ({ cover, bounds }, part) => {
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.clearRect(0, 0, TILE, TILE);
+      pen.translate(-bounds.x1, -bounds.y1);
+      pen.beginPath();
+      trace(pen);
+      pen.fill();
+      const width = bounds.x2 - bounds.x1;
+      const inside = pen.getImageData(0, 0, width, bounds.y2 - bounds.y1).data;
+      for (let at = 0; at < cover.length; at++) cover[at] = Math.max(cover[at], inside[4 * at + 3]);
+    });
+  }
+
+  // Cover by numbers of the whole layer.
   fill(area, numbers) {
-    const width = area.x2 - area.x1;
+    const { width } = this.layer;
     this.cover(area, ({ cover, bounds }, part) => {
       for (let y = part.y1; y < part.y2; y++) {
         const to = (y - bounds.y1) * (bounds.x2 - bounds.x1) - bounds.x1;
-        const from = (y - area.y1) * width - area.x1;
-        for (let x = part.x1; x < part.x2; x++) cover[to + x] = Math.max(cover[to + x], numbers[from + x]);
+        for (let x = part.x1; x < part.x2; x++) cover[to + x] = Math.max(cover[to + x], numbers[y * width + x]);
       }
     });
   }
 
-  cover(area, raise) {
+  cover(asked, raise) {
+    const area = meet(asked, this.layer.bounds);
     if (isEmpty(area)) return;
     for (const index of this.layer.tilesIn(area)) {
       const tile = this.tile(index);
@@ -69,13 +84,13 @@ export class Edit {
 
   // Set numbers outright: `numbers` of area, row by row.
   put(area, numbers) {
-    const width = area.x2 - area.x1;
+    const [width, { channels }] = [area.x2 - area.x1, this.layer];
     for (const index of this.layer.tilesIn(area)) {
       const { bounds } = this.tile(index);
       const part = meet(area, bounds);
       for (let y = part.y1; y < part.y2; y++) {
-        const from = (y - area.y1) * width + part.x1 - area.x1;
-        this.layer.data.set(numbers.subarray(from, from + part.x2 - part.x1), y * this.layer.width + part.x1);
+        const from = ((y - area.y1) * width + part.x1 - area.x1) * channels;
+        this.layer.data.set(numbers.subarray(from, from + (part.x2 - part.x1) * channels), (y * this.layer.width + part.x1) * channels);
       }
     }
     this.changed(area);
@@ -111,5 +126,3 @@ function over(data, to, before, from, colour, erase, share) {
   for (let i = 0; i < 3; i++) data[to + i] = result ? (colour[i] * share + before[from + i] * alpha * (1 - share)) / result : 0;
   data[to + 3] = result * 255;
 }
-
-export { TILE };

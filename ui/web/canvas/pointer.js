@@ -117,6 +117,11 @@ export class Pointers {
 
   key(event) {
     if (event.target !== this.stage || event.ctrlKey || event.metaKey || !this.document.picture) return;
+    if (this.tool().key?.(event.key)) {
+      event.preventDefault();
+      event.stopPropagation(); // Escape would interrupt a job
+      return;
+    }
     const arrow = ARROWS[event.key];
     if (!arrow && event.key !== "Enter") return;
     event.preventDefault();
@@ -127,6 +132,7 @@ export class Pointers {
       this.at = { x: Math.min(Math.max(this.at.x + arrow[0] * step, 0), picture.width),
         y: Math.min(Math.max(this.at.y + arrow[1] * step, 0), picture.height) };
       if (this.pen) this.tool().move([this.at], {});
+      else this.tool().hover?.(this.at);
     } else if (this.pen) {
       this.penUp();
     } else {

@@ -40,41 +40,41 @@ async function stillHeld(drafts) {
   return answer.ok ? answer.json() : [];
 }
 
-// What one canvas holds as the server is told: each part once, and again where the server has let go of it.
+// What one canvas holds as the server is told, its picture and what was painted: each part once, and again where the server has let go of it.
 export class Transport {
   constructor(id, canvasDocument) {
-    Object.assign(this, { id, document: canvasDocument, picture: null, mask: null });
+    Object.assign(this, { id, document: canvasDocument, picture: null, layer: null });
   }
 
   // source: {blob} of the person's, or {file} that the server has.
   hold(source) {
     this.picture = source;
-    this.mask = null;
+    this.layer = null;
   }
 
-  // The mask as it is now is the server's file.
-  holdMask(file) {
-    this.mask = { version: this.document.version, file };
+  // The layer as it is now is the server's file.
+  holdLayer(file) {
+    this.layer = { version: this.document.version, file };
   }
 
   async send({ only } = {}) {
     const told = { canvas: this.id };
     if (!this.document.picture || !this.picture) return told;
     try {
-      const held = await stillHeld([this.picture, this.mask].map((part) => part?.draft).filter(Boolean));
+      const held = await stillHeld([this.picture, this.layer].map((part) => part?.draft).filter(Boolean));
       told.picture = await this.sent(this.picture, "picture", () => this.picture.blob, held);
-      if (only !== "picture") told.mask = await this.sendMask(held);
+      if (only !== "picture") told[this.document.kind] = await this.sendLayer(held);
     } catch (error) {
       told.problem = error.message;
     }
     return told;
   }
 
-  async sendMask(held) {
-    const { mask, version } = this.document;
-    if (mask.blank) return null;
-    if (this.mask?.version !== version) this.mask = { version };
-    return this.sent(this.mask, "mask", () => encode(mask.data, mask.width, mask.height), held);
+  async sendLayer(held) {
+    const { kind, layer, version } = this.document;
+    if (layer.blank) return null;
+    if (this.layer?.version !== version) this.layer = { version };
+    return this.sent(this.layer, kind, () => encode(layer.data, layer.width, layer.height, layer.channels), held);
   }
 
   async sent(part, kind, blob, held) {

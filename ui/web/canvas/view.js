@@ -11,16 +11,16 @@ export class View {
   // stage: holds a .sheet with the canvases; document: what is shown.
   constructor(stage, document) {
     Object.assign(this, { stage, document, sheet: stage.querySelector(".sheet"), scale: 1, x: 0, y: 0, width: 0, height: 0, exact: [0, 0], fitted: true });
-    this.canvases = ["picture", "mask", "guides"].map((name) => stage.querySelector(`canvas.${name}`));
+    this.canvases = ["picture", "layer", "guides"].map((name) => stage.querySelector(`canvas.${name}`));
     [this.under, this.over, this.guides] = this.canvases.map((canvas) => canvas.getContext("2d"));
     this.listeners = new Set();
-    this.drawGuides = () => {};
-    this.dirty = { picture: false, mask: null, guides: false };
+    this.shape = null; // what a tool draws over everything: draw(pen, toDevice)
+    this.dirty = { picture: false, layer: null, guides: false };
     this.smaller = []; // the picture at half its size, and again
     new ResizeObserver((entries) => this.resize(entries.at(-1))).observe(stage);
     stage.addEventListener("pointerenter", () => this.align());
     document.addEventListener("picture", () => this.takePicture());
-    document.addEventListener("pixels", ({ detail }) => this.redraw(detail.area));
+    document.addEventListener("pixels", ({ detail }) => this.redraw(detail));
   }
 
   get ratio() { // device pixels for one of CSS
@@ -129,11 +129,21 @@ export class View {
       y: box.top + (y * this.scale + this.y) * (box.height / this.height) };
   }
 
-  // area: of the picture, whose mask has changed; none: all of everything.
+  // area: of the picture, whose layer has changed; none: all of everything.
   redraw(area = null) {
     if (!this.asked) this.asked = requestAnimationFrame(() => this.draw());
-    if (!area) Object.assign(this.dirty, { picture: true, mask: "all", guides: true });
-    else if (this.dirty.mask !== "all") (this.dirty.mask ??= []).push(area);
+    if (!area) Object.assign(this.dirty, { picture: true, layer: "all", guides: true });
+    else if (this.dirty.layer !== "all") (this.dirty.layer ??= []).push(area);
+  }
+
+  guide(shape) {
+    this.shape = shape;
+    this.redrawGuides();
+  }
+
+  // A point of the picture in device pixels.
+  onScreen({ x, y }) {
+    return { x: x * this.scale + this.x, y: y * this.scale + this.y };
   }
 
   redrawGuides() {
@@ -144,12 +154,12 @@ export class View {
   draw() {
     this.asked = 0;
     const { dirty, document } = this;
-    this.dirty = { picture: false, mask: null, guides: false };
+    this.dirty = { picture: false, layer: null, guides: false };
     if (dirty.picture) this.drawPicture(document.picture);
-    if (dirty.mask) this.drawMask(document.mask, dirty.mask === "all" ? null : dirty.mask);
+    if (dirty.layer) this.drawLayer(document.layer, dirty.layer === "all" ? null : dirty.layer);
     if (dirty.guides) {
       this.guides.clearRect(0, 0, this.width, this.height);
-      if (document.picture) this.drawGuides(this.guides, this);
+      if (document.picture) this.shape?.draw(this.guides, (point) => this.onScreen(point));
     }
   }
 
@@ -171,7 +181,7 @@ export class View {
     under.drawImage(shown, x, y, width, height);
   }
 
-  drawMask(mask, areas) {
+  drawLayer(layer, areas) {
     const { over, scale, x, y } = this;
     const whole = { x1: 0, y1: 0, x2: this.width, y2: this.height };
     over.imageSmoothingEnabled = scale < 2;
@@ -184,7 +194,7 @@ export class View {
       over.rect(part.x1, part.y1, part.x2 - part.x1, part.y2 - part.y1);
       over.clip();
       over.clearRect(part.x1, part.y1, part.x2 - part.x1, part.y2 - part.y1);
-      if (mask) over.drawImage(mask.canvas, x, y, mask.width * scale, mask.height * scale);
+      if (layer) over.drawImage(layer.canvas, x, y, layer.width * scale, layer.height * scale);
       over.restore();
     }
   }

@@ -1,8 +1,8 @@
 // Brush and eraser: strokes of a round tip, whose opacity counts once a stroke however often it crosses itself.
 
 export class Brush {
-  constructor({ document, settings, layer }, { name, erase }) {
-    Object.assign(this, { document, settings, layer, name, erase, last: null });
+  constructor({ document, settings }, { name, erase }) {
+    Object.assign(this, { document, settings, name, erase, last: null });
   }
 
   get ring() {
@@ -14,7 +14,7 @@ export class Brush {
     const { settings, document } = this;
     const strength = settings.get("opacity");
     const away = this.erase || erase;
-    this.edit = document.begin(this.layer(), { value: away ? 0 : 255, strength, erase: away, colour: settings.get("ink") });
+    this.edit = document.begin({ value: away ? 0 : 255, strength, erase: away, colour: settings.ink });
     const start = this.tip(point);
     this.edit.stroke(joined && this.last ? this.last : start, start, settings.get("hardness"));
     this.last = start;

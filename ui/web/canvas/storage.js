@@ -1,0 +1,72 @@
+// What a canvas holds, kept by the browser over a reload and a restart: the picture's file, and what was painted, to the number.
+
+const NAME = "palimpsest", STORE = "canvases", VERSION = 1;
+const QUIET = 400; // milliseconds without a change before it is kept
+
+function opened() {
+  return new Promise((done, fail) => {
+    const request = indexedDB.open(NAME, VERSION);
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+    request.onsuccess = () => done(request.result);
+    request.onerror = request.onblocked = () => fail(request.error);
+  });
+}
+
+async function transact(mode, act) {
+  const database = await opened();
+  try {
+    return await new Promise((done, fail) => {
+      const transaction = database.transaction(STORE, mode);
+      const request = act(transaction.objectStore(STORE));
+      transaction.oncomplete = () => done(request.result);
+      transaction.onerror = transaction.onabort = () => fail(transaction.error);
+    });
+  } finally {
+    database.close();
+  }
+}
+
+const through = (data, stream) => new Response(new Blob([data]).stream().pipeThrough(stream));
+
+// One canvas's place. A browser that keeps nothing, or has no room, loses it at the next reload and is no worse otherwise.
+export class Storage {
+  // snapshot(): {picture, layer, shown} as they are now, the first two only where there is a picture.
+  constructor(id, snapshot) {
+    Object.assign(this, { id, snapshot, waiting: 0, last: Promise.resolve() });
+    // a page that is left does not wait until it is quiet
+    document.addEventListener("visibilitychange", () => document.hidden && this.waiting && this.flush());
+  }
+
+  // Something has changed; keep it when nothing has for a while.
+  touch() {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.flush(), QUIET);
+  }
+
+  // One after the other, or an older state could overtake a newer one.
+  flush() {
+    clearTimeout(this.waiting);
+    this.waiting = 0;
+    this.last = this.last.then(() => this.keep());
+  }
+
+  async keep() {
+    const { picture, layer, shown } = this.snapshot();
+    try {
+      const packed = layer && await through(layer.data, new CompressionStream("deflate")).blob();
+      await transact("readwrite", (store) => store.put({ picture, channels: layer?.channels, layer: packed, shown }, this.id));
+    } catch { /* see above */ }
+  }
+
+  // {picture, numbers, shown} as they were kept, without picture where there was none; nothing where none ever was.
+  async restore(channels) {
+    try {
+      const kept = await transact("readonly", (store) => store.get(this.id));
+      if (!kept?.picture || kept.channels !== channels) return kept && { shown: kept.shown };
+      const numbers = await through(kept.layer, new DecompressionStream("deflate")).arrayBuffer();
+      return { picture: kept.picture, numbers: new Uint8ClampedArray(numbers), shown: kept.shown };
+    } catch {
+      return null;
+    }
+  }
+}

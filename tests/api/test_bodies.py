@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,6 +13,12 @@ from api import build_app
 from api.bodies import BodyLimit
 from api.models import Img2ImgRequest
 from tests.api.conftest import LOCAL, base64_of, wait_until
+
+
+def in_a_loop(work):
+    """Run it in a thread of its own: a browser's tests before may have a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
 
 
 def scope(path="/sdapi/v1/png-info"):
@@ -81,7 +88,7 @@ def test_bodies_together_are_bounded_and_there_is_room_again_when_one_is_answere
         third.scope["go"].set()
         await third.to(app)
         assert third.status == 200 and app._in_flight == 0
-    asyncio.run(run())
+    in_a_loop(run())
 
 
 @pytest.mark.parametrize("path", ["/sdapi/v1/png-info", "/gradio_api/queue/join", "/shown-picture"])
@@ -93,7 +100,7 @@ def test_a_body_that_stops_coming_is_answered_and_lets_go_of_its_room(path):
         said = json.loads(slow.text)
         assert slow.status == 408 and "came for 0.05 seconds" in (said.get("error", "") + said.get("detail", ""))
         assert app._in_flight == 0
-    asyncio.run(run())
+    in_a_loop(run())
 
 
 def test_what_a_route_has_let_go_of_is_room_for_others():
@@ -112,7 +119,7 @@ def test_what_a_route_has_let_go_of_is_room_for_others():
             ask.scope["go"].set()
         await asyncio.gather(*tasks)
         assert (first.status, second.status, app._in_flight) == (200, 200, 0)
-    asyncio.run(run())
+    in_a_loop(run())
 
 
 def test_a_client_that_is_gone_leaves_its_room():
@@ -122,7 +129,7 @@ def test_a_client_that_is_gone_leaves_its_room():
         gone.parts.append({"type": "http.disconnect"})
         await gone.to(app)
         assert app._in_flight == 0
-    asyncio.run(run())
+    in_a_loop(run())
 
 
 def test_requests_that_wait_hold_nothing_of_their_bodies(live, body, picture):

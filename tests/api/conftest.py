@@ -1,10 +1,12 @@
 """The whole application around the demo model: in this process, and as a live server."""
 
+import asyncio
 import base64
 import io
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,6 +35,12 @@ def wait_until(condition, seconds=30):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return value
+
+
+def in_a_loop(work):
+    """Run a coroutine in a thread of its own: a browser's tests before may have a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
 
 
 def base64_of(image: Image.Image, form: str = "PNG", **how) -> str:

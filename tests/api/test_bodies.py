@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,13 +11,7 @@ from fastapi.testclient import TestClient
 from api import build_app
 from api.bodies import BodyLimit
 from api.models import Img2ImgRequest
-from tests.api.conftest import LOCAL, base64_of, wait_until
-
-
-def in_a_loop(work):
-    """Run it in a thread of its own: a browser's tests before may have a loop in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, work).result()
+from tests.api.conftest import LOCAL, base64_of, in_a_loop, wait_until
 
 
 def scope(path="/sdapi/v1/png-info"):

@@ -14,7 +14,7 @@ import uvicorn
 
 from api import SESSIONS, build_app
 from api.sessions import OPEN_OF_ONE, Sessions
-from tests.api.conftest import wait_until
+from tests.api.conftest import in_a_loop, wait_until
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_one_network_opens_only_so_many_pages(page):
         await asyncio.gather(*tasks)
         assert not sessions._open and not sessions._networks
 
-    asyncio.run(run())
+    in_a_loop(run())
 
 
 def test_pages_that_wait_leave_threads_to_the_others(port):

@@ -7,6 +7,7 @@ besides is a connection that lasts as long as it is open.
 from collections import Counter
 
 import gradio as gr
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.guard import refused
@@ -14,6 +15,8 @@ from pipeline.limits import network_of
 
 HEARTBEAT = "/gradio_api/heartbeat/"
 """Followed by a session's name: the connection of an open page."""
+QUEUE = "/gradio_api/queue/data"
+"""Where a page hears what comes of its events."""
 SESSIONS = 64
 """Pages without such a connection that are remembered, a MiB or two each: those used last."""
 OPEN = 256
@@ -34,7 +37,7 @@ class Sessions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if scope["type"] != "http" or not path.startswith(HEARTBEAT):
-            await self.app(scope, receive, send)
+            await (self._hear if path == QUEUE else self.app)(scope, receive, send)
             self._forget()
             return
         network = network_of((scope.get("client") or ("",))[0])
@@ -51,6 +54,15 @@ class Sessions:
                 counter[name] -= 1
                 if not counter[name]:
                     del counter[name]
+
+    async def _hear(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A stream of the queue. Where nothing of the session is left, Gradio tells the page so in the stream, which then ends."""
+        try:
+            await self.app(scope, receive, send)
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, HTTPException):
+                raise
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _forget(self) -> None:
         known = self.page.state_holder

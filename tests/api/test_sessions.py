@@ -7,10 +7,12 @@ import socket
 import threading
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 import uvicorn
+from starlette.exceptions import HTTPException
 
 from api import SESSIONS, build_app
 from api.sessions import OPEN_OF_ONE, Sessions
@@ -119,6 +121,30 @@ def test_one_network_opens_only_so_many_pages(page):
         assert not sessions._open and not sessions._networks
 
     in_a_loop(run())
+
+
+@pytest.mark.parametrize("cause", [HTTPException(404), ValueError("a fault")])
+def test_a_stream_of_a_session_that_is_gone_just_ends(cause):
+    """Gradio has begun to answer when it finds that out, so its 404 cannot be sent any more."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("Caught handled exception, but response already started.") from cause
+
+    async def run():
+        async def send(message):
+            sent.append(message)
+
+        await Sessions(app, page)({"type": "http", "path": "/gradio_api/queue/data"}, None, send)
+
+    page = SimpleNamespace(state_holder=SimpleNamespace(session_data={}, time_last_used={}))
+    if isinstance(cause, HTTPException):
+        in_a_loop(run())
+        assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    else:
+        with pytest.raises(RuntimeError):
+            in_a_loop(run())
 
 
 def test_pages_that_wait_leave_threads_to_the_others(port):

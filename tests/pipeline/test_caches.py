@@ -269,7 +269,7 @@ class Scribbling(Hooks):
 
     def process_before_every_sampling(self, p, *, x, noise, c, uc):
         tensors = [x, noise, p.init_latent, p.mask, p.nmask, p.image_conditioning]
-        tensors += [cond.tokens for part in c[0] for _, cond in part.schedule] + [cond.tokens for _, cond in uc[0]]
+        tensors += [cond.tokens for part in c[0] for _, cond in part.timeline] + [cond.tokens for _, cond in uc[0]]
         for tensor in tensors:
             tensor.fill_(0.5)
         p.color_corrections[0].fill(7)

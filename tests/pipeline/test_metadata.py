@@ -159,7 +159,7 @@ def test_texts_beside_one_that_is_too_large_are_read():
 def test_a_text_that_has_the_name_of_something_else_is_not_taken_for_it(name):
     data = png_with(chunk(b"tEXt", name + b"\0text"))
     upload = open_picture(data, "image")
-    assert upload.image.mode == "RGB" and "is not for texts" in upload.notes[0]
+    assert upload.image.mode == "RGB" and "cannot be the name of a text" in upload.notes[0]
     assert open_picture(data, "image", over_api=True).image.tobytes() == open_picture(saved("PNG"), "image").image.tobytes()
 
 

@@ -8,8 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 BROWSER = "tests/ui/"
 """Where the tests are that need the browser."""
-WORKERS = 3
-"""One more than the processors of the machines that this is for: the browser's tests wait half of the time."""
+WORKERS = 2
 
 # Before torch is imported, here and in the servers that tests start. Where more threads compute than processors are free,
 # each small operation waits for the slowest of them: beside one busy process it takes four times as long. And what is equal

@@ -276,7 +276,7 @@ def test_notes(number):
 
 
 @pytest.mark.parametrize("arguments, passed, processes", [
-    ([], 12, 3), (["tests/ui", "-k", "not test_notes[1]"], 4, 1), (["tests/test_c.py"], 3, 0), (["tests/test_c.py::test_notes[1]"], 1, 0)])
+    ([], 12, 2), (["tests/ui", "-k", "not test_notes[1]"], 4, 1), (["tests/test_c.py"], 3, 0), (["tests/test_c.py::test_notes[1]"], 1, 0)])
 def test_a_folder_of_tests_is_shared_out_and_a_single_test_runs_at_once(tmp_path, arguments, passed, processes):
     notes, tests = tmp_path / "notes", tmp_path / "tests"
     notes.mkdir()

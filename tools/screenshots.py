@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import CHROMIUM_ARGS, find_chromium
-from tests.ui.steps import open_tab, paint
+from tests.ui.steps import open_page, open_tab, paint
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"
@@ -109,7 +109,7 @@ def main() -> None:
             address = next(found[1] for line in process.stdout if (found := re.search(r"is ready at (\S+)", line)))
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
             page = browser.new_page(viewport=WIDE)
-            page.goto(address)
+            open_page(page, address)
             show_modes(page)
             show_tabs(page, outputs)
             for name, query, settings in (("page-dark", "?__theme=dark", {"viewport": WIDE}), ("page-phone", "", {"viewport": PHONE}),

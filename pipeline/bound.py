@@ -73,7 +73,7 @@ class StableDiffusionProcessing(Request):
     nmask: Tensor | None = field(default=None, init=False)
     """(C, H/8, W/8), 1 = regenerate."""
     image_conditioning: Tensor | None = field(default=None, init=False)
-    """(B, 5, H/8, W/8) for inpainting checkpoints, else (B, 5, 1, 1) of zeros."""
+    """(B, channels, H/8, W/8): what the network sees of the source; no channels where it sees nothing."""
     mask_for_overlay: Image.Image | None = field(default=None, init=False)
     paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
     """(x, y, w, h): where the result of an only-masked job belongs in the source."""
@@ -103,6 +103,10 @@ class StableDiffusionProcessing(Request):
     def models(self) -> list[Family]:
         """The request's model and its refiner, where it has one."""
         return [self.sd_model] if self.refiner is None else [self.sd_model, self.refiner]
+
+    def say(self, *sentences: str) -> None:
+        """Add sentences for the person who asked, each once."""
+        self.comments += [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.comments]
 
     def arguments(self) -> dict[str, Any]:
         """What the constructor takes to make this request again."""

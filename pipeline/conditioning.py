@@ -53,6 +53,11 @@ class PromptEncoder:
     empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)
     """By model: what pad_cond_uncond pads with, one row."""
 
+    @property
+    def reads_as_of_old(self) -> bool:
+        """Whether prompts are read in the attention grammar of 2022."""
+        return self.options.use_old_emphasis_implementation and self.family.knows_old_emphasis
+
     def positive(self, prompts: list[str]) -> list[Subprompts]:
         """One list of subprompts per prompt. Raises InvalidRequest for too many."""
         encoded, chunks = [], 0
@@ -88,7 +93,7 @@ class PromptEncoder:
 
     def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[list[list[Embedding]], list[str]]:
         """The embeddings used in each encoding, and a sentence for each one that is named but cannot be used."""
-        if self.options.use_old_emphasis_implementation and self.family.knows_old_emphasis:
+        if self.reads_as_of_old:
             return [], []  # A1111: not told where prompts are read as of old
         found, missed = [], {}
         for variants in self.texts(prompts, negative_prompts):
@@ -132,7 +137,7 @@ class PromptEncoder:
         options = self.options
         return Encoding(
             emphasis=options.emphasis, comma_backtrack=options.comma_padding_backtrack, clip_skip=options.CLIP_stop_at_last_layers,
-            clip_l_skip=options.sdxl_clip_l_skip, old_emphasis=options.use_old_emphasis_implementation, negative=negative,
+            clip_l_skip=options.sdxl_clip_l_skip, old_emphasis=self.reads_as_of_old, negative=negative,
             size=self.size, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
             aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score)
 

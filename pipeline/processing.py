@@ -73,7 +73,7 @@ def _run_batches(p: StableDiffusionProcessing) -> Processed:
         for index, pixels in enumerate(decode(p, samples)):
             outputs += finish_image(p, pixels, index)
         p.progress.batch_done()
-    p.comments += p.sd_model.notes
+    p.say(*p.sd_model.notes)
     p.sd_model.notes.clear()
     return gather(p, outputs, interrupted=partial)
 

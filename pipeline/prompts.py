@@ -45,7 +45,7 @@ def apply_networks(p: StableDiffusionProcessing, tags: list[Network]) -> None:
         p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)
     unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: there is no such network.'
                for tag in tags if tag.kind not in KINDS]
-    p.comments += [comment for comment in (*unknown, *unread, *applied.comments, *ignored(tags)) if comment not in p.comments]
+    p.say(*unknown, *unread, *applied.comments, *ignored(tags))
 
 
 def ask_to_stop(p: StableDiffusionProcessing) -> None:
@@ -106,14 +106,13 @@ def record_prompt_options(p: StableDiffusionProcessing) -> None:
     for embedding in chain(*found):
         if embedding.network is None:  # else its file is known by now
             p.receipts.use("embedding", embedding.name, embedding.hash)
-    p.comments += [comment for comment in not_used if comment not in p.comments]
+    p.say(*not_used)
     if not p.sd_model.takes_negative_prompt and any(text.strip() for text in p.negative_prompts):
-        p.comments.append(f"{p.sd_model.info.name} takes no negative prompt, so it was not used.")
-    old = p.options.use_old_emphasis_implementation and p.sd_model.knows_old_emphasis
+        p.say(f"{p.sd_model.info.name} takes no negative prompt, so it was not used.")
     # A1111: in the order in which texts are encoded, the negative prompt first
     for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
         hashes = ti_hashes(found[:index + 1])
         if hashes and p.options.textual_inversion_add_hashes_to_infotext:
             p.extra_generation_params["TI hashes"] = hashes
-        if p.options.emphasis != "Original" and not old and any("(" in text or "[" in text for text in texts):
+        if p.options.emphasis != "Original" and not p.encoder.reads_as_of_old and any("(" in text or "[" in text for text in texts):
             p.extra_generation_params[infotext_name("emphasis")] = p.options.emphasis

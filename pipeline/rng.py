@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -71,6 +72,12 @@ class ImageRNG:
         self.eta_noise_seed_delta = eta_noise_seed_delta
         self._streams = [self._stream(seed) for seed in seeds]
         self._is_first = True
+
+    def anew(self) -> "ImageRNG":
+        """The same noise from its beginning."""
+        other = copy(self)
+        other._streams, other._is_first = [self._stream(seed) for seed in self.seeds], True
+        return other
 
     def next(self) -> Tensor:
         if self._is_first:

@@ -35,7 +35,8 @@ class Cond:
     @staticmethod
     def cat(conds: list["Cond"]) -> "Cond":
         """All their rows; shorter ones as padded() makes them."""
-        conds = [cond.padded(max(cond.length for cond in conds)) for cond in conds]
+        longest = max(cond.length for cond in conds)
+        conds = [cond.padded(longest) for cond in conds]
         first = conds[0]
         return Cond(torch.cat([cond.tokens for cond in conds]),
                     {name: torch.cat([cond.extra[name] for cond in conds]) for name in first.extra},

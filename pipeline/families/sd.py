@@ -113,8 +113,7 @@ class StableDiffusion(LoadedModel):
         return self._prediction
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
-        return self.text_encoders[0].encode(texts, how if self.knows_old_emphasis else replace(how, old_emphasis=False),
-                                            clip_skip=how.clip_skip if self._clip_skip else None)
+        return self.text_encoders[0].encode(texts, how, clip_skip=how.clip_skip if self._clip_skip else None)
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         if self.sees == "nothing":

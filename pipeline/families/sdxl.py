@@ -1,6 +1,5 @@
 """Stable Diffusion XL: two text encoders, pooled features, and the picture's size as a condition; and its refiner."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,7 +28,6 @@ class StableDiffusionXL(StableDiffusion):
     """A loaded checkpoint of SDXL or its refiner. Besides tokens it takes pooled features, and the numbers of the picture."""
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
-        how = replace(how, old_emphasis=False)
         conds = [encoder.encode(texts, how, clip_skip=how.clip_skip if how.clip_l_skip and encoder.name == "clip_l" else None)
                  for encoder in self.text_encoders]
         tokens, pooled = torch.cat([cond.tokens for cond in conds], dim=-1), conds[-1].extra["pooled"]

@@ -9,7 +9,6 @@ from pipeline.errors import Interrupted, InvalidRequest
 from pipeline.families.cond import Cond, Encoding
 from pipeline.hooks import HookList, Hooks, MaskBlendArgs
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, load_model, process_images
-from pipeline.rng import ImageRNG
 from pipeline.samplers.schedules import uniform
 from pipeline.scripts.arguments import argument, notice
 
@@ -69,25 +68,16 @@ class FoundNoise(Hooks):
             self.found = find_noise(p, x, self.args)
             p.progress.batch_done()
         r = self.args.randomness
-        mixed = ((1 - r) * self.found + r * noise_source(p).next()) / (r**2 + (1 - r) ** 2) ** 0.5
+        mixed = ((1 - r) * self.found + r * p.rng.anew().next()) / (r**2 + (1 - r) ** 2) ** 0.5
         # the sampler adds the init latent, which is in the found noise already
         noise.copy_(mixed - x / model_sigmas(p, p.steps)[0])
         # A1111: the sampler's own noise begins at the seed's first draw
-        p.rng = noise_source(p)
+        p.rng = p.rng.anew()
 
     def on_mask_blend(self, p: StableDiffusionProcessingImg2Img, mba: MaskBlendArgs) -> None:
         if mba.is_final_blend:
             # A1111: what was sampled is not blended with the source once more
             mba.blended_latent = mba.current_latent
-
-
-def noise_source(p: StableDiffusionProcessingImg2Img) -> ImageRNG:
-    """The batch's noise from its beginning."""
-    rng = p.rng
-    return ImageRNG(rng.shape, rng.seeds, source=rng.source, device=rng.device, subseeds=rng.subseeds,
-                    subseed_strength=rng.subseed_strength, seed_resize_from_h=p.seed_resize_from_h,
-                    seed_resize_from_w=p.seed_resize_from_w, eta_noise_seed_delta=rng.eta_noise_seed_delta,
-                    downscale=p.sd_model.latent_format.downscale)
 
 
 def model_sigmas(p: StableDiffusionProcessingImg2Img, steps: int) -> Tensor:

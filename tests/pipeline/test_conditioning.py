@@ -30,6 +30,7 @@ class Recording:
     placement: Placement = CPU
     calls: list = field(default_factory=list)
     how: Encoding | None = None
+    knows_old_emphasis: bool = True
     text_encoders: list = field(default_factory=list)
 
     def encode_prompts(self, texts, how):

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from PIL import Image, ImageFont
 
 from pipeline.geometry import Size
 from pipeline.errors import InvalidRequest
-from pipeline.fonts import FONT, font_file, fonts_for, lacking, load_font, named_font
+from pipeline.fonts import FONT, font_file, fonts_for, lacking, named_font
 from pipeline.grids import Legend, annotate, unreadable, wrapped
 from pipeline.options import Options
 

@@ -17,12 +17,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tools.demo_model.captions import subject_of
 from tools.demo_model.draw import drawn, pick_device, sheet
-from tools.demo_model.sampling import sd1_scheduler
 from tools.demo_model.scenes import Scene, sample_scenes
 from tools.demo_model.train_autoencoder import trained_autoencoder
 from tools.demo_model.train_lora import drawn_bank
-from tools.demo_model.train_unet import Batch, denoising_loss, previews, trained_model
-from tools.demo_model.training import Course, course_options, half_precision
+from tools.demo_model.train_unet import caption_loss, previews, trained_model
+from tools.demo_model.training import Course, course_options
 
 NAME = "winter-tale"
 MARKS, LIKE = ("~", "^"), ("snow", "evening")
@@ -88,14 +87,8 @@ def main() -> None:
     scenes = [wintry(scene) for scene in sample_scenes(args.count, args.seed)]
     bank = drawn_bank(args.work, device, scenes, drawn(scenes, 256), drop=0.0, masked=0.0, seed=args.seed, say=say)
     model = trained_model(args.work, bank.tokenizer, device)
-    learned, alphas = Vectors(model.text_encoder, bank.tokenizer).to(device), sd1_scheduler().alphas_cumprod.to(device)
+    learned = Vectors(model.text_encoder, bank.tokenizer).to(device)
     learned.join(model.text_encoder)
-
-    def loss_of(*parts: Tensor) -> Tensor:
-        batch = Batch(*parts)
-        with half_precision(device):
-            vectors = model.text_encoder(batch.tokens).last_hidden_state
-            return denoising_loss(model.unet, vectors, batch, alphas)
 
     course = Course(args.work / "embedding.pt", learned, args, device, muon=False)
 
@@ -107,7 +100,7 @@ def main() -> None:
         sheet(previews(shown, bank.tokenizer, vae, bank, PREVIEW), 8).save(args.work / "embedding.png")
         return f"{NAME}.safetensors, embedding.png"
 
-    course.run(lambda random: bank.draw(args.batch, device), loss_of, report)
+    course.run(lambda random: bank.draw(args.batch, device), caption_loss(model, device), report)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ from tools.demo_model.draw import drawn, pick_device, sheet
 from tools.demo_model.encode import encode_chunk, latents_folder
 from tools.demo_model.masks import masks_of
 from tools.demo_model.scenes import Scene, sample_scenes
-from tools.demo_model.sampling import sd1_scheduler
 from tools.demo_model.train_autoencoder import trained_autoencoder
-from tools.demo_model.train_unet import Bank, Batch, denoising_loss, load_or_train_tokenizer, previews, trained_model
-from tools.demo_model.training import Course, course_options, half_precision, log
+from tools.demo_model.train_unet import Bank, caption_loss, load_or_train_tokenizer, previews, trained_model
+from tools.demo_model.training import Course, course_options, log
 from tools.demo_model.words import STYLE_WORDS
 
 NAME, STYLE, RANK = "stained-glass", "stained glass", 8
@@ -113,14 +112,8 @@ def main() -> None:
     log(f"{len(scenes)} pictures drawn")
     bank = drawn_bank(args.work, device, scenes, pictures, drop=0.1, masked=0.3, seed=args.seed, say=say)
     model = trained_model(args.work, bank.tokenizer, device)
-    lora, alphas = Lora(model.unet).to(device), sd1_scheduler().alphas_cumprod.to(device)
+    lora = Lora(model.unet).to(device)
     lora.join()
-
-    def loss_of(*parts: Tensor) -> Tensor:
-        batch = Batch(*parts)
-        with half_precision(device):
-            vectors = model.text_encoder(batch.tokens).last_hidden_state
-            return denoising_loss(model.unet, vectors, batch, alphas)
 
     course = Course(args.work / "lora.pt", lora, args, device, muon=False)
 
@@ -134,7 +127,7 @@ def main() -> None:
         sheet(previews(shown, bank.tokenizer, vae, bank, PREVIEW), 8).save(args.work / "lora.png")
         return f"{NAME}.safetensors, lora.png"
 
-    course.run(lambda random: bank.draw(args.batch, device), loss_of, report)
+    course.run(lambda random: bank.draw(args.batch, device), caption_loss(model, device), report)
 
 
 if __name__ == "__main__":

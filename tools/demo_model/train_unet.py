@@ -126,6 +126,19 @@ def denoising_loss(unet: UNet2DConditionModel, vectors: Tensor, batch: Batch, al
     return eps_loss(made, batch.eps, (a / (1 - a)).flatten())
 
 
+def caption_loss(model: DemoModel, device: torch.device) -> Callable[..., Tensor]:
+    """The UNet's loss for the parts of a Batch, whose captions the model's own text encoder reads."""
+    alphas = sd1_scheduler().alphas_cumprod.to(device)
+
+    def loss_of(*parts: Tensor) -> Tensor:
+        batch = Batch(*parts)
+        with half_precision(device):
+            vectors = model.text_encoder(batch.tokens).last_hidden_state
+            return denoising_loss(model.unet, vectors, batch, alphas)
+
+    return loss_of
+
+
 class Trainer:
     """Model, optimizers, averaged weights and time budget; all of it goes to unet.pt and comes back from there."""
 

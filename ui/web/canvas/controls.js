@@ -1,0 +1,68 @@
+// The buttons and sliders around the stage: what each is called, what it acts on, and in which order they stand.
+
+import { button, choice, colour, make, palette, slider } from "./bar.js";
+import { say } from "./text.js";
+
+const FINER = 3; // sliders of sizes: as fine for small ones as people's eyes
+const INKS = ["#000000", "#ffffff", "#64748b", "#ef4444", "#f97316", "#facc15", "#22c55e", "#0ea5e9", "#6366f1", "#a16207"];
+
+export const percent = (share) => `${Math.round(100 * share)} %`;
+
+export function makeButtons(canvas) {
+  const act = (name) => () => canvas[name]();
+  const masked = canvas.kind === "mask";
+  const tool = (name, label, key) => button(name, label, { key, act: () => canvas.choose(name) });
+  return {
+    brush: tool("brush", say('Brush'), "B"), eraser: tool("eraser", say('Eraser'), "E"),
+    lasso: tool("lasso", say('Lasso'), "L"), polygon: tool("polygon", say('Polygon'), "P"),
+    rectangle: tool("rectangle", say('Rectangle'), "R"), ellipse: tool("ellipse", say('Ellipse'), "O"),
+    fill: tool("fill", say('Fill what has one colour'), "F"), colours: tool("colours", say('Select a colour everywhere'), "C"),
+    gradient: tool("gradient", say('Gradient'), "G"), eyedropper: tool("eyedropper", say('Take a colour from the picture'), "I"),
+    undo: button("undo", say('Undo'), { key: "Ctrl+Z", act: act("undo") }),
+    redo: button("redo", say('Redo'), { key: "Ctrl+Shift+Z", act: act("redo") }),
+    change: button("change", say('Grow, shrink, feather or smooth the mask'), { key: "M", act: act("change") }),
+    invert: button("invert", say('Invert the mask'), { key: "I", act: act("invert") }),
+    clear: button("clear", masked ? say('Clear the mask') : say('Clear what was painted'), { key: "Del", act: act("clear") }),
+    more: button("more", say('Masks from elsewhere, and as files'), { act: act("more") }),
+    open: button("picture", say('Choose another picture'), { act: () => canvas.input.click() }),
+    remove: button("remove", say('Remove the picture'), { act: act("remove") }),
+    look: button("eye", masked ? say('Hide or show the mask') : say('Hide or show what was painted'), { key: "V", act: act("look") }),
+    fit: button("fit", say('Fit'), { key: "0", act: () => canvas.view.fit() }),
+  };
+}
+
+export function makeSliders(canvas, settings) {
+  const set = (name) => (value) => settings.set(name, value);
+  return {
+    size: slider(say('Size'), { between: [1, () => canvas.largest], curve: FINER, key: "[ ]", value: () => settings.get("size"),
+      show: (size) => `${Math.round(size)}`, act: (size) => settings.set("size", Math.round(size)) }),
+    hardness: slider(say('Hardness'), { between: [0, () => 1], value: () => settings.get("hardness"), show: percent, act: set("hardness") }),
+    tolerance: slider(say('Tolerance'), { between: [0, () => 255], curve: 2, value: () => settings.get("tolerance"),
+      show: (value) => `${Math.round(value)}`, act: (value) => settings.set("tolerance", Math.round(value)) }),
+    opacity: slider(say('Opacity'), { between: [0.01, () => 1], value: () => settings.get("opacity"), show: percent, act: set("opacity") }),
+    takes: choice(say('What the tool does'), [[false, say('Add')], [true, say('Take away')]], { value: () => settings.get("takes"), act: set("takes") }),
+    ink: palette(say('Colour to paint with'), INKS, { value: () => settings.get("ink"), act: set("ink") }),
+    overlay: colour(say('Colour that the mask is shown in'), { value: () => settings.get("overlay"), act: set("overlay") }),
+    overlayOpacity: slider(say('Mask'), { between: [0.1, () => 1], value: () => settings.get("overlayOpacity"), show: percent,
+      act: set("overlayOpacity") }),
+  };
+}
+
+// {tools, options, zoomed}: the toolbar, how the tools are set, and the button that tells the zoom.
+export function layOut(canvas, buttons, sliders) {
+  const masked = canvas.kind === "mask";
+  const { undo, redo, change, invert, clear, more, open, remove, look, fit } = buttons;
+  const { size, hardness, tolerance, opacity, takes, ink, overlay, overlayOpacity } = sliders;
+  const zoomed = make("button", { type: "button", className: "percent", onclick: () => canvas.view.centre(1) });
+  zoomed.tip = () => [say('Show at 100 %'), "1"];
+  const line = (...parts) => make("div", { className: "group" }, ...parts);
+  const tools = make("div", { className: "tools" }, line(...Object.keys(canvas.tools).map((name) => buttons[name])), line(undo, redo),
+    masked ? line(change, invert, clear, more) : line(clear), line(open, remove));
+  tools.setAttribute("role", "toolbar");
+  tools.setAttribute("aria-label", say('Tools'));
+  const options = make("div", { className: "options" }, size, hardness, tolerance, opacity, takes, masked ? line(overlay, overlayOpacity) : ink,
+    make("div", { className: "zoom" }, look, zoomed, fit));
+  options.setAttribute("role", "group");
+  options.setAttribute("aria-label", say('How the tool is set'));
+  return { tools, options, zoomed };
+}

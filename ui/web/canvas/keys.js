@@ -1,0 +1,50 @@
+// The canvas's keys: they act on the one that is on show, unless somebody types.
+
+const TYPED = "textarea, select, [contenteditable], dialog[open]";
+const UNTYPED = ["range", "checkbox", "radio", "color", "button"]; // inputs that take no letters
+
+const commandsOf = (canvas) => ({
+  z: ({ shiftKey }) => (shiftKey ? canvas.redo() : canvas.undo()),
+  y: () => canvas.redo(),
+});
+
+const keysOf = (canvas) => ({
+  b: () => canvas.choose("brush"),
+  e: () => canvas.choose("eraser"),
+  l: () => canvas.choose("lasso"),
+  p: () => canvas.choose("polygon"),
+  r: () => canvas.choose("rectangle"),
+  o: () => canvas.choose("ellipse"),
+  f: () => canvas.choose("fill"),
+  c: () => canvas.choose("colours"),
+  g: () => canvas.choose("gradient"),
+  m: () => canvas.kind === "mask" && canvas.change(),
+  i: () => (canvas.kind === "mask" ? canvas.invert() : canvas.choose("eyedropper")),
+  v: () => canvas.look(),
+  0: () => canvas.view.fit(),
+  1: () => canvas.view.centre(1),
+  "+": () => canvas.view.zoom(canvas.view.scale * 1.25),
+  "-": () => canvas.view.zoom(canvas.view.scale / 1.25),
+  "[": () => canvas.resizeBrush(-1),
+  "]": () => canvas.resizeBrush(1),
+  "{": () => canvas.harden(-1),
+  "}": () => canvas.harden(1),
+  Delete: () => canvas.clear(),
+  " ": () => canvas.hold(true),
+});
+
+export function listenToKeys(canvas) {
+  const [keys, commands] = [keysOf(canvas), commandsOf(canvas)];
+  document.addEventListener("keydown", (event) => {
+    if (!canvas.document.picture || !canvas.root.offsetParent || event.target.closest?.(TYPED)) return;
+    const field = event.target.closest?.("input");
+    if (field && !UNTYPED.includes(field.type)) return;
+    const acts = event.ctrlKey || event.metaKey ? commands : event.altKey ? {} : keys;
+    const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!act || (event.key === " " && !canvas.pointers.at && event.target !== document.body)) return; // or it presses what has the focus
+    event.preventDefault();
+    act(event);
+  });
+  document.addEventListener("keyup", (event) => event.key === " " && canvas.hold(false));
+  window.addEventListener("blur", () => canvas.hold(false));
+}

@@ -20,9 +20,9 @@ from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
 from api.guard import DRAFTS, SHOWN, Guard
 from api.logins import Login
-from api.proxies import OwnAddress, Subpath
+from api.proxies import LOOK_AROUND, OwnAddress, Subpath
 from api.sessions import OPEN, SESSIONS, Sessions
-from api.web import WEB, Web
+from api.web import WEB, Head, Web
 from pipeline.drafts import Drafts
 
 MAX_UPLOAD = 64 * 2**20
@@ -39,7 +39,7 @@ ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it c
 def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend | None = None, api_logins: Iterable[Login] = (),
               origins: Iterable[str] = (), max_body: int = MAX_BODY, max_bodies: int = MAX_BODIES,
               allowed_paths: Iterable[str] = (), shared: bool = False, subpath: str = "", drafts: Drafts | None = None,
-              web: Path | None = None, **look: Any) -> FastAPI:
+              web: Path | None = None, head: str = "", **look: Any) -> FastAPI:
     """The page on "/" and the API before it.
 
     login: what every route asks for, or None; api_logins: what the API accepts besides. shared: `login` is for visitors,
@@ -47,7 +47,8 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
     None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API; max_bodies: of all
     requests together.
     allowed_paths: folders that the page itself shows files from; subpath: where a proxy has all of it, as "/palimpsest";
-    drafts: where the page's canvases send what they hold; web: the folder of the page's scripts; look: theme and style of the page.
+    drafts: where the page's canvases send what they hold; web: the folder of the page's scripts; head: what
+    starts them; look: theme and style of the page.
     """
     app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, openapi_url=None,
                   default_response_class=Json, servers=[{"url": subpath}] if subpath else None)
@@ -70,6 +71,7 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
                                   ssr_mode=False, enable_monitoring=False, allowed_paths=list(allowed_paths), root_path=subpath or None, **look)
     if page is not None:
         app.add_middleware(Sessions, page=page)
+        app.add_middleware(Head, head=LOOK_AROUND + head)
     if shared:
         app.add_middleware(UploadLimit)
     app.add_middleware(OwnAddress, origins=list(origins))

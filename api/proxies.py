@@ -6,19 +6,18 @@ So the page asks its browser where it is, and events are answered for the addres
 
 from collections.abc import Iterable
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.guard import SAFE_METHODS, is_api
 
-LOOK_AROUND = b"""<script>{
+LOOK_AROUND = """<script>{
 const told = window.gradio_config.root, here = new URL(".", location.href).href.replace(/\\/$/, "");
 if (told && told !== here) window.gradio_config = JSON.parse(JSON.stringify(window.gradio_config).replaceAll(told, here));
 }</script>
 """
 """What the page does before Gradio starts: every address of this server becomes that which the browser has opened."""
-BEFORE = b'<script type="module"'
 FORWARDED = ("x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
 """What Gradio believes before Host."""
 
@@ -50,12 +49,7 @@ class OwnAddress:
         self.app, self.origins = app, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_api(scope):
-            await self.app(scope, receive, send)
-        elif scope["path"] == "/" and scope["method"] == "GET":
-            await self._page(scope, receive, send)
-        else:
-            await self.app(self._named(scope), receive, send)
+        await self.app(scope if scope["type"] != "http" or is_api(scope) else self._named(scope), receive, send)
 
     def _named(self, scope: Scope) -> Scope:
         """The request as if no proxy had been there."""
@@ -65,23 +59,3 @@ class OwnAddress:
             return scope
         kept = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in ("host", *FORWARDED)]
         return scope | {"scheme": scheme, "headers": [*kept, (b"host", address.encode("latin-1"))]}
-
-    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The page with LOOK_AROUND in it."""
-        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        start: Message = {}
-        parts: list[bytes] = []
-
-        async def send_page(message: Message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start":
-                start = message
-            elif message["type"] == "http.response.body":
-                parts.append(message.get("body", b""))
-                if not message.get("more_body"):
-                    body = b"".join(parts).replace(BEFORE, LOOK_AROUND + BEFORE, 1)
-                    MutableHeaders(scope=start)["Content-Length"] = str(len(body))
-                    await send(start)
-                    await send(message | {"body": body})
-
-        await self.app(scope | {"headers": plain}, receive, send_page)

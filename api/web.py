@@ -1,15 +1,18 @@
-"""The page's own scripts and styles, which its parts load as modules."""
+"""The page's own scripts and styles, which it loads as modules, the first of them before Gradio starts."""
 
 import os
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WEB = "/web"
 """Where they are served."""
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 """Told here, as a machine may know .js by another name and browsers then refuse it."""
+GRADIO = b'<script type="module"'
+"""How the first of Gradio's own modules begins in the page."""
 
 
 class Web(StaticFiles):
@@ -21,3 +24,35 @@ class Web(StaticFiles):
         if kind := KINDS.get(os.path.splitext(full_path)[1]):
             response.headers["Content-Type"] = f"{kind}; charset=utf-8"
         return response
+
+
+class Head:
+    """ASGI middleware that adds to the page's head, before Gradio's first module: scripts run in that order.
+
+    Gradio's own `head` would be added once Gradio has started.
+    """
+
+    def __init__(self, app: ASGIApp, head: str):
+        self.app, self.head = app, head.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        start: Message = {}
+        parts: list[bytes] = []
+
+        async def send_page(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    body = b"".join(parts).replace(GRADIO, self.head + GRADIO, 1)
+                    MutableHeaders(scope=start)["Content-Length"] = str(len(body))
+                    await send(start)
+                    await send(message | {"body": body})
+
+        await self.app(scope | {"headers": plain}, receive, send_page)

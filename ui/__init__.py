@@ -15,9 +15,9 @@ from ui.page import build_page
 from ui.stream import Folders
 from ui.tabs import read_samples
 
-STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "page.js"))
+STYLE = Path(__file__).with_name("style.css")
 WEB = Path(__file__).with_name("web")
-"""Scripts and styles that parts of the page load as modules."""
+"""Scripts and styles that the page loads as modules, index.js first."""
 LOCALE = Path(__file__).with_name("locale")
 """A catalogue for each language but English."""
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -41,10 +41,16 @@ def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Pa
 
 
 def look() -> dict:
-    """How the page looks, as Gradio takes it where a page is served."""
+    """How the page looks and which scripts it starts, as api.build_app takes it."""
     theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT,
                                font_mono=["ui-monospace", "monospace"])
-    return {"theme": theme, "css_paths": [STYLE], "js": f"() => ({SCRIPT.read_text('utf-8')})({json.dumps(catalogues())})"}
+    return {"theme": theme, "css_paths": [STYLE], "head": head_html()}
+
+
+def head_html() -> str:
+    """What stands in the page's head before Gradio's script: the catalogues and the first module, which reads them there."""
+    told = json.dumps(catalogues()).replace("<", "\\u003c")  # or a text could end the element
+    return f'<script type="application/json" id="catalogues">{told}</script><script type="module" src="./web/index.js"></script>'
 
 
 def catalogues() -> dict[str, dict[str, str]]:

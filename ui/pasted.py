@@ -23,7 +23,7 @@ class Reading:
     read: gr.Button
     """Beside the prompt."""
     accept: gr.Button
-    """In the offer that page.js shows when a pasted text looks like generation data."""
+    """In the offer that web/offer.js shows when a pasted text looks like generation data."""
 
 
 def build_offer(read: gr.Button) -> Reading:

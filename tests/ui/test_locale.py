@@ -114,8 +114,7 @@ def said_by_scripts() -> set[str]:
 def everything_said() -> set[str]:
     """Every text in the code that the page could show, also in parts as it does."""
     whole = {text for tree in sources() for node in ast.walk(tree) if isinstance(node, ast.expr) for text in patterns(node)}
-    for file in ("events.py", "page.js"):
-        whole |= {*re.findall(r"translate\('([^']+)'\)", (ROOT / "ui" / file).read_text("utf-8"))}
+    whole |= {*re.findall(r"translate\('([^']+)'\)", (ROOT / "ui" / "events.py").read_text("utf-8"))}
     whole |= said_by_scripts()
     # Markdown's code and what is quoted within SQL and scripts stand by themselves, as do parts that a dot joins
     parts = {part for text in whole for line in texts_of(text) | {*re.split("[`'\"]", text)} for part in line.split(" · ")}

@@ -1,0 +1,25 @@
+// What the page does besides Gradio: starts its modules before Gradio starts, so that nothing is seen that they would change.
+
+import { copy } from "./clipboard.js";
+import { takePictures } from "./drop.js";
+import { pressKeys } from "./keyboard.js";
+import { say, speak } from "./locale.js";
+import { offerToRead } from "./offer.js";
+import { watchProgress } from "./progress.js";
+import { weighByKeys } from "./prompt-weights.js";
+import { showAnyPicture } from "./shown.js";
+import { leaveNumbers } from "./sliders.js";
+import { nameThings } from "./tooltips.js";
+
+// for the scripts of Gradio's events, which cannot import
+Object.assign((window.palimpsest ??= {}), { copy, translate: say });
+
+speak();
+nameThings();
+watchProgress();
+leaveNumbers();
+pressKeys();
+weighByKeys();
+showAnyPicture();
+takePictures();
+offerToRead();

@@ -1,0 +1,14 @@
+// Tooltips for what Gradio gives none: the arrow beside the prompt, and the name that requests know an option by.
+
+import { say } from "./locale.js";
+
+function nameAll() {
+  const arrow = document.querySelector("#read-data:not([title])");
+  if (arrow) arrow.title = arrow.ariaLabel = say("Read generation data from the prompt, or from the selected result if the prompt is empty");
+  for (const option of document.querySelectorAll("[id^=option-]:not([title])")) option.title = option.id.replace("option-", "");
+}
+
+// Gradio makes a tab's widgets when it is first opened.
+export function nameThings() {
+  setInterval(nameAll, 500);
+}

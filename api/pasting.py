@@ -34,7 +34,7 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
     params["Sampler"], params["Schedule type"] = pasted_names(params)
     options, notes = pasted_options(params, current, catalog.find_vae)
     if "Refiner" in params and not is_there(params["Refiner"], catalog):
-        notes.append(f'The refiner {params.pop("Refiner")} is not here; the current one stays.')
+        notes.append(f'The refiner {params.pop("Refiner")} was not found; the current one stays.')
     said = {FIELDS[label]: params[label] for label in TAKEN
             if label in params and FIELDS[label] not in request.model_fields_set}
     always = request.alwayson_scripts or {}

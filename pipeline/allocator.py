@@ -1,9 +1,8 @@
-"""What glibc does with memory that was freed: it keeps it for the next computation, and gives it back when it is told to.
+"""Keeps memory freed by tensors for the next computation, and returns it to the system on request. Needs glibc.
 
-By itself it takes each large tensor's memory from the system and returns it at once, and the system fills it with zeros
-every time, which is a sixth of a UNet call on two cores and more of an autoencoder's (`python -m benchmarks unet "freed
-memory kept"`). Kept memory lies in pieces, so that a process may take twice as much. Elsewhere than on glibc nothing here
-does anything.
+By default glibc takes each large tensor's memory from the system and returns it at once, and the system zeroes it every
+time: a sixth of a UNet call on two cores, more of an autoencoder's (`python -m benchmarks unet "freed memory kept"`).
+Kept memory gets fragmented, so a process may take twice as much. Without glibc, nothing here has any effect.
 """
 
 import ctypes
@@ -12,22 +11,22 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 """Parameters of mallopt(3)."""
 LARGE = 32 << 20
-"""Bytes that glibc by itself takes from the system apart, in the end."""
+"""Bytes: glibc's own upper bound of M_MMAP_THRESHOLD, above which it maps each allocation separately."""
 
 
 def share_arena() -> None:
-    """Let what one thread frees serve another. To be called before there are threads."""
+    """Let memory freed by one thread serve another. Call it before starting threads."""
     set_parameters({M_ARENA_MAX: 1})
 
 
 def keep_freed(keep: bool) -> None:
-    """From now on keep memory that is freed, or do as glibc does by itself."""
+    """Keep freed memory from now on, or go back to glibc's defaults."""
     kept, usual = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}, {M_MMAP_MAX: 1 << 16, M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: 2 * LARGE}
     set_parameters(kept if keep else usual)
 
 
 def give_back() -> None:
-    """Give all that was freed back to the system."""
+    """Return all freed memory to the system."""
     if (library := glibc()) is not None:
         library.malloc_trim(0)
 

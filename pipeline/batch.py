@@ -1,4 +1,4 @@
-"""Batch: the same request for many files, each read when its turn comes, and those left out that are done already."""
+"""Batch: the same request for many files, each read when its turn comes, skipping files that are already done."""
 
 import re
 import time
@@ -27,39 +27,38 @@ from pipeline.series import Series, Shown, Surroundings
 from pipeline.uploads import is_picture, open_picture
 
 REUSABLE = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps", "Model hash")
-"""What a file's infotext can bring into its request."""
+"""What a file's infotext may override in its request."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What to read and where results go."""
+    """What to read, and where results go."""
 
     files: Sequence[Path]
     folder: Path | None = None
-    """Where these lie, some in folders of it: they are told, and saved, by their names from there; None: anywhere."""
+    """The root of `files`: they are reported and saved under their paths relative to it; None: under their names alone."""
     masks: Sequence[Path] | None = None
-    """One for each file, by its name without the extension or NAME_mask, or a single one for all; None: there is no mask."""
+    """One per file, called NAME or NAME_mask, or a single one for all; None: no masks."""
     mask_folder: Path | None = None
-    """Where these lie, in folders as the files are; None: anywhere."""
+    """The root of `masks`, laid out like `folder`; None: they may be anywhere."""
     some_masked: bool = False
-    """A file that none of the masks is for is done whole, and a single mask is for the file of its name only."""
+    """Files without a mask are processed whole, and a single mask applies only to the file of its name."""
     output_folder: Path | None = None
-    """Where results are saved under their file's name; None: as other pictures are."""
+    """Results are saved here under their file's name; None: like other pictures."""
     reuse: Collection[str] = ()
-    """Of REUSABLE."""
+    """A subset of REUSABLE."""
     info_folder: Path | None = None
-    """Holds pictures of the files' names whose infotext is taken; None: the files' own."""
+    """Pictures of the same names to take infotext from; None: the files themselves."""
     scale_by: float | None = None
-    """Times each picture's size; None: the request's width and height."""
+    """Factor on each picture's size; None: use the request's width and height."""
 
 
 def run(engine: Engine, batch: Batch, *, selected_scale_tab: int = 0, scale_by: float = 1.0, mask_alpha: float = 0.0,
         resume: bool = True, mine_only: bool = False, job_id: str | None = None, client: Client = Client(),
         heartbeat: float | None = None, pace: float = 0.0, cancels: bool = True, **settings: Any) -> Iterator[Event]:
-    """Do a batch as one job and stream its events; the keywords are img2img()'s.
+    """Run a batch as one job and stream its events; the keywords are img2img()'s.
 
-    resume: leave out the files that are done already; mine_only: by this client. Raises InvalidRequest, before anything is
-    queued.
+    resume: skip files that are already done; mine_only: by this client. Raises InvalidRequest before anything is queued.
     """
     if selected_scale_tab == 1:
         batch = replace(batch, scale_by=scale_by)
@@ -68,13 +67,13 @@ def run(engine: Engine, batch: Batch, *, selected_scale_tab: int = 0, scale_by: 
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The picture files in a folder and those in it, in natural order: 2 before 10."""
+    """The picture files in a folder and its subfolders, in natural order: 2 before 10."""
     return sorted((file for file in folder.rglob("*") if is_picture(file) and file.is_file() and not is_hidden(file, folder)),
                   key=natural)
 
 
 def is_hidden(file: Path, folder: Path) -> bool:
-    """Whether it lies in one of those folders that programs keep for themselves."""
+    """Whether it lies in a hidden folder."""
     return any(part.startswith(".") for part in file.relative_to(folder).parts[:-1])
 
 
@@ -82,7 +81,7 @@ MASK_ENDING = "_mask"
 
 
 def apart_from_masks(files: Sequence[Path], *, by_folder: bool) -> tuple[list[Path], list[Path]]:
-    """(the files, those of them that are called NAME_mask and are masks of a file called NAME). by_folder: in the same folder."""
+    """(the files, those called NAME_mask that are masks of a file NAME). by_folder: only within the same folder."""
     def place(file: Path, stem: str) -> tuple[Path | None, str]:
         return (file.parent if by_folder else None), stem
 
@@ -102,15 +101,15 @@ class Files(Series):
 
     batch: Batch
     settings: dict[str, Any]
-    """Fields of StableDiffusionProcessingImg2Img, the seed drawn."""
+    """Fields of StableDiffusionProcessingImg2Img, with the random seeds already drawn."""
     drawn: frozenset[str]
-    """Those of them that were drawn."""
+    """Names of the seeds that were drawn."""
     begun: float
     """Seconds since 1970."""
     resume: bool = False
-    """Whether files are left out that a job of before has done, with its pictures where they would go now."""
+    """Skip files that an earlier job has done, if their pictures are where they would be saved now."""
     client: str | None = None
-    """Only jobs of this one count; None: everybody's."""
+    """Count only this client's jobs; None: everybody's."""
 
     @property
     def items(self) -> Sequence[Path]:
@@ -135,8 +134,8 @@ class Files(Series):
 def series(batch: Batch, settings: dict[str, Any], *, resume: bool = False, client: str | None = None) -> Files:
     """A request for each file, all with the same seed.
 
-    `settings` are fields of StableDiffusionProcessingImg2Img. resume, client: as in Files. Raises InvalidRequest where no file
-    could be done: the settings are bad, or there is no file.
+    `settings` are fields of StableDiffusionProcessingImg2Img. resume, client: as in Files. Raises InvalidRequest if the
+    settings are bad or there are no files.
     """
     if not batch.files:
         raise InvalidRequest("init_images", "init_images: there are no files; add pictures, or name a folder that holds some")
@@ -152,7 +151,7 @@ def series(batch: Batch, settings: dict[str, Any], *, resume: bool = False, clie
 
 
 def names(batch: Batch) -> dict[Path, str]:
-    """What each file is called: from the batch's folder on; where two are called the same, they are numbered."""
+    """What each file is called: its path relative to the batch's folder, numbered if the name is taken."""
     called, seen = {}, Counter()
     for file in batch.files:
         name = inner(file, batch.folder).as_posix()
@@ -162,7 +161,7 @@ def names(batch: Batch) -> dict[Path, str]:
 
 
 def inner(file: Path, folder: Path | None) -> Path:
-    """Where a file lies in the folder; its name alone where it does not."""
+    """A file's path relative to the folder, or its name alone if it is elsewhere."""
     return file.relative_to(folder) if folder is not None and file.is_relative_to(folder) else Path(file.name)
 
 
@@ -191,7 +190,7 @@ def request(batch: Batch, settings: dict[str, Any], file: Path, has_model: Calla
 
 
 def find_mask(batch: Batch, file: Path) -> Path | None:
-    """The mask of a file, None where it is done whole. Raises InvalidRequest where none of the masks is for it."""
+    """The mask of a file; None: process it whole. Raises InvalidRequest if there are masks but none for this file."""
     masks = batch.masks
     if masks is None:
         return None
@@ -199,7 +198,7 @@ def find_mask(batch: Batch, file: Path) -> Path | None:
         return masks[0]
     place = inner(file, batch.folder)
     mine = [mask for mask in masks if mask.stem in (place.stem, place.stem + MASK_ENDING)]
-    # in the same folder of the masks' as the file in its own, else in the masks' folder itself
+    # prefer a mask in the matching subfolder, else one directly in the masks' folder
     beside = [mask for mask in mine if inner(mask, batch.mask_folder).parent == place.parent]
     anywhere = [mask for mask in mine if inner(mask, batch.mask_folder).parent == Path()]
     found = next(iter(beside or anywhere), None)
@@ -209,7 +208,7 @@ def find_mask(batch: Batch, file: Path) -> Path | None:
 
 
 def source_of_info(batch: Batch, file: Path) -> Path:
-    """The picture whose infotext is a file's."""
+    """The picture whose infotext a file takes."""
     if batch.info_folder is None:
         return file
     beside = batch.info_folder / inner(file, batch.folder)
@@ -217,14 +216,14 @@ def source_of_info(batch: Batch, file: Path) -> Path:
 
 
 def mask_of(image: Image.Image, mask: Image.Image, settings: dict[str, Any]) -> tuple[Image.Image, list[str]]:
-    """(a mask as the mode Inpaint upload takes it, what of it was changed for that)."""
+    """(the mask as Inpaint upload takes it, notes on what was changed in it)."""
     (_, mask), notes = with_mended_mask((image, mask), settings)
     check_source(Mode.INPAINT_UPLOAD, (image, mask), inverted=bool(settings.get("inpainting_mask_invert")))
     return (fitted(mask, image) if settings.get("inpaint_full_res", True) else mask), notes
 
 
 def made_before(entries: Sequence[Entry], batch: Batch, file: Path) -> list[Shown]:
-    """The pictures of the newest job that are all still there, and one of them where it would be saved now; or none."""
+    """The pictures of the newest job whose pictures all exist, one of them where it would be saved now; else none."""
     for entry in entries:
         paths = [picture.path for picture in entry.pictures]
         there = all(path.is_file() for path in paths)
@@ -235,12 +234,12 @@ def made_before(entries: Sequence[Entry], batch: Batch, file: Path) -> list[Show
 
 
 def belongs(path: Path, folder: Path, file: Path) -> bool:
-    """Whether a picture lies in the folder under that file's name, with a number behind it or without."""
+    """Whether a picture lies in the folder under that file's name, optionally with a number appended."""
     return path.parent == folder.absolute() and re.fullmatch(re.escape(file.stem) + r"(-\d+)?", path.stem) is not None
 
 
 def infotext(file: Path) -> dict[str, str]:
-    """The parameters that a picture carries; none where there is no such picture."""
+    """The parameters in a picture's infotext; empty if it cannot be read."""
     try:
         text = read_metadata(file, file.name).infotext
     except InvalidRequest:
@@ -250,7 +249,7 @@ def infotext(file: Path) -> dict[str, str]:
 
 def reused(params: dict[str, str], wanted: Collection[str], settings: dict[str, Any],
            has_model: Callable[[str], bool]) -> dict[str, Any]:
-    """The fields that an infotext changes: prompts are added to the request's, the others take their place."""
+    """The fields that an infotext changes: prompts are appended to the request's, other values replace them."""
     params = {key: value for key, value in params.items() if key in wanted}
     fields: dict[str, Any] = {}
     for key, name in (("Prompt", "prompt"), ("Negative prompt", "negative_prompt")):

@@ -26,7 +26,7 @@ from pipeline.styles import StyleDatabase
 
 BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
          "comments", "receipts", "standing")
-"""What a variant of a request shares with it."""
+"""What a variant shares with the original."""
 
 
 @dataclass(repr=False)
@@ -36,26 +36,26 @@ class StableDiffusionProcessing(Request):
     sd_model: Family | None = None
     """The model to use; None: the engine's."""
 
-    # --- set by the engine, or by process_images() where nobody did
+    # --- set by the engine, or by process_images() if nobody did
     scripts: Hooks = field(default_factory=HookList, init=False)
     progress: Progress = field(default_factory=Progress, init=False)
     cache: Cache = field(default_factory=Cache, init=False)
     refiner: Family | None = field(default=None, init=False)
     """The model that refiner_checkpoint names."""
     load_model: Callable[[Options], Family] | None = field(default=None, init=False)
-    """Gives the model that options name, for scripts that change it; None: it cannot be changed."""
+    """Loads the model that options name, for scripts that switch models; None: the model cannot be switched."""
     free_memory: Callable[[torch.device], int | None] | None = field(default=None, init=False)
-    """Gives the bytes that are left on a device, as far as they are known."""
+    """Bytes free on a device; None: unknown."""
     networks: Networks = field(default_factory=Networks, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
     receipts: Receipts = field(default_factory=Receipts, init=False)
-    """What writes the pictures' receipts; scripts.run() begins it."""
+    """Writes the pictures' receipts; scripts.run() starts it."""
     digests: Digests = field(default_factory=Digests, init=False)
 
     # --- set by the constructor
     extra_generation_params: dict[str, Any] = field(default_factory=dict, init=False)
-    """What infotext says besides the request; stages and hooks add to it."""
+    """Further infotext parameters; stages and hooks add to it."""
     rounds_mask: bool = field(default=True, init=False)
     """mask_round, unless a hook says otherwise."""
 
@@ -73,13 +73,13 @@ class StableDiffusionProcessing(Request):
     nmask: Tensor | None = field(default=None, init=False)
     """(C, H/8, W/8), 1 = regenerate."""
     image_conditioning: Tensor | None = field(default=None, init=False)
-    """(B, channels, H/8, W/8): what the network sees of the source; no channels where it sees nothing."""
+    """(B, channels, H/8, W/8): what the network sees of the source; zero channels if it sees nothing."""
     mask_for_overlay: Image.Image | None = field(default=None, init=False)
     paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
     """(x, y, w, h): where the result of an only-masked job belongs in the source."""
     overlay_images: list[Image.Image] = field(default_factory=list, init=False)
     color_corrections: list[np.ndarray] = field(default_factory=list, init=False)
-    """LAB targets, one a picture; those that a script has set stay."""
+    """LAB targets, one per picture; those set by a script are kept."""
 
     # --- set by process_images() for each batch
     iteration: int = field(default=0, init=False)
@@ -94,28 +94,28 @@ class StableDiffusionProcessing(Request):
         self.rounds_mask = bool(self.mask_round)
 
     def __reduce__(self) -> tuple:
-        """Pickled, only the request travels: what binds it here is bound anew where it arrives."""
+        """Pickle the request only: the receiver binds it anew."""
         if self.sd_model is not None:
             raise TypeError("a request that brings its model cannot be sent; it may name one in override_settings")
         return unpickled, (type(self), self.arguments(), self.standing, self.comments)
 
     @property
     def models(self) -> list[Family]:
-        """The request's model and its refiner, where it has one."""
+        """The request's model, and its refiner if it has one."""
         return [self.sd_model] if self.refiner is None else [self.sd_model, self.refiner]
 
     def say(self, *sentences: str) -> None:
-        """Add sentences for the person who asked, each once."""
+        """Add sentences for the person who asked, each only once."""
         self.comments += [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.comments]
 
     def arguments(self) -> dict[str, Any]:
-        """What the constructor takes to make this request again."""
+        """Constructor arguments that recreate this request."""
         return {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.init} | {"mask": self.image_mask}
 
     def variant(self, **changes: Any) -> Self:
-        """The same request with some fields changed, bound as this one is and with none of its working state.
+        """The same request with some fields changed: bound like this one, without its working state.
 
-        `override_settings` are added to those there are. Raises InvalidRequest as the constructor does.
+        `override_settings` are merged into the existing ones. Raises InvalidRequest as the constructor does.
         """
         changes["override_settings"] = self.override_settings | changes.get("override_settings", {})
         other = type(self)(**self.arguments() | changes)

@@ -1,4 +1,4 @@
-"""What was computed once and will be asked for again, as long as there is room for it."""
+"""A cache of computed values, bounded in bytes."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -12,15 +12,15 @@ from torch import Tensor
 Value = TypeVar("Value")
 
 LIMIT = 256 * 2**20
-"""Bytes: some 70 requests of 512x512 with a mask, or five of 2048x2048."""
+"""Bytes: about 70 requests of 512x512 with a mask, or five of 2048x2048."""
 ENTRY = 1024
-"""Bytes that an entry takes besides its pictures and tensors, about."""
+"""Approximate bytes per entry besides its pictures and tensors."""
 
 
 class Cache:
-    """Values by all that they depend on: those used last, of together at most `limit` bytes. A larger one is not kept.
+    """The most recently used values, by everything they depend on, up to `limit` bytes in total.
 
-    Owned by the engine and used on its thread. The same value is given to everybody, so nobody may change it.
+    A value larger than `limit` is not kept. Used on the engine's thread only. Values are shared, so nobody may change them.
     """
 
     def __init__(self, limit: int = LIMIT):
@@ -30,7 +30,7 @@ class Cache:
         """Bytes."""
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of that key, made where it is not kept. What make raises is raised, and nothing is kept."""
+        """The value of that key, made by `make` if it is not kept. If `make` raises, nothing is kept."""
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key][0]
@@ -45,20 +45,20 @@ class Cache:
         return value
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop everything."""
         self._entries.clear()
         self.size = 0
 
 
 def size_of(value: Any) -> int:
-    """Bytes of the pictures, tensors and arrays in a value; what several of them share counts once."""
+    """Bytes of the pictures, tensors and arrays in a value; shared memory counts once."""
     return sum(dict(parts(value)).values())
 
 
 def parts(value: Any) -> Iterator[tuple[Hashable, int]]:
-    """(what it is told apart by, bytes) of each piece of memory that a value holds."""
+    """(identity, bytes) of each piece of memory that a value holds."""
     if isinstance(value, Tensor):
-        memory = value.untyped_storage()  # all of it, also where the tensor is a part of it
+        memory = value.untyped_storage()  # the whole storage, even if the tensor is a view of a part
         yield (value.device, memory.data_ptr()), memory.nbytes()
     elif isinstance(value, np.ndarray):
         yield id(value), value.nbytes

@@ -14,19 +14,19 @@ from pipeline.options import Options
 from pipeline.prompt_parser import at_step, parse_timeline, split_and
 
 MAX_SUBPROMPTS = 100
-"""Texts of a prompt that AND joins."""
+"""Subprompts of a prompt, joined by AND."""
 CHUNK = 77
-"""Tokens of a piece: 75, a start and an end."""
+"""Tokens per chunk: 75, a start and an end."""
 MAX_CHUNKS = 4096
-"""Pieces of 75 tokens that the prompts of a batch may come to, at all steps together: gigabytes, as each is kept encoded."""
+"""Limit on the chunks of a batch's prompts over all steps: each is kept encoded, so this many take gigabytes."""
 
 Timeline = list[tuple[int, Cond]]
-"""(end_step, a Cond of one row), as prompt_parser.parse_timeline gives the texts."""
+"""(end_step, a Cond of one row), parallel to the texts of prompt_parser.parse_timeline."""
 
 
 @dataclass(frozen=True)
 class Subprompt:
-    """One text of a prompt that AND joins."""
+    """One of the texts that AND joins."""
 
     timeline: Timeline
     weight: float
@@ -45,13 +45,13 @@ class PromptEncoder:
     calls: int
     cache: Cache
     networks: tuple = ()
-    """What is merged into the family's weights."""
+    """Networks merged into the family's weights."""
     refiner_networks: tuple = ()
-    """What is merged into those of the model that takes over."""
+    """Networks merged into the refiner's weights."""
     size: Size = Size(512, 512)
-    """Of the picture that is asked for; SDXL is told it."""
+    """Of the requested picture; SDXL is conditioned on it."""
     empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)
-    """By model: what pad_cond_uncond pads with, one row."""
+    """By model: the padding of pad_cond_uncond, one row."""
 
     @property
     def reads_as_of_old(self) -> bool:
@@ -59,7 +59,7 @@ class PromptEncoder:
         return self.options.use_old_emphasis_implementation and self.family.knows_old_emphasis
 
     def positive(self, prompts: list[str]) -> list[Subprompts]:
-        """One list of subprompts per prompt. Raises InvalidRequest for too many."""
+        """One list of subprompts per prompt. Raises InvalidRequest if there are too many."""
         encoded, chunks = [], 0
         for prompt in prompts:
             encoded.append([])
@@ -71,20 +71,20 @@ class PromptEncoder:
         return encoded
 
     def negative(self, prompts: list[str]) -> list[Timeline]:
-        """One timeline per prompt; AND is an ordinary word here. Raises InvalidRequest for too many pieces."""
+        """One timeline per prompt; AND is an ordinary word here. Raises InvalidRequest if there are too many chunks."""
         return [self._timeline(prompt, negative=True) for prompt in prompts]
 
     def texts(self, prompts: list[str], negative_prompts: list[str]) -> list[list[str]]:
-        """Per encoding, the negative ones first, the texts that it is made of at one step or another."""
+        """For each encoding, negative prompts first: the texts it is made of over the steps."""
         texts = dict.fromkeys(text for prompt in dict.fromkeys(prompts) for text, _ in split_subprompts(prompt))
         fields = dict.fromkeys(negative_prompts, "negative_prompt").items(), dict.fromkeys(texts, "prompt").items()
         found = [(self._steps(text), field) for text, field in chain(*fields)]
-        for steps, field in found:  # before anybody reads all of them
+        for steps, field in found:  # before the texts are read in full
             self._check_length(steps, field)
         return [[variant for _, variant in steps] for steps, _ in found]
 
     def encode_empty(self, before: Callable[[], object]) -> Cond:
-        """The empty prompt, one row, of a model without networks. before: is called where it has to be encoded."""
+        """The empty prompt, one row, of a model without networks. before: called if it has to be encoded."""
         return replace(self, networks=())._timeline("", before=before)[0][1]
 
     @property
@@ -92,13 +92,13 @@ class PromptEncoder:
         return self.empties[self.family.info]
 
     def textual_inversions(self, prompts: list[str], negative_prompts: list[str]) -> tuple[list[list[Embedding]], list[str]]:
-        """The embeddings used in each encoding, and a sentence for each one that is named but cannot be used."""
+        """The embeddings used in each encoding, and a sentence for each one named that cannot be used."""
         if self.reads_as_of_old:
-            return [], []  # A1111: not told where prompts are read as of old
+            return [], []  # A1111: not reported under the attention grammar of 2022
         found, missed = [], {}
         for variants in self.texts(prompts, negative_prompts):
             here = {}
-            for encoder in self.family.text_encoders:  # whose tokenizers may see a name where the other sees none
+            for encoder in self.family.text_encoders:  # a name may show in one tokenizer's ids only
                 used, not_used = encoder.find_embeddings(variants, self._how())
                 here = dict.fromkeys(used) | here
                 missed |= dict.fromkeys(not_used)
@@ -106,7 +106,7 @@ class PromptEncoder:
         return found, list(missed)
 
     def count_tokens(self, prompt: str) -> int:
-        """How many tokens the longest text takes that a prompt is at any step; chunks have 75."""
+        """Tokens of the longest text that a prompt becomes at any step; chunks have 75."""
         texts = {text for subprompt, _ in split_and(prompt) for _, text in self._steps(subprompt)}
         return max(self.family.text_encoders[0].count(text, self._how()) for text in texts)
 
@@ -127,9 +127,9 @@ class PromptEncoder:
         return [(end, cond.copied()) for end, cond in kept]
 
     def _check_length(self, steps: list[tuple[int, str]], field: str) -> None:
-        """Raise InvalidRequest where a prompt, with all that editing makes of it, is too long to be encoded at once."""
+        """Raise InvalidRequest if a prompt, with all texts that editing makes of it, is too long to encode."""
         longest = max((text for _, text in steps), key=len)
-        if len(steps) * len(longest) > 75 * MAX_CHUNKS:  # letters, of which tokens have one or more
+        if len(steps) * len(longest) > 75 * MAX_CHUNKS:  # counts characters, and each token has at least one
             tokens = self.family.text_encoders[0].count(longest, self._how())
             check_chunks(field, len(steps) * -(-tokens // 75))
 
@@ -143,7 +143,7 @@ class PromptEncoder:
 
 
 def split_subprompts(prompt: str) -> list[tuple[str, float]]:
-    """The texts that AND joins, with their weights. Raises InvalidRequest for too many."""
+    """The texts that AND joins, with their weights. Raises InvalidRequest if there are too many."""
     texts = split_and(prompt)
     if len(texts) > MAX_SUBPROMPTS:
         raise InvalidRequest("prompt", f"prompt: AND may join at most {MAX_SUBPROMPTS} parts, got {len(texts)}")
@@ -157,7 +157,7 @@ def check_chunks(field: str, chunks: int) -> None:
 
 
 def positive_at(subprompts: list[Subprompts], call: int) -> tuple[Cond, list[list[tuple[int, float]]]]:
-    """The subprompts of all pictures at a model call: their Cond, and per picture the (row, weight) that make it up."""
+    """The subprompts of all pictures at a model call: their Cond, and per picture its (row, weight) pairs."""
     rows, members = [], []
     for picture in subprompts:
         members.append([(len(rows) + offset, subprompt.weight) for offset, subprompt in enumerate(picture)])

@@ -1,4 +1,4 @@
-"""What infotext says of a picture: the request, the model and what happened on the way, in A1111's keys and order."""
+"""The infotext of a picture: its request, model and results of the run, in A1111's keys and order."""
 
 
 from pipeline import __version__
@@ -11,7 +11,7 @@ from pipeline.samplers.sampler import token_merging_ratio
 
 
 def create_infotext(p: StableDiffusionProcessing, index: int, options: Options | None = None) -> str:
-    """The infotext of picture `index` of the running batch. options: those that it tells of; None: the request's."""
+    """The infotext of picture `index` of the running batch. options: whose values to write; None: the request's."""
     options, info = options or p.options, p.sd_model.info
     varied, resized = p.subseed_strength != 0, p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
     eta = p.options.eta_ancestral if p.eta is None else p.eta
@@ -42,11 +42,11 @@ def create_infotext(p: StableDiffusionProcessing, index: int, options: Options |
     }
     version = f"Palimpsest {__version__}" if options.add_version_to_infotext else None
     tail = {"Precision": precision(p.sd_model), "Version": version}
-    prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags, which p.prompts has not
+    prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags; p.prompts lacks them
     return infotext(prompt, p.negative_prompts[index], ordered(core, p.extra_generation_params, tail))
 
 
 def precision(model: Family) -> str | None:
-    """What the model computed in, where that is not float32 as in A1111's own CPU mode."""
+    """The precision the model computed in; None for float32, the precision of A1111's own CPU mode."""
     name = str(model.placement.dtype).removeprefix("torch.")
     return None if name == "float32" else name

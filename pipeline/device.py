@@ -1,4 +1,4 @@
-"""The worker of this process: it holds models, and runs requests on the thread that calls it."""
+"""The worker of this process: it holds models and runs requests on the calling thread."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -34,9 +34,8 @@ logger = logging.getLogger(__name__)
 class DeviceWorker:
     """Runs requests with the models that `load` gives for options.
 
-    loaded: the model that options name, where it is in memory. make_room: lets go of all models but the one used last, when
-    memory has run out; release: of all. embeddings, networks: what prompts may name. cache: what requests can take over from
-    earlier ones.
+    loaded: the model that options name, if it is in memory. make_room: drops all models but the one used last, called when
+    memory has run out; release: drops all. embeddings, networks: what prompts may name. cache: values kept between requests.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
@@ -69,11 +68,11 @@ class DeviceWorker:
         return list(map(told_of, fitting.values())), skipped
 
     def tell_loading(self, share: float) -> None:
-        """To be told by what `load` calls: how much of a model is read."""
+        """Report the fraction of the model that is loaded; `load` calls this."""
         self._tell_loading(Loading(round(share, 2)))
 
     def _answering(self, work: Callable):
-        """What it gives. What it raises holds on to nothing of this process any more."""
+        """The result of `work`. An exception is re-raised as plain data, without references into this process."""
         try:
             return work()
         except Exception as error:
@@ -90,8 +89,8 @@ class DeviceWorker:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            logger.warning("memory ran out, and the request is tried once more with less")
-        # here what the first try has made is gone with its exception
+            logger.warning("out of memory; retrying the request with less")
+        # by now the first try's tensors are freed along with its exception
         receipts.try_again()
         course.try_again()
         self._cache.clear()
@@ -101,11 +100,11 @@ class DeviceWorker:
             second = self._bound(request, styles, receipts)
             second.comments.append(f"Memory ran out, so it was run again with less: {model.changes}.")
             second.extra_generation_params["Low memory"] = model.changes
-            return self._run_with(model, course, second, Cache())  # where tiles meet, its latents are others
+            return self._run_with(model, course, second, Cache())  # tiling changes latents, so nothing may be shared
 
     def _bound(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase,
                receipts: Receipts) -> StableDiffusionProcessingImg2Img:
-        """The same request, for one try to work on: what it makes and says of itself is gone with it."""
+        """A fresh variant of the request for one try: its working state and comments are discarded with it."""
         p = request.variant()
         p.comments, p.scripts, p.receipts = list(request.comments), self._hooks, receipts
         p.embeddings, p.style_database, p.networks = self._embeddings, styles, self._networks
@@ -119,7 +118,7 @@ class DeviceWorker:
         try:
             result = run_script(p)
         finally:
-            course.model = None  # it may have to make room for the next one's
+            course.model = None  # so that it can be dropped to make room for another
         return replace(result, model=model.info, inpaints=model.sees == "masked source",
                        found=p.receipts.found)
 
@@ -134,7 +133,7 @@ class DeviceWorker:
 
 
 class Course(Progress):
-    """How a run goes on, told as news; where it is to stop, by the wishes."""
+    """Progress of a run, sent as news; and stopped, skipped or cancelled by wishes."""
 
     def __init__(self, tell: Tell, wishes: Wishes):
         self.tell, self._wishes = tell, wishes
@@ -142,21 +141,21 @@ class Course(Progress):
         self._options = Options()
         self._batch_size, self._skips, self._ended = 1, 0, False
         self._begun = self._counted = 0
-        """Pictures of this try, and those of any try that were told of."""
+        """Pictures started in this try, and pictures announced in all tries."""
         self._saved: dict[str, list[str]] = {}
-        """The files of this try, by the names that they were saved under."""
+        """Paths of this try's files, by the names they were saved under."""
         self._earlier: dict[str, list[str]] = {}
-        """The same of the first try, as far as the second has not replaced them."""
+        """The first try's files that the second has not replaced yet."""
         self._sampled = Sampled()
 
     def start(self, p: StableDiffusionProcessingImg2Img) -> None:
-        """Tell of this one, which has its model, from now on."""
+        """Report on this request from now on; it has its model."""
         self.model, self._options, self._batch_size = p.sd_model, p.options, p.batch_size
         self.tell(Started(p.sd_model.info))
         self._report()
 
     def try_again(self) -> None:
-        """The run begins anew: its pictures count once, and replace those that it has saved already."""
+        """Start over: pictures are not counted twice, and replace those already saved."""
         self._begun, self._sampled = 0, replace(self._sampled, step=0, batch=0)
         self._earlier, self._saved = self._saved, {}
 
@@ -212,7 +211,7 @@ class Course(Progress):
 
 
 def nobody(news: News) -> None:
-    """Is told, and does nothing."""
+    """Ignores news."""
 
 
 def told_of(embedding: Embedding) -> EmbeddingInfo:

@@ -1,4 +1,4 @@
-"""What browsers send ahead of a request: the pictures and masks of their canvases, as files that only their visitor can name."""
+"""Canvas pictures and masks that browsers upload ahead of a request, as files that only their visitor can name."""
 
 import re
 import secrets
@@ -15,20 +15,20 @@ from pipeline.geometry import Size
 from pipeline.uploads import open_file, upright_size
 
 MAX_BYTES = 64 * 2**20
-"""Of one file."""
+"""Per file."""
 FILES = 32
-"""Of one visitor; the one used longest ago makes room for the next."""
+"""Per visitor; the least recently used one makes room for a new one."""
 BYTES = 512 * 2**20
-"""Of one visitor."""
+"""Per visitor."""
 BYTES_IN_ALL = 8 * 2**30
 LIFETIME = 24 * 3600.0
-"""Seconds after its last use that a file is kept."""
+"""Seconds that a file is kept after its last use."""
 NAME = re.compile("[0-9a-f]{32}")
 
 
 @dataclass
 class Draft:
-    """A file that was sent ahead."""
+    """An uploaded file."""
 
     path: Path
     visitor: str
@@ -37,18 +37,18 @@ class Draft:
 
 
 class Drafts:
-    """Keeps files by names that nobody can guess, within bounds for each visitor. Any thread may use it. clock: seconds."""
+    """Files under unguessable names, limited per visitor. Any thread may use it. clock: seconds."""
 
     def __init__(self, *, files: int = FILES, bytes: int = BYTES, bytes_in_all: int = BYTES_IN_ALL, lifetime: float = LIFETIME,
                  clock: Callable[[], float] = time.monotonic):
         self._files, self._bytes, self._bytes_in_all, self._lifetime, self._clock = files, bytes, bytes_in_all, lifetime, clock
         self._drafts: dict[str, Draft] = {}
-        """By name, the one used longest ago first."""
+        """By name, least recently used first."""
         self._lock = threading.Lock()
         self._folder: tempfile.TemporaryDirectory | None = None
 
     def room(self) -> Path:
-        """A new file to write into, which keep() takes over."""
+        """The path of a new file to write, which keep() then takes over."""
         with self._lock:
             if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="palimpsest-drafts-", ignore_cleanup_errors=True)
@@ -57,9 +57,9 @@ class Drafts:
             return Path(self._folder.name) / secrets.token_hex(16)
 
     def keep(self, path: Path, visitor: str, field: str) -> tuple[str, Size]:
-        """(the name of a file from room(), the size of its picture as it stands upright).
+        """(the name of a file from room(), the upright size of its picture).
 
-        Raises InvalidRequest naming `field` where it is no picture, and TooMany where there is no room; the file is gone then.
+        Raises InvalidRequest naming `field` if it is not a picture, TooMany if there is no room; either way the file is gone.
         """
         try:
             image = open_file(path, field)
@@ -76,14 +76,14 @@ class Drafts:
         return path.name, size
 
     def owned(self, name: str, visitor: str) -> bool:
-        """Whether a visitor has sent the file of that name, and it is still there."""
+        """Whether this visitor uploaded the file of that name and it still exists."""
         with self._lock:
             self._expire()
             draft = self._drafts.get(name)
             return draft is not None and bool(visitor) and secrets.compare_digest(draft.visitor, visitor)
 
     def path(self, name: str, field: str) -> str:
-        """The file of that name, which counts as used now. Raises InvalidRequest naming `field`."""
+        """The path of that file, marked as just used. Raises InvalidRequest naming `field`."""
         with self._lock:
             self._expire()
             draft = self._drafts.pop(name, None)
@@ -101,7 +101,7 @@ class Drafts:
             self._drop(name)
 
     def _make_room(self, visitor: str) -> None:
-        """Let go of a visitor's files that are too many; never of the newest."""
+        """Drop a visitor's oldest files beyond the limits, but never the newest."""
         own = [name for name, draft in self._drafts.items() if draft.visitor == visitor]
         while len(own) > 1 and (len(own) > self._files or sum(self._drafts[name].bytes for name in own) > self._bytes):
             self._drop(own.pop(0))

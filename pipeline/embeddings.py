@@ -13,52 +13,52 @@ from pipeline.small_files import shortened
 from pipeline.weights import Weights
 
 MAX_VECTORS = 75
-"""What one chunk of a prompt holds."""
+"""Per chunk of a prompt."""
 MAX_BYTES = 1 << 24
-"""Of a file: 75 vectors for both encoders of SDXL take 0.6 MB, and as much again where a trainer keeps output vectors."""
+"""Per file: 75 vectors for both encoders of SDXL take 0.6 MB, twice that if a trainer keeps output vectors."""
 MAX_FACT = 200
-"""Characters of what a file says of its training."""
+"""Characters kept of a file's training facts."""
 OUTPUT = "_out"
-"""How the vectors end that OneTrainer trains behind a text encoder; A1111 has no place for them."""
+"""Suffix of the vectors that OneTrainer trains for a text encoder's output; A1111 does not use them."""
 SOLE = ""
-"""Stands for the text encoder of a model that has only one, whichever it is."""
+"""Key for a model's only text encoder, whichever it is."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What a word of the prompt is replaced by."""
+    """The vectors that replace a word of the prompt."""
 
     name: str
     vectors: Mapping[str, Tensor]
     """By text encoder: {"clip_l": (n, width), "clip_g": (n, width)}, or {SOLE: (n, width)}."""
     hash: str = ""
-    """SHA-256 in hex of the file, or of the pickle that it was converted from."""
+    """SHA-256 in hex of the file, or of the pickle it was converted from."""
     step: int | None = None
-    """How long it was trained."""
+    """Steps that it was trained for."""
     sd_checkpoint: str | None = None
-    """Hash of the checkpoint that it was trained on."""
+    """Hash of the checkpoint it was trained on."""
     sd_checkpoint_name: str | None = None
     network: str | None = None
-    """The name of the network file that it travelled in."""
+    """The name of the network file that bundles it."""
 
     @property
     def short_hash(self) -> str:
-        """What infotext knows it by."""
-        # A1111: one that travels in a network file goes by that file's name
+        """Its hash in infotext."""
+        # A1111: one bundled in a network file goes by that file's name
         return self.hash[:12] if self.network is None else self.network
 
     @property
     def count(self) -> int:
-        """Tokens that it takes up in a prompt."""
+        """Tokens it takes up in a prompt."""
         return next(iter(self.vectors.values())).shape[0]
 
     @property
     def width(self) -> int:
-        """Numbers in each vector, of all text encoders together."""
+        """Numbers per vector, summed over the text encoders."""
         return sum(tensor.shape[1] for tensor in self.vectors.values())
 
     def vectors_for(self, encoder: str) -> Tensor:
-        """(n, width) for one of the text encoders of a model that it fits."""
+        """(n, width) for one text encoder of a model that it fits."""
         return self.vectors[encoder if encoder in self.vectors else SOLE]
 
     def fits(self, widths: Mapping[str, int]) -> bool:
@@ -68,7 +68,7 @@ class Embedding:
 
 
 def read_embedding(path: Path) -> Embedding:
-    """The embedding in a safetensors file, named as the file is. Raises ModelError with one sentence."""
+    """The embedding in a safetensors file, named after the file. Raises ModelError with one sentence."""
     weights = Weights(path)
     if weights.size > MAX_BYTES:
         raise ModelError(f'"{path.name}" is not a textual inversion embedding: it has {weights.size} bytes, at most {MAX_BYTES} are read')
@@ -86,9 +86,9 @@ def fact(facts: Mapping[str, str], key: str) -> str | None:
 
 
 def read_vectors(label: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Embedding.vectors, from `clip_l` and `clip_g` (SDXL) or from the only tensor there is, whatever its name.
+    """Embedding.vectors, from `clip_l` and `clip_g` (SDXL) or from a file's only tensor, whatever its name.
 
-    The output vectors of a tensor `NAME`, `NAME_out`, are left out. Raises ModelError with `label` in its sentence.
+    Output vectors (`NAME_out` beside `NAME`) are left out. Raises ModelError with `label` in its sentence.
     """
     tensors = {name: tensor for name, tensor in tensors.items()
                if not (name.endswith(OUTPUT) and name.removesuffix(OUTPUT) in tensors)}
@@ -106,7 +106,7 @@ def read_vectors(label: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def checked_vectors(label: str, tensor: Tensor) -> Tensor:
-    """A tensor of shape (width,) or (n, width) as (n, width), float32 and in memory of its own."""
+    """A tensor of shape (width,) or (n, width) as a float32 copy of shape (n, width). Raises ModelError."""
     if tensor.ndim not in (1, 2) or not tensor.is_floating_point() or not 1 <= len(torch.atleast_2d(tensor)) <= MAX_VECTORS:
         raise ModelError(f'"{label}" is not a textual inversion embedding: it must hold 1 to {MAX_VECTORS} vectors, '
                          f"it holds {str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}")
@@ -120,11 +120,11 @@ class EmbeddingTable:
 
     def __init__(self, embeddings: Iterable[Embedding] = (), skipped: Mapping[str, str] | None = None,
                  encode: Callable[[list[str]], list[list[int]]] = lambda names: [[] for _ in names]):
-        """skipped: a sentence for each name that is there but cannot be used. encode: names → token ids."""
+        """skipped: by name, why an embedding that exists cannot be used. encode: names → token ids."""
         self.embeddings = {embedding.name: embedding for embedding in embeddings}
         self.skipped = {name: why for name, why in (skipped or {}).items() if name not in self.embeddings}
         self.key = tuple((embedding.name, embedding.hash, embedding.network) for embedding in self.embeddings.values())
-        """Differs where prompts may be encoded differently."""
+        """Equal keys encode prompts equally."""
         self._by_first: dict[int, list[tuple[list[int], Embedding]]] = {}  # longest first
         for ids, embedding in zip(encode(list(self.embeddings)), self.embeddings.values()):
             if ids:
@@ -134,7 +134,7 @@ class EmbeddingTable:
         self._skipped_ids = dict(zip(self.skipped, encode(list(self.skipped))))
 
     def split(self, tokens: list[int]) -> Iterator[tuple[int, Embedding | None]]:
-        """Each token alone; where an embedding's name stands, its first token and the embedding. The longest name wins."""
+        """Each token alone; at an embedding's name, its first token and the embedding. The longest name wins."""
         position = 0
         while position < len(tokens):
             ids, embedding = next((entry for entry in self._by_first.get(tokens[position], ())
@@ -143,28 +143,28 @@ class EmbeddingTable:
             position += len(ids)
 
     def missed(self, tokens: list[int]) -> list[str]:
-        """A sentence for each embedding that is named in `tokens` but cannot be used."""
+        """A sentence for each embedding named in `tokens` that cannot be used."""
         return [self.skipped[name] for name, ids in self._skipped_ids.items()
                 if ids and any(tokens[start:start + len(ids)] == ids for start in range(len(tokens) - len(ids) + 1))]
 
 
 class EmbeddingShelf:
-    """The embedding files that there are. Each is read when it is first needed, and again when it has changed.
+    """All embedding files, each read when first needed and again when it changes.
 
-    files: lists their paths; pickles among them are not read, but a prompt that names one is answered with a sentence.
+    files: lists their paths; pickles among them are not read, but using one in a prompt gives a sentence.
     """
 
     def __init__(self, files: Callable[[], Iterable[Path]] = tuple):
         self._files = files
         self._read: dict[tuple, Embedding | str] = {}
-        """By path, size and time of change: the embedding, or why there is none."""
+        """By path, size and modification time: the embedding, or why it cannot be used."""
         self._widths: dict[str, int] | None = None
 
     def offer(self, encoders: list, bundled: Iterable[Embedding] = ()) -> None:
         """Let the text encoders of a model (its family's `text_encoders`) use the embeddings that fit it.
 
-        To be called before each job; it costs next to nothing while no file has changed. bundled: more of them, for names
-        of which there is no file.
+        Call it before each job; it is cheap while no file changes. bundled: more embeddings; a file of the same name
+        takes precedence.
         """
         encoders = [encoder for encoder in encoders if encoder.embeddings is not None]
         self._widths = {encoder.name: encoder.width for encoder in encoders}
@@ -175,9 +175,9 @@ class EmbeddingShelf:
                 encoder.embeddings = EmbeddingTable(fitting.values(), skipped, encoder.tokens.encode)
 
     def known(self) -> tuple[dict[str, Embedding], dict[str, str]]:
-        """By name, the embeddings that the model of the last offer can use, and a sentence on each that it cannot.
+        """By name: the embeddings that the model of the last offer() can use, and a sentence on each that it cannot.
 
-        Where nothing was offered yet: all that can be read.
+        Before the first offer(): all that can be read.
         """
         fitting, skipped = {}, {}
         for name, entry in self._entries().items():
@@ -191,13 +191,13 @@ class EmbeddingShelf:
         return fitting, skipped
 
     def _entries(self) -> dict[str, Embedding | str]:
-        """By name. Of two files with one name the later counts, but one that can be read before one that cannot."""
+        """By name. Of two files of one name the later counts, but a readable one before an unreadable one."""
         read = {}
         for path in self._files():
             try:
                 stat = path.stat()
             except OSError:
-                continue  # gone since the folder was listed
+                continue  # deleted since the folder was listed
             key = (path, stat.st_size, stat.st_mtime_ns)
             read[key] = self._read.get(key) or try_to_read(path)
         self._read = read
@@ -209,7 +209,7 @@ class EmbeddingShelf:
 
 
 def try_to_read(path: Path) -> Embedding | str:
-    """The embedding in a file, or a sentence on why it has none."""
+    """The embedding in a file, or a sentence on why it cannot be used."""
     try:
         return read_embedding(path)
     except ModelError as error:
@@ -217,7 +217,7 @@ def try_to_read(path: Path) -> Embedding | str:
 
 
 def ti_hashes(calls: Iterable[Iterable[Embedding]]) -> str | None:
-    """What infotext says of the embeddings used in each encoding, the latest encoding first; None where none is."""
+    """Infotext's value for the embeddings used in each encoding, the latest encoding first; None if there are none."""
     hashes = {}
     for used in calls:
         hashes = {embedding.name: embedding.short_hash for embedding in used} | hashes

@@ -1,4 +1,4 @@
-"""The engine: what page and API submit requests to; and the one of this process, a queue before a thread."""
+"""The engine: page and API submit requests to it. LocalEngine queues them for one worker thread."""
 
 import logging
 import threading
@@ -28,84 +28,84 @@ from pipeline.worker import EmbeddingInfo, Loaded, Loading, News, Worker
 logger = logging.getLogger(__name__)
 
 FINISHED = 16
-"""How many ended jobs the engine knows the ids of."""
+"""Ids of ended jobs that the engine remembers."""
 PAUSE = 30.0
-"""Seconds without work after which memory that was kept for the next job is given back."""
+"""Idle seconds after which memory kept for the next job is given back."""
 
 
 class Engine(Protocol):
-    """What makes pictures, as page and API know it, wherever it computes.
+    """Makes pictures for the page and the API, wherever it computes.
 
-    What is submitted, and what the jobs' events tell, is plain data that can be pickled. Any thread may use it.
+    Requests and events are plain data that can be pickled. Any thread may use it.
     """
 
     options: Options
-    """Those of requests that bring none. They may be replaced at any time: a request takes them when it is built."""
+    """Defaults for requests without options. May be replaced at any time: a request takes them when it is built."""
     journal: Journal | None
-    """Where jobs whose pictures are saved are recorded."""
+    """Records jobs whose pictures are saved."""
     limits: Limits
     """How much clients may ask for."""
     styles: StyleDatabase
-    """Those that requests may name."""
+    """Styles that requests may name."""
     shelf: Shelf
-    """Where pictures of jobs that wait are kept."""
+    """Keeps the pictures of waiting jobs."""
     finished: Collection[str]
-    """Ids of the jobs that ended last."""
+    """Ids of the jobs that ended most recently."""
 
     def submit(self, work: Work, job_id: str | None = None, client: Client = Client(), mode: str = "") -> Job:
         """Queue the requests as one job.
 
-        Clients take turns: nobody's second job comes before everybody's first. mode: where it was asked for, for the journal,
-        which records a single request now and others as they begin. Raises TooMany, and then nothing is recorded.
+        Clients take turns: nobody's second job comes before everybody's first. mode: its name in the journal, which records a
+        single request now and the items of a series as they begin. Raises TooMany, and then nothing is recorded.
         """
 
     def preload(self, options: Options | None = None) -> Job:
-        """Load the model that options name, or the engine's options, once no job waits. The events tell when it is there.
+        """Load the model that options name (None: the engine's options) once no job waits. Its events tell when it is loaded.
 
-        Only the newest wish counts: one that has not begun ends as cancelled.
+        A newer call replaces an older one that has not begun, which ends as cancelled.
         """
 
     def release(self) -> None:
-        """Let go of all models; the next request loads its own again."""
+        """Drop all models; the next request loads its own again."""
 
     def jobs(self) -> list[Job]:
-        """The running job, if there is one, and those that wait, in their order."""
+        """The running job, if any, and the waiting ones in order."""
 
     def find(self, job_id: str | None = None) -> Job | None:
         """The waiting or running job of that id; None: the running one."""
 
     def interrupt(self, job_id: str | None = None) -> None:
-        """Interrupt the running job, or the one of that id; one that still waits is dropped."""
+        """Interrupt the running job, or the one of that id; a waiting one is dropped."""
 
     def stop_after(self, job_id: str) -> None:
-        """End the job of that id once the picture that is being made is done; one that still waits is dropped."""
+        """End the job of that id after the current picture; a waiting one is dropped."""
 
     def skip(self, job_id: str | None = None) -> None:
         """Skip the current batch of the running job, or of the one of that id."""
 
     def cancel(self, job: Job) -> None:
-        """End a job now and keep nothing; one that still waits is dropped."""
+        """End a job now and keep nothing; a waiting one is dropped."""
 
     def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
-        """How many tokens the longest text of each prompt takes at any of so many model calls; None: its model is not loaded.
+        """Tokens of the longest text of each prompt over `calls` model calls; None: the model is not loaded.
 
         Raises UnknownName, ModelError.
         """
 
     def memory(self) -> dict[str, Any]:
-        """Bytes of main memory and of the graphics card where it computes, as memory_report() has them."""
+        """Bytes of main memory and of the graphics card of the machine that computes, in the form of memory_report()."""
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         """The embeddings that the model can use, and by name a sentence on each that it cannot."""
 
     def close(self, timeout: float | None = None) -> None:
-        """Cancel what runs and waits, and give it so many seconds to end; None: as long as it takes."""
+        """Cancel all jobs and wait up to `timeout` seconds for them to end; None: as long as it takes."""
 
 
 class LocalEngine(Engine):
-    """Gives jobs to a worker one after the other, on one thread, which it may have its device on.
+    """Gives jobs to a worker one at a time, on a thread of its own.
 
-    has_model: whether there is a checkpoint of a name or hash, for a batch's files. The rest is as in Engine.
+    has_model: whether a checkpoint of that name or hash exists, for a batch's files. The rest is as in Engine.
     """
 
     def __init__(self, worker: Worker, options: Options = Options(), *, styles: StyleDatabase | None = None,
@@ -117,12 +117,12 @@ class LocalEngine(Engine):
         self._worker, self._here = worker, Surroundings(journal, has_model)
         self._quota = Quota(limits.pictures)
         self._entering: list[Job] = []
-        """Jobs that have their place in the queue, but are not recorded yet."""
+        """Jobs that have a place in the queue but are not recorded yet."""
         self._waiting: deque[Submission] = deque()
         self._running: Submission | None = None
         self._preload: tuple[Job, Options] | None = None
         self._loading: float | None = None
-        """Share of a model that is there while one is being loaded."""
+        """Fraction of a model that is loaded; None: none is being loaded."""
         self._loads_for: Job | None = None
         self._changed = threading.Condition()
         self._closed = False
@@ -143,7 +143,7 @@ class LocalEngine(Engine):
 
     @contextmanager
     def _entrance(self, submission: Submission) -> Iterator[None]:
-        """While inside, the job has its place in the queue and its pictures are counted, or TooMany is raised."""
+        """Reserves the job's place in the queue and counts its pictures. Raises TooMany."""
         job = submission.job
         with self._changed:
             waiting = {*self._entering, *(one.job for one in self._waiting)}
@@ -203,7 +203,7 @@ class LocalEngine(Engine):
             job.cancel()
 
     def _drop(self, job: Job) -> bool:
-        """Take a job out of the queue; False where it does not wait in it."""
+        """Take a job out of the queue; False if it is not waiting there."""
         with self._changed:
             submission = next((one for one in self._waiting if one.job is job), None)
             if submission is None:
@@ -227,13 +227,13 @@ class LocalEngine(Engine):
             dropped, self._preload = self._preload, None
             self._changed.notify()
         if dropped is not None:
-            dropped[0].publish(Failed(Cancelled("The engine is shut down.")))
+            dropped[0].publish(Failed(Cancelled("The engine has been shut down.")))
         self._thread.join(timeout)
         self.shelf.close()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise PalimpsestError("The engine is shut down.")
+            raise PalimpsestError("The engine has been shut down.")
 
     # --- on the engine's thread
 
@@ -242,7 +242,7 @@ class LocalEngine(Engine):
             pass
 
     def _serve_next(self) -> bool:
-        """Wait for a job and run it, or load a model ahead where none waits; False when the engine is closed."""
+        """Wait for a job and run it, or preload a model if none waits; False once the engine is closed."""
         with self._changed:
             paused = not self._changed.wait_for(self._has_work, PAUSE)
         if paused:
@@ -276,20 +276,20 @@ class LocalEngine(Engine):
             submission.run(lambda request: self._worker.run(request, self.styles, tell, job.wishes))
 
     def _load_ahead(self, job: Job, options: Options) -> None:
-        """Load a model for whoever asks for it next. Who wants to know is told by the job's events."""
+        """Load a model ahead of its first request; the job's events report on it."""
         if job.cancelled:
             return
         try:
             self._worker.load(options, partial(self._take, None, job))
             job.publish(Finished([], 0.0))
-        except Exception as error:  # whoever asked is told, and each job that needs the model fails with it
+        except Exception as error:  # reported to the caller; each job that needs the model will fail too
             logger.error("the model could not be loaded: %s", error)
             job.publish(Failed(sendable(error)))
 
     def _take(self, submission: Submission | None, job: Job, news: News) -> None:
-        """What the worker tells while it works for a job."""
+        """Handle the worker's news about a job."""
         match news:
-            case Loading(None):  # it may be there already
+            case Loading(None):  # the model may be in memory already
                 with self._changed:
                     self._loading, self._loads_for = 0.0, job
             case Loading(share):
@@ -304,7 +304,7 @@ class LocalEngine(Engine):
                 submission.take(news)
 
     def _tell_places(self) -> None:
-        """Tell every job that waits, for its turn or for its model, how that stands."""
+        """Tell every waiting job its place in line and how far its model is loaded."""
         loading = {"loading": self._loading is not None, "fraction": self._loading or 0.0}
         if self._loads_for is not None:
             self._loads_for.wait_in_line(Queued(0, **loading))
@@ -314,7 +314,7 @@ class LocalEngine(Engine):
 
 
 def in_turn(waiting: Iterable[Submission], running: Submission | None) -> list[Submission]:
-    """The jobs in the order that they run in: each client's first in the order they came, then each one's second."""
+    """The jobs in running order: each client's first in order of arrival, then each client's second, and so on."""
     turns = Counter(() if running is None else [running.job.client.id])
     order = []
     for one in sorted(waiting, key=lambda one: one.job.arrived):
@@ -327,7 +327,7 @@ def local_engine(load: Callable[[Options], Family], options: Options = Options()
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
                  networks: Networks | None = None, cache: Cache | None = None, **how: Any) -> LocalEngine:
-    """An engine around a worker of this process. how: what else LocalEngine takes; the rest is as in DeviceWorker."""
+    """An engine with a worker in this process. how: further arguments of LocalEngine; the rest is as in DeviceWorker."""
     worker = DeviceWorker(load, hooks, loaded=loaded, make_room=make_room, release=release, embeddings=embeddings,
                           networks=networks, cache=cache)
     return LocalEngine(worker, options, **how)

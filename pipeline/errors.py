@@ -1,17 +1,17 @@
-"""What can go wrong, as a person should hear it. Every message names the field, what came and what is valid."""
+"""Errors, worded for the person who sees them. Messages name the field, what came and what is valid."""
 
 from difflib import get_close_matches
 
 SHOWN_NAMES = 30
-"""Valid names that a sentence lists."""
+"""Valid names listed in a sentence."""
 
 
 class PalimpsestError(Exception):
-    """A failure with a sentence fit for the person who caused or sees it."""
+    """A failure whose message is a sentence for the person who caused it or sees it."""
 
 
 class InvalidRequest(PalimpsestError):
-    """A request that cannot be run. `field` is the name of the request's field."""
+    """A request that cannot be run. `field` is the name of the offending field."""
 
     def __init__(self, field: str, message: str):
         super().__init__(message)
@@ -22,7 +22,7 @@ class InvalidRequest(PalimpsestError):
 
 
 class UnknownName(InvalidRequest):
-    """A name that is not in a table: says so and offers the nearest one."""
+    """A name that is not in a table; the message suggests the nearest valid one."""
 
     def __init__(self, field: str, kind: str, name: object, valid):
         names = [str(v) for v in valid]
@@ -42,15 +42,15 @@ class ModelError(PalimpsestError):
 
 
 class TooMany(PalimpsestError):
-    """More than one may ask for: nothing of it was begun, and it can be asked for again later."""
+    """Over a limit: nothing was started, and the same request may succeed later."""
 
 
 class HookError(PalimpsestError):
-    """A hook raised: names the hook and the plug-in, so that no picture is changed in silence."""
+    """A hook raised. Names the hook and the plug-in, so that a failing plug-in never changes a picture silently."""
 
 
 class Unforeseen(Exception):
-    """An error that nobody foresaw, as far as it can be told elsewhere: `kind` is the name of its class."""
+    """A sendable stand-in for an unexpected error; `kind` is the name of its class."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -65,4 +65,4 @@ class Interrupted(Exception):
 
 
 class Cancelled(Exception):
-    """Raised inside a job that nobody waits for any more: nothing of it is kept."""
+    """Raised inside a job that nobody waits for any more; nothing of it is kept."""

@@ -1,4 +1,4 @@
-"""A decoded picture made ready to be shown: colours, overlay, infotext, masks, its file; and grids of several."""
+"""Decoded pixels → finished pictures: colours, overlay, infotext, masks, files; and grids of them."""
 
 import logging
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Output:
 
 
 def finish_image(p: StableDiffusionProcessing, pixels: Tensor, index: int) -> list[Output]:
-    """Decoded pixels (3, H, W) in [-1, 1] as a finished picture, saved if asked, and its masks if asked."""
+    """Decoded pixels (3, H, W) in [-1, 1] as a finished picture, saved if asked, plus its masks if asked."""
     image = to_image(pixels)
     if index < len(p.color_corrections):
         image = apply_color_correction(p.color_corrections[index], image)
@@ -51,7 +51,7 @@ def finish_image(p: StableDiffusionProcessing, pixels: Tensor, index: int) -> li
 
 
 def exif_of(p: StableDiffusionProcessing, index: int) -> bytes | None:
-    """The EXIF of the source of a batch's picture."""
+    """The EXIF of the source of the batch's picture `index`."""
     return p.source_exif[index % len(p.source_exif)] if p.source_exif else None
 
 
@@ -67,9 +67,9 @@ def keep(p: StableDiffusionProcessing, image: Image.Image, text: str, seed: int,
 
 def try_to_save(p: StableDiffusionProcessing, image: Image.Image, text: str, folder: str | None, name: str, *,
                 numbered: bool = True) -> str | None:
-    """The path of the saved picture. A full disk must not cost the picture: it is told and the job goes on.
+    """The path of the saved picture; None if it is not saved. A full disk is reported, and the job goes on.
 
-    Where an earlier try has saved it, its file is replaced.
+    If an earlier try saved this picture, its file is replaced.
     """
     if folder is None:
         return None
@@ -85,14 +85,14 @@ def try_to_save(p: StableDiffusionProcessing, image: Image.Image, text: str, fol
             return save_image(image, folder, name=name, announce=announce)
         return save_under(image, folder, stem=name, announce=announce)
     except OSError as error:
-        logger.warning("a picture could not be saved in %s: %s", folder, error)  # where that is, is not for visitors
+        logger.warning("a picture could not be saved in %s: %s", folder, error)  # visitors must not learn the path
         p.comments.append(f"A picture could not be saved: {error.strerror or type(error).__name__}.")
         return None
 
 
 def with_grid(p: StableDiffusionProcessing, outputs: list[Output], options: Options,
               rows: int | None = None) -> list[Output]:
-    """The pictures, with a grid of all of them in front where there are several and it is wanted."""
+    """The pictures, preceded by a grid of all of them if the options ask for one."""
     count = len(outputs)
     if not outputs or not options.return_grid or (count == 1 and options.grid_only_if_multiple):
         return outputs

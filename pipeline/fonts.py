@@ -1,4 +1,4 @@
-"""Fonts: the one that the option names, our own, and those that systems have where that has not a text's characters."""
+"""Fonts for grid legends: the option's, our own, and the system's for characters these two lack."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import ImageFont
 from pipeline.errors import InvalidRequest
 
 FONT = Path(__file__).parents[1] / "assets" / "fonts" / "Roboto-Regular.ttf"
-SYSTEM_FONTS = tuple(map(Path, (  # where systems keep fonts with Chinese, Japanese and Korean, then those with other letters
+SYSTEM_FONTS = tuple(map(Path, (  # fonts with Chinese, Japanese and Korean first, then with other scripts
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
@@ -34,28 +34,28 @@ SYSTEM_FONTS = tuple(map(Path, (  # where systems keep fonts with Chinese, Japan
 )))
 ENDINGS = (".ttf", ".ttc", ".otf", ".otc")
 NO_GLYPH = "\U0010ffff"
-"""A character that no font has, drawn as any that a font lacks."""
+"""A character that no font has, drawn as the font's missing-glyph box."""
 
 
 def font_name(name: str, value: Any) -> str:
-    """`value` as a font that can be used, or "" for our own. Raises InvalidRequest naming the field."""
+    """`value` as a usable font, or "" for our own. Raises InvalidRequest naming the field."""
     if value in (None, ""):
         return ""
     if not isinstance(value, str) or named_font(value) is None:
-        # the same sentence whatever is there, as whoever asks need not learn which files this machine has
+        # one message for every cause, so that it never reveals which files exist
         raise InvalidRequest(name, f"{name} must be the path of a font file ({', '.join(ENDINGS)}) or the name of one that the "
                                    f"system has, such as DejaVuSans.ttf, got {str(value)[:200]!r}")
     return value
 
 
 def named_font(name: str) -> Path | None:
-    """The file of a font by its path, or by its name among the system's; None where there is none that can be used."""
+    """A font's file, by path or by name among the system's fonts; None if it cannot be used."""
     path = Path(name)
-    elsewhere = name.startswith(("//", "\\\\"))  # another machine would be asked for it
+    elsewhere = name.startswith(("//", "\\\\"))  # a network path
     if path.suffix.lower() not in ENDINGS or elsewhere or not name.isprintable():
         return None
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe would block
             return None
         return Path(str(load_font(20, path).path))
     except (OSError, ValueError):
@@ -67,19 +67,19 @@ def load_font(size: int, file: Path = FONT) -> ImageFont.FreeTypeFont:
 
 
 def fonts_for(chosen: str) -> tuple[Path, ...]:
-    """Those that may be used, the best first. chosen: the option's."""
+    """The fonts to try, best first. chosen: the option's value."""
     named = named_font(chosen) if chosen else None
     return (FONT, *SYSTEM_FONTS) if named is None else (named, FONT, *SYSTEM_FONTS)
 
 
 def font_file(text: str, files: tuple[Path, ...] = (FONT, *SYSTEM_FONTS)) -> Path | None:
-    """The first of these fonts that has all characters of a text; None where there is none."""
+    """The first of these fonts that has every character of a text, or None."""
     return next((file for file in files if file.is_file() and not lacking(text, file)), None)
 
 
 @lru_cache(1024)
 def lacking(text: str, file: Path = FONT) -> str:
-    """The characters of a text for which a font has no glyph, all of them where it cannot be read."""
+    """The characters of a text that a font has no glyph for; all of them if the font cannot be read."""
     try:
         font = load_font(20, file)
     except OSError:

@@ -1,6 +1,6 @@
-"""What other programs write into their pictures, as infotext: the words of ComfyUI, InvokeAI, Fooocus, SwarmUI and NovelAI.
+"""Generation data of other programs as infotext: ComfyUI, InvokeAI, Fooocus, SwarmUI and NovelAI.
 
-Pure functions of what is written. Nothing in it is believed: what has another form than expected is passed over.
+Pure functions. The data is untrusted: anything of an unexpected form is skipped.
 """
 
 import json
@@ -18,11 +18,11 @@ from PIL import Image
 from pipeline.infotext import infotext
 
 MAX_JSON = 4 << 20
-"""Characters of a text that is read as JSON."""
+"""Characters of a text that is parsed as JSON."""
 MAX_HIDDEN = 1 << 20
-"""Bytes of a text that is hidden in pixels."""
+"""Bytes of a text hidden in pixels."""
 MAX_NODES, MAX_SAMPLERS = 10_000, 20
-"""Of a workflow that are looked at."""
+"""How many of a workflow's are looked at."""
 Items = Mapping[str, Any]
 
 SAMPLERS = {
@@ -33,7 +33,7 @@ SAMPLERS = {
     "restart": "Restart", "unipc": "UniPC", "plms": "PLMS", "pndm": "PLMS", "euler_a": "Euler a", "kdpm_2": "DPM2",
     "kdpm_2_a": "DPM2 a", "dpmpp_2s": "DPM++ 2S a",
 }
-"""k-diffusion's names, as ComfyUI, Fooocus, SwarmUI and, without their endings, InvokeAI have them."""
+"""k-diffusion's names, as used by ComfyUI, Fooocus, SwarmUI and, without their suffixes, InvokeAI."""
 SCHEDULES = {
     "normal": "Normal", "karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform", "simple": "Simple",
     "ddim_uniform": "DDIM", "beta": "Beta", "kl_optimal": "KL Optimal", "align_your_steps": "Align Your Steps",
@@ -44,31 +44,31 @@ NOVELAI_SAMPLERS = {
     "k_dpmpp_2m": "DPM++ 2M", "k_dpmpp_sde": "DPM++ SDE", "k_dpmpp_2m_sde": "DPM++ 2M SDE",
     "ddim": "DDIM", "plms": "PLMS",
 }
-"""The others, and what A1111 has no name for, are read as Euler a."""
+"""Any other name is read as Euler a."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What another program has written."""
+    """What another program wrote into a picture."""
 
     program: str
     infotext: str | None = None
     items: dict[str, str] = field(default_factory=dict)
-    """What it says besides, by name."""
+    """Its other texts, by name."""
 
 
 def read(text: str | None, items: Items, size: tuple[int, int]) -> Found | None:
-    """What a picture of that size says of itself in another program's words, or None.
+    """Another program's generation data in a picture of that size, or None.
 
-    text: what stands in the place of infotext. items: the other texts of the file by name.
+    text: the file's "parameters". items: its other texts, by name.
     """
     written = load_json(text)
     for program, reader in READERS.items():
-        if text and written is None and program != "NovelAI":  # whose text is better than the one beside it
+        if text and written is None and program != "NovelAI":  # NovelAI's items say more than its text
             continue
         try:
             made = reader(written, items, size)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):  # not in that program's form
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):  # not written by that program
             continue
         if made is not None:
             return Found(program, mended(made) or None, {"parameters": text} if written is not None else {})
@@ -76,7 +76,7 @@ def read(text: str | None, items: Items, size: tuple[int, int]) -> Found | None:
 
 
 def load_json(text: object) -> dict[str, Any] | None:
-    """The object that a text holds, or None."""
+    """The JSON object in a text, or None."""
     if not isinstance(text, str) or len(text) > MAX_JSON or not text.lstrip().startswith("{"):
         return None
     try:
@@ -87,12 +87,12 @@ def load_json(text: object) -> dict[str, Any] | None:
 
 
 def mended(text: str) -> str:
-    """The text without halves of characters, which JSON can hold and no answer could be made of."""
+    """The text without unpaired surrogates, which JSON can hold but UTF-8 cannot."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def told(prompt: object, negative_prompt: object, **params: object) -> str:
-    """Infotext of what is known; "cfg_scale" stands for "CFG scale". Values that are neither text nor number are left out."""
+    """Infotext of the known values; "cfg_scale" stands for "CFG scale". Only text and numbers are written."""
     names = {"cfg_scale": "CFG scale"}
     plain = {names.get(name, name.capitalize().replace("_", " ")): plain_value(value) for name, value in params.items()}
     known = {name: value for name, value in plain.items() if value not in (None, "")}
@@ -106,14 +106,14 @@ def plain_value(value: object) -> str | int | float | None:
 
 
 def size_text(width: object, height: object, size: tuple[int, int]) -> str:
-    """Width and height as infotext has them; the picture's own where they are not told."""
+    """Width and height as infotext has them; the picture's own if they are not integers."""
     if isinstance(width, int) and isinstance(height, int):
         return f"{width}x{height}"
     return f"{size[0]}x{size[1]}"
 
 
 def sampler_name(name: object) -> str | None:
-    """A1111's name of a sampler, or the name as it is."""
+    """A1111's name of a sampler; unknown names are kept."""
     if not isinstance(name, str):
         return None
     return SAMPLERS.get(re.sub(r"_gpu$", "", name.lower()), name)
@@ -124,7 +124,7 @@ def schedule_name(name: object) -> str | None:
 
 
 def model_name(file: object) -> str | None:
-    """A model by its file's name, without folder and ending."""
+    """A model's name from its file's path, without folder and extension."""
     if not isinstance(file, str):
         return None
     name = PurePosixPath(file.replace("\\", "/")).name
@@ -162,7 +162,7 @@ def swarmui(written: dict[str, Any] | None, items: Items, size: tuple[int, int])
 # --- InvokeAI
 
 def invokeai(written: dict[str, Any] | None, items: Items, size: tuple[int, int]) -> str | None:
-    """Of its versions 3 and later, of 2, and of the first."""
+    """Formats of version 3 and later, of 2, and of 1."""
     if said := load_json(items.get("invokeai_metadata")):
         model = said.get("model") or {}
         return told(said.get("positive_prompt"), said.get("negative_prompt"), steps=said.get("steps"),
@@ -185,13 +185,13 @@ def invokeai(written: dict[str, Any] | None, items: Items, size: tuple[int, int]
 
 
 def bracketed(prompt: str) -> tuple[str, str]:
-    """(prompt, negative prompt), which InvokeAI 2 has in brackets."""
+    """(prompt, negative prompt); InvokeAI 2 has the latter in brackets."""
     negative = r"\[([^\[\]]*)\]"
     return re.sub(" {2,}", " ", re.sub(negative, "", prompt)).strip(), ", ".join(re.findall(negative, prompt))
 
 
 def invokeai_sampler(name: object) -> dict[str, str | None]:
-    """Of a name such as "dpmpp_2m_sde_k", which is Karras."""
+    """Sampler and schedule from a name such as "dpmpp_2m_sde_k", where _k means Karras."""
     if not isinstance(name, str):
         return {}
     plain = name.lower().removeprefix("k_")
@@ -204,7 +204,7 @@ def invokeai_sampler(name: object) -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class Node:
-    """Of a workflow in the form that ComfyUI runs."""
+    """A node of a workflow in the API format."""
 
     kind: str
     inputs: dict[str, Any]
@@ -212,13 +212,13 @@ class Node:
 
 Graph = dict[str, Node]
 TEXTS = ("text", "text_g", "text_l", "t5xxl", "clip_l", "prompt", "string", "value")
-"""Inputs that hold a prompt, those that say most first."""
+"""Inputs that hold a prompt, most specific first."""
 SOURCES = ("conditioning", "conditioning_1", "conditioning_to", "text", "string", "prompt")
-"""Inputs through which the prompt comes, where none is called positive or negative."""
+"""Inputs to follow to the prompt if none is called positive or negative."""
 
 
 def comfyui(written: dict[str, Any] | None, items: Items, size: tuple[int, int]) -> str | None:
-    """Infotext of the workflow's first sampler: the one that no other has worked before. "" where it has none."""
+    """Infotext of the workflow's first sampler, the one with no other sampler before it; "" if there is none."""
     said = load_json(items.get("prompt"))
     if said is None:
         return "" if load_json(items.get("workflow")) else None
@@ -257,7 +257,7 @@ def first_sampler(graph: Graph) -> str | None:
 
 
 def upstream(graph: Graph, start: str) -> Iterator[Node]:
-    """A node, and all that it works with, the nearest first."""
+    """A node and everything it depends on, nearest first."""
     waiting, seen = deque([start]), {start}
     while waiting:
         node = graph[waiting.popleft()]
@@ -272,7 +272,7 @@ def is_link(graph: Graph, value: Any) -> bool:
 
 
 def settled(graph: Graph, value: Any) -> Any:
-    """An input's value, also where it comes from a node that only holds it."""
+    """An input's value, followed through nodes that only hold a value."""
     for _ in range(8):
         if not is_link(graph, value):
             return value
@@ -283,7 +283,7 @@ def settled(graph: Graph, value: Any) -> Any:
 
 
 def prompt_of(graph: Graph, start: str, side: str) -> str:
-    """The text that a sampler's conditioning is made from, through what changes it on the way; "" where none is found."""
+    """The text behind a sampler's conditioning, followed through nodes that modify it; "" if none is found."""
     sampler = graph[start].inputs
     if is_link(graph, sampler.get("guider")):
         sampler = graph[sampler["guider"][0]].inputs
@@ -292,7 +292,7 @@ def prompt_of(graph: Graph, start: str, side: str) -> str:
     seen = set(waiting)
     while waiting:
         node = graph[waiting.popleft()]
-        if node.kind == "ConditioningZeroOut":  # what comes in does not count
+        if node.kind == "ConditioningZeroOut":  # its input has no effect
             continue
         texts = (node.inputs.get(name) for name in (side, *TEXTS))
         if text := next((text for text in texts if isinstance(text, str) and text), None):
@@ -316,34 +316,34 @@ def novelai(written: dict[str, Any] | None, items: Items, size: tuple[int, int])
 
 READERS: dict[str, Callable[[dict[str, Any] | None, Items, tuple[int, int]], str | None]] = {
     "NovelAI": novelai, "SwarmUI": swarmui, "Fooocus": fooocus, "InvokeAI": invokeai, "ComfyUI": comfyui}
-"""By program: (the object in the place of infotext, the other texts, the picture's size) → infotext, "" where it is the program's
-picture of which nothing is known, None where it is not."""
+"""By program: (the "parameters" as JSON, the other texts, the picture's size) → infotext; "" if it is that program's picture
+without usable data, None if it is not."""
 
 
 # --- hidden in pixels
 
 SIGNATURES = {b"stealth_pnginfo": ("A", False), b"stealth_pngcomp": ("A", True), b"stealth_rgbinfo": ("RGB", False),
               b"stealth_rgbcomp": ("RGB", True)}
-"""How a hidden text begins: in the lowest bits of which channels, column by column, and whether it is compressed."""
+"""The marker before a hidden text: which channels' lowest bits hold it, column by column, and whether it is compressed."""
 SIGNED = len(b"stealth_pnginfo")
 HIDING = "a program that hides text in pixels"
 
 
 def read_stealth(image: Image.Image) -> Found | None:
-    """The text that a picture hides in its pixels, or None."""
+    """The text hidden in a picture's pixels, or None."""
     for channels in ("A", "RGB"):
         if set(channels) <= set(image.getbands()) and (text := hidden_text(image, channels)) is not None:
             said = load_json(text)
             if said is None:
                 return Found(HIDING, text)
-            # NovelAI hides what it also writes as texts
+            # NovelAI hides a copy of its text chunks
             texts = {mended(name): mended(value) for name, value in said.items() if isinstance(value, str)}
             return read(text, texts, image.size) or Found(HIDING, None, texts)
     return None
 
 
 def hidden_text(image: Image.Image, channels: str) -> str | None:
-    """What is hidden in those channels, or None where nothing is or it cannot be read."""
+    """The text hidden in those channels, or None if there is none or it cannot be read."""
     columns = min(-(-(SIGNED + 4) * 8 // (image.height * len(channels))), image.width)
     start = lowest_bytes(image, channels, columns)
     place, packed = SIGNATURES.get(start[:SIGNED], (None, False))
@@ -361,7 +361,7 @@ def hidden_text(image: Image.Image, channels: str) -> str | None:
 
 
 def lowest_bytes(image: Image.Image, channels: str, columns: int) -> bytes:
-    """The lowest bits of the first columns, from top to bottom, eight a byte."""
+    """The lowest bits of the first columns, top to bottom, packed eight to a byte."""
     part = image.crop((0, 0, columns, image.height))
     planes = [np.asarray(part.getchannel(channel)) for channel in channels]
     bits = np.stack(planes, axis=-1).transpose(1, 0, 2).ravel() & 1

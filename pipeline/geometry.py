@@ -9,7 +9,7 @@ class Size(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A rectangle: left and top are inside, right and bottom just outside."""
+    """A rectangle: left and top inclusive, right and bottom exclusive."""
 
     x1: int
     y1: int

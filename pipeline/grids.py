@@ -12,12 +12,12 @@ from pipeline.options import Options
 
 STRIKE_WIDTH = 4
 MAX_LOST = 20
-"""Characters that a sentence names."""
+"""Characters that a sentence lists."""
 
 
 @dataclass(frozen=True)
 class Legend:
-    """A part of what one column or row stands for."""
+    """A part of a column's or row's label."""
 
     text: str = ""
     active: bool = True
@@ -33,15 +33,14 @@ class Line:
     size: Size
     """Of its ink, in pixels, before it is shrunk."""
     file: Path = FONT
-    """Of the font that has its characters."""
+    """The font that has its characters."""
 
 
 def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: list[list[Legend]],
              margin: int = 0, options: Options = Options()) -> Image.Image:
-    """The grid, whose cells are all of one size, with its cells `margin` pixels apart and a legend at each column and row.
+    """The grid with `margin` pixels between its equal cells, and a legend above each column and beside each row.
 
-    Where no legend has a text there is no room for legends. A1111: but for a strip of half a line where a column has no
-    legend at all.
+    Without any text, no room is made for legends. A1111: except a strip of half a line if a column has no legend at all.
     """
     size = max((cell.width + cell.height) // 25, 1)
     spacing = size // 2
@@ -56,7 +55,7 @@ def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: l
     for x, lines, height in zip(sorted({x for x, _ in places}), above, heights):
         draw_lines(draw, x + cell.width / 2, top / 2 - height / 2, lines, size, cell.width, options)
     for y, lines in zip(sorted({y for _, y in places}), beside):
-        # A1111: the space below the last line is left out of the sum, the others are too
+        # A1111: the spaces between lines are not counted
         height = sum(line.size.height for line in lines)
         draw_lines(draw, left / 2, y + cell.height / 2 - height / 2, lines, size, left, options)
     return sheet
@@ -64,7 +63,7 @@ def annotate(grid: Image.Image, cell: Size, columns: list[list[Legend]], rows: l
 
 def spaced(grid: Image.Image, cell: Size, left: int, top: int, margin: int,
            background: str) -> tuple[Image.Image, list[tuple[int, int]]]:
-    """The cells on a sheet with room at its left and top and between them, and where each lies."""
+    """(a sheet with the cells, leaving room at the left, at the top and between them; where each cell lies)."""
     columns, rows = grid.width // cell.width, grid.height // cell.height
     sheet = Image.new("RGB", (grid.width + left + margin * (columns - 1), grid.height + top + margin * (rows - 1)), background)
     places = []
@@ -78,7 +77,7 @@ def spaced(grid: Image.Image, cell: Size, left: int, top: int, margin: int,
 
 
 def unreadable(legends: Iterable[list[Legend]], options: Options = Options()) -> list[str]:
-    """A sentence on the legends that no font here can write."""
+    """A sentence on the legends' characters that no installed font has."""
     fonts = fonts_for(options.font)
     texts = [legend.text for group in legends for legend in group if font_file(legend.text, fonts) is None]
     lost = "".join(dict.fromkeys("".join(lacking(text, fonts[0]) for text in texts)))[:MAX_LOST]
@@ -87,9 +86,9 @@ def unreadable(legends: Iterable[list[Legend]], options: Options = Options()) ->
 
 
 def wrapped(legends: list[Legend], width: int, size: int, fonts: tuple[Path, ...]) -> list[Line]:
-    """The legends' words in lines of at most `width` pixels, as far as single words are shorter than that.
+    """The legends' words in lines of at most `width` pixels, unless a single word is wider.
 
-    fonts: that may be used, the best first.
+    fonts: to try, best first.
     """
     lines = []
     for legend in legends:
@@ -110,7 +109,7 @@ def wrapped(legends: list[Legend], width: int, size: int, fonts: tuple[Path, ...
 
 def draw_lines(draw: ImageDraw.ImageDraw, x: float, y: float, lines: list[Line], size: int, width: int,
                options: Options) -> None:
-    """The lines around x from y downwards, each shrunk until it is at most `width` wide."""
+    """Draw the lines centred on x from y downwards, each shrunk until it is at most `width` wide."""
     for line in lines:
         fitting = (load_font(smaller, line.file) for smaller in range(size, 0, -1))
         font = next((font for font in fitting if font.getbbox(line.text)[2] <= width), load_font(1, line.file))

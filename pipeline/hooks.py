@@ -1,4 +1,4 @@
-"""Where plug-ins act. This file is the list of hooks: a name, its arguments and one sentence each."""
+"""The hooks of plug-ins: each one's name, arguments and one sentence."""
 
 import logging
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipeline.errors import Cancelled, HookError, Interrupted
 logger = logging.getLogger(__name__)
 
 Processing = Any
-"""The StableDiffusionProcessingImg2Img that is running; this file is below it and cannot import it."""
+"""The running StableDiffusionProcessingImg2Img; this file is below it and cannot import it."""
 
 
 @dataclass
@@ -39,25 +39,24 @@ class MaskBlendArgs:
 
 @dataclass
 class OverlayArgs:
-    """What is put back over one finished picture. Replace either to change it; None is nothing."""
+    """What is put back over a finished picture. Assign either to change it; None: nothing."""
 
     index: int
-    """Of the picture in its batch."""
+    """The picture's index in its batch."""
     mask_for_overlay: Image.Image | None
-    """255 = what the model drew is shown."""
+    """255 = show what the model drew."""
     overlay_image: Image.Image | None
-    """The source as RGBA, clear where what the model drew is shown."""
+    """The source as RGBA, transparent where what the model drew is shown."""
 
 
 class Hooks:
     """Subclass and override. Every method is called on the engine's thread. All are optional.
 
-    An exception stops the job with HookError naming the hook and the plug-in: a hook that failed quietly would
-    change the picture without telling anyone.
+    An exception stops the job with HookError naming the hook and the plug-in: ignoring it would silently change the picture.
     """
 
     def process(self, p: Processing) -> None:
-        """Once per run, when prompts and seeds are known and before init(): infotext and rounds_mask may be changed."""
+        """Once per run, after prompts and seeds are known and before init(). May change infotext and rounds_mask."""
 
     def process_before_every_sampling(self, p: Processing, *, x: Tensor, noise: Tensor,
                                       c: Any, uc: Any) -> None:
@@ -104,4 +103,4 @@ class HookList(Hooks):
             except Exception as error:
                 plugin = type(hook).__qualname__
                 logger.error("hook %s of %s failed", name, plugin, exc_info=error)
-                raise HookError(f"hook {name} of {plugin} failed ({type(error).__name__}); the program's log says more") from error
+                raise HookError(f"hook {name} of {plugin} failed ({type(error).__name__}); see the program's log") from error

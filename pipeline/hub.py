@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub by their id, downloaded once into the Hub's own cache."""
+"""Models of the Hugging Face Hub by id, downloaded once into the Hub's own cache."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -9,17 +9,17 @@ from pipeline.errors import ModelError
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """owner/name"""
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-"""The folders whose weights are used."""
+"""The subfolders whose weights are used."""
 PLAIN = re.compile(r"\w+(-\d+-of-\d+)?\.safetensors")
-"""Weights as they are loaded unless another variant is asked for; sharded ones have numbers."""
+"""Weights without a variant; sharded ones are numbered."""
 TEXTS = (".json", ".txt")
 
 
 def download(hub_id: str, fetch: Callable[..., object] | None = None) -> Path:
-    """The folder of a model of the Hub. What is not there yet is downloaded, with a progress bar.
+    """The folder of a Hub model. Missing files are downloaded, with a progress bar.
 
-    Without a connection, or with HF_HUB_OFFLINE, what is there must do. Raises ModelError with one sentence.
-    fetch: huggingface_hub.snapshot_download, or what stands for it.
+    Offline (or with HF_HUB_OFFLINE), files already downloaded are used. Raises ModelError with one sentence.
+    fetch: huggingface_hub.snapshot_download, or a stand-in.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (DryRunError, GatedRepoError, HTTPError, LocalEntryNotFoundError,
@@ -37,7 +37,7 @@ def download(hub_id: str, fetch: Callable[..., object] | None = None) -> Path:
         raise ModelError(f'"{hub_id}" is available only to those who accept its terms; accept them on its Hub page '
                          "and log in with: hf auth login") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f'there is no model "{hub_id}" on the Hub, or it is private') from error
+        raise ModelError(f'model "{hub_id}" does not exist on the Hub, or it is private') from error
     except LocalEntryNotFoundError as error:
         raise ModelError(f'"{hub_id}" has not been downloaded yet, and the Hub cannot be reached now; it is needed once, '
                          "without HF_HUB_OFFLINE") from error
@@ -47,13 +47,13 @@ def download(hub_id: str, fetch: Callable[..., object] | None = None) -> Path:
 
 
 def downloaded(hub_id: str, fetch: Callable[..., object], reason: BaseException | None) -> Path:
-    """The folder of a model that was downloaded earlier. Raises what hindered the Hub where that tells more."""
+    """The folder of a model downloaded earlier. Otherwise raises `reason` if that says more."""
     from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         return Path(fetch(hub_id, local_files_only=True))
     except IncompleteSnapshotError as error:
-        return Path(error.snapshot_path)  # of what the repository holds only a part was wanted
+        return Path(error.snapshot_path)  # incomplete on purpose: only a part of the repository was wanted
     except LocalEntryNotFoundError:
         if isinstance(reason, RepositoryNotFoundError):
             raise reason
@@ -61,7 +61,7 @@ def downloaded(hub_id: str, fetch: Callable[..., object], reason: BaseException 
 
 
 def wanted(hub_id: str, names: Iterable[str]) -> list[str]:
-    """Of a repository's files those that a model is loaded from: in float16 where it has them so. Raises ModelError."""
+    """The repository's files that a model is loaded from, in float16 if available. Raises ModelError."""
     names = list(names)
     if "model_index.json" not in names:
         raise ModelError(f'"{hub_id}" on the Hub is not in diffusers layout: it has no model_index.json')

@@ -13,14 +13,14 @@ from pipeline.upscaling import UPSCALERS, upscale
 
 LANCZOS = Image.Resampling.LANCZOS
 MAX_PIXELS = 100_000_000
-"""Of a picture on the way to another size: what is cut off of longer ones is never made."""
+"""Limit for an intermediate size; above it, only the part that will be kept is resized."""
 
 
 def resize_image(mode: int, image: Image.Image, width: int, height: int, upscaler: str | None = None) -> Image.Image:
     """`image` at width x height. Modes: 0 stretch, 1 crop the excess, anything else fit inside and fill the rest.
 
-    Mode 0 keeps the image's PIL mode; the others give RGB, also of an L mask. upscaler: a name in UPSCALERS, of what
-    enlarges where that is needed.
+    Mode 0 keeps the image's PIL mode; the others give RGB, even for an L mask. upscaler: a name in UPSCALERS, used for
+    enlarging.
     """
     if mode == 0:
         return stretched(image, width, height, upscaler)
@@ -32,7 +32,7 @@ def resize_image(mode: int, image: Image.Image, width: int, height: int, upscale
         inner_width = width if ratio < source_ratio else image.width * height // image.height
         inner_height = height if ratio >= source_ratio else image.height * width // image.width
     canvas = Image.new("RGB", (width, height))
-    if inner_width * inner_height > MAX_PIXELS:  # such as a line of pixels brought to a square
+    if inner_width * inner_height > MAX_PIXELS:  # such as a one-pixel line resized to a square
         canvas.paste(middle_resized(image, width, height))
         return canvas
     inner = stretched(image, max(inner_width, 1), max(inner_height, 1), upscaler)
@@ -46,7 +46,7 @@ def stretched(image: Image.Image, width: int, height: int, upscaler: str | None)
     scale = max(width / image.width, height / image.height)
     fits = image.width * image.height * scale**2 <= MAX_PIXELS
     if upscaler not in (None, "None") and image.mode != "L" and scale > 1 and fits:
-        # A1111: the upscaler's picture, whose sides are multiples of 8, is then stretched once more
+        # A1111: the upscaler's result has sides that are multiples of 8, so it is resized once more
         image = upscale(image, scale, UPSCALERS[upscaler])
         if image.size == (width, height):
             return image
@@ -54,7 +54,7 @@ def stretched(image: Image.Image, width: int, height: int, upscaler: str | None)
 
 
 def middle_resized(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The largest part of those proportions from the middle of the image, at width x height."""
+    """The largest centred part with the aspect ratio of width x height, resized to it."""
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
     box = (left, top, min(left + width * scale, image.width), min(top + height * scale, image.height))
@@ -62,7 +62,7 @@ def middle_resized(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def fill_bands(canvas: Image.Image, inner: Image.Image, *, vertical: bool) -> None:
-    """Fill what a centred `inner` leaves free of `canvas` above and below, or left and right, in place."""
+    """Fill the bands above and below, or left and right of, a centred `inner` in `canvas`, in place."""
     pixels = np.asarray(inner).astype(np.float64)  # (h, w, 3)
     lines = pixels if vertical else pixels.swapaxes(0, 1)
     depth, extent = (canvas.height, inner.height) if vertical else (canvas.width, inner.width)
@@ -80,7 +80,7 @@ def fill_bands(canvas: Image.Image, inner: Image.Image, *, vertical: bool) -> No
 
 def beyond_edge(edge: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """The line of pixels, (n, 3) uint8, that continues a picture beyond its `edge` line."""
-    # A1111: not the edge repeated, but what bicubic resampling of a box without thickness at the edge gives
+    # A1111: not the edge repeated, but bicubic resampling of a zero-width box at the edge
     return np.clip(np.floor(1.125 * edge - 0.125 * inside + 0.5), 0, 255).astype(np.uint8)
 
 
@@ -109,10 +109,10 @@ def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None
     if overlay is None:
         return image
     image = before_overlay(image, paste_to, overlay, upscaler)
-    if overlay.size != image.size:  # behind a latent upscale; they meet at the upper left
+    if overlay.size != image.size:  # after a latent upscale; aligned at the upper left
         overlay = overlay.crop((0, 0, *image.size))
     whole = overlay.convert("RGB")
-    box = ImageOps.invert(overlay.getchannel("A")).getbbox()  # what is not opaque: often a small part of a large picture
+    box = ImageOps.invert(overlay.getchannel("A")).getbbox()  # the part that is not opaque, often small
     if box is not None:
         part = image.crop(box).convert("RGBA")
         part.alpha_composite(overlay.crop(box))
@@ -189,7 +189,7 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 
 def grid_rows(count: int, *, leave_no_gap: bool) -> int:
-    """How many rows make a grid of so many pictures about square."""
+    """The number of rows that makes a grid of `count` pictures about square."""
     if leave_no_gap:
         return next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
     return max(round(math.sqrt(count)), 1)

@@ -1,4 +1,4 @@
-"""The modes of the page: each turns what its tab holds into processing objects and streams their events."""
+"""The page's modes: each turns its tab's content into processing objects and streams their events."""
 
 from collections.abc import Iterator
 from enum import Enum
@@ -24,19 +24,19 @@ class Mode(Enum):
     IMG2IMG = "img2img"
     """The whole picture."""
     SKETCH = "sketch"
-    """The whole picture, with what was painted on it."""
+    """The whole picture, including what was painted on it."""
     INPAINT = "inpaint"
-    """Where a mask was painted in the browser."""
+    """The area of a mask painted in the browser."""
     INPAINT_SKETCH = "inpaint_sketch"
-    """Where a picture was painted on, starting from the paint."""
+    """The painted area, starting from the paint."""
     INPAINT_UPLOAD = "inpaint_upload"
-    """Where an uploaded mask is white."""
+    """The white area of an uploaded mask."""
     BATCH = "batch"
     """Many files; see pipeline.batch."""
 
 
 Pair = tuple[Image.Image | None, Image.Image | None]
-"""A picture and its mask, as far as the person has given them. For INPAINT_SKETCH, the picture and its painted copy."""
+"""A picture and its mask; None if not given. For INPAINT_SKETCH, the picture and its painted copy."""
 
 
 def img2img(engine: Engine, mode: Mode, source: Pair, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
@@ -45,7 +45,7 @@ def img2img(engine: Engine, mode: Mode, source: Pair, *, selected_scale_tab: int
     """Dispatch on the mode, build the processing object, and stream its events.
 
     selected_scale_tab 1 takes width and height from the picture times scale_by ("Resize by"). mask_alpha, 0 to 100, is how
-    transparent the paint of INPAINT_SKETCH is. client: who asks, for turns and history. heartbeat, pace,
+    transparent the paint of INPAINT_SKETCH is. client: for turns and history. heartbeat, pace,
     cancels: as in Job.events(). `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one is a TypeError.
     Raises InvalidRequest, before anything is queued.
     """
@@ -69,7 +69,7 @@ def img2img(engine: Engine, mode: Mode, source: Pair, *, selected_scale_tab: int
 
 
 def check_source(mode: Mode, source: Pair, *, inverted: bool) -> Pair:
-    """The picture and the mask that a mode works with. Raises InvalidRequest where one is missing."""
+    """The picture and mask that a mode works with. Raises InvalidRequest if one is missing."""
     image, mask = source
     if image is None:
         raise InvalidRequest("init_images", NO_PICTURE)
@@ -84,18 +84,18 @@ def check_source(mode: Mode, source: Pair, *, inverted: bool) -> Pair:
 
 
 def with_mended_mask(source: Pair, settings: dict[str, Any]) -> tuple[Pair, list[str]]:
-    """(a picture with its mask as that looks, what of the mask was changed for it)."""
+    """(the picture with its mask made to act as it looks, notes on what was changed)."""
     mask, found = mend(source[1], invert=bool(settings.get("inpainting_mask_invert")), greys=greys_count(settings),
                        only_masked=bool(settings.get("inpaint_full_res", True)))
     return (source[0], mask), [surprise.mended for surprise in found]
 
 
 def greys_count(settings: dict[str, Any]) -> bool:
-    """Whether a mask's greys act by degrees."""
+    """Whether a mask's grey values count as partial masking."""
     soft = any(args.enabled for _, args in always_on(settings.get("alwayson_scripts") or {}))
     return soft or not settings.get("mask_round", True)
 
 
 def fitted(mask: Image.Image, image: Image.Image) -> Image.Image:
-    """An uploaded mask at the picture's size: where on the picture it is white, whatever the numbers of pixels."""
+    """An uploaded mask at the picture's size, stretched to cover it."""
     return mask if mask.size == image.size else resize_image(0, mask, *image.size)

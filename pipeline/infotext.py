@@ -1,4 +1,4 @@
-"""The text that says how a picture was made: written, read back, and put into picture files, as A1111 does."""
+"""Infotext, the text on how a picture was made: written, read, and put into picture files, as A1111 does."""
 
 import json
 import re
@@ -19,13 +19,13 @@ NEGATIVE_PROMPT = "Negative prompt:"
 
 
 def quote(value: object) -> str:
-    """The value as it is printed; as a JSON string where a comma, colon or line break would end it early."""
+    """The value as printed, or as a JSON string if it holds a comma, colon or line break."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
 
 
 def parameters_line(params: Mapping[str, object]) -> str:
-    """The last line, as in "Steps: 20, Sampler: Euler": without the Nones; a key equal to its value stands alone."""
+    """The last line, such as "Steps: 20, Sampler: Euler". None values are left out; a key equal to its value stands alone."""
     return ", ".join(
         key if key == value else f"{key}: {quote(value)}" for key, value in params.items() if value is not None
     )
@@ -38,7 +38,7 @@ def infotext(prompt: str, negative_prompt: str, params: Mapping[str, object]) ->
 
 
 def ordered(core: Mapping[str, object], extra: Mapping[str, object], tail: Mapping[str, object]) -> dict[str, object]:
-    """The parameters in A1111's order. A repeated key keeps its first place and takes its last value."""
+    """The parameters in A1111's order. A repeated key keeps its first position and its last value."""
     return {**core, **extra, **tail}
 
 
@@ -62,15 +62,15 @@ DEFAULTS = {spec.infotext: spec.if_absent for spec in SPECS.values() if spec.if_
     "Hires prompt": "",
     "Hires negative prompt": "",
 }
-"""What a text means that does not say, as in A1111."""
+"""Values of missing parameters, as in A1111."""
 _OLD_HIRES_KEYS = {"First pass size-1", "First pass size-2", "Size-1", "Size-2"}
 
 
 def split(text: str) -> tuple[str, str, dict[str, str]]:
-    """Prompt, negative prompt and the parameters as written: `infotext(*split(text))` is the text again.
+    """Prompt, negative prompt and the parameters as written; `infotext(*split(text))` restores the text.
 
-    Lost are spaces around the lines, and keys that stand alone. The last line holds parameters if it has three of
-    them; otherwise it belongs to the prompt.
+    Except for spaces around lines and keys without a value. The last line holds parameters if it has at least three;
+    otherwise it belongs to the prompt.
     """
     *lines, last = text.strip().split("\n")
     params = _parameters(last)
@@ -88,7 +88,7 @@ def split(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _parameters(line: str) -> list[tuple[str, str]]:
-    # The colon is optional so that text which is no key is passed over in one go, not tried again at each letter.
+    # The colon is optional so that text without one is skipped at once instead of being retried from each letter.
     found = (match for match in _PARAMETER.finditer(line) if match["colon"])
     return [(match["key"], _unquoted(match["value"])) for match in found]
 
@@ -103,9 +103,9 @@ def _unquoted(value: str) -> str:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The parameters a text stands for, with A1111's keys and its defaults for those left out.
+    """The parameters in a text, under A1111's keys, with its defaults for missing ones.
 
-    "Prompt" and "Negative prompt" are always there. A value like 512x768 becomes two: "Size-1", "Size-2".
+    "Prompt" and "Negative prompt" are always present. A value like 512x768 becomes two: "Size-1", "Size-2".
     """
     prompt, negative_prompt, written = split(text)
     params: dict[str, str] = {}
@@ -126,14 +126,14 @@ def parse(text: str) -> dict[str, str]:
 def _has_weights(prompt: str) -> bool:
     try:
         return any(weight != 1 and piece != "BREAK" for piece, weight in parse_attention(prompt))
-    except InvalidRequest:  # another program's prompt need not be one of ours to be read
+    except InvalidRequest:  # another program's prompt may not follow our grammar
         return True
 
 
 def _hires_resize(params: Mapping[str, str]) -> dict[str, str]:
-    """What the old key "First pass size" says in today's keys: Size is the first pass, the resize the result."""
+    """The old key "First pass size" in today's keys: Size is the first pass, the resize the result."""
     width, height = params["First pass size-1"], params["First pass size-2"]
-    if "0" in (width, height):  # chosen by A1111, and not written down
+    if "0" in (width, height):  # A1111 chose the size and did not record it
         return {}
     return {
         "Size-1": width, "Size-2": height, "Hires resize-1": params["Size-1"], "Hires resize-2": params["Size-2"],
@@ -144,9 +144,9 @@ _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:-(RC|\d{1,9})(?:-.+)
 
 
 def apply_backcompat(params: Mapping[str, str]) -> dict[str, str]:
-    """The parameters with the settings that bring back what A1111 did at their "Version".
+    """The parameters plus the settings that restore A1111's behaviour at their "Version".
 
-    `params` are those of `parse`. Unchanged when the version is missing or not one of A1111's.
+    `params`: from `parse`. Unchanged if the version is missing or not one of A1111's.
     """
     version = _VERSION.fullmatch(params.get("Version", ""))
     if not version:
@@ -165,15 +165,15 @@ def apply_backcompat(params: Mapping[str, str]) -> dict[str, str]:
 # in picture files
 
 RECEIPT = "palimpsest"
-"""The name of the PNG text that holds a picture's receipt."""
+"""The name of the PNG text chunk that holds a picture's receipt."""
 
 
 _NAME = re.compile(r"[ -~\xa1-\xff]{1,79}")
-"""What PNG takes as the name of a text."""
+"""Valid names of a PNG text chunk."""
 
 
 def png_info(text: str | None, other: Mapping[object, object] | None = None) -> PngInfo:
-    """PNG text chunks: the infotext as "parameters" if there is one, then whatever in `other` is text by a name that PNG can hold."""
+    """PNG text chunks: the infotext, if any, as "parameters", then the texts in `other` under valid names."""
     chunks = PngInfo()
     for key, value in ({"parameters": text, **(other or {})} | {"parameters": text}).items():
         if isinstance(key, str) and isinstance(value, str) and _NAME.fullmatch(key):
@@ -184,7 +184,7 @@ def png_info(text: str | None, other: Mapping[object, object] | None = None) -> 
 def exif_bytes(text: str, beside: bytes | None = None) -> bytes:
     """EXIF for JPEG, WebP and AVIF with the infotext as UserComment, in the Unicode form piexif writes.
 
-    beside: other EXIF, which it is added to. JPEG holds about 32,000 characters; Pillow raises ValueError when more are saved.
+    beside: existing EXIF to add it to. JPEG holds about 32,000 characters; Pillow raises ValueError if there are more.
     """
     exif = Image.Exif()
     if beside is not None:

@@ -1,4 +1,4 @@
-"""A job as whoever submitted it sees it: what it tells, as a stream of events, and what may be wished of it."""
+"""A job from its submitter's side: the events it emits, and the calls that stop it."""
 
 import logging
 import os
@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Queued:
-    """The job waits."""
+    """The job is waiting."""
 
     place: int
-    """How many jobs are done before it, the running one included."""
+    """Jobs ahead of it, including the running one."""
     loading: bool
     """A model is still being loaded."""
     fraction: float = 0.0
-    """Share of that model that is there, 0 to 1."""
+    """Fraction of that model that is loaded, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A sampling step is done."""
+    """A sampling step has finished."""
 
     step: int
     steps: int
@@ -40,32 +40,32 @@ class Step:
     """Counted from 1."""
     batches: int
     elapsed: float
-    """Seconds since the job had its model."""
+    """Seconds since its model was loaded."""
     eta: float
-    """Seconds to go, as far as one can tell."""
+    """Estimated seconds to go."""
     preview: bytes | None
-    """The newest picture so far, as previews.unpack() reads it; its size is the latent's or the picture's."""
+    """The newest preview, to be read by previews.unpack(); at the latent's or the picture's size."""
     item: int = 1
-    """Of a series, counted from 1."""
+    """Number of the series' item, from 1."""
     outcome: Outcome | None = None
-    """What came of a series so far."""
+    """Results of a series so far."""
 
     @property
     def fraction(self) -> float:
-        """Share of the whole job that is done, 0 to 1."""
+        """Fraction of the whole job that is done, 0 to 1."""
         within = (self.batch - 1 + self.step / max(self.steps, 1)) / self.batches
         return within if self.outcome is None else (self.item - 1 + within) / self.outcome.items
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The job is done, or was interrupted and kept what there was."""
+    """The job is done, or was interrupted and kept its pictures so far."""
 
     results: list[Processed]
-    """One per request; none of a series."""
+    """One per request; empty for a series."""
     elapsed: float
     outcome: Outcome | None = None
-    """What came of a series."""
+    """Results of a series."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,20 @@ Event = Queued | Step | Finished | Failed
 
 
 def sentence_on(error: Exception) -> str:
-    """What a person should hear of an error."""
+    """The message shown to a person for an error."""
     if isinstance(error, (PalimpsestError, Cancelled, Unforeseen)):
         return str(error)
     if is_out_of_memory(error):
         return "There was not enough memory; smaller pictures, or fewer at a time, need less (width, height, batch_size)."
     kind = type(error).__name__
-    if isinstance(error, OSError) and error.errno is not None:  # in the system's words, without the file's place
+    if isinstance(error, OSError) and error.errno is not None:  # the system's message, without the path
         return f"Something went wrong in the program: {kind}: {os.strerror(error.errno)}"
-    # what nobody foresaw may say anything, such as where files are
-    return f"Something went wrong in the program ({kind}); its log says more."
+    # an unexpected error's message may contain anything, such as paths
+    return f"Something went wrong in the program ({kind}); see its log."
 
 
 def sendable(error: Exception) -> Exception:
-    """An error as plain data. Its frames are let go of: they would keep tensors alive. One that nobody foresaw is logged."""
+    """An error as plain data, without its frames, which would keep tensors alive. Unexpected errors are logged."""
     if not isinstance(error, (PalimpsestError, Cancelled, Unforeseen)):
         logger.error("a job failed", exc_info=error)
         error = MemoryError(str(error)) if is_out_of_memory(error) else Unforeseen(type(error).__name__, sentence_on(error))
@@ -113,26 +113,25 @@ class Job:
         self.client = client
         """Who asked for it."""
         self.mode = mode
-        """Where it was asked for, as history tells it."""
+        """The mode that it came from, as history shows it."""
         self.arrived = time.monotonic()
         self.state = "queued"
         """queued, running or done."""
         self.wishes = Wishes()
         self._skips = 0
-        """Of the wishes, those for batches before the one that runs."""
+        """The number of skips wished for before the current batch."""
         self._changed = threading.Condition()
         self._event: Event | None = None
         self._version = 0
         self._listeners: list[Callable[[], None]] = []
 
-    # --- what it tells
+    # --- events
 
     def events(self, heartbeat: float | None = None, *, pace: float = 0.0, cancels: bool = True) -> Iterator[Event]:
-        """The newest event whenever there is a new one; the last is Finished or Failed. Closing it early cancels.
+        """Yields the newest event whenever there is a new one; the last is Finished or Failed. Closing it early cancels.
 
-        With a `heartbeat` the newest is given again after so many seconds without a new one, so that a reader who is
-        gone is noticed. pace: seconds from one event to the next, at least; only the last comes sooner. cancels=False: the
-        job goes on without its reader.
+        heartbeat: repeat the newest event after this many seconds without a new one, so that a gone reader is noticed.
+        pace: minimum seconds between events, except before the last. cancels=False: the job goes on without its reader.
         """
         seen = 0
         try:
@@ -158,27 +157,27 @@ class Job:
         return event.results
 
     def newest(self) -> tuple[int, Event | None]:
-        """(how many events there were, the newest), for whoever does not want to wait."""
+        """(the number of events so far, the newest event), without waiting."""
         with self._changed:
             return self._version, self._event
 
     def listen(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called after each event to come, on the thread that it happens on. It must not raise."""
+        """Call `callback` after each further event, on the thread that publishes it. It must not raise."""
         with self._changed:
             self._listeners.append(callback)
 
-    # --- what is wished of it
+    # --- control
 
     def interrupt(self) -> None:
         """End now and keep the picture so far."""
         self.wishes.wish(interrupted=True)
 
     def stop_after(self) -> None:
-        """End once the picture that is being made is done."""
+        """End after the current picture."""
         self.wishes.wish(stopped=True)
 
     def skip(self) -> None:
-        """End this batch now, keep its picture so far, and go on with the next one."""
+        """End the current batch now, keep its picture so far, and go on with the next batch."""
         self.wishes.skip()
 
     def cancel(self) -> None:
@@ -191,12 +190,12 @@ class Job:
 
     @property
     def stopped(self) -> bool:
-        """Whether no other batch is to begin."""
+        """Whether no further batch may start."""
         return self.wishes.now.stopped or self.wishes.now.interrupted
 
     @property
     def skipped(self) -> bool:
-        """Whether the batch that runs is to end now."""
+        """Whether the current batch is to end now."""
         return self.wishes.now.skips > self._skips
 
     @property
@@ -206,7 +205,7 @@ class Job:
     # --- for the engine
 
     def publish(self, event: Event) -> None:
-        """Tell this, in place of what was told before."""
+        """Make this the newest event."""
         with self._changed:
             if isinstance(event, Step) and event.step == 0:
                 self._skips = self.wishes.now.skips

@@ -1,4 +1,4 @@
-"""Every job and what came of it, in an SQLite file beside the pictures: what history shows, and what outlives a crash."""
+"""All jobs and their pictures, in an SQLite file beside the pictures: for history, and to survive a crash."""
 
 import json
 import logging
@@ -53,13 +53,13 @@ CREATE TABLE IF NOT EXISTS pictures (
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job);
 """
 THUMBNAIL = (256, 256)
-"""Pixels that a thumbnail fits in."""
+"""Pixels; thumbnails fit inside."""
 MAX_WORDS = 50
-"""That are searched for: SQLite takes some hundred conditions."""
+"""Search limit: SQLite allows only some hundred conditions."""
 OPEN = ("queued", "running")
-"""States that a job is not left in when the program ends."""
+"""States of a job that has not ended."""
 PATIENCE = 10.0
-"""Seconds that the database is waited for while another program holds it locked."""
+"""Seconds to wait for the database while another program holds it locked."""
 BEGUN_ANEW = "History was deleted while the program was running; it starts again with the current jobs."
 
 
@@ -75,7 +75,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Entry:
-    """A job as history shows it."""
+    """A job as shown in history."""
 
     id: str
     client: str
@@ -83,9 +83,9 @@ class Entry:
     state: str
     """queued, running, done, interrupted or failed."""
     created: float
-    """Seconds since 1970, as time.time() gives them."""
+    """Seconds since 1970, as in time.time()."""
     started: float | None
-    """When it had its model."""
+    """When its model was loaded."""
     ended: float | None
     message: str
     """Why it failed."""
@@ -93,35 +93,35 @@ class Entry:
     negative_prompt: str
     model: str
     pictures: list[Picture]
-    """In the order that they were made in."""
+    """In the order they were made."""
 
     @property
     def seconds(self) -> float | None:
-        """How long it took with its model there; None where that is not known."""
+        """How long it took, not counting the loading of its model; None: unknown."""
         return None if self.started is None or self.ended is None else self.ended - self.started
 
 
 class Journal:
-    """The record of all jobs in FOLDER/palimpsest.sqlite3; what they started from is in FOLDER/originals.
+    """The record of all jobs in FOLDER/palimpsest.sqlite3; their source pictures are in FOLDER/originals.
 
-    Any thread may use it, and several programs at once. Each change is on the disk's side of the program when its method
-    returns, so that a killed program loses none. Opening it closes what a killed program left open: its jobs are interrupted,
-    its half-written pictures gone. Where its file is deleted or moved away, the next call begins a new one.
+    Any thread may use it, and several programs at once. A change is handed to the operating system before its method returns,
+    so a killed program loses none. Opening it cleans up after killed programs: their open jobs are marked as interrupted and
+    half-written pictures removed. If the file is deleted or moved, the next call starts a new one.
 
-    patience: seconds to wait while another program holds the file locked. All methods raise OSError where that is longer, and
-    where the disk does not let them.
+    patience: seconds to wait while another program holds the file locked. All methods raise OSError if that is exceeded or the
+    disk fails.
     """
 
     def __init__(self, folder: Path, patience: float = PATIENCE):
         self.folder = folder.absolute()
         self.originals = Originals(self.folder / "originals")
         self.others = 0
-        """Other programs that used the folder when this one began to."""
+        """Other programs that were using the folder when this one started."""
         self._patience, self._owners, self._lock = patience, Owners(self.folder), threading.RLock()
         self._requests: dict[str, StableDiffusionProcessingImg2Img] = {}
-        """Of the jobs that run or wait in this program, by their ids."""
+        """The running and waiting jobs of this program, by id."""
         self._carried: list[tuple[str, dict[str, Any]]] = []
-        """Rows of a deleted file that belong in a new one, with the names of their tables."""
+        """(table, row) of a deleted file that belong in the new one."""
         self._notes: list[str] = []
         self._open()
 
@@ -131,15 +131,15 @@ class Journal:
             self._owners.leave()
 
     def take_notes(self) -> list[str]:
-        """Sentences for the people who use it, each given once."""
+        """Sentences for the user, each returned once."""
         with self._lock:
             notes, self._notes = self._notes, []
         return notes
 
-    # --- told by the engine
+    # --- written by the engine
 
     def queued(self, job_id: str, p: StableDiffusionProcessingImg2Img, *, client: str = "", mode: str = "") -> str:
-        """A job waits. The pictures that it starts from are kept first. Gives its id, another one where that is taken."""
+        """Record a waiting job and keep its source pictures. Returns its id in the journal, a new one if `job_id` is taken."""
         request = self._record(p)
         with self._transaction():
             entry = uuid4().hex if self._read("SELECT 1 FROM jobs WHERE id = ?", job_id) else job_id
@@ -150,27 +150,27 @@ class Journal:
         return entry
 
     def running(self, job_id: str, model: str) -> None:
-        """It has its model."""
+        """The job has its model and runs."""
         self._change("UPDATE jobs SET state = 'running', model = ?, started = ? WHERE id = ?", model, time.time(), job_id)
 
     def saving(self, job_id: str, path: str, infotext: str) -> None:
-        """A picture of it is about to be moved to that path, where an empty file holds its place."""
+        """A picture of the job is about to be moved to `path`, now an empty placeholder file."""
         self._change("INSERT OR REPLACE INTO pictures (job, path, infotext) VALUES (?, ?, ?)", job_id,
                      self._relative(path), infotext)
 
     def ended(self, job_id: str, state: str, message: str = "") -> None:
-        """It is done, interrupted or failed."""
+        """The job ended; state: done, interrupted or failed."""
         self._requests.pop(job_id, None)
         self._change("UPDATE jobs SET state = ?, ended = ?, message = ? WHERE id = ?", state, time.time(), message, job_id)
 
-    # --- asked by whoever shows it
+    # --- read by whoever shows history
 
     def entry(self, job_id: str) -> Entry | None:
         rows = self._read("SELECT * FROM jobs WHERE id = ?", job_id)
         return self._entry(rows[0]) if rows else None
 
     def find(self, path: str | Path) -> tuple[Entry, Picture] | None:
-        """The job and the picture that are saved at a path."""
+        """The job and the picture saved at a path."""
         rows = self._read("SELECT jobs.* FROM jobs JOIN pictures ON job = jobs.id WHERE path = ?", self._relative(str(path)))
         if not rows:
             return None
@@ -180,10 +180,10 @@ class Journal:
     def search(self, text: str = "", *, model: str = "", since: float | None = None, until: float | None = None,
                favourites: bool = False, client: str | None = None, limit: int = 60,
                before: float | None = None) -> list[Entry]:
-        """The newest jobs that hold all words of `text` in their prompts or infotexts, newest first.
+        """The newest jobs with all words of `text` in their prompts or infotexts, newest first.
 
-        since, until: seconds since 1970. favourites: with a favourite picture only. client: only this one's; None: everybody's.
-        before: only older ones than an entry's `created`, to go on behind it. Raises InvalidRequest for too many words.
+        since, until: seconds since 1970. favourites: only jobs with a favourite picture. client: only this client's; None:
+        everybody's. before: only jobs with an earlier `created`, for paging. Raises InvalidRequest for too many words.
         """
         if len(words := text.split()) > MAX_WORDS:
             raise InvalidRequest("words", f"words: at most {MAX_WORDS} can be searched for, got {len(words)}")
@@ -204,10 +204,10 @@ class Journal:
 
     def done_with(self, p: StableDiffusionProcessingImg2Img, *, besides: Collection[str] = (), before: float | None = None,
                   client: str | None = None) -> list[Entry]:
-        """The jobs that are done of the same request, newest first. p must not have run.
+        """Finished jobs of the same request, newest first. p must not have run.
 
-        besides: fields that may differ. before: seconds since 1970, only jobs that were asked for earlier. client: only
-        this one's; None: everybody's.
+        besides: fields that may differ. before: only jobs created before this, in seconds since 1970. client: only this
+        client's; None: everybody's.
         """
         wanted = json.loads(json.dumps(to_record(p, p.digests.of)))
         rows = self._read("SELECT * FROM jobs WHERE json_extract(request, '$.init_images[0].picture') = ? AND state = 'done' "
@@ -216,7 +216,7 @@ class Journal:
         return [self._entry(row) for row in rows if essence(json.loads(row["request"]), besides) == essence(wanted, besides)]
 
     def request(self, job_id: str, **where: Any) -> StableDiffusionProcessingImg2Img | None:
-        """A job's request, to be run again; None where the job, or a picture that it starts from, is gone.
+        """A job's request, to run again; None if the job or one of its source pictures is gone.
 
         where: the fields of record.ELSEWHERE.
         """
@@ -224,7 +224,7 @@ class Journal:
         return from_record(json.loads(rows[0]["request"]), self.originals.open, **where) if rows else None
 
     def thumbnail(self, picture: Picture) -> Path | None:
-        """A small JPEG of a picture, made when it is first asked for; None where its file cannot be read."""
+        """A small JPEG of a picture, made on first use; None if its file cannot be read."""
         path = self.folder / "thumbnails" / f"{picture.id}.jpg"
         if path.exists() and path.stat().st_mtime >= modified(picture.path):
             return path
@@ -239,7 +239,7 @@ class Journal:
         return path
 
     def favour(self, picture_id: int, favourite: bool) -> None:
-        """Make a picture a favourite, or one no longer."""
+        """Mark a picture as a favourite, or not."""
         self._change("UPDATE pictures SET favourite = ? WHERE id = ?", favourite, picture_id)
 
     def delete(self, picture_id: int) -> None:
@@ -250,14 +250,14 @@ class Journal:
             self._change("DELETE FROM pictures WHERE id = ?", picture_id)
 
     def discard(self, entry: Entry, picture_id: int | None) -> None:
-        """Remove a picture of a job and its file, and with the last one the job."""
+        """Delete a picture of a job and its file; with the last picture, the job too."""
         if len(entry.pictures) > 1:
             self.delete(picture_id)
         else:
             self.forget(entry.id)
 
     def forget(self, job_id: str) -> None:
-        """Remove a job with its pictures and their files."""
+        """Delete a job with its pictures and their files."""
         for row in self._read("SELECT id FROM pictures WHERE job = ?", job_id):
             self.delete(row["id"])
         self._change("DELETE FROM jobs WHERE id = ?", job_id)
@@ -269,7 +269,7 @@ class Journal:
         return self.folder / "palimpsest.sqlite3"
 
     def _open(self) -> None:
-        """Open the file, or make it, and close what ended programs left open in it."""
+        """Open or create the file, and clean up after programs that ended."""
         with self._owners.entering(self._patience) as others, as_os_error():
             self._database = sqlite3.connect(self._path, timeout=self._patience, check_same_thread=False, isolation_level=None)
             try:
@@ -284,14 +284,14 @@ class Journal:
         self.others = len(others)
 
     def _add_what_is_new(self) -> None:
-        """Bring a file of an earlier version to this one's columns."""
+        """Add columns that a file of an earlier version lacks."""
         there = {row["name"] for row in self._read("PRAGMA table_info(jobs)")}
         for name, kind in {"started": "REAL", "owner": "TEXT"}.items():
             if name not in there:
                 self._change(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
     def _close_what_is_open(self, others: Collection[str]) -> None:
-        """Mark the jobs as interrupted whose program runs no more, and remove their half-written pictures."""
+        """Mark open jobs of ended programs as interrupted, and remove their half-written pictures."""
         left = f"state IN (?, ?) AND coalesce(owner, '') NOT IN ({', '.join('?' * len(others))})"
         with self._transaction():
             for row in self._read(f"SELECT pictures.id, path FROM pictures JOIN jobs ON jobs.id = job WHERE {left}", *OPEN, *others):
@@ -304,7 +304,7 @@ class Journal:
                          f"WHERE {left}", time.time(), *OPEN, *others)
 
     def _follow(self) -> None:
-        """Where the file that is open is not the one in the folder any more, begin a new one with the jobs of now."""
+        """If the open file is no longer the one in the folder, start a new one with the current jobs."""
         if self._file == identity(self._path):
             return
         self._carried += self._rows_of_now()
@@ -316,25 +316,25 @@ class Journal:
             self._change(f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", *row.values())
         for p in list(self._requests.values()):
             for image in each(pictures_of(p)):
-                if isinstance(image, Image.Image):  # what waits on the shelf comes back after its turn only
+                if isinstance(image, Image.Image):  # pictures on the shelf are read when their turn comes
                     self.originals.keep(image, p.digests.of)
         logger.warning(BEGUN_ANEW)
         self._notes.append(BEGUN_ANEW)
 
     def _rows_of_now(self) -> list[tuple[str, dict[str, Any]]]:
-        """The rows of this program's jobs that run or wait, and of their pictures that are still there."""
+        """Rows of this program's open jobs, and of their pictures that still exist."""
         mine = "SELECT id FROM jobs WHERE owner = ? AND state IN (?, ?)"
         try:
             jobs, pictures = (self._database.execute(f"SELECT * FROM {table} WHERE {key} IN ({mine})", (self._owners.name, *OPEN)).fetchall()
                               for table, key in (("jobs", "id"), ("pictures", "job")))
         except sqlite3.Error as error:
-            logger.warning("the jobs of now could not be read from the deleted file: %s", error)
+            logger.warning("the current jobs could not be read from the deleted file: %s", error)
             return []
         kept = [{name: row[name] for name in row.keys() if name != "id"} for row in pictures if (self.folder / row["path"]).exists()]
         return [*(("jobs", dict(row)) for row in jobs), *(("pictures", row) for row in kept)]
 
     def _record(self, p: StableDiffusionProcessingImg2Img) -> str:
-        """A request as JSON; the pictures that it starts from are kept."""
+        """A request as JSON; its source pictures are kept."""
         return json.dumps(to_record(p, partial(self.originals.keep, digest=p.digests.of)))
 
     def _entry(self, row: sqlite3.Row) -> Entry:
@@ -343,7 +343,7 @@ class Journal:
         return Entry(**{name: row[name] for name in row.keys() if name not in ("request", "owner")}, pictures=pictures)
 
     def _relative(self, path: str) -> str:
-        """A path as it is kept: from the folder where it lies in it, so that all of it can be moved."""
+        """A path as stored: relative if it is inside the folder, so that the folder can be moved."""
         absolute = Path(path).absolute()
         return os.fspath(absolute.relative_to(self.folder) if absolute.is_relative_to(self.folder) else absolute)
 
@@ -373,7 +373,7 @@ class Journal:
 
 @contextmanager
 def as_os_error() -> Iterator[None]:
-    """A database that cannot be read or written is a file that cannot be."""
+    """Turns errors of the database into OSError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -382,7 +382,7 @@ def as_os_error() -> Iterator[None]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells one file from another that has come to its path since; None where there is none."""
+    """What distinguishes a file from a later one at the same path; None: no file."""
     try:
         status = path.stat()
     except OSError:
@@ -391,7 +391,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def modified(path: Path) -> float:
-    """When a file was written last; infinitely late where there is none."""
+    """When a file was last written; infinity if it does not exist."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -403,7 +403,7 @@ def text_of(prompt: str | list[str]) -> str:
 
 
 def like(text: str) -> str:
-    """A LIKE pattern for what holds the text anywhere, whatever signs are in it."""
+    """A LIKE pattern that matches text containing `text` literally."""
     for sign in "\\%_":
         text = text.replace(sign, f"\\{sign}")
     return f"%{text}%"

@@ -1,4 +1,4 @@
-"""Who asks for jobs, and how much one may ask for."""
+"""Clients, and limits on what each may ask for."""
 
 import time
 from collections.abc import Callable
@@ -18,19 +18,19 @@ class Client:
     """Who asks for a job."""
 
     id: str = ""
-    """Of a browser, or of a login and an address; jobs of different ids take turns."""
+    """Of a browser, or of a login plus address; different ids take turns."""
     address: str = ""
-    """The network that it comes from, as network_of() gives it."""
+    """The network it connects from, as network_of() gives it."""
     program: bool = False
     """It uses the API, so its jobs may come in bursts."""
     owner: bool = False
-    """It has no quota."""
+    """Has no quota."""
 
 
 def network_of(host: str) -> str:
-    """What tells one visitor's address from another's; empty for this machine's, from where a tunnel's or proxy's all come.
+    """A key for a visitor's network: the address, or for IPv6 its /64, as visitors choose the rest themselves.
 
-    Of IPv6 it is the first half: the other one every visitor may choose.
+    Empty for this machine's own addresses, which all connections through a tunnel or proxy share.
     """
     try:
         ip = ip_address(host.partition("%")[0])
@@ -44,18 +44,18 @@ def network_of(host: str) -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may be asked for."""
+    """How much clients may ask for."""
 
     waiting: int = 8
-    """Jobs of one browser that wait."""
+    """Waiting jobs per browser."""
     waiting_of_program: int = 256
-    """Jobs of one client of the API that wait."""
+    """Waiting jobs per API client."""
     waiting_in_all: int = 1024
     pictures: int = 0
-    """That a client may ask for in an hour; 0: as many as it likes."""
+    """Pictures per client and hour; 0: unlimited."""
 
     def check_waiting(self, client: Client, waiting: list[Client]) -> None:
-        """Raise TooMany where one more job of the client cannot wait beside those of the clients in `waiting`."""
+        """Raise TooMany if one more job of the client would exceed a limit. waiting: the clients of all waiting jobs."""
         if len(waiting) >= self.waiting_in_all:
             raise TooMany(f"{len(waiting)} jobs are waiting already, and no more fit; try again later.")
         mine = sum(other.id == client.id for other in waiting)
@@ -64,18 +64,18 @@ class Limits:
 
 
 class Quota:
-    """Counts the pictures that clients ask for, of each id and of each address, and refuses those beyond the quota.
+    """Counts requested pictures per client id and per address, and refuses those over the quota.
 
-    pictures: of one client in an hour; 0: there is no quota. clock: seconds.
+    pictures: per client and hour; 0: no quota. clock: seconds.
     """
 
     def __init__(self, pictures: int, clock: Callable[[], float] = time.monotonic):
         self.pictures, self._clock, self._lock = pictures, clock, Lock()
         self._asked: list[tuple[float, int, Client]] = []
-        """(when, how many, by whom), of the last hour."""
+        """(when, how many, by whom) for the last hour."""
 
     def take(self, client: Client, pictures: int) -> None:
-        """Count pictures that a client asks for. Raises TooMany, and then they do not count."""
+        """Count pictures that a client asks for. Raises TooMany, and then counts nothing."""
         if not self.pictures or client.owner:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Models in memory: the one that a request asks for, and the last few as long as there is room."""
+"""Models in memory: the one in use, and the last few as long as there is room."""
 
 import logging
 from collections import OrderedDict
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 
 OFFLOADED = {"model": "each of its networks", "sequential": "each of its layers"}
 HASHING = 0.3
-"""Share of the progress that hashing a file takes where its hash is not known."""
+"""Fraction of the progress given to hashing a file whose hash is unknown."""
 
 Key = tuple
-"""What a loaded model was made of: files, and their state when they were read."""
+"""Identifies a loaded model: its files, and their state when they were read."""
 
 
 class ModelStore:
     """Loads the model that options name, on the engine's thread, and keeps the last few.
 
-    default: the checkpoint where sd_model_checkpoint is "".
-    keep: how many stay loaded besides the one in use, where memory allows.
+    default: the checkpoint to use if sd_model_checkpoint is "".
+    keep: how many stay loaded besides the one in use, memory permitting.
     """
 
     def __init__(self, catalog: Catalog, place: Placement, default: ModelFile, *, keep: int = 1,
@@ -40,7 +40,7 @@ class ModelStore:
                  free: Callable[[torch.device], int | None] = free_memory):
         self.catalog, self.default = catalog, default
         self.tell: Share = lambda share: None
-        """Told how much of a model is loaded, 0 when it begins."""
+        """Called with the fraction of a model that is loaded, starting at 0."""
         self._place, self._keep = place, keep
         self._read, self._describe, self._change_vae, self._free = load, describe, change_vae, free
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
@@ -48,12 +48,12 @@ class ModelStore:
 
     @property
     def current(self) -> ModelInfo | None:
-        """Of the model that was used last, where it is still loaded."""
+        """The model used last, if it is still loaded."""
         with self._lock:
             return next((family.info for family in reversed(self._loaded.values())), None)
 
     def find(self, options: Options) -> tuple[ModelFile, ModelFile | None]:
-        """The checkpoint that options mean, and its separate VAE. Raises UnknownName, and ModelError for a pickle."""
+        """The checkpoint that options name, and its separate VAE. Raises UnknownName, and ModelError for a pickle."""
         wanted, vae = options.sd_model_checkpoint, options.sd_vae
         checkpoint = self.catalog.find_checkpoint(wanted) if wanted else self.catalog.hashed(self.default)
         if vae == "None":
@@ -61,14 +61,14 @@ class ModelStore:
         return checkpoint, self.catalog.vae_beside(checkpoint) if vae in NO_VAE else self.catalog.find_vae(vae)
 
     def describe(self, options: Options = Options()) -> ModelInfo:
-        """What is known of the model that options mean, without loading it. Raises UnknownName, ModelError."""
+        """The model that options name, without loading it. Raises UnknownName, ModelError."""
         checkpoint, vae = self.find(options)
         info = replace(self._describe(checkpoint.path), name=checkpoint.stem, hash=checkpoint.hash)
         return info if vae is None else replace(info, vae=vae.path.name, vae_hash=vae.hash)
 
-    @torch.inference_mode(False)  # a refiner is asked for in the middle of a job
+    @torch.inference_mode(False)  # a refiner is loaded in the middle of a job
     def load(self, options: Options) -> Family:
-        """The model that options mean, read unless it is loaded. Where this fails, the others can still be used.
+        """The model that options name, loaded if necessary. On failure the others can still be used.
 
         Raises UnknownName, or ModelError with one sentence.
         """
@@ -82,21 +82,21 @@ class ModelStore:
         return family
 
     def loaded(self, options: Options) -> Family | None:
-        """The model that options mean, where it is loaded. Raises UnknownName, ModelError."""
+        """The model that options name, if it is loaded. Raises UnknownName, ModelError."""
         paths = tuple(str(file.path) for file in self.find(options) if file is not None)
         with self._lock:
             return next((family for key, family in self._loaded.items() if tuple(path for path, _ in key) == paths), None)
 
     def release(self) -> None:
-        """Let go of all models; the next request loads its own again."""
+        """Drop all models; the next request loads its own again."""
         self._forget(0)
 
     def make_room(self) -> None:
-        """Let go of all models but the one used last."""
+        """Drop all models except the one used last."""
         self._forget(1)
 
     def _with_other_vae(self, key: Key, checkpoint: ModelFile, vae: ModelFile | None) -> Family | None:
-        """The same checkpoint where it is loaded with another VAE, now with this one."""
+        """A loaded model of the same checkpoint, switched to this VAE; None if there is none."""
         loaded = next((other for other in reversed(self._loaded) if other[0] == key[0]), None)
         if loaded is None:
             return None
@@ -107,7 +107,7 @@ class ModelStore:
         return family
 
     def _load(self, checkpoint: ModelFile, vae: ModelFile | None) -> Family:
-        info = self._describe(checkpoint.path)  # a file that is no model costs nobody theirs
+        info = self._describe(checkpoint.path)  # before any other model is dropped, in case this is not a model
         sizes = [numbers * self._place.dtype_of(part).itemsize for part, numbers in info.sizes.items()]
         working = working_memory(info.native_size**2, self._place.vae_dtype)
         self._fit(sum(sizes) + working)
@@ -120,7 +120,7 @@ class ModelStore:
                 if not is_out_of_memory(error):
                     raise
                 logger.warning("%s did not fit", checkpoint.rel)
-            self.release()  # here what the try has made is gone with its exception
+            self.release()  # by now the failed try's tensors are freed along with its exception
         raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self._place.device} '
                          f"in {str(self._place.dtype).removeprefix('torch.')}")
 
@@ -133,7 +133,7 @@ class ModelStore:
         family.tiny = families.tiny_decoder(self.catalog.root / "VAE-approx", info, place)
         if place.offload != "none":
             family.notes.append(f"{checkpoint.rel} does not fit into the memory of {place.device} as a whole, so "
-                                f"{OFFLOADED[place.offload]} is there only while it computes.")
+                                f"{OFFLOADED[place.offload]} is loaded only while it computes.")
         return family
 
     def _named(self, info: ModelInfo, checkpoint: ModelFile, vae: ModelFile | None,
@@ -147,7 +147,7 @@ class ModelStore:
         return replace(info, vae=vae.path.name, vae_hash=sha256[:SHORT], vae_sha256=sha256)
 
     def _fit(self, wanted: int) -> None:
-        """Let go of models, the one used longest ago first, until so many bytes are free."""
+        """Drop models, least recently used first, until `wanted` bytes are free."""
         collect(self._place.device)
         while self._loaded:
             free = self._free(self._place.device)

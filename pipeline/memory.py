@@ -1,4 +1,4 @@
-"""How much memory is left, what it looks like when it ran out, and how a model is run with less of it."""
+"""Free memory, out-of-memory errors, and running a model with less memory."""
 
 import gc
 import os
@@ -20,22 +20,22 @@ from pipeline.families.reuse import Reuse, Reused
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
                  "alloc_failed", "allocation_failed", "allocfailed", "status_memory_error")
-"""What torch says, in small letters, where it has no exception of its own for it: on processors, on Apple's cards, and where
-one of a card's libraries found no room: CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED,
-rocblas_status_memory_error, miopenStatusAllocFailed and their like."""
+"""Parts of out-of-memory messages, in lower case, that torch raises without an exception class of their own: on CPUs, on
+Apple's GPUs, and from GPU libraries (CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED,
+rocblas_status_memory_error, miopenStatusAllocFailed and others)."""
 
 
 @dataclass(frozen=True)
 class ControlGroups:
-    """What a version of Linux's control groups calls the files in a group's folder that tell of its memory."""
+    """Names of the memory files in a control group's folder, for one version of Linux's control groups."""
 
     limit: str
     used: str
     cached: str
-    """The line of memory.stat with the bytes of cached files, which Linux takes back when memory is short."""
+    """The line of memory.stat with the bytes of the page cache that Linux reclaims when memory is short."""
 
     def left(self, group: Path) -> int | None:
-        """Bytes that a group may still take, None where it has no limit."""
+        """Bytes that a group may still take; None: no limit."""
         limit, used = read_number(group / self.limit), read_number(group / self.used)
         return None if limit is None or used is None else max(limit - used + (read_number(group / "memory.stat", self.cached) or 0), 0)
 
@@ -44,17 +44,17 @@ VERSION_1 = ControlGroups("memory.limit_in_bytes", "memory.usage_in_bytes", "tot
 VERSION_2 = ControlGroups("memory.max", "memory.current", "inactive_file")
 
 TILE = 512
-"""Pixels along the edge of the autoencoder's tiles where memory is short."""
+"""Side of the autoencoder's tiles, in pixels, when memory is short."""
 LIBRARIES = 1 << 29
-"""Bytes."""
+"""Bytes that the device's libraries take."""
 UNET_MAPS = 13
-"""Maps of its first layer's channels that a UNet has in use at once, about, where attention keeps no square of its tokens."""
+"""A UNet's peak memory, in feature maps of its first layer's width, with memory-efficient attention; approximate."""
 KEPT = 2
-"""Times the working memory that is taken at most where freed memory is kept, since it lies in pieces."""
+"""Keeping freed memory takes up to this many times the working memory, because of fragmentation."""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, says that memory ran out."""
+    """Whether an error, or one of its causes, means that memory ran out."""
     while error is not None:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == ENOMEM:
             return True
@@ -65,7 +65,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be taken on a device; None where the system does not tell."""
+    """Free bytes on a device; None: unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -74,24 +74,24 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def system_memory() -> int | None:
-    """Bytes that Linux would give without swapping."""
+    """Bytes that Linux can give without swapping."""
     return read_number(Path("/proc/meminfo"), "MemAvailable:", unit=1024)
 
 
 def container_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Bytes left of what the container, or any group of processes around this one, may use; None without a limit.
+    """Bytes left to this container or control group; None: no limit.
 
-    root: where Linux shows the control groups; own: the file that names this process's own. Groups of both versions are
-    looked at, from this process's own up to the outermost.
+    root: where Linux mounts the control groups; own: the file that names this process's groups. The tightest limit of both
+    versions, from this process's group up to the outermost, counts.
     """
     lefts = [version.left(group) for version in (VERSION_2, VERSION_1) for group in groups(root, own, version)]
     return min((left for left in lefts if left is not None), default=None)
 
 
 def groups(root: Path, own: Path, version: ControlGroups) -> Iterator[Path]:
-    """The folders of this process's group and of those around it.
+    """The folders of this process's group and its parents.
 
-    A container may see its own group at the root, or not see the path that it is told.
+    A container may see its own group at the root, or be told a path that it cannot see.
     """
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]  # number:controllers:path
@@ -105,7 +105,7 @@ def groups(root: Path, own: Path, version: ControlGroups) -> Iterator[Path]:
 
 
 def read_number(file: Path, name: str = "", *, unit: int = 1) -> int | None:
-    """The number behind `name` in a file of the system, times the unit; None where there is none."""
+    """The number after `name` in a system file, times `unit`; None if it is not there."""
     try:
         words = file.read_text().split()
         return int(words[words.index(name) + 1 if name else 0]) * unit
@@ -114,7 +114,7 @@ def read_number(file: Path, name: str = "", *, unit: int = 1) -> int | None:
 
 
 def collect(device: torch.device) -> None:
-    """Give the memory of what nobody uses any more back to the device."""
+    """Free unreferenced memory and return it to the device."""
     gc.collect()
     allocator.give_back()
     if device.type == "cuda":
@@ -124,37 +124,37 @@ def collect(device: torch.device) -> None:
 
 
 def choose_offload(sizes: Iterable[int], working: int, free: int | None) -> str:
-    """The first of OFFLOADS that fits: bytes of the weights of each network, bytes for pictures, bytes that are free or None."""
+    """The first of OFFLOADS that fits. sizes: bytes per network; working: bytes for pictures; free: bytes, None: unknown."""
     needs = {"none": sum(sizes := list(sizes)), "model": max(sizes, default=0)}
     return next((plan for plan, weights in needs.items() if free is None or weights + working <= free), "sequential")
 
 
 def working_memory(pixels: int, dtype: torch.dtype) -> int:
-    """Bytes that a picture of so many pixels needs besides weights, with the autoencoder in this precision.
+    """Bytes that a picture of `pixels` pixels needs besides the weights. dtype: the autoencoder's.
 
-    Most is in use where it decodes. The rest is for the device's libraries.
+    Decoding needs the most; the rest is for the device's libraries.
     """
     return decoding_memory(pixels, dtype) + LIBRARIES
 
 
 def decoding_memory(pixels: int, dtype: torch.dtype, channels: int = 256) -> int:
-    """Bytes in use where a picture is decoded: some 4 maps of so many channels at full size."""
+    """Bytes in use while a picture is decoded: about 4 feature maps of `channels` channels at full size."""
     return pixels * 4 * channels * dtype.itemsize
 
 
 def check_memory(family: Family, pixels: int, batch: int, free: Callable[[torch.device], int | None] = free_memory, *,
                  sparing: bool = False) -> None:
-    """Raise MemoryError where a processor's memory will not do for a batch of pictures of so many pixels each.
+    """Raise MemoryError if the CPU's memory is too small for a batch of pictures of `pixels` pixels each.
 
-    Linux grants memory that there is not and then kills the program, so it has to be asked before. sparing: one picture at a
-    time, in tiles where the autoencoder sees it.
+    Checked up front because Linux overcommits memory and then kills the program. sparing: one picture at a time, and in
+    tiles for the autoencoder.
     """
     place = family.placement
     if place.device.type != "cpu" or (left := free(place.device)) is None:
         return
     channels, width = (getattr(getattr(family.modules.get(part), "config", None), "block_out_channels", None)
                        for part in ("vae", "unet"))
-    if not channels or not width:  # a network of another kind
+    if not channels or not width:  # an unknown kind of network
         return
     decoded = min(pixels, TILE**2) if sparing else pixels * batch
     rows = 1 if sparing else batch
@@ -164,29 +164,29 @@ def check_memory(family: Family, pixels: int, batch: int, free: Callable[[torch.
 
 
 def keep_freed_where_plenty(place: Placement, pixels: int, free: Callable[[torch.device], int | None] = free_memory) -> None:
-    """Keep what is freed from now on where a processor has plenty of memory for pictures of so many pixels."""
+    """From now on keep freed memory if the CPU has plenty for pictures of `pixels` pixels."""
     def is_plenty() -> bool:
         left = free(place.device)
         return left is not None and left >= KEPT * working_memory(pixels, place.vae_dtype)
 
     keep = False
     if place.device.type == "cpu" and not (keep := is_plenty()):
-        allocator.give_back()  # what is kept counts as taken
+        allocator.give_back()  # kept memory does not count as free
         keep = is_plenty()
     allocator.keep_freed(keep)
 
 
 class Frugal:
-    """A family that needs less memory and more time, with the same pictures but for rounding and where tiles meet.
+    """A family that needs less memory and more time. Pictures differ only by rounding and at the seams of tiles.
 
-    It takes one row of a batch at a time, and on a card only the layer that computes is there.
+    It takes one row of a batch at a time; on a GPU, each layer is loaded only while it computes.
     """
 
     def __init__(self, family: Family):
         self.family = family
-        self.changes = f"one picture at a time, in tiles of {TILE} pixels where the autoencoder sees it"
+        self.changes = f"one picture at a time, with the autoencoder in tiles of {TILE} pixels"
         if family.placement.device.type != "cpu":
-            self.changes += ", each layer of the model on the card only while it computes"
+            self.changes += ", with each layer on the card only while it computes"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.family, name)
@@ -203,12 +203,12 @@ class Frugal:
 
     @contextmanager
     def reusing(self, reuse: Reuse) -> Iterator[Reused]:
-        yield Reused()  # what is taken over would have to be kept
+        yield Reused()  # reused values would take memory
 
 
 @contextmanager
 def frugal(family: Family) -> Iterator[Frugal]:
-    """The family with less memory; afterwards its weights are where they were again, as far as there is room."""
+    """The family with less memory. On exit its weights go back to where they were, as far as there is room."""
     family.autoencoder.cut_into_tiles(TILE, above=TILE**2)
     family.forget_edit()
     allocator.keep_freed(False)
@@ -223,7 +223,7 @@ def frugal(family: Family) -> Iterator[Frugal]:
 
 
 def go_back(family: Family) -> None:
-    """Have a family's weights where its placement says, or in main memory where there is no more room for that."""
+    """Move a family's weights where its placement says, or offload them if there is no room."""
     try:
         family.offload.follow(family.placement.offload)
     except Exception as error:
@@ -233,12 +233,12 @@ def go_back(family: Family) -> None:
 
 
 def memory_report() -> dict[str, dict[str, Any]]:
-    """Bytes of main memory ("ram") and of the graphics card ("cuda"), under A1111's names, or an "error" each."""
+    """Bytes of main memory ("ram") and GPU memory ("cuda"), under A1111's names; each may be an "error" instead."""
     return {"ram": ram(), "cuda": cuda()}
 
 
 def ram() -> dict[str, Any]:
-    """Main memory, as far as the system tells."""
+    """Main memory in bytes, under A1111's names."""
     free = free_memory(torch.device("cpu"))
     try:
         used = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -248,7 +248,7 @@ def ram() -> dict[str, Any]:
 
 
 def cuda() -> dict[str, Any]:
-    """The graphics card's memory, under A1111's names."""
+    """GPU memory in bytes, under A1111's names."""
     if not torch.cuda.is_available():
         return {"error": "unavailable"}
     free, total = torch.cuda.mem_get_info()

@@ -1,4 +1,4 @@
-"""What a picture file says of how it was made: read in one place for the page, Batch and the API, from any format."""
+"""Generation data and texts in a picture file of any format, for the page, Batch and the API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,39 +12,39 @@ from pipeline import foreign
 from pipeline.uploads import load_file
 
 MAX_INFOTEXT = 1 << 20
-"""Characters; longer ones are left out."""
+"""Characters; longer ones are dropped."""
 NOT_METADATA = {
     "jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "exif", "loop", "background", "timestamp", "duration",
     "progressive", "progression", "icc_profile", "chromaticity", "photoshop",
 }
-"""What A1111 passes over of what Pillow tells."""
+"""Entries of Pillow's `info` that A1111 leaves out."""
 CODES = (b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"UNICODE\0", bytes(8))
-"""How a UserComment begins: with the encoding that it claims to have."""
+"""Prefixes of a UserComment that declare its encoding."""
 MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 """Byte order marks."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says besides its pixels."""
+    """What a file holds besides its pixels."""
 
     infotext: str | None
-    """As it is written there, or put together from what another program has written."""
+    """As written in the file, or assembled from another program's data."""
     program: str | None
-    """That other program."""
+    """The other program; None: the infotext is the file's own."""
     items: dict[str, Any]
     """Everything else, by name, as Pillow gives it."""
     notes: tuple[str, ...] = ()
-    """What of the file was left out, a sentence each."""
+    """A sentence on each part of the file that was left out."""
 
 
 def read_metadata(data: bytes | str | Path, field: str) -> Metadata:
-    """What the file at a path, or its bytes, says. Raises InvalidRequest naming `field`, for what is no whole picture too."""
+    """The metadata of a file (path or bytes). Raises InvalidRequest naming `field`, also if it is not an intact picture."""
     return metadata_of(*load_file(data, field))
 
 
 def metadata_of(image: Image.Image, notes: Sequence[str] = ()) -> Metadata:
-    """The same of a picture that is loaded, as texts may stand behind the pixels.
+    """The metadata of a loaded picture; texts may follow the pixels, so it must be loaded in full.
 
     The infotext is from the EXIF UserComment, a GIF's comment or PNG text, else from what other programs write.
     """
@@ -60,24 +60,24 @@ def metadata_of(image: Image.Image, notes: Sequence[str] = ()) -> Metadata:
         items |= found.items
         text = text if found.infotext is None else found.infotext
     if text and len(text) > MAX_INFOTEXT:
-        text, notes = None, [*notes, f"The text on how it was made was left out: it is longer than {MAX_INFOTEXT} characters."]
+        text, notes = None, [*notes, f"The generation data was left out: it is longer than {MAX_INFOTEXT} characters."]
     items = {key: value for key, value in items.items() if key not in NOT_METADATA}
     return Metadata(text, found and found.program, items, tuple(notes))
 
 
 def user_comment(image: Image.Image) -> str:
-    """The text in EXIF where cameras leave room for one; "" where there is none that can be read."""
+    """The text in EXIF's UserComment; "" if there is none or it cannot be read."""
     try:
         comment = image.getexif().get_ifd(IFD.Exif).get(Base.UserComment)
-    except Exception:  # Pillow's reader raises many kinds for damaged EXIF
+    except Exception:  # Pillow raises many kinds of errors for damaged EXIF
         return ""
-    if isinstance(comment, str):  # written as a field of ASCII, which Pillow reads as Latin-1
+    if isinstance(comment, str):  # stored as an ASCII field, which Pillow reads as Latin-1
         comment = comment.encode("latin-1", "replace")
     return decode_comment(comment) if isinstance(comment, bytes) else ""
 
 
 def decode_comment(comment: bytes) -> str:
-    """The text of a UserComment, of which the encoding is what it looks like, as programs claim others."""
+    """The text of a UserComment. The encoding is guessed, since programs declare wrong ones."""
     code = next((code for code in CODES if comment.startswith(code)), b"")
     body = comment[len(code):]
     for mark, encoding in MARKS.items():
@@ -93,19 +93,19 @@ def decode_comment(comment: bytes) -> str:
         except UnicodeDecodeError:
             pass
     if code == b"UNICODE\0" or b"\0" in text:
-        # not of `text`, as of "x" in UTF-16LE the last byte is a NUL, too
+        # look at `comment`, not `text`: the last byte of "x" in UTF-16LE is a NUL too
         return max((whole_units(body).decode(order, "replace") for order in ("utf-16-be", "utf-16-le")),
                    key=lambda read: sum(" " <= character <= "~" for character in read)).rstrip("\0")
     return text.decode("utf-8", "ignore") if code != CODES[0] else text.decode("latin-1")
 
 
 def whole_units(text: bytes) -> bytes:
-    """UTF-16 without half a unit at its end."""
+    """UTF-16 without a trailing half unit."""
     return text[:len(text) // 2 * 2]
 
 
 def exif_texts(image: Image.Image) -> dict[str, str]:
-    """The texts in EXIF where programs keep what PNG holds by name: "prompt:{…}" and "workflow:{…}" of ComfyUI's WebP."""
+    """Texts that ComfyUI keeps in a WebP's EXIF, as in "prompt:{…}" and "workflow:{…}", by name."""
     if image.format == "PNG" or "exif" not in image.info:
         return {}
     try:

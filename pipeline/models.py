@@ -1,4 +1,4 @@
-"""The models folder: which checkpoints, VAEs, LoRAs and embeddings there are, and which of them a name means."""
+"""The models folder: its checkpoints, VAEs, LoRAs and embeddings, and which of them a name means."""
 
 import hashlib
 import json
@@ -21,38 +21,38 @@ FOLDERS = {  # A1111's names, in the models folder
     "embedding": ("embeddings",),
 }
 FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "LoRA": "prompt", "embedding": "prompt"}
-"""Where a request names one."""
+"""The request's field that names each kind."""
 SUFFIXES = (".safetensors", *PICKLES)
 VAE_INFIX = ".vae"
-"""A file called NAME.vae.safetensors is a VAE, also where it lies among checkpoints."""
+"""A file called NAME.vae.safetensors is a VAE, even among checkpoints."""
 NO_VAE = ("Automatic", "auto", "None", "")
-"""What sd_vae may say besides the name of a VAE."""
+"""Values of sd_vae that do not name a VAE."""
 HASHES = "palimpsest-hashes.json"
 MAX_HASHES = 1 << 25
-"""Bytes of that file."""
+"""Bytes of the cache file."""
 SHORT = 10
 """Hex digits of a SHA-256 that A1111 shows."""
 BRACKETED = re.compile(r"(?P<name>.*\S)\s*\[(?P<digits>[0-9a-f]{8,64})\]", re.DOTALL)
 
 Share = Callable[[float], None]
-"""Told how much of something is done, 0 to 1."""
+"""Called with the fraction done, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file, or a diffusers folder, under the names that A1111 has for it."""
+    """A file, or a diffusers folder, with the names that A1111 gives it."""
 
     name: str
     """`rel` without its extension, each / a _."""
     rel: str
-    """The path in its folder, with / and its extension; where two files of a kind share it, what tells them apart."""
+    """The path in its folder, with / and its extension; a longer path if two files of a kind share it."""
     path: Path
     sha256: str | None = None
-    """None until somebody has computed it."""
+    """None: not computed yet."""
 
     @property
     def stem(self) -> str:
-        """The file's or folder's own name, without an extension."""
+        """The file's or folder's name, without extension."""
         return without_suffix(self.rel.rpartition("/")[2])
 
     @property
@@ -69,19 +69,19 @@ def model_file(path: Path, rel: str) -> ModelFile:
 
 
 def without_suffix(rel: str) -> str:
-    """A path without its extension; the dot in a folder's name, as in v1.5, is none."""
+    """A path without its extension; a dot in a folder's name, as in v1.5, does not count."""
     stem, dot, suffix = rel.rpartition(".")
     return stem if dot + suffix.lower() in SUFFIXES else rel
 
 
 class Catalog:
-    """What lies in a models folder. Only names and sizes are read; a file's content when its hash is asked for.
+    """The contents of a models folder. Scanning reads only names and sizes; hashing reads a file.
 
-    models_dir: a folder with A1111's folders, an A1111 installation, or a folder that holds checkpoints directly.
-    cache: the JSON file that remembers hashes; None: one in the models folder.
-    extra: checkpoints that lie elsewhere. also: folders with LoRAs and embeddings that come behind those of the models folder.
+    models_dir: a folder with A1111's subfolders, an A1111 installation, or a folder of checkpoints.
+    cache: the JSON file of known hashes; None: one in the models folder.
+    extra: checkpoints elsewhere. also: further folders of LoRAs and embeddings, listed after the models folder's.
 
-    Links are followed, as people keep large files on other disks. A request cannot name a path: its names are looked up
+    Symbolic links are followed, as people keep large files on other disks. A request cannot name a path: names are looked up
     among the files that the scan has found.
     """
 
@@ -92,13 +92,13 @@ class Catalog:
         self._extra: list[ModelFile] = []
         self._found: dict[str, list[ModelFile]] = {}
         self._meant: dict[str, dict[str, ModelFile]] = {}
-        """By kind, which file each name means that holds no hash."""
+        """By kind: name (without a hash) → file."""
         self.refresh()
         for path in extra:
             self.add(path)
 
     def refresh(self) -> None:
-        """Scan the folders anew."""
+        """Scan the folders again."""
         self._found = scan(self.root)
         for folder in self._also:
             more = scan(folder)
@@ -107,7 +107,7 @@ class Catalog:
         self._meant = {}
 
     def add(self, path: Path, rel: str | None = None) -> ModelFile:
-        """List a checkpoint that lies elsewhere, and give its entry; one that is listed already keeps its own."""
+        """List a checkpoint from elsewhere and return its entry; one already listed keeps its entry."""
         listed = next((file for file in self._all("checkpoint") if same_file(file.path, path)), None)
         if listed is None:
             listed = model_file(path, rel or path.absolute().name)
@@ -128,56 +128,56 @@ class Catalog:
         return self._listed("embedding")
 
     def embedding_paths(self) -> list[Path]:
-        """All embedding files, those that are pickles too: who names one is told what to do."""
+        """All embedding files, including pickles, so that naming one gives a helpful message."""
         return [file.path for file in self._all("embedding")]
 
     def pickles(self, kind: str) -> list[ModelFile]:
-        """Files of a kind of FOLDERS that are not used, as reading them could run code."""
+        """Files of a kind in FOLDERS that are not used, because unpickling can run code."""
         return [file for file in self._all(kind) if is_pickle(file.path)]
 
     def find_checkpoint(self, text: str) -> ModelFile:
-        """The checkpoint that A1111 would take for a title, name, file name or hash. Raises UnknownName, ModelError for a pickle."""
+        """The checkpoint A1111 finds for a title, name, file name or hash. Raises UnknownName, or ModelError for a pickle."""
         return self._find("checkpoint", text)
 
     def has_checkpoint(self, text: str) -> bool:
-        """Whether find_checkpoint() knows one."""
+        """Whether find_checkpoint() finds one."""
         try:
             return bool(text) and self.find_checkpoint(text) is not None
         except (UnknownName, ModelError):
             return False
 
     def find_vae(self, text: str) -> ModelFile:
-        """The VAE of that file name, with or without extension. Raises UnknownName, and ModelError for a pickle."""
+        """The VAE of that file name, with or without extension. Raises UnknownName, or ModelError for a pickle."""
         return self._find("VAE", text)
 
     def find_lora(self, name: str) -> ModelFile:
-        """The LoRA of that file name, with or without extension. Raises UnknownName, and ModelError for a pickle."""
+        """The LoRA of that file name, with or without extension. Raises UnknownName, or ModelError for a pickle."""
         return self._find("LoRA", name)
 
     def vae_beside(self, checkpoint: ModelFile) -> ModelFile | None:
-        """The VAE that "Automatic" means for a checkpoint, or None."""
+        """The VAE that "Automatic" picks for a checkpoint, or None."""
         # A1111: the first whose name begins with the checkpoint's, so m-2.vae.safetensors serves m as well
         return next((file for file in self.vaes() if file.path.name.startswith(checkpoint.stem)), None)
 
     def lora_index(self) -> dict[str, ModelFile]:
-        """Which LoRA each of their names means."""
+        """All names of LoRAs, with the file each one means."""
         return index(self.loras())
 
     def vae_names(self) -> list[tuple[str, ModelFile]]:
-        """The VAEs by the names that menus and lists have for them, each of which means its file."""
+        """The VAEs under the names shown in menus and lists, each of which finds its file."""
         files = self.vaes()
         return list(zip(offered(files, lambda file: (file.path.name, file.rel), taken=NO_VAE), files))
 
     def hashed(self, file: ModelFile) -> ModelFile:
-        """The entry with its hash where that is remembered: nothing is read."""
+        """The entry with its hash if that is cached; reads no file."""
         return replace(file, sha256=self._hashes.known(file.path))
 
     def sha256(self, file: ModelFile, progress: Share | None = None) -> str:
-        """The SHA-256 of a file, or of the weights in a diffusers folder, read whole unless it is remembered."""
+        """The SHA-256 of a file, or of the weights in a diffusers folder; computed unless cached."""
         return self._hashes.get(file.path, progress)
 
     def hash_of(self, path: Path) -> str:
-        """The same of a path."""
+        """The same for a path."""
         return self._hashes.get(path)
 
     def _all(self, kind: str) -> list[ModelFile]:
@@ -187,8 +187,8 @@ class Catalog:
         return [self.hashed(file) for file in self._all(kind) if not is_pickle(file.path)]
 
     def _by_name(self, kind: str) -> dict[str, ModelFile]:
-        """What `match` finds first for texts that are no titles with a hash; a prompt may name a thousand files."""
-        meant = self._meant  # another thread's refresh has a new one
+        """The first match for each name, cached: a prompt may name a thousand files."""
+        meant = self._meant  # refresh() on another thread replaces it
         if kind not in meant:
             meant[kind] = index([file for file in self._all(kind) if not is_pickle(file.path)])
         return meant[kind]
@@ -204,10 +204,10 @@ class Catalog:
         raise UnknownName(FIELDS[kind], kind, text, [file.rel for file in files])
 
 
-# --- what is there
+# --- scanning
 
 def find_root(models_dir: Path) -> Path:
-    """The folder with A1111's folders: `models_dir`, or its models/ where it is an A1111 installation."""
+    """The folder with A1111's subfolders: `models_dir`, or its models/ if it is an A1111 installation."""
     inside = models_dir / "models"
     own, its = ((folder / "Stable-diffusion").is_dir() for folder in (models_dir, inside))
     return inside if its and not own else models_dir
@@ -217,7 +217,7 @@ def scan(root: Path) -> dict[str, list[ModelFile]]:
     """All model files by kind, each kind in A1111's order."""
     found = {kind: [file for name in names for file in walk(root / name)] for kind, names in FOLDERS.items()}
     if (root / "Stable-diffusion").is_dir():
-        found["embedding"] += walk(root.parent / "embeddings")  # A1111 has them beside its models
+        found["embedding"] += walk(root.parent / "embeddings")  # A1111 keeps them beside its models folder
     reserved = {name for names in FOLDERS.values() for name in names}
     found["checkpoint"] += [file for file in walk(root, depth=1) if file.rel not in reserved]
     for file in [file for file in found["checkpoint"] if VAE_INFIX in Path(file.rel).suffixes[:-1]]:
@@ -227,7 +227,7 @@ def scan(root: Path) -> dict[str, list[ModelFile]]:
 
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[ModelFile]:
-    """The model files and diffusers folders in a folder and, to that depth, in those below it; links are followed."""
+    """The model files and diffusers folders in a folder and its subfolders to that depth; symbolic links are followed."""
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -247,12 +247,12 @@ def walk(folder: Path, depth: int | None = None) -> Iterator[ModelFile]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a request could name the file: what is no UTF-8 on the disk is half characters here."""
+    """Whether a request could name the file: a name that is not UTF-8 on disk holds lone surrogates here."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def natural(text: str) -> list:
-    """A sorting key by which model2 comes before model10."""
+    """A sort key that puts model2 before model10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text.lower()) if part]
 
 
@@ -267,11 +267,11 @@ def same_file(one: Path, other: Path) -> bool:
         return False
 
 
-# --- which one is meant
+# --- looking up names
 
 def told_apart(files: list[ModelFile]) -> list[ModelFile]:
-    """The files, those whose `rel` another one before them has with the name of the folder that it counts from before it, as
-    LyCORIS/style.safetensors, or else with their whole path."""
+    """The files with distinct `rel`: a repeated one gets its root folder's name in front, as LyCORIS/style.safetensors, or else
+    becomes the whole path."""
     taken, apart = {file.rel for file in files}, []
     if len(taken) == len(files):
         return files
@@ -288,7 +288,7 @@ def told_apart(files: list[ModelFile]) -> list[ModelFile]:
 
 
 def offered(files: list[ModelFile], names_of: Callable[[ModelFile], Iterable[str]], taken: Iterable[str] = ()) -> list[str]:
-    """For each file the first of its names by which `match` finds it, or else its whole path.
+    """For each file the first of its names that `match` resolves to it, or else its whole path.
 
     taken: names that mean something else.
     """
@@ -298,7 +298,7 @@ def offered(files: list[ModelFile], names_of: Callable[[ModelFile], Iterable[str
 
 
 def index(files: list[ModelFile]) -> dict[str, ModelFile]:
-    """Which file each of their names means to `match`."""
+    """All names that `match` knows, with the file each one means."""
     meant: dict[str, ModelFile] = {}
     for found in (lambda file: (file.title, file.rel), names):
         for file in files:
@@ -308,7 +308,7 @@ def index(files: list[ModelFile]) -> dict[str, ModelFile]:
 
 
 def match(files: list[ModelFile], text: str) -> ModelFile | None:
-    """The file whose title, path, name or hash is `text`; as it is written before it is tidied up, the most exact kind first."""
+    """The file whose title, path, name or hash is `text`: first as written, then cleaned up; the most specific match wins."""
     spellings = dict.fromkeys((text, text.replace("\\", "/"), text.strip().replace("\\", "/")))
     return next((found for spelling in spellings if (found := match_exactly(files, spelling)) is not None), None) \
         or next((file for file in files if text.strip() in map(str.strip, names(file))), None)
@@ -333,12 +333,12 @@ def names(file: ModelFile) -> tuple[str, ...]:
 
 
 def may_be(file: ModelFile, digits: str) -> bool:
-    """Whether a hash is the file's, in either of A1111's kinds. One that nobody has computed yet is taken on trust."""
+    """Whether a hash, of either of A1111's kinds, is the file's. True if the hash is not known yet."""
     return file.sha256 is None or file.sha256.startswith(digits) or old_hash(file.path) == digits
 
 
 def old_hash(path: Path) -> str | None:
-    """A1111's first kind of hash: 8 hex digits over 64 KiB from 1 MiB on. None for a folder."""
+    """A1111's first kind of hash: 8 hex digits over the 64 KiB at offset 1 MiB. None for a folder."""
     try:
         with open_regular(path) as file:
             file.seek(0x100000)
@@ -350,19 +350,19 @@ def old_hash(path: Path) -> str | None:
 # --- hashes
 
 class HashCache:
-    """SHA-256 by path, as long as size and time of the last change stay the same, remembered in a JSON file."""
+    """SHA-256 by path, valid while size and modification time are unchanged, kept in a JSON file."""
 
     def __init__(self, file: Path):
         self._file = file
         self._entries: dict[str, list] = read_entries(file)
 
     def known(self, path: Path) -> str | None:
-        """The hash where it is remembered and still right."""
+        """The hash, if it is cached and still valid."""
         entry = self._entries.get(str(path.absolute()))
         return entry[2] if entry and tuple(entry[:2]) == stamp(path) else None
 
     def get(self, path: Path, progress: Share | None = None) -> str:
-        """The hash, computed where it must be. Raises ModelError."""
+        """The hash, computed if necessary. Raises ModelError."""
         known = self.known(path)
         if known is None:
             before = stamp(path)
@@ -375,7 +375,7 @@ class HashCache:
         return known
 
     def _save(self) -> None:
-        """Whole or not at all; where nothing can be written the hashes last as long as this value."""
+        """Write the file atomically; if it cannot be written, the hashes live as long as this object."""
         draft = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
         with suppress(OSError):
             draft.write_text(json.dumps(self._entries, indent=0), "utf-8")
@@ -385,7 +385,7 @@ class HashCache:
 
 
 def read_entries(file: Path) -> dict[str, list]:
-    """The entries of a hash file; damaged ones are as good as none."""
+    """The entries of a hash file; invalid ones are dropped."""
     try:
         entries = read_json(file, MAX_HASHES) or {}
     except ModelError:
@@ -399,14 +399,14 @@ def is_entry(entry: object) -> bool:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The file itself, or the safetensors files of a diffusers folder that make its pictures, in the order of their names."""
+    """The file itself, or the weight files of a diffusers folder, sorted by name."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*.safetensors") if PREVIEW_DECODER not in file.relative_to(path).parts)
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
-    """(bytes, time of the last change in ns) of what `digest` reads; None where it cannot be looked at."""
+    """(bytes, modification time in ns) of what `digest` reads; None if it is not accessible."""
     try:
         stats = [file.stat() for file in weight_files(path)]
     except OSError:
@@ -415,7 +415,7 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 
 def digest(path: Path, progress: Share) -> str:
-    """The SHA-256 of all weight files, one after the other."""
+    """The SHA-256 of all weight files, concatenated."""
     files, sha256, done = weight_files(path), hashlib.sha256(), 0
     total = sum(file.stat().st_size for file in files) or 1
     for file in files:

@@ -1,8 +1,8 @@
 """The options: settings that change pixels or outputs, as one frozen value with A1111's names.
 
-Each is described once, where it is declared: the page, the API, infotext, receipts, docs/options.md and the translations
-read it from there. Nothing reads an option but from the `Options` that a request carries, and nothing is written back: an
-override makes a new value.
+Each is described once, in its declaration: the page, the API, infotext, receipts, docs/options.md and the translations
+read it from there. Code reads options only from the `Options` of a request and never writes them: an override makes a new
+value.
 """
 
 import math
@@ -17,7 +17,7 @@ from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.fonts import font_name
 from pipeline.upscaling import find_upscaler
 
-# groups, by the titles that Settings shows them under
+# groups, by their titles in Settings
 MODEL, PROMPTS, SDXL, NOISE, IMG2IMG = "Model", "Prompts", "SDXL", "Noise", "img2img"
 GRIDS, INFOTEXT, NETWORKS, SAMPLING = "Grids", "Infotext", "LoRA and embeddings", "Sampling"
 FAST = "Fast, with different pixels"
@@ -26,42 +26,42 @@ ANSWERS, WATCHING = "Pictures that the API returns", "Live previews"
 
 @dataclass(frozen=True)
 class OptionSpec:
-    """All that is to be known of an option. Ranges are inclusive."""
+    """Everything about an option. Ranges are inclusive."""
 
     name: str
     default: Any
     group: str
     label: str
-    """What the page calls it."""
+    """Its name on the page."""
     sentence: str
-    """What it does."""
+    """What it does, in one sentence."""
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Other values that are taken, as A1111 has them, for one of the choices."""
+    """Further accepted values (A1111's) → the choice each one means."""
     check: Callable[[str, Any], Any] | None = None
-    """Gives the value as it should be, or raises InvalidRequest with the option's name, where the type says too little."""
+    """Returns the valid value or raises InvalidRequest naming the option; for options whose type is not enough."""
     infotext: str | None = None
-    """The name that infotext has it under; None: infotext does not mention it."""
+    """Its name in infotext; None: infotext leaves it out."""
     also_read: tuple[str, ...] = ()
-    """Other names that it is read by."""
+    """Further names that it is read by."""
     if_absent: str | None = None
-    """What an infotext without it means; None: nothing."""
+    """What its absence from an infotext means; None: nothing."""
     on_make: bool = False
-    """It is chosen where pictures are made, and so is not in Settings."""
+    """It is on the Make tab instead of in Settings."""
     in_picture: bool = True
-    """False: a saved picture does not depend on it."""
+    """False: it does not affect saved pictures."""
     visitors: bool = True
     """Whether visitors of a shared page may see the owner's value."""
 
     @property
     def names_in_infotext(self) -> tuple[str, ...]:
-        """All names that infotext may have it under, the usual one first."""
+        """All its names in infotext, the usual one first."""
         return (*filter(None, [self.infotext]), *self.also_read)
 
     def checked(self, value: Any) -> Any:
-        """`value` as the option's type, in its range. Raises InvalidRequest."""
+        """`value` converted to the option's type, within its range. Raises InvalidRequest."""
         if self.check is not None:
             return self.check(self.name, value)
         if self.choices is not None:
@@ -74,16 +74,16 @@ class OptionSpec:
                 raise InvalidRequest(self.name, f"{self.name} must be true or false, got {value!r}")
             return bool(value)
         result = number(self.name, value, type(self.default), self.low, self.high)
-        return value if isinstance(value, int) else result  # infotext prints a whole number as it came
+        return value if isinstance(value, int) else result  # infotext prints a whole number as it was given
 
 
 def option(group: str, default: Any, label: str, sentence: str, **more: Any) -> Any:
-    """A field of `Options`; `more` are those of OptionSpec."""
+    """A field of `Options`; `more` are further fields of OptionSpec."""
     return field(default=default, metadata={"group": group, "label": label, "sentence": sentence, **more})
 
 
 def number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> Any:
-    """`value` as an int or a float in [low, high] (None is no bound). Raises InvalidRequest naming the field."""
+    """`value` as an int or a float in [low, high]; None: unbounded. Raises InvalidRequest naming the field."""
     noun = "a whole number" if kind is int else "a number"
     if low is not None and high is not None:
         wanted = f"{noun} between {low} and {high}"
@@ -100,7 +100,7 @@ def number(name: str, value: Any, kind: type, low: float | None, high: float | N
 
 
 def color(name: str, value: Any) -> str:
-    """`value` as a colour that Pillow knows. Raises InvalidRequest naming the field."""
+    """`value`, if Pillow knows that colour. Raises InvalidRequest naming the field."""
     try:
         ImageColor.getrgb(value)
     except (TypeError, ValueError, AttributeError):
@@ -109,7 +109,7 @@ def color(name: str, value: Any) -> str:
 
 
 def upscaler(name: str, value: Any) -> str | None:
-    """`value` as the name of an upscaler, or None. Raises UnknownName."""
+    """`value` as the name of an upscaler; None: no upscaler. Raises UnknownName."""
     if value in (None, "None"):
         return value
     find_upscaler(value, name)
@@ -117,7 +117,7 @@ def upscaler(name: str, value: Any) -> str | None:
 
 
 def file_name(name: str, value: Any) -> str:
-    """`value` as the name of a model file; which there are is known where it is looked up."""
+    """`value`, if it can be a model file's name; whether the file exists is checked when it is looked up."""
     if value is not None and not isinstance(value, str):
         raise InvalidRequest(name, f"{name} must be a name, got {value!r}")
     return value or ""
@@ -125,7 +125,7 @@ def file_name(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of one request; the engine holds the default ones."""
+    """Settings of one request; the engine holds the defaults."""
 
     sd_model_checkpoint: str = option(
         MODEL, "", "Stable Diffusion checkpoint", "The title, name, file name or hash of the checkpoint; empty: the one that the program started with.",
@@ -187,7 +187,7 @@ class Options:
     grid_only_if_multiple: bool = option(GRIDS, True, "No grid of one picture", "Make no grid of a single picture.")
     grid_prevent_empty_spots: bool = option(
         GRIDS, False, "No empty cells", "Choose the number of rows so that no cell of the grid is empty.")
-    grid_background_color: str = option(GRIDS, "#ffffff", "Grid background", "The colour of what the pictures leave free.", check=color)
+    grid_background_color: str = option(GRIDS, "#ffffff", "Grid background", "The colour of the parts of a grid without pictures.", check=color)
     grid_text_active_color: str = option(GRIDS, "#000000", "Legend colour", "The colour of a grid's legends.", check=color)
     grid_text_inactive_color: str = option(
         GRIDS, "#999999", "Inactive legend colour", "The colour of the prompt parts that a prompt matrix leaves out.", check=color)
@@ -203,7 +203,7 @@ class Options:
     tiling: bool = option(
         IMG2IMG, False, "Tiling", "Make pictures that can be laid side by side without a seam.", infotext="Tiling")
     sd_vae_encode_method: str = option(
-        IMG2IMG, "Full", "VAE for encoding", "How sources become latents. All of these encode in full; infotext names the others.",
+        IMG2IMG, "Full", "VAE for encoding", "How sources become latents. All choices encode in full; infotext records any other than Full.",
         choices=("Full", "Approx NN", "Approx cheap"), infotext="VAE Encoder", if_absent="Full")
     sd_vae_decode_method: str = option(
         IMG2IMG, "Full", "VAE for decoding", "How latents become pictures: Approx cheap gives an eighth of the size.",
@@ -217,7 +217,7 @@ class Options:
 
     sd_lora: str = option(NETWORKS, "None", "LoRA for every prompt", "A LoRA that is added to every prompt.", check=file_name)
     extra_networks_default_multiplier: float = option(
-        NETWORKS, 1.0, "Weight of that LoRA", "The weight that it is added with.", low=0, high=2)
+        NETWORKS, 1.0, "Weight of that LoRA", "The weight of that LoRA.", low=0, high=2)
     lora_add_hashes_to_infotext: bool = option(NETWORKS, True, "Hashes of LoRAs", "Write the hashes of LoRAs into infotext.")
     textual_inversion_add_hashes_to_infotext: bool = option(
         NETWORKS, True, "Hashes of embeddings", "Write the hashes of embeddings into infotext.")
@@ -284,7 +284,7 @@ class Options:
         SAMPLING, 0.0, "Negative guidance minimum sigma", "NGMS: skip the negative prompt below this sigma in every other step.",
         low=0, high=1000, infotext="NGMS")
     s_min_uncond_all: bool = option(
-        SAMPLING, False, "NGMS in all steps", "Skip it in every step below that sigma.", infotext="NGMS all steps")
+        SAMPLING, False, "NGMS in all steps", "Skip the negative prompt in every step below that sigma.", infotext="NGMS all steps")
     skip_early_cond: float = option(
         SAMPLING, 0.0, "Skip early CFG", "Skip the negative prompt in this share of the first steps.", low=0, high=1, infotext="Skip Early CFG")
     pad_cond_uncond: bool = option(
@@ -299,7 +299,7 @@ class Options:
         FAST, 0.0, "Token merging", "Share of the tokens that are merged for attention; faster, with less detail.", low=0, high=0.9,
         infotext="Token merging ratio", on_make=True)
     token_merging_ratio_img2img: float = option(
-        FAST, 0.0, "Token merging in img2img", "The ratio for img2img requests that name none; 0 takes the general one.", low=0, high=0.9)
+        FAST, 0.0, "Token merging in img2img", "The ratio for img2img requests that set none; 0 uses the general one.", low=0, high=0.9)
     step_cache_interval: int = option(
         FAST, 1, "Step cache interval", "How many model calls share one pass through the network's depth; 1 is exact.", low=1, high=10,
         infotext="Step cache interval", on_make=True)
@@ -325,7 +325,7 @@ class Options:
         WATCHING, True, "Show live previews", "Show the picture while it forms.", in_picture=False)
     show_progress_type: str = option(
         WATCHING, "Approx cheap", "Live preview",
-        "Approx cheap is quick; TAESD is sharper, where its file is in models/VAE-approx/taesd; Full decodes each step, which takes time.",
+        "Approx cheap is quick; TAESD is sharper and needs its file in models/VAE-approx/taesd; Full decodes each step, which takes time.",
         choices=("Approx cheap", "TAESD", "Full"), aliases={"Approx NN": "Approx cheap"}, on_make=True, in_picture=False)
     live_previews_image_format: str = option(
         WATCHING, "png", "Preview format", "The format of the previews that the API returns.", choices=("jpeg", "png", "webp"), in_picture=False)
@@ -340,17 +340,17 @@ class Options:
             if name not in SPECS:
                 raise UnknownName("override_settings", "option", name, SPECS)
         given = {name: SPECS[name].checked(value) for name, value in settings.items()}
-        # A1111: an equal value does not replace the old one, which may be 1.0 where the new one is 1
+        # A1111: an equal value does not replace the old one, so 1.0 stays when 1 is given
         return replace(self, **{name: value for name, value in given.items() if value != getattr(self, name)})
 
 
 SPECS: Mapping[str, OptionSpec] = MappingProxyType(
     {each.name: OptionSpec(each.name, each.default, **each.metadata) for each in fields(Options)})
-"""Every option by its name, in the order that they are shown in."""
+"""Every option by its name, in the order shown."""
 BY_INFOTEXT: Mapping[str, OptionSpec] = MappingProxyType({label: spec for spec in SPECS.values() for label in spec.names_in_infotext})
-"""Every option that infotext knows, by each of its names there."""
+"""Every option that infotext records, by each of its names there."""
 
 
 def infotext_name(name: str) -> str:
-    """What infotext calls an option."""
+    """An option's name in infotext."""
     return SPECS[name].infotext

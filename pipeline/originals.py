@@ -1,4 +1,4 @@
-"""The pictures that requests start from: each kept once, as a PNG named by its content."""
+"""Source pictures of requests, each kept once, as a PNG named by its content's digest."""
 
 import os
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from pipeline.saving import COMPRESSION
 
 
 TRANSPARENT = "transparency"
-"""What Pillow calls the one colour of an RGB picture that becomes clear where the picture is made RGBA."""
+"""Pillow's `info` key for the colour of an RGB picture that counts as transparent."""
 
 
 def digest(image: Image.Image) -> str:
-    """SHA-256 of what is seen, in hexadecimal: mode, size and pixels, whatever the file they came in."""
+    """SHA-256 of mode, size and pixels, in hexadecimal; independent of the file they came from."""
     content = sha256(f"{image.mode} {image.width}x{image.height} ".encode())
     content.update(image.tobytes())
-    if image.mode in ("P", "PA"):  # pixels are places in a list of colours
+    if image.mode in ("P", "PA"):  # pixels are indices into a palette
         content.update(bytes(image.getpalette("RGBA")))
     if TRANSPARENT in image.info:
         content.update(f" {TRANSPARENT} {image.info[TRANSPARENT]}".encode())
@@ -29,12 +29,12 @@ def digest(image: Image.Image) -> str:
 class Digests:
     """The digests of a request's pictures, each computed once: for the journal, the receipt and the cache.
 
-    So a picture must not be changed in place once the request has it, only replaced by another one.
+    So once the request has a picture, replace it rather than change it in place.
     """
 
     def __init__(self):
         self._known: dict[int, tuple[Image.Image, str]] = {}
-        """By id, which is not given to another picture as long as this one is held."""
+        """By id(), which stays unique because the picture is held."""
 
     def of(self, image: Image.Image) -> str:
         known = self._known.get(id(image))
@@ -43,23 +43,23 @@ class Digests:
         return known[1]
 
     def know(self, image: Image.Image, digest: str) -> None:
-        """That digest is this picture's."""
+        """Record a known digest of a picture."""
         self._known[id(image)] = image, digest
 
     def forget(self, image: Image.Image) -> str | None:
-        """Let go of a picture; its digest, where that was known."""
+        """Drop a picture and return its digest, if known."""
         known = self._known.pop(id(image), None)
         return None if known is None or known[0] is not image else known[1]
 
 
 class Originals:
-    """A folder of pictures by their digest. Whoever writes it at the same time writes the same."""
+    """A folder of pictures by digest. Concurrent writers are safe: they write the same content."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def keep(self, image: Image.Image, digest: Callable[[Image.Image], str] = digest) -> str:
-        """Keep a picture, unless it is there already, and give its digest. Raises OSError."""
+        """Store a picture unless it is there, and return its digest. Raises OSError."""
         name = digest(image)
         path = self._path(name)
         if not path.exists():
@@ -73,7 +73,7 @@ class Originals:
         return name
 
     def open(self, name: str) -> Image.Image | None:
-        """The picture of a digest, None where it is not (or no longer) kept."""
+        """The picture of a digest; None if it is not, or no longer, kept."""
         try:
             with Image.open(self._path(name)) as image:
                 image.load()
@@ -83,7 +83,7 @@ class Originals:
             return None
 
     def path(self, name: str) -> Path | None:
-        """The file of a digest, where there is one."""
+        """The file of a digest, or None."""
         path = self._path(name)
         return path if path.exists() else None
 

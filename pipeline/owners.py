@@ -1,4 +1,4 @@
-"""Which programs use a folder at this moment, however those that no longer do came to their end."""
+"""Which running programs use a folder, even if others were killed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +11,21 @@ from filelock import FileLock, Timeout
 class Owners:
     """The programs that use a folder: each holds a locked file in FOLDER/.running.
 
-    The lock is the operating system's, which lets go of it when its program ends, even by kill -9. Raises OSError where the disk
-    knows no such locks.
+    The operating system releases the lock when its program ends, even by kill -9. Raises OSError if the disk does not support
+    such locks.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder / ".running"
         self.name = ""
-        """This program's among the owners; another one each time it enters."""
+        """This program's name among the owners; a new one each time it enters."""
         self._held: FileLock | None = None
 
     @contextmanager
     def entering(self, patience: float) -> Iterator[set[str]]:
-        """Become one of the owners, while nobody else does: the names of the others that still run.
+        """Register as an owner, exclusively; yields the names of the other running owners.
 
-        patience: seconds to wait for another program that enters; then OSError is raised.
+        patience: seconds to wait while another program registers; after that, OSError is raised.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self.leave()
@@ -44,7 +44,7 @@ class Owners:
             raise
 
     def leave(self) -> None:
-        """Be no owner any more."""
+        """Unregister."""
         if self._held is not None:
             self._held.release()
             self._file.unlink(missing_ok=True)
@@ -55,12 +55,12 @@ class Owners:
         return self._folder / f"{self.name}.lock"
 
     def _is_left(self, file: Path) -> bool:
-        """Whether the program whose file it is has ended; then the file is removed."""
+        """Whether the file's program has ended; its file is removed then."""
         lock = FileLock(file, blocking=False, fallback_to_soft=False, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
             return False
         lock.release()
-        file.unlink(missing_ok=True)  # nobody waits for it: its name is used once
+        file.unlink(missing_ok=True)  # safe: names are never reused
         return True

@@ -1,4 +1,4 @@
-"""Masks as people paint and save them: what in them does not do what it looks like, and what they are when it does.
+"""Masks that would act differently from how they look, as painted or saved by people, and how they are corrected.
 
 Everywhere in this file 255 in a mask means: regenerate here.
 """
@@ -11,15 +11,15 @@ from PIL import Image, ImageChops
 from pipeline.masking import create_binary_mask
 
 HALF = 128
-"""A mask that is nowhere as light as this regenerates next to nothing."""
+"""A mask that is nowhere this light regenerates next to nothing."""
 NOISE = 16
-"""How far black and white may be off in a JPEG."""
+"""How far a JPEG's black and white may be off."""
 SAMPLE = 512
-"""Pixels a side of the copy that is looked at for colours."""
+"""Side in pixels of the reduced copy that is searched for colours."""
 
 
 class Surprise(Enum):
-    """What in a mask does not do what it looks like: what is said where it is left so, and what where it is mended."""
+    """A way in which a mask acts differently from how it looks: the sentence if it is left alone, and if it is corrected."""
 
     ALPHA = ("The mask is opaque where it is black and clearer where it is white. As in A1111 its opacity counted, so what is black "
              "was changed; save it without transparency.",
@@ -42,10 +42,10 @@ class Surprise(Enum):
 
 
 def mend(mask: Image.Image, *, invert: bool, greys: bool, only_masked: bool) -> tuple[Image.Image, list[Surprise]]:
-    """(a mask that does what it looks like, what did not). One without surprises comes back as it was.
+    """(the mask corrected to act as it looks, what was wrong). Without surprises the mask is returned unchanged.
 
-    invert: what is not masked regenerates. greys: they count by degrees, so that a dark mask may be meant. only_masked: the
-    masked area alone is worked on.
+    invert: the unmasked part regenerates. greys: grey values count as partial masking, so a dark mask may be intended.
+    only_masked: only the masked area is processed.
     """
     found: list[Surprise] = []
     values = values_of(mask, found)
@@ -60,14 +60,14 @@ def mend(mask: Image.Image, *, invert: bool, greys: bool, only_masked: bool) -> 
 
 
 def values_of(mask: Image.Image, found: list[Surprise]) -> Image.Image:
-    """The mask as L, by what it looks like; what else it would be taken for is added to `found`."""
+    """The mask as L, by how it looks; surprises are added to `found`."""
     transparent = mask.mode == "RGBA" and mask.getchannel("A").getextrema()[0] < 255
     if transparent and colours_count(mask):
         found.append(Surprise.ALPHA)
         return over_black(mask)
     if transparent:
         alpha = mask.getchannel("A")
-        # cut at half, it would be blank
+        # thresholded at half, it would be blank
         return alpha if NOISE < alpha.getextrema()[1] <= HALF else create_binary_mask(mask)
     if mask.mode in ("RGB", "RGBA") and has_dark_colours(mask):
         found.append(Surprise.COLOUR)
@@ -76,14 +76,14 @@ def values_of(mask: Image.Image, found: list[Surprise]) -> Image.Image:
 
 
 def sample(mask: Image.Image) -> np.ndarray:
-    """(h, w, channels): every so many pixels of a large mask."""
+    """(h, w, channels): a large mask, subsampled."""
     scale = max(1, -(-max(mask.size) // SAMPLE))
     size = max(mask.width // scale, 1), max(mask.height // scale, 1)
     return np.asarray(mask.resize(size, Image.Resampling.NEAREST)).astype(np.int16)
 
 
 def colours_count(mask: Image.Image) -> bool:
-    """Whether a mask with transparency is black and white besides, and its black at least as opaque as its white."""
+    """Whether a transparent mask's colours are black and white too, its black at least as opaque as its white."""
     pixels = sample(mask)
     colours, alpha = pixels[..., :3], pixels[..., 3]
     visible, plain = alpha > 0, np.ptp(colours, axis=-1) <= 2 * NOISE
@@ -94,14 +94,14 @@ def colours_count(mask: Image.Image) -> bool:
 
 
 def over_black(mask: Image.Image) -> Image.Image:
-    """The brightness of a mask's colours, by their opacity; of its most opaque white in full."""
+    """The brightness of a mask's colours over black, scaled so that its most opaque white counts in full."""
     grey, alpha = mask.convert("RGB").convert("L"), mask.getchannel("A")
     opaque = ImageChops.multiply(alpha, grey.point(lambda value: 255 if value >= 192 else 0)).getextrema()[1]
     return ImageChops.multiply(grey, alpha.point(lambda value: min(round(value * 255 / max(opaque, 1)), 255)))
 
 
 def has_dark_colours(mask: Image.Image) -> bool:
-    """Whether some part of it is coloured, and strongly so, but not bright; on white such a part is what is left out."""
+    """Whether parts of it are strongly coloured but dark; in a mostly white mask those parts are meant to be left out."""
     colours = sample(mask)[..., :3]
     if (colours.min(axis=-1) >= 192).sum() > (colours.max(axis=-1) < 64).sum():
         return False
@@ -115,7 +115,7 @@ def brightest_channel(mask: Image.Image) -> Image.Image:
 
 
 def is_noisy(values: Image.Image, *, invert: bool) -> bool:
-    """Whether about the whole picture would regenerate for what is all but 0; a soft edge does not reach as far."""
+    """Whether almost the whole picture would regenerate because of values near 0, beyond a soft edge's reach."""
     mask = ImageChops.invert(values) if invert else values
     whole, clean = mask.getbbox(), mask.point(lambda value: value if value > NOISE else 0).getbbox()
     if whole is None or clean is None:

@@ -1,4 +1,4 @@
-"""What an infotext asks for: a request's fields and options, by the names that it has for them."""
+"""Infotext → a request's fields and options."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,16 +17,16 @@ FIELDS = {
     "Masked content": "inpainting_fill", "Inpaint area": "inpaint_full_res", "Masked area padding": "inpaint_full_res_padding",
     "Refiner": "refiner_checkpoint", "Refiner switch at": "refiner_switch_at",
 }
-"""The name that infotext has for a request's field → the field. Options tell theirs themselves."""
+"""Infotext's name → the request's field. Options declare their own names."""
 NO_FILE = ("", "Automatic", "auto", "None")
-"""What stands for no file of one's own choice."""
+"""Values that do not name a file."""
 
 
 def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
                    find_vae: Callable[[str], object]) -> tuple[dict[str, Any], list[str]]:
-    """(the options that infotext speaks of and whose value would change, a sentence on each that cannot be used here).
+    """(the options that infotext would change, a sentence on each value that cannot be used here).
 
-    find_vae raises PalimpsestError where there is none of that name.
+    find_vae raises PalimpsestError if there is no VAE of that name.
     """
     said = {spec.name: typed(params[label], current[spec.name]) for label, spec in BY_INFOTEXT.items() if label in params}
     options, notes = {name: value for name, value in said.items() if value != current[name]}, []
@@ -36,16 +36,16 @@ def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
             if name == "sd_vae" and value not in NO_FILE:
                 find_vae(value)
         except PalimpsestError as error:
-            notes.append(f'The VAE {value} is not here; the current one stays.' if isinstance(error, UnknownName)
+            notes.append(f'The VAE {value} was not found; the current one stays.' if isinstance(error, UnknownName)
                          and name == "sd_vae" else f"{error}; it stays as it was.")
             del options[name]
     return options, notes
 
 
 def typed(text: str, like: Any, *, strict: bool = False) -> Any:
-    """Infotext's text as the kind of value that the option has; text that does not fit stays text, to be refused.
+    """Infotext's text converted to the type of `like`; unconvertible text stays text, to be refused later.
 
-    strict: raises ValueError instead.
+    strict: raise ValueError instead.
     """
     if isinstance(like, bool):
         return text != "False"
@@ -58,10 +58,10 @@ def typed(text: str, like: Any, *, strict: bool = False) -> Any:
 
 
 def read_number(text: str, kind: type) -> int | float:
-    """The number that a text is, a fraction cut off where a whole one is wanted. Raises ValueError."""
+    """The number in a text; a fraction is truncated if kind is int. Raises ValueError."""
     if kind is int:
         with suppress(ValueError):
-            return int(text)  # not by way of a float, which has 53 bits
+            return int(text)  # not through a float, which has only 53 bits
     number = float(text)
     if not isfinite(number):
         raise ValueError(f"{text} is not finite")

@@ -17,7 +17,7 @@ TO_ANGLE = float(np.float32(2.3283064e-10 * 6.2831855))
 class PhiloxGenerator:
     """Standard normals in the order of torch.randn on CUDA. Any int is a seed; it counts modulo 2**64.
 
-    Equal to CUDA, up to the last digits, as long as a draw has no more elements than the GPU runs threads at once.
+    Equals CUDA up to the last digits, for draws of no more elements than the GPU runs threads at once.
     """
 
     def __init__(self, seed: int):
@@ -25,7 +25,7 @@ class PhiloxGenerator:
         self.offset = 0
 
     def randn(self, shape: tuple[int, ...]) -> np.ndarray:
-        """float32 of `shape`. Each call is one draw, whatever its size."""
+        """Float32 normals of `shape`. Each call is one draw, whatever its size."""
         elements = np.arange(math.prod(shape), dtype=np.uint64)
         zeros = np.zeros_like(elements)
         words = philox((zeros + np.uint64(self.offset), zeros, elements, zeros), self.key)

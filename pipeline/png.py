@@ -1,4 +1,4 @@
-"""A PNG file without the chunks for which Pillow would refuse all of it, or take too long: its pixels are worth more."""
+"""A PNG without the optional chunks that would make Pillow refuse the file or take too long."""
 
 import struct
 import zlib
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_UNPACKED = 1 << 20
-"""Bytes of one compressed chunk; Pillow refuses files that hold a larger one."""
+"""Bytes of a decompressed chunk; Pillow refuses files with a larger one."""
 MAX_TEXT = 4 << 20
-"""Bytes of all texts, EXIF and profiles of a file together."""
+"""Bytes of a file's texts, EXIF and profiles together."""
 MAX_PARTS = 1000
 """Chunks besides the pixels."""
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 LARGE = dict.fromkeys(TEXTS, "A text in the file") | {b"iCCP": "The picture's colour profile", b"eXIf": "The picture's EXIF"}
-"""Chunks of any length, and what they are called."""
+"""Chunks of unbounded length, with their names in messages."""
 FRAMES = (b"fcTL", b"fdAT")
-"""Of which an animation has many."""
+"""Animation chunks, of which there may be many."""
 LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"acTL": 8}
-"""Of chunks that do without a picture; Pillow's reader fails on shorter ones."""
+"""Minimum lengths of optional chunks; Pillow fails on shorter ones."""
 TAKEN = {b"transparency", b"icc_profile", b"exif", b"gamma", b"chromaticity", b"srgb", b"dpi", b"aspect", b"interlace", b"loop",
          b"duration", b"disposal", b"blend", b"bbox", b"default_image", b"xmp"}
-"""What Pillow calls other chunks; a text of that name would be taken for one."""
-TOO_MUCH = f"Texts in the file were left out: only {MAX_TEXT >> 20} MiB of them, in {MAX_PARTS} parts, are read."
+"""Pillow's own keys in `info`; a text chunk of such a name would be mistaken for one."""
+TOO_MUCH = f"Texts in the file were left out: at most {MAX_TEXT >> 20} MiB of them, in {MAX_PARTS} parts, are read."
 DAMAGED = "A damaged part of the file ({}) was left out."
 
 
 def readable(data: bytes) -> tuple[bytes, list[str]]:
-    """(a file without what cannot be used of it, a sentence on each kind of what was left out). What is no PNG is as it was."""
+    """(the file without unusable chunks, a sentence on each kind left out). Data that is not a PNG is returned unchanged."""
     if not data.startswith(SIGNATURE):
         return data, []
     kept: list[tuple[int, int]] = []
@@ -47,19 +47,19 @@ def readable(data: bytes) -> tuple[bytes, list[str]]:
 
 @dataclass
 class Budget:
-    """What may still be read of a file besides its pixels."""
+    """How much may still be read of a file besides its pixels."""
 
     parts: int = MAX_PARTS
     size: int = MAX_TEXT
 
     def spend(self, size: int) -> bool:
-        """Whether there was room for a part of that size."""
+        """Whether there is room for `size` bytes more; takes them."""
         self.size -= size
         return self.size >= 0
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, where it begins, where it ends) of each chunk; what is cut off at the end comes as the last one."""
+    """(kind, start, end) of each chunk; a truncated one comes last."""
     at = len(SIGNATURE)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -78,7 +78,7 @@ def joined(data: bytes, kept: list[tuple[int, int]]) -> bytes:
 
 
 def fault(kind: bytes, body: memoryview, check: bytes, budget: Budget) -> str | None:
-    """Why a chunk that a picture can do without must be left out, or None."""
+    """Why an optional chunk must be left out, or None."""
     budget.parts -= 1
     if budget.parts < 0 or (budget.size < 0 and kind in LARGE):
         return TOO_MUCH
@@ -88,7 +88,7 @@ def fault(kind: bytes, body: memoryview, check: bytes, budget: Budget) -> str | 
     if kind not in LARGE:
         return None
     if kind in TEXTS and (called := bytes(body[:80]).partition(b"\0")[0]) in TAKEN:
-        return f'A text in the file was left out: "{called.decode("latin-1")}" cannot be the name of a text.'
+        return f'A text in the file was left out: "{called.decode("latin-1")}" is not a valid name for a text.'
     packed = packed_part(kind, body)
     if packed is None:
         return DAMAGED.format(name)
@@ -100,7 +100,7 @@ def fault(kind: bytes, body: memoryview, check: bytes, budget: Budget) -> str | 
 
 
 def packed_part(kind: bytes, body: memoryview) -> memoryview | None:
-    """What is compressed in a chunk, empty where nothing is; None where the chunk is damaged."""
+    """A chunk's compressed data, empty if it has none; None if the chunk is damaged."""
     if kind in (b"tEXt", b"eXIf"):
         return body[:0]
     start = bytes(body[:81]).find(b"\0") + 1
@@ -115,7 +115,7 @@ def packed_part(kind: bytes, body: memoryview) -> memoryview | None:
 
 
 def unpacked_size(packed: memoryview) -> int:
-    """How many bytes come of it, of which no more than what is allowed and one are made."""
+    """Its decompressed size in bytes, counted up to one beyond the limit."""
     try:
         return len(zlib.decompressobj().decompress(packed, MAX_UNPACKED + 1))
     except zlib.error:

@@ -1,4 +1,4 @@
-"""What the picture looks like so far."""
+"""Previews of the picture while it is sampled."""
 
 import io
 
@@ -14,17 +14,17 @@ from pipeline.images import image_grid, to_image
 
 
 def latent_to_rgb(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
-    """A thumbnail of one latent (C, h, w) at model scale, h x w pixels: a linear map, too cheap to be noticed."""
+    """A thumbnail of one latent (C, h, w) at model scale, h x w pixels: a linear map of negligible cost."""
     factors = torch.tensor(latent_format.rgb_factors, device=latent.device)
     bias = torch.tensor(latent_format.rgb_bias, device=latent.device)
     rgb = torch.einsum("chw,cr->rhw", latent.float(), factors) + bias[:, None, None]
-    return to_image(rgb.nan_to_num().clamp(-1, 1))  # a broken model is told at the end
+    return to_image(rgb.nan_to_num().clamp(-1, 1))  # a broken model is reported at the end
 
 
 def preview(model: Family, denoised: Tensor, method: str) -> Image.Image:
     """The batch `denoised` (B, C, h, w) as one picture, by the method of Options.show_progress_type.
 
-    TAESD is the quick approximation where its file is not there, or cannot be used, which is told then.
+    If TAESD's file is missing or unusable, the cheap approximation is shown instead, with a note.
     """
     if method == "Full":
         return image_grid([to_image(pixels) for pixels in model.decode(denoised)])
@@ -44,11 +44,11 @@ def cheap_pixels(latents: Tensor, latent_format: LatentFormat) -> Tensor:
 
 
 THUMBNAIL = 128
-"""Pixels of a side up to which a preview is kept as it is."""
+"""Side in pixels up to which a preview counts as a thumbnail."""
 
 
 def pack(image: Image.Image) -> bytes:
-    """A preview as a file of a few KiB: PNG of a thumbnail, which is enlarged when it is shown, JPEG of a larger picture."""
+    """A preview as a file of a few KiB: a PNG thumbnail, enlarged when shown, or a JPEG of a larger picture."""
     stream = io.BytesIO()
     if max(image.size) <= THUMBNAIL:
         image.save(stream, "PNG", compress_level=1)
@@ -58,14 +58,14 @@ def pack(image: Image.Image) -> bytes:
 
 
 def unpack(data: bytes) -> Image.Image:
-    """The picture that pack() was given, or nearly."""
+    """The picture that pack() was given, up to JPEG losses."""
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
 
 
 def to_jpeg(image: Image.Image, size: Size) -> bytes:
-    """`image` enlarged to fit into `size`, as JPEG: a browser takes it in a fraction of the time of a PNG."""
+    """`image` enlarged to fit into `size`, as JPEG, which encodes and loads much faster than PNG."""
     scale = min(size.width / image.width, size.height / image.height)
     if scale > 1:
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)

@@ -1,7 +1,7 @@
-"""A request's way to finished pictures, in the order in which it goes: read down.
+"""A request's way to finished pictures, in running order: read downwards.
 
-process_images() narrates. The request itself is in request.py, what it carries while it runs in bound.py, and what its stages
-do in sources, masking, prompts, conditioning, samplers, finishing and the families.
+process_images() narrates. The request's fields are in request.py, its working state in bound.py, and the stages in sources,
+masking, prompts, conditioning, samplers, finishing and the families.
 """
 
 from dataclasses import replace
@@ -32,11 +32,11 @@ from pipeline.samplers.sampler import record_noise_schedule
 from pipeline.sources import Source, Stages
 
 FILLS = {0: "fill", 1: None, 2: "latent noise", 3: "latent nothing"}
-"""What infotext calls the masked content; 1, the original, is not mentioned."""
+"""Infotext's names for the masked content; 1, the original, is left out."""
 
 
 def process_images(p: StableDiffusionProcessing) -> Processed:
-    """Run the request to its end, or to the interruption: all batches, with overlay, infotext and saving."""
+    """Run the request to its end or interruption: all batches, with overlay, infotext and saving."""
     with torch.inference_mode():
         return _process_images(p)
 
@@ -87,11 +87,11 @@ def load_model(p: StableDiffusionProcessing, options: Options) -> Family:
 
 
 def check_refiner(refiner: Family, model: Family) -> None:
-    """Raise InvalidRequest where a refiner sees the source in a way that the model does not."""
+    """Raise InvalidRequest if a refiner takes source conditioning that the model does not."""
     if refiner.sees not in ("nothing", model.sees):
         kind = "InstructPix2Pix" if refiner.sees == "source" else "inpainting"
         raise InvalidRequest("refiner_checkpoint", f'refiner_checkpoint: "{refiner.info.name}" is an {kind} checkpoint, which '
-                                                   "can only refine what another checkpoint of that kind has begun")
+                                                   "can only refine the picture of another checkpoint of that kind")
 
 
 def expand(p: StableDiffusionProcessing) -> None:
@@ -106,32 +106,32 @@ def expand(p: StableDiffusionProcessing) -> None:
                               for text in each(p.negative_prompt, count, "negative_prompt")]
     for style in filter(None, map(p.style_database.styles.get, p.styles)):
         p.receipts.use("style", style.name, digest_of_texts(style.prompt, style.negative_prompt))
-    # one that does nothing is no part of the receipt
-    own = not p.script_name  # a script may want other seeds in each of its runs
+    # a subseed without effect is not part of the receipt
+    own = not p.script_name  # a script may use different seeds in each run
     subseed = p.receipts.seed(p.subseed, "subseed" if own else None) if p.subseed_strength else fixed_seed(p.subseed)
     if isinstance(p.seed, list):
         p.all_seeds = each(p.seed, count, "seed")
     else:
         seed = p.receipts.seed(p.seed, "seed" if own else None)
-        # A1111: with a variation strength all pictures share the seed, and only the subseed counts up
+        # A1111: with a variation strength all pictures share the seed; only the subseed increments
         p.all_seeds = [seed + (0 if p.subseed_strength else i) for i in range(count)]
     p.all_subseeds = [subseed + i for i in range(count)]
 
 
 def each(value: Any, count: int, name: str) -> list[Any]:
-    """`count` times the value, or the list that it is. Raises InvalidRequest for a list of another length."""
+    """`count` copies of the value, or the list itself. Raises InvalidRequest for a list of another length."""
     if not isinstance(value, list):
         return [value] * count
     if len(value) != count:
-        raise InvalidRequest(name, f"{name}: {len(value)} are given for {count} pictures")
+        raise InvalidRequest(name, f"{name} must have one value per picture ({count}), got {len(value)}")
     return value
 
 
 class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
-    """An edit of a picture, whole or where a mask is white."""
+    """An edit of a picture: of all of it, or where a mask is white."""
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
-        """Turn source pictures and mask into the latents that the sampler starts from."""
+        """Turn source pictures and mask into the latents that sampling starts from."""
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
         stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=self.tiles)
         plan = self._plan_mask(stages)
@@ -178,12 +178,12 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
                                     upscaler=self.options.upscaler_for_img2img)
             sources.append(source)
             if plan is not None:
-                # A1111: the mask of what is put back is brought to each picture's size from the size of the one before
+                # A1111: the overlay's mask is resized from each picture's size to the next one's
                 plan = replace(plan, mask_for_overlay=source.mask_for_overlay)
         return sources
 
     def _adopt(self, plan: MaskPlan | None, sources: list[Source]) -> None:
-        """Take over what is put back in the end; as copies, since hooks may paint on it."""
+        """Take the overlay and colour targets from the sources; copies, since hooks may modify them."""
         self.paste_to = None if plan is None else plan.paste_to
         self.mask_for_overlay = None if plan is None else sources[-1].mask_for_overlay.copy()
         repeats = self.batch if len(sources) == 1 else 1
@@ -192,15 +192,15 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
                                                             if source.color_target is not None] * repeats
 
     def _to_batch(self, tensor: Tensor) -> Tensor:
-        """A copy with a row for each picture."""
+        """A copy with one row per picture."""
         return tensor.repeat(self.batch // len(tensor), 1, 1, 1)
 
     def _fill_latent(self, all_seeds: list[int]) -> Tensor:
-        """The init latent with its masked part replaced as masked content 2 and 3 ask."""
+        """The init latent with its masked part replaced, for masked content 2 and 3."""
         if self.inpainting_fill in (2, 3):
             self.extra_generation_params["Masked content"] = FILLS[self.inpainting_fill]
         if self.inpainting_fill == 2:
-            # A1111: each seed's first tensor, the same as the start noise, and always the first batch's seeds
+            # A1111: each seed's first noise, equal to the start noise; always the first batch's seeds
             noise = ImageRNG(tuple(self.init_latent.shape[1:]), all_seeds[:self.batch],
                              source=self.options.randn_source, device=self.init_latent.device).first()
             return self.init_latent * self.mask + noise * self.nmask
@@ -210,12 +210,12 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 
     def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list[int], subseeds: list[int],
                subseed_strength: float, prompts: list[str]) -> Tensor:
-        """Noise, denoise and blend one batch: (B, C, H/8, W/8), ready to be decoded."""
+        """Noise, denoise and blend one batch: (B, C, H/8, W/8), ready to decode."""
         noise = self.rng.next()
         if self.initial_noise_multiplier != 1.0:
             self.extra_generation_params[infotext_name("initial_noise_multiplier")] = self.initial_noise_multiplier
             noise = noise * self.initial_noise_multiplier
-        init_latent = self.init_latent[:len(noise)]  # a list of prompts may end within a batch
+        init_latent = self.init_latent[:len(noise)]  # a list of prompts may end in the middle of a batch
         self.scripts.process_before_every_sampling(self, x=init_latent, noise=noise, c=conditioning,
                                                    uc=unconditional_conditioning)
         samples = self.sampler.sample_img2img(self, init_latent, noise, conditioning, unconditional_conditioning,
@@ -235,14 +235,14 @@ def blend(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:
 
 
 def start_batch(p: StableDiffusionProcessing, iteration: int) -> None:
-    """Take this batch's share of prompts and seeds, and make its noise source."""
+    """Take this batch's prompts and seeds, and create its noise source."""
     p.iteration = iteration
     share = slice(iteration * p.batch, (iteration + 1) * p.batch)
     p.prompts, p.negative_prompts = p.all_prompts[share], p.all_negative_prompts[share]
     p.seeds, p.subseeds = p.all_seeds[share], p.all_subseeds[share]
     p.prompts, tags = zip(*map(extract_networks, p.prompts)) if p.prompts else ((), ())
     if tags:
-        # A1111: the first prompt of a batch speaks for all of it
+        # A1111: the networks of the first prompt apply to the whole batch
         apply_networks(p, [] if p.disable_extra_networks else with_default_lora(p, tags[0]))
     record_prompt_options(p)
     record_noise_schedule(p)
@@ -254,20 +254,20 @@ def start_batch(p: StableDiffusionProcessing, iteration: int) -> None:
 
 
 def decode(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:
-    """Latents as pixels (B, 3, H, W) in [-1, 1]; or (B, 3, H/8, W/8) where the option asks for that. Raises ModelError."""
+    """Latents as pixels (B, 3, H, W) in [-1, 1], or (B, 3, H/8, W/8) if the options ask for that. Raises ModelError."""
     if p.options.sd_vae_decode_method == "Full":
         pixels = p.sampler.final_family.decode(samples)
     else:
         p.extra_generation_params[infotext_name("sd_vae_decode_method")] = p.options.sd_vae_decode_method
         pixels = cheap_pixels(samples, p.sampler.final_family.latent_format)
     if not torch.isfinite(pixels).all():
-        raise ModelError(f"{p.sd_model.info.name} gave no picture, only NaN, in {p.sd_model.placement.dtype}; "
+        raise ModelError(f"{p.sd_model.info.name} gave no picture in {p.sd_model.placement.dtype}, only NaN; "
                          "a higher precision or a lower cfg_scale may help")
     return pixels
 
 
 def gather(p: StableDiffusionProcessing, outputs: list[Output], *, interrupted: bool) -> Processed:
-    """The result, with a grid of all pictures in front where there are several."""
+    """The result, preceded by a grid if there are several pictures."""
     shown = outputs if p.do_not_save_grid else with_grid(p, outputs, p.options)
     return Processed(images=[o.image for o in shown], infotexts=[o.infotext for o in shown] or [create_infotext(p, 0)],
                      paths=[o.path for o in shown], index_of_first_image=len(shown) - len(outputs), all_prompts=p.all_prompts,

@@ -1,38 +1,38 @@
-"""How a running job tells where it is, and where it can be stopped."""
+"""How a running job reports its progress, and where it can be stopped."""
 
 from torch import Tensor
 
 
 class Progress:
-    """Told by the pipeline, on the engine's thread. This one tells nobody and never stops; the engine's does both."""
+    """Called by the pipeline, on the engine's thread. This base class reports nothing and never stops."""
 
     stopped = False
-    """No further batch is to be started."""
+    """No further batch may start."""
     partial = False
-    """The latest sampling was ended before its last step."""
+    """The latest sampling ended before its last step."""
 
     def end(self) -> None:
-        """Start no further batch: what was wanted is there."""
+        """Start no further batch: the wanted picture is there."""
         self.stopped = True
 
     def begin(self, batches: int) -> None:
-        """The job will run so many samplings."""
+        """`batches` samplings are about to run."""
 
     def begin_sampling(self, steps: int) -> None:
-        """A sampling of so many steps starts. Raises Cancelled."""
+        """A sampling of `steps` steps starts. Raises Cancelled."""
 
     def checkpoint(self) -> None:
-        """Called before each model call. Raises Interrupted to end this sampling with what there is, or Cancelled."""
+        """Called before each model call. Raises Interrupted to end this sampling with the picture so far, or Cancelled."""
 
     def report(self, step: int, denoised: Tensor) -> None:
-        """So many steps of this sampling are done; denoised: (B, C, h, w), the x0 estimate of the prompt."""
+        """`step` steps of this sampling are done. denoised: (B, C, h, w), the x0 estimate of the prompt."""
 
     def saving(self, path: str, infotext: str, name: str = "") -> None:
-        """A picture with that infotext ("" for masks and the like) is about to be saved at that path, under that name."""
+        """A picture is about to be saved at `path`. infotext: "" for masks and the like. name: what the request calls it."""
 
     def place_of(self, name: str) -> str | None:
-        """The file that an earlier try of the same request saved this picture in, and that it is to replace."""
+        """The file in which an earlier try of the same request saved this picture, to be replaced."""
         return None
 
     def batch_done(self) -> None:
-        """A batch is sampled, decoded and finished."""
+        """A batch has been sampled, decoded and finished."""

@@ -1,7 +1,7 @@
 """A1111's prompt grammar as plain data: weights, prompt editing, AND, network tags, comments.
 
-Time grows with a prompt's length, never with its square, so that no request can hold up the others: patterns do not
-backtrack over what they have read, and nothing recurses.
+Parsing time grows linearly with a prompt's length, so that no request can hold up the others: patterns do not backtrack
+over what they have read, and nothing recurses.
 """
 
 import re
@@ -37,7 +37,7 @@ _BREAK = re.compile(r"(?:(?<!\s)\s++)?\bBREAK\b\s*+")  # the look-behind: try ea
 def parse_attention(text: str) -> list[tuple[str, float]]:
     """The pieces of a prompt with their weights; ("BREAK", -1.0) asks for a new chunk.
 
-    Never empty: "" is [("", 1.0)]. Neighbours of equal weight are joined. Inside weighted brackets BREAK gets another
+    Never empty: "" is [("", 1.0)]. Neighbours of equal weight are joined. Inside weighted brackets BREAK is an ordinary word,
     weight and is a word. Raises InvalidRequest for a weight like 1.2.3 and for brackets too deep to mean anything.
     """
     pieces: list[str] = []

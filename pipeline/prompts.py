@@ -1,4 +1,4 @@
-"""What a batch's prompts ask of the models: networks are brought in, and it is noted how the texts are read."""
+"""Applies a batch's prompts to the models: merges their networks, and records how their texts are read."""
 
 from dataclasses import replace
 from itertools import chain
@@ -18,7 +18,7 @@ from pipeline.prompt_parser import Network, parse_timeline
 
 
 def with_default_lora(p: StableDiffusionProcessing, tags: list[Network]) -> list[Network]:
-    """The tags of a prompt and, where it does not name it, the LoRA of the options, which joins the prompts then."""
+    """The prompt's tags, plus the options' default LoRA unless the prompt names it; it is added to the prompts too."""
     name = p.options.sd_lora
     if name in ("", "None") or any(name in tag.args[:1] for tag in tags) or not p.networks.knows(name):
         return tags
@@ -28,13 +28,13 @@ def with_default_lora(p: StableDiffusionProcessing, tags: list[Network]) -> list
 
 
 def apply_networks(p: StableDiffusionProcessing, tags: list[Network]) -> None:
-    """Bring the models' weights to what the tags of a prompt ask for, and say what became of each."""
+    """Merge the networks of a prompt's tags into the models, and report on each."""
     requests = read_tags(tags)
     try:
         applied = p.networks.apply(p.sd_model, requests, lambda: ask_to_stop(p))
         refined = p.networks.apply(p.refiner, requests if keeps_networks(p) else [], lambda: ask_to_stop(p)) if p.refiner else None
     except Interrupted:
-        return  # no batch is begun
+        return  # no batch starts
     p.encoder = replace(p.encoder, networks=applied.key, refiner_networks=refined.key if refined else ())
     for name, digest in applied.sha256.items():
         p.receipts.use("LoRA", name, digest)
@@ -43,13 +43,13 @@ def apply_networks(p: StableDiffusionProcessing, tags: list[Network]) -> None:
         p.embeddings.offer(family.text_encoders, bundled)
     if applied.hashes and p.options.lora_add_hashes_to_infotext:
         p.extra_generation_params["Lora hashes"] = hashes_text(applied.hashes)
-    unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: there is no such network.'
+    unknown = [f'"<{tag.kind}:{tag.args[0] if tag.args else ""}>" in the prompt was left out: unknown kind of network.'
                for tag in tags if tag.kind not in KINDS]
     p.say(*unknown, *unread, *applied.comments, *ignored(tags))
 
 
 def ask_to_stop(p: StableDiffusionProcessing) -> None:
-    """Raise Interrupted where no batch is to be begun any more, or Cancelled; a skip waits for the sampling."""
+    """Raise Interrupted if no batch may start any more, or Cancelled; a skip takes effect during sampling."""
     try:
         p.progress.checkpoint()
     except Interrupted:
@@ -58,20 +58,20 @@ def ask_to_stop(p: StableDiffusionProcessing) -> None:
 
 
 def keeps_networks(p: StableDiffusionProcessing) -> bool:
-    """Whether the refiner gets the prompt's networks too."""
-    # A1111: a checkpoint of another config is a model of its own, which starts without; of the same, only weights change
+    """Whether the prompt's networks apply to the refiner too."""
+    # A1111: a checkpoint of another config becomes a new model, without networks; of the same config, only weights change
     return config_of(p.sd_model, p.size) == config_of(p.refiner, p.size)
 
 
 def config_of(family: Family, size: Size) -> tuple:
-    """What tells apart the configs that A1111 would take for checkpoints: a .yaml beside the file, or one of its own."""
+    """Identifies the config that A1111 would use for a checkpoint: a .yaml beside the file, or a built-in one."""
     beside = Path(family.info.path).with_suffix(".yaml")
     predicts = type(family.prediction(size)) if family.name == "sd2" else None
     return (beside,) if beside.is_file() else (family.name, family.sees, predicts)
 
 
 def read_bundled(found: list[tuple[str, str, dict[str, Tensor]]]) -> tuple[list[Embedding], list[str]]:
-    """The embeddings that travel in networks, and a sentence for each that cannot be used: what comes along fails no job."""
+    """The embeddings bundled in networks, and a sentence for each that cannot be used; such a one does not fail the job."""
     embeddings, unread = [], []
     for network, name, tensors in found:
         try:
@@ -82,34 +82,34 @@ def read_bundled(found: list[tuple[str, str, dict[str, Tensor]]]) -> tuple[list[
 
 
 def ignored(tags: list[Network]) -> list[str]:
-    """A sentence for each setting in a network's tag that does nothing here."""
+    """A sentence for each setting in a network's tag that has no effect here."""
     return [f'"{key}={value}" of the LoRA "{tag.args[0]}" was not applied: a tag may set te, unet and dyn.'
             for tag in tags if tag.kind in KINDS for key, value in tag.named.items() if key not in TAG_SETTINGS]
 
 
 def encode_empty(p: StableDiffusionProcessing, family: Family) -> Cond:
-    """What pad_cond_uncond pads with: the empty prompt.
+    """The empty prompt that pad_cond_uncond pads with.
 
-    A1111: as it was when the model was loaded, so without networks in the weights and without the request's own options.
+    A1111: encoded when the model was loaded, so without networks in the weights and without the request's own options.
     """
     plain = replace(p.encoder, family=family, options=p.standing)
     return plain.encode_empty(before=lambda: p.networks.apply(family, []))
 
 
 def record_prompt_options(p: StableDiffusionProcessing) -> None:
-    """Note the options and embeddings that changed how these prompts are read."""
+    """Record the options and embeddings that changed how these prompts are read."""
     texts = (*p.prompts, *p.negative_prompts)
     if p.options.use_old_scheduling and any(
             parse_timeline(text, p.encoder.calls, old_rule=True) != parse_timeline(text, p.encoder.calls) for text in texts):
         p.extra_generation_params[infotext_name("use_old_scheduling")] = True
     found, not_used = p.encoder.textual_inversions(p.prompts, p.negative_prompts)
     for embedding in chain(*found):
-        if embedding.network is None:  # else its file is known by now
+        if embedding.network is None:  # otherwise its file is recorded already
             p.receipts.use("embedding", embedding.name, embedding.hash)
     p.say(*not_used)
     if not p.sd_model.takes_negative_prompt and any(text.strip() for text in p.negative_prompts):
         p.say(f"{p.sd_model.info.name} takes no negative prompt, so it was not used.")
-    # A1111: in the order in which texts are encoded, the negative prompt first
+    # A1111: in encoding order, negative prompt first
     for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
         hashes = ti_hashes(found[:index + 1])
         if hashes and p.options.textual_inversion_add_hashes_to_infotext:

@@ -1,6 +1,6 @@
-"""The receipt in a PNG: all that its pixels depend on, so that it can be made again and compared.
+"""The receipt in a PNG: everything its pixels depend on, so that it can be made again and compared.
 
-No time, no path and no name of the machine is in it: the same request gives the same file.
+It holds no time, no path and no machine name: the same request gives the same file.
 """
 
 import json
@@ -25,43 +25,43 @@ from pipeline.request import Replay
 from pipeline.rng import fixed_seed, random_seed
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
-"""Whose versions can change pixels."""
+"""Packages whose versions can change pixels."""
 
 Files = dict[str, dict[str, str | None]]
-"""SHA-256 by name by kind (checkpoint, VAE, LoRA, embedding, style); None where it is not known."""
+"""kind (checkpoint, VAE, LoRA, embedding, style) → name → SHA-256; None: unknown."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a picture was made from, and by what."""
+    """Everything that determined a picture."""
 
     program: str
     """This program's version."""
     packages: dict[str, str]
-    """Version by name, of PACKAGES."""
+    """Package → version, for PACKAGES."""
     device: str
     precision: str
     rng: str
-    """The option randn_source."""
+    """The value of randn_source."""
     checkpoint: str
-    """A name in `files`, as are the next two."""
+    """A name in `files`, like the next two."""
     vae: str | None
     """None: the checkpoint's own."""
     refiner: str | None
     files: Files
-    """All that was used up to this picture."""
+    """All files used up to this picture."""
     request: dict[str, Any]
-    """What was asked for, as record.asked() gives it."""
+    """The request, as record.asked() gives it."""
     drawn: list[int]
-    """The random seeds that were drawn up to this picture."""
+    """Random seeds drawn up to this picture."""
     seed: int | None
-    """This picture's; None for a grid."""
+    """This picture's seed; None for a grid."""
     number: int
-    """Which of the request's pictures it is, from 0, in the order that they were finished in."""
+    """Its index among the request's pictures, in the order they were finished."""
     interrupted: bool
-    """It, or one that it was made from, was not sampled to its end."""
+    """Whether it, or a picture that it was made from, was not sampled to its end."""
     pixels: str
-    """Its own digest."""
+    """Its digest."""
 
     @property
     def text(self) -> str:
@@ -71,30 +71,30 @@ class Receipt:
 KINDS = {"program": str, "packages": dict, "device": str, "precision": str, "rng": str, "checkpoint": str,
          "vae": str | None, "refiner": str | None, "files": dict, "request": dict, "drawn": list, "seed": int | None,
          "number": int, "interrupted": bool, "pixels": str}
-"""What the text of a receipt holds under each name."""
+"""The JSON type under each name."""
 
 
 def read_receipt(image: Image.Image) -> Receipt | None:
-    """The receipt that a picture carries, if there is one. Raises ValueError for one that is damaged."""
+    """The receipt in a picture, or None. Raises ValueError if it is damaged."""
     text = image.info.get(RECEIPT)
     if text is None:
         return None
     try:
         values = json.loads(text)
     except (TypeError, RecursionError) as error:
-        raise ValueError("it is no JSON that can be read") from error
+        raise ValueError("it is not valid JSON") from error
     if not isinstance(values, dict) or values.keys() != KINDS.keys():
         raise ValueError("its entries are not a receipt's")
     sound = (all(isinstance(values[name], kind) for name, kind in KINDS.items())
              and all(isinstance(hashes, dict) for hashes in values["files"].values())
              and all(isinstance(seed, int) for seed in values["drawn"]))
     if not sound:
-        raise ValueError("one of its entries is of another kind")
+        raise ValueError("one of its entries has the wrong type")
     return Receipt(**values)
 
 
 class Stamped(Protocol):
-    """What a receipt reads of the processing object."""
+    """The part of the processing object that receipts read."""
 
     options: Options
     script_name: str | None
@@ -105,26 +105,26 @@ class Stamped(Protocol):
 
 
 class Receipts:
-    """Writes the receipts of a request's pictures, and draws its random seeds. All variants of a request share one.
+    """Writes the receipts of a request's pictures and draws its random seeds. All variants of a request share one.
 
-    drawn: what the first draws give, as they did before. wanted: the number of a picture to be found, behind which the run
-    ends. Until begin() nothing is written.
+    drawn: results of the first draws, for a replay. wanted: the number of the picture to find, after which the run ends.
+    Nothing is written before begin().
     """
 
     def __init__(self, drawn: Sequence[int] = (), wanted: int | None = None):
         self._given, self._wanted = tuple(drawn), wanted
         self.found: Image.Image | None = None
-        """The picture that is wanted, once it is there."""
+        """The wanted picture, once it is there."""
         self._request: dict[str, Any] | None = None
         self._packages: dict[str, str] = {}
         self._again: tuple[list[int], dict[str, int]] = [], {}
-        """The seeds of a first try, drawn and settled: the next run's too."""
+        """The seeds drawn and settled in a first try, for the second."""
         self._known = self._again
         self._forget()
 
     @classmethod
     def of(cls, replay: Replay | None) -> Self:
-        """Those of a request, which may be run again up to one of its pictures."""
+        """For a request, which may be a replay up to one of its pictures."""
         return cls() if replay is None else cls(replay.drawn, replay.number)
 
     def _forget(self) -> None:
@@ -134,13 +134,13 @@ class Receipts:
         self._number, self._cut = 0, False
 
     def begin(self, request: dict[str, Any]) -> None:
-        """A run begins, of the request of that record."""
+        """A run of that request, given as its record, starts."""
         self._request, self._packages = request, versions()
         self._forget()
         self._known, self._again = self._again, ([], {})
 
     def try_again(self) -> None:
-        """The run that has begun is given up, and the next one draws the same seeds."""
+        """The current run is given up; the next one draws the same seeds."""
         self._again = self._drawn + self._known[0][len(self._drawn):], self._known[1] | self._settled
 
     def draw(self) -> int:
@@ -151,21 +151,21 @@ class Receipts:
         return self._drawn[-1]
 
     def seed(self, wanted: int, settles: str | None = None) -> int:
-        """A seed, drawn where a random one is wanted. settles: the field of the request that is known from then on."""
+        """The seed, drawn if `wanted` asks for a random one. settles: the request's field to record it under."""
         if settles is None or self._request is None:
             return fixed_seed(wanted, self.draw)
         seed = fixed_seed(wanted, lambda: self._known[1].get(settles) or random_seed())
-        if self._request[settles] == -1:  # else it is known, or this is a part of what the request asks for
+        if self._request[settles] == -1:  # otherwise it is known, or is one of a list
             self._settled[settles] = seed
             self._request = self._request | {settles: seed}
         return seed
 
     def use(self, kind: str, name: str, sha256: str | None) -> None:
-        """A file, or a style, has its part in the pictures from now on."""
+        """A file or style is used by the pictures from now on."""
         self._files.setdefault(kind, {})[name] = sha256
 
     def stamp(self, p: Stamped, image: Image.Image, seed: int | None = None) -> None:
-        """Put its receipt into a finished picture's info. seed: its own; None: it is a grid."""
+        """Put a finished picture's receipt into its info. seed: the picture's; None for a grid."""
         if self._request is None:
             return
         self._cut |= p.progress.partial
@@ -181,7 +181,7 @@ class Receipts:
         self._number += 1
 
     def _use_models(self, p: Stamped) -> tuple[str, str | None, str | None]:
-        """(checkpoint, VAE, refiner) by their names."""
+        """The names of (checkpoint, VAE, refiner)."""
         info, refiner = p.sd_model.info, None if p.refiner is None else p.refiner.info
         self.use("checkpoint", info.name, info.sha256)
         if info.vae is not None:
@@ -193,12 +193,12 @@ class Receipts:
 
 @cache
 def versions() -> dict[str, str]:
-    """Version by name, of PACKAGES."""
+    """Package → version, for PACKAGES."""
     return {name: version(name) for name in PACKAGES}
 
 
 def device_of(placement: Placement) -> str:
-    """What computes, as far as its rounding depends on it."""
+    """The device, as far as rounding depends on it."""
     device = placement.device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -208,11 +208,11 @@ def device_of(placement: Placement) -> str:
 
 
 def precision_of(p: Stamped) -> str:
-    """What the networks compute in, as "float16, VAE float32"; and what was done otherwise for want of memory."""
+    """The networks' precision, as in "float16, VAE float32", and changes made because memory was short."""
     model, vae = (str(dtype).removeprefix("torch.") for dtype in (p.sd_model.placement.dtype, p.sd_model.placement.vae_dtype))
     return ", ".join(filter(None, [model, None if vae == model else f"VAE {vae}", p.extra_generation_params.get("Low memory")]))
 
 
 def digest_of_texts(*texts: str) -> str:
-    """SHA-256 of what a style adds."""
+    """SHA-256 of a style's texts."""
     return sha256(json.dumps(texts).encode()).hexdigest()

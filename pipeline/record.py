@@ -1,4 +1,4 @@
-"""A request as plain JSON and back: what history keeps of it, and what a picture's receipt says of it."""
+"""A request as plain JSON and back, for history and for a picture's receipt."""
 
 from collections.abc import Callable, Collection
 from dataclasses import fields, replace
@@ -14,24 +14,24 @@ from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
 ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples",
              "do_not_save_grid", "force_task_id", "source_exif", "replay"}
-"""Fields of a request that say where it runs and what becomes of its pictures, not what they show."""
+"""Fields on where a request runs and where its pictures go; they do not affect the pictures."""
 FILES = {"sd_model_checkpoint", "sd_vae"}
-"""Options that a receipt answers with the very files."""
+"""Options that a receipt replaces by the files themselves."""
 UNSEEN = {spec.name for spec in SPECS.values() if not spec.in_picture}
-"""Options that a saved picture does not depend on."""
+"""Options that do not affect saved pictures."""
 OF_LEGENDS = {"font"}
-"""Options that a picture shows where it is a script's grid alone."""
+"""Options that show only in a script's grid."""
 
 OUTSIDE_PROMPTS = ("CLIP_stop_at_last_layers", "sdxl_clip_l_skip")
-"""Options of the empty prompt that pad_cond_uncond pads with."""
+"""Options that affect the empty prompt of pad_cond_uncond."""
 OUTSIDE_RUNS = (*(spec.name for spec in SPECS.values() if spec.group == GRIDS), "img2img_background_color", "img2img_color_correction")
-"""Options of what scripts do besides running a request."""
+"""Options that scripts use outside their runs."""
 
 
 def to_record(p: StableDiffusionProcessingImg2Img, name: Callable[[Image.Image], str]) -> dict[str, Any]:
-    """A request as plain JSON, its pictures by the names that `name` gives them.
+    """A request as plain JSON; `name` gives the names of its pictures.
 
-    Of its options, without those of `override_settings`, only those that differ from the defaults are in it.
+    Of its options, before `override_settings`, it holds only those that differ from the defaults.
     """
     def recorded(value: Any) -> Any:
         if isinstance(value, Image.Image):
@@ -53,14 +53,14 @@ def unusual(options: Options) -> dict[str, Any]:
 
 
 def essence(record: dict[str, Any], besides: Collection[str] = ()) -> dict[str, Any]:
-    """What of a record decides the picture, without the fields `besides`."""
+    """The part of a record that determines the picture, without the fields `besides`."""
     options = {name: {key: value for key, value in record[name].items() if key not in UNSEEN}
                for name in ("options", "override_settings")}
     return {name: value for name, value in (record | options).items() if name not in besides}
 
 
 def asked(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
-    """A request as receipts name it: the same for all ways to ask for the same, from the page or the API."""
+    """A request as receipts record it: equal requests are equal here, whether from the page or the API."""
     record = to_record(p, p.digests.of)
     record |= {spec.name: bool(getattr(p, spec.name)) for spec in fields(p) if spec.type is bool and spec.name in record}
     apart = {name: value for name in apart_from_standing(p)
@@ -68,17 +68,17 @@ def asked(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     options = replace(p.options, **{name: getattr(p.standing, name) for name in apart})
     record["options"] = {name: value for name, value in unusual(options).items()
                          if name not in FILES | UNSEEN and (p.script_name or name not in OF_LEGENDS)}
-    for chosen in (record["options"], apart):  # a receipt names no place
+    for chosen in (record["options"], apart):  # receipts hold no paths
         chosen |= {name: Path(chosen[name]).name for name in OF_LEGENDS & chosen.keys()}
-    # what other overrides did is in the options already
+    # other overrides are in the options already
     record |= {"override_settings": apart, "seed_enable_extras": True}
-    if p.script_name:  # which may take a run's grid for its picture
+    if p.script_name:  # scripts may use a run's grid as its picture
         record["do_not_save_grid"] = p.do_not_save_grid
     return without_fractions(record)
 
 
 def apart_from_standing(p: StableDiffusionProcessingImg2Img) -> list[str]:
-    """The options that this request looks at also as they stand, where its own do not hold."""
+    """The options whose standing value this request uses too, in places where its overrides do not apply."""
     padding = OUTSIDE_PROMPTS if p.options.pad_cond_uncond else ()
     return sorted({*padding, *(OUTSIDE_RUNS if p.script_name else ())})
 
@@ -94,7 +94,7 @@ def without_fractions(value: Any) -> Any:
 
 def from_record(record: dict[str, Any], find: Callable[[str], Image.Image | None],
                 **where: Any) -> StableDiffusionProcessingImg2Img | None:
-    """The request of a record; None where a picture of it is not found. Raises InvalidRequest, as for any request.
+    """The request of a record; None if a picture of it is not found. Raises InvalidRequest, as for any request.
 
     where: the fields of ELSEWHERE.
     """

@@ -1,4 +1,4 @@
-"""One img2img or inpaint request: its fields under A1111's names, and what is valid in them."""
+"""One img2img or inpaint request: its fields under A1111's names, and their valid values."""
 
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any
@@ -28,17 +28,17 @@ NUMBERS = {
     "initial_noise_multiplier": (0, 10),
 }
 REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
-"""The NUMBERS that have no other place to come from when they are None."""
+"""The NUMBERS that must not be None."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """How a request is run again up to one of its pictures."""
+    """How to run a request again up to one of its pictures."""
 
     drawn: tuple[int, ...]
     """The random seeds that were drawn."""
     number: int
-    """The picture at which it ends, counted from 0 in the order in which they were finished."""
+    """Index of the picture to end at, in the order they were finished."""
 
 
 @dataclass(repr=False)
@@ -50,37 +50,37 @@ class Request:
 
     _: KW_ONLY
     outpath_samples: str | None = None
-    """Folder that pictures are saved in, one subfolder a day; None: nothing is saved."""
+    """Folder to save pictures in, with one subfolder per day; None: do not save."""
     samples_filename: str | None = None
-    """Pictures are saved as outpath_samples/this.png, without a subfolder for the day; None: numbered, by their seed."""
+    """Save pictures as outpath_samples/THIS.png, without a subfolder for the day; None: numbered, with their seed."""
     outpath_grids: str | None = None
     prompt: str | list[str] = ""
-    """A list: one for each picture."""
+    """A list: one per picture."""
     negative_prompt: str | list[str] = ""
     styles: list[str] = field(default_factory=list)
-    """Names in the engine's styles, whose texts are added to both prompts in this order."""
+    """Names of the engine's styles; their texts are added to both prompts in this order."""
     seed: int | list[int] = -1
-    """-1: a random one. A list: one for each picture."""
+    """-1: random. A list: one per picture."""
     subseed: int = -1
     subseed_strength: float = 0.0
     """From the seed's noise (0) to the subseed's (1)."""
     seed_resize_from_h: int = -1
     seed_resize_from_w: int = -1
     seed_enable_extras: bool = True
-    """False: the four fields above do nothing."""
+    """False: ignore the four fields above."""
     sampler_name: str | None = None
     scheduler: str | None = None
     batch_size: int = 1
     n_iter: int = 1
-    """How many batches, one after the other."""
+    """Number of batches."""
     tiling: bool | None = None
-    """Whether the picture is to be laid side by side; None: as the option says."""
+    """Whether the picture must tile seamlessly; None: the option decides."""
     disable_extra_networks: bool = False
-    """Leave the prompt's networks out, though not their tags in the infotext."""
+    """Ignore the prompt's networks; their tags stay in infotext."""
     steps: int = 50
     cfg_scale: float = 7.0
     width: int = 512
-    """Pixels; the result is rounded down to a multiple of 8, as are heights."""
+    """Pixels; width and height are rounded down to multiples of 8."""
     height: int = 512
     eta: float | None = None
     s_min_uncond: float | None = None
@@ -92,50 +92,50 @@ class Request:
     do_not_save_grid: bool = False
     options: Options = Options()
     override_settings: dict[str, Any] = field(default_factory=dict)
-    """Options that are different for this request."""
+    """Options to change for this request."""
     init_images: list[Image.Image] = field(default_factory=list)
     source_exif: list[bytes | None] = field(default_factory=list)
-    """The EXIF of each of these, for the option keep_source_exif."""
+    """The EXIF of each of init_images, for the option keep_source_exif."""
     resize_mode: int = 0
     """0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale)."""
     denoising_strength: float = 0.75
-    """Share of the schedule to redo, 0 to 1. Even 0 runs one step; even 1 starts from the noised source."""
+    """Fraction of the schedule to redo, 0 to 1. 0 still runs one step; 1 still starts from the noised source."""
     image_cfg_scale: float | None = None
     mask: Any = None
-    """In the constructor the mask picture, or one for each of init_images, moved to image_mask. Set by init(): (C, H/8, W/8), 1 = preserve."""
+    """Constructor: the mask picture or one per init image, moved to image_mask. Set by init(): (C, H/8, W/8), 1 = preserve."""
     mask_blur_x: int = 4
     """Sigma in pixels, at the mask's own size."""
     mask_blur_y: int = 4
     mask_blur: InitVar[int | None] = None
-    """Both of the above at once."""
+    """Sets both of the above."""
     mask_round: bool = True
-    """Whether the mask is cut to 0 and 1 where it is made from alpha, and in latent space."""
+    """Whether to threshold the mask to 0 and 1 when it comes from alpha, and in latent space."""
     inpainting_fill: int = 0
     """0 fill, 1 original, 2 latent noise, 3 latent nothing."""
     inpaint_full_res: bool = True
-    """Work on the masked area only, at the full width x height."""
+    """Process the masked area only, at the full width x height."""
     inpaint_full_res_padding: int = 0
     inpainting_mask_invert: int = 0
     initial_noise_multiplier: float | None = None
     latent_mask: Image.Image | None = None
-    """Another mask for latent space; None: the same."""
+    """A different mask for latent space; None: the same mask."""
     refiner_checkpoint: str | None = None
-    """A checkpoint that takes over the last part of the sampling and decodes the picture; None or "": none."""
+    """A checkpoint that takes over for the last part of sampling and decodes the picture; None or "": none."""
     refiner_switch_at: float | None = None
-    """From which share of the schedule on, 0 to 1; None: from the first model call."""
+    """Fraction of the schedule after which it takes over, 0 to 1; None: from the first model call."""
     script_name: str | None = None
-    """A title in pipeline.scripts, whose script runs the request; None: it is run once, as it is."""
+    """Title of the script in pipeline.scripts that runs the request; None: run it once as it is."""
     script_args: list[Any] = field(default_factory=list)
     """All arguments of that script, in order."""
     alwayson_scripts: dict[str, Any] = field(default_factory=dict)
-    """Title of a script that acts inside every run → {"args": [...]}."""
+    """Title of a script that acts within each run → {"args": [...]}."""
     force_task_id: str | None = None
     replay: Replay | None = None
-    """Which picture of an earlier run of this request is made again; None: it is no replay."""
+    """For making a picture of an earlier run again; None: not a replay."""
 
     # --- set by the constructor
     image_mask: Image.Image | list[Image.Image] | None = field(default=None, init=False)
-    """A list: one for each of init_images, and scripts.run() runs them one by one."""
+    """A list: one per init image; scripts.run() then runs them one by one."""
     comments: list[str] = field(default_factory=list, init=False)
     standing: Options = field(init=False)
     """The options without this request's own."""
@@ -170,7 +170,7 @@ class Request:
             raise InvalidRequest("styles", f"styles must be a list of names, got {self.styles!r}")
 
     def _settle_seeds(self) -> None:
-        """Nothing means a random one."""
+        """A missing seed means a random one."""
         for name in ("seed", "subseed"):
             if getattr(self, name) in (None, ""):
                 setattr(self, name, -1)
@@ -178,7 +178,7 @@ class Request:
             self.subseed, self.subseed_strength, self.seed_resize_from_h, self.seed_resize_from_w = -1, 0.0, 0, 0
 
     def _settle_numbers(self) -> None:
-        """Text that is a number becomes one, within its bounds."""
+        """Convert text to numbers, and check bounds."""
         for name, (low, high) in WHOLE_NUMBERS.items():
             value = getattr(self, name)
             if name == "seed" and isinstance(value, list):
@@ -192,7 +192,7 @@ class Request:
                 setattr(self, name, value if isinstance(value, (int, float)) else as_float)
 
     def check_sources(self) -> None:
-        """Raise InvalidRequest where there is no picture to start from, or one too many."""
+        """Raise InvalidRequest if there is no source picture, or the wrong number of pictures or masks."""
         if not self.init_images or any(not isinstance(image, Image.Image) for image in self.init_images):
             raise InvalidRequest("init_images", NO_PICTURE)
         if len(self.init_images) > self.batch_size:
@@ -208,27 +208,27 @@ class Request:
 
     @property
     def tiles(self) -> bool:
-        """Whether the picture is to be laid side by side."""
+        """Whether the picture must tile seamlessly."""
         return self.options.tiling if self.tiling is None else self.tiling
 
     @property
     def batch(self) -> int:
-        """Pictures sampled together: batch_size, or the number of source pictures where these are several."""
+        """Pictures sampled together: batch_size, or the number of source pictures if there are several."""
         return len(self.init_images) if len(self.init_images) > 1 else self.batch_size
 
 
 def check_text(name: str, text: Any) -> None:
-    """Raise InvalidRequest for a prompt that is no text, too long, or that no file could hold."""
+    """Raise InvalidRequest for a prompt that is not text, is too long, or cannot be encoded."""
     if not isinstance(text, str):
         raise InvalidRequest(name, f"{name} must be text, got {text!r}")
     if len(text) > MAX_PROMPT:
         raise InvalidRequest(name, f"{name} must have at most {MAX_PROMPT} characters, got {len(text)}")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequest(name, f"{name} holds half a character (a lone surrogate), which no file can store")
+        raise InvalidRequest(name, f"{name} contains a lone surrogate (half a character), which cannot be stored")
 
 
 def shared_mask_blur(p: Request) -> int | None:
-    """Both mask blurs where they are equal, else None."""
+    """The mask blur if both axes are equal, else None."""
     return p.mask_blur_x if p.mask_blur_x == p.mask_blur_y else None
 
 

@@ -1,4 +1,4 @@
-"""Seeds and the noise they stand for: one stream of normals per image, and no global generator anywhere."""
+"""Seeds and their noise: one stream of normals per image, and no global generator."""
 
 import secrets
 from collections.abc import Callable
@@ -15,12 +15,12 @@ Shape = tuple[int, ...]
 
 
 def random_seed() -> int:
-    """A seed nobody chose, 0 to 4294967293."""
+    """A random seed, 0 to 4294967293."""
     return secrets.randbelow(4294967294)
 
 
 def fixed_seed(seed: int | str | None, draw: Callable[[], int] = random_seed) -> int:
-    """The seed itself, or one that is drawn for None, "", -1 and text that is not a number."""
+    """The seed itself, or a random one for None, "", -1 and text that is not a number."""
     try:
         seed = int(seed)
     except (TypeError, ValueError):
@@ -31,7 +31,7 @@ def fixed_seed(seed: int | str | None, draw: Callable[[], int] = random_seed) ->
 def normal_stream(seed: int, *, source: str, device: torch.device) -> Callable[[Shape], Tensor]:
     """A fresh generator as a function: shape → the next normals of that shape, float32 on `device`.
 
-    Seeds count modulo 2**64. "GPU" draws on `device` itself, but on the CPU where that is a CPU or an MPS device.
+    Seeds are taken modulo 2**64. "GPU" draws on `device`, except on the CPU if `device` is the CPU or MPS.
     """
     if source not in RANDN_SOURCES:
         raise UnknownName("randn_source", "random number source", source, RANDN_SOURCES)
@@ -49,11 +49,11 @@ def randn_local(seed: int, shape: Shape, *, source: str, device: torch.device) -
 
 
 class ImageRNG:
-    """The noise of a batch, (B, C, h, w) a draw, where every image draws from its own seed.
+    """The noise of a batch, (B, C, h, w) per draw, with each image drawing from its own seed.
 
-    So image b of a batch gets the noise it would get alone. `shape` is (C, h, w). With `subseed_strength` the first
-    draw leans from the seed's noise to the subseed's. With both `seed_resize_from` (pixels), it is the noise of that
-    other size, centred; a cell of it is `downscale` pixels. After the first draw the seeds go on as seed + `eta_noise_seed_delta`.
+    So each image gets the noise that it would get alone. `shape` is (C, h, w). With `subseed_strength` the first draw is
+    interpolated from the seed's noise to the subseed's. With both `seed_resize_from` (pixels), it is the noise of that other
+    size, centred; `downscale`: pixels per latent cell. After the first draw, seeds continue as seed + `eta_noise_seed_delta`.
     """
 
     def __init__(self, shape: Shape, seeds: list[int], *, source: str = "GPU",
@@ -74,7 +74,7 @@ class ImageRNG:
         self._is_first = True
 
     def anew(self) -> "ImageRNG":
-        """The same noise from its beginning."""
+        """The same noise from the start."""
         other = copy(self)
         other._streams, other._is_first = [self._stream(seed) for seed in self.seeds], True
         return other
@@ -86,7 +86,7 @@ class ImageRNG:
         return torch.stack([stream(self.shape) for stream in self._streams])
 
     def first(self) -> Tensor:
-        """The draw that subseeds and seed resizing apply to. `next` begins with it."""
+        """The draw that subseeds and seed resizing apply to. `next` starts with it."""
         noise = torch.stack([self._first_of(i) for i in range(len(self.seeds))])
         if self.eta_noise_seed_delta:
             self._streams = [self._stream(seed + self.eta_noise_seed_delta) for seed in self.seeds]
@@ -107,8 +107,7 @@ class ImageRNG:
 def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
     """From `low` (strength 0) to `high` (1) along a great circle, for noise of shape (C, h, w).
 
-    A1111: angles are taken per column, along the height only. Practically equal noises are mixed with the weights
-    the other way round.
+    A1111: angles are taken per column, along the height only. Nearly equal noises are mixed with swapped weights.
     """
     low_unit = low / low.norm(dim=1, keepdim=True)
     high_unit = high / high.norm(dim=1, keepdim=True)
@@ -120,7 +119,7 @@ def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
 
 
 def paste_centre(noise: Tensor, canvas: Tensor) -> Tensor:
-    """`canvas` (C, h, w) with `noise` (C, h0, w0) written over its middle, cropped where it is larger."""
+    """`canvas` (C, h, w) with `noise` (C, h0, w0) written over its centre, cropped if it is larger."""
     rows, noise_rows = centred(canvas.shape[1], noise.shape[1])
     columns, noise_columns = centred(canvas.shape[2], noise.shape[2])
     canvas[:, rows, columns] = noise[:, noise_rows, noise_columns]

@@ -1,4 +1,4 @@
-"""Finished pictures as files, under A1111's names: FOLDER/2026-01-31/00000-SEED.png."""
+"""Saves finished pictures under A1111's names: FOLDER/2026-01-31/00000-SEED.png."""
 
 import os
 import re
@@ -14,16 +14,16 @@ from pipeline.infotext import RECEIPT, png_info
 
 NUMBERED = re.compile(r"(\d+)-")
 COMPRESSION = {"compress_level": 1, "compress_type": zlib.Z_RLE}
-"""How a PNG is packed: looking for runs only, since zlib finds little else in pictures. Files are up to an eighth larger, and
-often smaller, than with its usual search, in a third of the time."""
+"""Run-length PNG compression: zlib's full search finds little more in pictures. Files are up to an eighth larger, often
+smaller, and take a third of the time."""
 Announce = Callable[[str], None]
-"""Told the path before the picture is there whole."""
+"""Called with the path before the picture is complete there."""
 
 
 def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: Announce = lambda path: None) -> str:
-    """Save a PNG with its infotext and receipt under the next free number in today's subfolder, and give its path.
+    """Save a PNG with its infotext and receipt under the next free number in today's subfolder; returns its path.
 
-    Nobody sees half a picture, and no other picture takes its place meanwhile.
+    The file appears atomically, and its name is reserved from the start.
     """
     day = Path(folder) / date.today().isoformat()
     day.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: A
 
 
 def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: Announce = lambda path: None) -> str:
-    """Save a PNG with its infotext and receipt as FOLDER/stem.png, or stem-1.png and so on where that is taken; give its path."""
+    """Save a PNG with its infotext and receipt as FOLDER/stem.png, or stem-1.png and so on if taken; returns its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = chain([stem], (f"{stem}-{number}" for number in count(1)))
@@ -39,9 +39,7 @@ def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: A
 
 
 def write(image: Image.Image, path: Path, announce: Announce) -> str:
-    """Write the picture beside the file that it replaces, an empty one that holds its place or another picture, and then move
-    it there whole.
-    """
+    """Write the picture beside `path`, then move it over the file there, a placeholder or earlier picture. Returns `path`."""
     draft = path.with_suffix(".tmp")
     try:
         announce(str(path))
@@ -57,7 +55,7 @@ def write(image: Image.Image, path: Path, announce: Announce) -> str:
 
 
 def claim(day: Path, name: str) -> Path:
-    """The path NUMBER-name.png with the next number, as an empty file, so that nobody else takes it."""
+    """Create an empty file NUMBER-name.png with the next number, to reserve it; returns its path."""
     numbers = [int(match[1]) for match in map(NUMBERED.match, os.listdir(day)) if match]
     number = max(numbers, default=-1) + 1
     while True:
@@ -68,7 +66,7 @@ def claim(day: Path, name: str) -> Path:
 
 
 def reserve(path: Path) -> bool:
-    """Make an empty file, unless there is one."""
+    """Create an empty file; False if it exists."""
     try:
         path.open("xb").close()
         return True

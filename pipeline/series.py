@@ -1,4 +1,4 @@
-"""Many requests as one job: each made when its turn comes, and one that fails ends no other."""
+"""Many requests as one job: each is made when its turn comes, and a failed one does not stop the others."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from pipeline.processed import Processed
 from pipeline.request import Request
 
 SHOWN = 32
-"""Pictures that are remembered, the newest. A1111 shows as many of a batch."""
+"""Newest pictures to remember, as many as A1111 shows of a batch."""
 COMMENTS = 32
-"""Different comments that are remembered."""
+"""Different comments to remember."""
 
 Shown = tuple[str, str]
 """(file, infotext)"""
@@ -20,60 +20,60 @@ Shown = tuple[str, str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a series so far."""
+    """Results of a series so far."""
 
     items: int
-    """All of them."""
+    """Their total number."""
     made: int = 0
-    """Those whose pictures are there now."""
+    """Items whose pictures were made."""
     cut: int = 0
-    """Those that were interrupted or skipped."""
+    """Items that were interrupted or skipped."""
     already: int = 0
-    """Those whose pictures were there before."""
+    """Items whose pictures existed before."""
     failures: tuple[tuple[str, str], ...] = ()
-    """(an item's name, why there is no picture of it)"""
+    """(name, reason) of each failed item."""
     pictures: tuple[Shown, ...] = ()
     """The newest SHOWN."""
     comments: tuple[str, ...] = ()
-    """What was done otherwise than asked, each sentence once."""
+    """What was done differently from the request; each sentence once."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a series may ask where it runs."""
+    """What a series may use of the engine that runs it."""
 
     journal: Journal | None = None
     has_model: Callable[[str], bool] = lambda name: False
-    """Whether there is a checkpoint of that name or hash."""
+    """Whether a checkpoint of that name or hash exists."""
 
 
 class Series(ABC):
-    """Items, and how each becomes a request: plain data, which can be pickled."""
+    """Items, and how to make a request from each. Plain data that can be pickled."""
 
     items: Sequence[Any]
 
     @abstractmethod
     def make(self, item: Any, here: Surroundings = Surroundings()) -> Request | Sequence[Shown]:
-        """An item's request, or the pictures that an earlier job has made of it. It may raise; then that item fails."""
+        """An item's request, or the pictures that an earlier job made of it. If it raises, that item fails."""
 
     def name(self, item: Any) -> str:
-        """What an item is called."""
+        """The item's name in messages."""
         return str(item)
 
 
 class Tally:
-    """What came of a series, of which only the outcome is kept."""
+    """Collects the outcome of a series."""
 
     def __init__(self, series: Series):
         self._name = series.name
         self.outcome = Outcome(len(series.items))
 
     def found(self, pictures: Sequence[Shown]) -> None:
-        """An item was done before."""
+        """An item had been done before."""
         self._add(pictures, already=self.outcome.already + 1)
 
     def done(self, item: Any, processed: Processed) -> None:
-        """An item has run. A picture that could not be saved is one that there is not."""
+        """An item has run. Pictures that could not be saved do not count."""
         pictures = [(path, text) for path, text in zip(processed.paths, processed.infotexts) if path is not None]
         if not pictures and processed.images:
             self.failed(item, " ".join(processed.comments))

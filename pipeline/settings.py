@@ -1,4 +1,4 @@
-"""The options as they stand: the defaults with what people have set, remembered in a file."""
+"""The current options: defaults plus what people have set, remembered in a file."""
 
 import json
 import logging
@@ -16,16 +16,16 @@ from pipeline.options import SPECS, Options
 logger = logging.getLogger(__name__)
 
 MAX_TEXT = 10_000
-"""Characters of one kept value, as JSON."""
+"""Characters of an inert value, as JSON."""
 KEPT: Mapping[str, Any] = MappingProxyType(json.loads(Path(__file__).with_name("a1111_options.json").read_text("utf-8")))
-"""A1111's options with their defaults. Those that Options has act; the others are kept."""
+"""A1111's options with their defaults. Those in Options take effect; the others are only stored."""
 
 
 class Settings:
-    """Every option by name. A change is checked whole, then made, then written; it fails without a trace.
+    """Every option by name. A change is checked in full, then applied, then written; a rejected one changes nothing.
 
-    path: the JSON file, name → value, of what differs from the defaults; None: nothing is remembered.
-    kept: names and defaults of options that do nothing here and are remembered for programs that expect them.
+    path: the JSON file of non-default values; None: nothing is remembered.
+    kept: defaults of options that have no effect here, stored for programs that expect them.
     """
 
     def __init__(self, path: Path | None = None, kept: Mapping[str, Any] = KEPT):
@@ -39,17 +39,17 @@ class Settings:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Every name that can be set, with what it is where nobody has set it."""
+        """Every name that can be set, with its default."""
         return self._defaults | asdict(Options())
 
     def values(self) -> dict[str, Any]:
-        """Every name with its value."""
+        """Every name with its current value."""
         return self._defaults | self._kept | asdict(self.options)
 
     def change(self, values: Mapping[str, Any], *, remember: bool = True) -> None:
-        """Set options. Raises InvalidRequest, before any is set, for an unknown name or a value that is not valid.
+        """Set options. Raises InvalidRequest for an unknown name or an invalid value, before any is set.
 
-        Raises OSError where the file cannot be written; then the change holds until the program ends.
+        Raises OSError if the file cannot be written; the change then lasts until the program ends.
         """
         with self._lock:
             kept = {name: checked_kept(name, value, self._defaults[name]) for name, value in values.items()
@@ -68,7 +68,7 @@ class Settings:
         os.replace(draft, path)
 
     def _load(self, path: Path) -> None:
-        """Take over what the file says, less what is unknown or not valid: an old file must not keep the program down."""
+        """Read the file, ignoring unknown names and invalid values, so that an old file does not stop the program."""
         try:
             stored = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
@@ -85,7 +85,7 @@ class Settings:
 
 
 def checked_kept(name: str, value: Any, default: Any) -> Any:
-    """A kept option's value, if it is of its default's kind and not endless. Raises InvalidRequest."""
+    """A stored option's value, if it has its default's type and a bounded length. Raises InvalidRequest."""
     if default is not None and not same_kind(value, default):
         wanted = {bool: "true or false", str: "text", list: "a list"}.get(type(default), "a number")
         raise InvalidRequest(name, f"{name} must be {wanted}, got {value!r}")

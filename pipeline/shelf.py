@@ -1,6 +1,6 @@
-"""The pictures of requests that wait: within a number of pixels in memory, beyond it as files, however many requests there are.
+"""Pictures of waiting requests: up to a number of pixels in memory, beyond that in files.
 
-A file of 15 KiB may hold 100 million pixels, so what is sent says nothing of the memory that it takes.
+A file of 15 KiB may decode to 100 million pixels, so the size of an upload does not bound the memory it takes.
 """
 
 import shutil
@@ -24,40 +24,40 @@ from pipeline.request import Request
 from pipeline.saving import COMPRESSION
 
 MAX_PIXELS = 200_000_000
-"""Of all pictures of one request: the largest picture that is taken, and its mask."""
+"""Per request, all pictures together: room for the largest accepted picture and its mask."""
 IN_MEMORY = 64_000_000
-"""Pixels of all requests that wait."""
+"""Pixels of all waiting requests."""
 ON_DISK = 16 * 2**30
-"""Bytes of all requests that wait."""
+"""Bytes of all waiting requests."""
 AT_ONCE = MAX_PIXELS
-"""Pixels that are read at once, on the way into requests or answers."""
+"""Pixels being decoded at the same time, for requests or answers."""
 PATIENCE = 120.0
-"""Seconds that one waits for others to be read."""
+"""Seconds to wait while others are decoding."""
 MEMORY_PATIENCE = 20.0
-"""Seconds that one waits for memory while nobody reads or works."""
+"""Seconds to wait for memory while nobody is decoding or running."""
 PER_PIXEL = 16
-"""Bytes while a picture is read or made ready: Pillow has 4 of each, also in RGB, and there are up to 4 copies."""
+"""Bytes while a picture is decoded or prepared: Pillow uses 4 per pixel, also for RGB, and up to 4 copies exist."""
 SMALL = 4_000_000
-"""Pixels of a request that large ones do not hold up."""
+"""Requests of at most this many pixels are not held up by large ones."""
 
 
 @dataclass(frozen=True)
 class Shelved:
-    """A picture that is not in memory."""
+    """A picture stored in a file."""
 
     path: Path
     digest: str | None
-    """Where it is known."""
+    """None: unknown."""
 
 
 Pictures = dict[str, Any]
-"""The fields of a request that hold pictures."""
+"""A request's picture fields."""
 
 
 class Shelf:
-    """Keeps the pictures of requests that wait, and lets only so many be read at a time. Any thread may use it.
+    """Stores the pictures of waiting requests, and limits how much is decoded at a time. Any thread may use it.
 
-    free: bytes of memory that are left, None where the system does not tell.
+    free: bytes of free memory; None: unknown.
     """
 
     def __init__(self, *, in_memory: int = IN_MEMORY, on_disk: int = ON_DISK, at_once: int = AT_ONCE, patience: float = PATIENCE,
@@ -68,24 +68,24 @@ class Shelf:
         self._reading = self._working = 0
         """Pixels."""
         self._held: dict[int, int] = {}
-        """Pixels in memory of each request, by its id()."""
+        """Pixels in memory per request, by its id()."""
         self._files: dict[int, int] = {}
-        """Bytes of each request's files."""
+        """Bytes of files per request, by its id()."""
         self._folder: Path | None = None
         self._names = count()
 
     @contextmanager
     def reading(self, pixels: int, field: str = "init_images") -> Iterator[None]:
-        """While inside, there is room to read pictures of so many pixels. Waits for it.
+        """Reserves room to decode pictures of `pixels` pixels; waits for it.
 
-        Raises InvalidRequest for more than a request may have, TooMany where it takes too long, and MemoryError.
+        Raises InvalidRequest if that exceeds the limit per request, TooMany if waiting takes too long, and MemoryError.
         """
         if pixels > MAX_PIXELS:
             raise InvalidRequest(field, f"{field}: the request's pictures may have {MAX_PIXELS // 1_000_000} million pixels "
-                                        f"together, got {-(-pixels // 1_000_000)} million")
+                                        f"in total, got {-(-pixels // 1_000_000)} million")
         with self._changed:
             if not self._wait(lambda: self._may_read(pixels)):
-                raise TooMany("Too many large pictures are being read or worked on already; try again later.")
+                raise TooMany("Too many large pictures are being processed; try again later.")
             self._reading += pixels
         try:
             yield
@@ -96,7 +96,7 @@ class Shelf:
 
     @contextmanager
     def working(self, p: Request) -> Iterator[None]:
-        """While inside, a request runs, with its pictures in memory. Waits for those that are being read. Raises MemoryError."""
+        """Brings a request's pictures into memory while it runs. Waits for running uploads. Raises MemoryError."""
         pixels = sum(count_pixels(image) for image in each(pictures_of(p)))
         with self._changed:
             if not self._wait(lambda: self._holds(self._reading + pixels)):
@@ -111,7 +111,7 @@ class Shelf:
                 self._changed.notify_all()
 
     def _wait(self, condition: Callable[[], bool]) -> bool:
-        """Whether it has become true in time. Raises MemoryError where nobody's end could make it so."""
+        """Wait until `condition` holds; False after too long. Raises MemoryError if nobody's end could make it true."""
         begun = time.monotonic()
         while not condition():
             waited = time.monotonic() - begun
@@ -119,24 +119,24 @@ class Shelf:
                 raise MemoryError
             if waited >= self._patience:
                 return False
-            allocator.give_back()  # what is freed may be kept
-            self._changed.wait(0.2)  # what else takes memory does not tell
+            allocator.give_back()  # freed memory may still be kept
+            self._changed.wait(0.2)  # other users of memory do not notify
         return True
 
     def _may_read(self, pixels: int) -> bool:
         if self._reading and self._reading + pixels > self._at_once:
             return False
-        # others may not have taken yet what they need
+        # others may not have allocated yet what they need
         return self._holds(pixels if pixels <= SMALL else pixels + self._reading + self._working)
 
     def _holds(self, pixels: int) -> bool:
-        """Whether there is memory for so many pixels."""
+        """Whether memory is free for that many pixels."""
         return not pixels or (free := self._free()) is None or pixels * PER_PIXEL <= free
 
     def put(self, p: Request) -> None:
-        """A request waits from now on. Its pictures stay where they are while there is room, or else become files.
+        """Store the pictures of a request that now waits: in memory while there is room, else in files.
 
-        Raises TooMany where there is no room for files either; then the request is as it was.
+        Raises TooMany if there is no room for files either, and then leaves the request unchanged.
         """
         pixels = sum(count_pixels(image) for image in each(pictures_of(p)))
         with self._changed:
@@ -151,13 +151,13 @@ class Shelf:
             size = sum(path.stat().st_size for path in written)
             with self._changed:
                 if sum(self._files.values()) + size > self._on_disk:
-                    raise TooMany("The pictures of waiting jobs take up all the room there is for them; try again later.")
+                    raise TooMany("The storage for pictures of waiting jobs is full; try again later.")
                 self._files[id(p)] = size
         except BaseException as error:
             for path in written:
                 path.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise TooMany("There is no room on the disk for the pictures of waiting jobs; try again later.") from error
+                raise TooMany("The disk is too full for the pictures of waiting jobs; try again later.") from error
             raise
         vars(p).update(shelved)
 
@@ -168,7 +168,7 @@ class Shelf:
         return Shelved(path, p.digests.forget(image))
 
     def _take(self, p: Request) -> None:
-        """Its turn has come: its pictures are in memory again, and its files are gone."""
+        """The request's turn has come: load its pictures and delete its files."""
         def read(image: Image.Image | Shelved) -> Image.Image:
             if isinstance(image, Image.Image):
                 return image
@@ -188,7 +188,7 @@ class Shelf:
         vars(p).update(in_memory)
 
     def drop(self, p: Request) -> None:
-        """It does not wait any more."""
+        """The request no longer waits."""
         for image in each(pictures_of(p)):
             if isinstance(image, Shelved):
                 image.path.unlink(missing_ok=True)
@@ -197,7 +197,7 @@ class Shelf:
             self._files.pop(id(p), None)
 
     def close(self) -> None:
-        """Remove what is left."""
+        """Delete all files."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -207,7 +207,7 @@ def pictures_of(p: Request) -> Pictures:
 
 
 def each(pictures: Pictures) -> Iterator[Any]:
-    """The pictures, whichever field they are in; one that is in several comes once."""
+    """Every picture in any field; one in several fields comes once."""
     known = {}
     for value in pictures.values():
         for image in value if isinstance(value, list) else [value]:
@@ -224,7 +224,7 @@ def count_pixels(image: Image.Image | Shelved) -> int:
 
 
 def over(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A field's value with each of its pictures changed."""
+    """A field's value with `change` applied to each picture."""
     if isinstance(value, list):
         return [change(image) for image in value]
     return None if value is None else change(value)

@@ -1,4 +1,4 @@
-"""Files that people put into folders, opened so that none can hold up the program: regular ones only, of a bounded size."""
+"""Opens small files safely: only regular files, of bounded size, so that none can block the program."""
 
 import errno
 import json
@@ -12,11 +12,11 @@ from pipeline.errors import ModelError
 MAX_JSON = 1 << 20
 """Bytes of a config; real ones have a few thousand."""
 MAX_REASON = 200
-"""Characters that a sentence quotes of what a reader says, as it may quote the file."""
+"""Characters quoted from a parser's message, which may itself quote the file."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The file, open for reading. Raises OSError, for a pipe, a device or a folder too, and never waits for one."""
+    """The file, open for reading. Raises OSError, also for pipes, devices and folders; never blocks."""
     file = open(path, "rb", opener=open_at_once)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -25,7 +25,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def open_at_once(path: str, flags: int) -> int:
-    """A file descriptor; a pipe that nobody writes to gives one at once too."""
+    """A file descriptor, without blocking on a pipe that nobody writes to."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -39,7 +39,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = MAX_JSON) -> dict[str, Any] | None:
-    """The object in a JSON file, or None where there is no such file. Raises ModelError."""
+    """The object in a JSON file; None if the file does not exist. Raises ModelError."""
     label = f"{path.parent.name}/{path.name}"
     try:
         value = json.loads(read_bytes(path, limit).decode("utf-8"))
@@ -53,13 +53,13 @@ def read_json(path: Path, limit: int = MAX_JSON) -> dict[str, Any] | None:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, on one line and short."""
+    """An error's message, on one line and short."""
     if isinstance(error, RecursionError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return shortened(" ".join(said.split()) or type(error).__name__, MAX_REASON)
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` characters of a text, and … where there are more."""
+    """The text, cut to `limit` characters with … at the end."""
     return text if len(text) <= limit else text[:limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""A source picture and its mask, made ready for the network: the stages of init() that touch pixels."""
+"""Prepares a source picture and its mask for the network: the stages of init() that touch pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class Source:
     digest: str
     """Of `image`."""
     overlay: Image.Image | None = None
-    """The unmasked part of the picture as RGBA, to be put back over the result."""
+    """The unmasked part of the picture as RGBA, put back over the result."""
     mask_for_overlay: Image.Image | None = None
-    """The plan's, at the picture's size."""
+    """The plan's mask_for_overlay, at the picture's size."""
     color_target: np.ndarray | None = None
 
 
@@ -61,7 +61,7 @@ def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image
 
 
 def pixels_of(sources: list[Source]) -> Tensor:
-    """(N, 3, H, W) in [-1, 1]. Raises InvalidRequest where their sizes differ."""
+    """(N, 3, H, W) in [-1, 1]. Raises InvalidRequest if their sizes differ."""
     sizes = {source.image.size for source in sources}
     if len(sizes) > 1:
         listed = ", ".join("x".join(map(str, size)) for size in sorted(sizes))
@@ -91,15 +91,15 @@ def mask_tensor(plan: MaskPlan | None, *, round: bool) -> Tensor | None:
 
 
 class Stages:
-    """The stages above, none of which is done twice for the same content. What they give must not be changed.
+    """The stages above, cached by content. Do not modify their results.
 
-    tiling: whether the model continues pictures beyond an edge from the other side just now.
+    tiling: whether the model wraps pictures around at their edges.
     """
 
     def __init__(self, cache: Cache, digest: Callable[[Image.Image], str], model: Family, *, tiling: bool):
         self._cache, self._digest, self._model = cache, digest, model
         autoencoder = model.autoencoder.module
-        # networks leave its weights alone, but its precision may have been widened
+        # networks never change the autoencoder's weights, but its precision may have been widened
         self._autoencoder = ref(autoencoder), next(autoencoder.parameters()).dtype, tiling
 
     def plan_mask(self, mask: Image.Image, **settings: Any) -> MaskPlan | None:
@@ -116,13 +116,13 @@ class Stages:
         return self._cache.get(key, lambda: encode(self._model, sources, size, latent_upscale=latent_upscale))
 
     def latent_masks(self, mask: Image.Image, latent: Tensor, *, round: bool) -> tuple[Tensor, Tensor]:
-        """latent: of which only the shape counts."""
+        """latent: only its shape matters."""
         key = ("latent masks", self._digest(mask), latent.shape, latent.device, round)
         return self._cache.get(key, lambda: latent_masks(mask, latent, round=round))
 
     def image_conditioning(self, sources: list[Source], latent: Tensor, plan: MaskPlan | None, *, round: bool,
                            mask_weight: float) -> Tensor:
-        """latent: of which only the shape counts."""
+        """latent: only its shape matters."""
         mask = plan and (self._digest(plan.image_mask), round)
         key = ("image conditioning", self._autoencoder, *(source.digest for source in sources), latent.shape, mask, mask_weight)
         return self._cache.get(key, lambda: self._model.image_conditioning(

@@ -12,28 +12,28 @@ from pipeline.errors import InvalidRequest, ModelError, UnknownName
 COLUMNS = ("name", "prompt", "negative_prompt")
 DIVIDER_WIDTH = 40
 MAX_LENGTH = 100_000
-"""Characters of a prompt with its styles: texts that hold {prompt} twice double with each use."""
+"""Characters of a prompt with its styles: a text with {prompt} twice doubles it each time."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """What a name adds to a prompt and to a negative prompt. `{prompt}` in a text stands for what the person wrote."""
+    """What a style adds to a prompt and a negative prompt. `{prompt}` in its text stands for the person's own prompt."""
 
     name: str
     prompt: str = ""
     negative_prompt: str = ""
     path: Path | None = None
-    """The file that it is from and is saved to; None: a divider between the styles of several files."""
+    """The file that holds it; None: a divider between the styles of several files."""
 
 
 class StyleDatabase:
-    """The styles of one file, or of all that a pattern such as `styles*.csv` finds. A missing file is an empty one."""
+    """The styles of one file, or of all files matching a pattern such as `styles*.csv`. A missing file counts as empty."""
 
     def __init__(self, path: Path | str | None = None):
-        """path: None for no styles. Raises ModelError for a file that is no styles file."""
+        """path: None for no styles. Raises ModelError for an invalid styles file."""
         self._path = None if path is None else Path(path)
         self.styles: dict[str, Style] = {}
-        """By name, in the order of the files; a later style takes the place of an earlier one of its name."""
+        """By name, in file order; a later style replaces an earlier one of the same name."""
         self.reload()
 
     def reload(self) -> None:
@@ -47,7 +47,7 @@ class StyleDatabase:
             self.styles |= {style.name: style for style in read_styles(file)}
 
     def apply_styles(self, prompt: str, names: Iterable[str]) -> str:
-        """The prompt with those styles, one after the other. A name that is not known only strips the prompt."""
+        """The prompt with those styles applied in turn. An unknown name only strips the prompt."""
         return merge(prompt, [self.styles.get(name, Style(name)).prompt for name in names])
 
     def apply_negative_styles(self, negative_prompt: str, names: Iterable[str]) -> str:
@@ -55,36 +55,36 @@ class StyleDatabase:
         return merge(negative_prompt, [self.styles.get(name, Style(name)).negative_prompt for name in names])
 
     def extract(self, prompt: str, negative_prompt: str) -> tuple[list[str], str, str]:
-        """(names, prompt, negative prompt) such that those styles make the texts that are given of the ones that are left."""
+        """(names, prompt, negative prompt): the styles found in the texts, and the prompts they were applied to."""
         names: list[str] = []
         while match := next((match for match in self._matches(prompt, negative_prompt) if match[0] not in names), None):
             name, prompt, negative_prompt = match
-            names.insert(0, name)  # the last one that was applied is the outermost
+            names.insert(0, name)  # the style applied last is the outermost
         return names, prompt, negative_prompt
 
     def _matches(self, prompt: str, negative_prompt: str) -> Iterator[tuple[str, str, str]]:
-        """The name of each style that may have been applied last, and both prompts without it."""
+        """(name, prompt, negative prompt) for each style that may have been applied last, with the prompts before it."""
         for style in self.styles.values():
             rests = without(prompt, style.prompt), without(negative_prompt, style.negative_prompt)
             if (style.prompt or style.negative_prompt) and None not in rests:
                 yield style.name, *rests
 
     def put(self, name: str, prompt: str, negative_prompt: str = "") -> None:
-        """Add a style, or change the one of that name. Nothing is written before save(). Raises InvalidRequest without a name."""
+        """Add or replace a style, in memory until save(). Raises InvalidRequest for a missing or invalid name."""
         if not name or name.startswith("#"):
-            raise InvalidRequest("name", f'name: a style needs a name, and one that does not begin with "#", got "{name}"')
+            raise InvalidRequest("name", f'name must not be empty or start with "#", got "{name}"')
         known = self.styles.get(name)
         path = known.path if known and known.path else Path(str(self._path).replace("*", ""))
         self.styles[name] = Style(name, prompt, negative_prompt, path)
 
     def remove(self, name: str) -> None:
-        """Take a style out. Nothing is written before save(). Raises UnknownName."""
+        """Remove a style, in memory until save(). Raises UnknownName."""
         if name not in self.styles:
             raise UnknownName("name", "style", name, self.styles)
         del self.styles[name]
 
     def save(self) -> None:
-        """Write each style back to the file that it is from."""
+        """Write each style back to its file."""
         own = {style.path for style in self.styles.values() if style.path is not None}
         for file in own | set(self._files()):
             write_styles(file, [style for style in self.styles.values() if style.path == file])
@@ -98,7 +98,7 @@ class StyleDatabase:
 
 
 def merge(prompt: str, texts: Iterable[str]) -> str:
-    """The prompt with each style's text put around it or behind it. Raises InvalidRequest where that grows too long."""
+    """The prompt with each style's text wrapped around it or appended. Raises InvalidRequest if that gets too long."""
     for text in texts:
         length = len(text) + max(1, text.count("{prompt}")) * len(prompt)
         if length > MAX_LENGTH:
@@ -111,7 +111,7 @@ def merge(prompt: str, texts: Iterable[str]) -> str:
 
 
 def without(prompt: str, text: str) -> str | None:
-    """The prompt before a style's text was put around it or behind it; None where that was not done."""
+    """The prompt before a style's text was wrapped around it or appended; None if it was not."""
     left, *right = text.strip().split("{prompt}")
     prompt = prompt.strip()
     if not right:
@@ -121,7 +121,7 @@ def without(prompt: str, text: str) -> str | None:
 
 
 def read_styles(file: Path) -> list[Style]:
-    """The styles in a file; rows whose name begins with "#" are comments. Columns name, text are the old format."""
+    """The styles in a file. Rows whose name starts with "#" are comments; the columns name, text are the old format."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, skipinitialspace=True))
@@ -136,7 +136,7 @@ def read_styles(file: Path) -> list[Style]:
 
 
 def write_styles(file: Path, styles: list[Style]) -> None:
-    """Replace the file, whole or not at all."""
+    """Replace the file atomically."""
     part = file.with_name(file.name + ".part")
     with part.open("w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.writer(stream)

@@ -1,4 +1,4 @@
-"""A job on the engine's side: its requests go to the worker one by one, and what history and quotas know of it is kept."""
+"""A job on the engine's side: sends its requests to the worker, and keeps history and quotas up to date."""
 
 import logging
 import time
@@ -18,13 +18,13 @@ from pipeline.worker import Begun, News, Sampled, Saving, Started
 logger = logging.getLogger(__name__)
 
 Work = list[Request] | Series
-"""What a job does: requests of which each is needed, or a series, in which each is for itself."""
+"""A job's work: requests that must all succeed, or a series whose items succeed or fail on their own."""
 Process = Callable[[Request], Processed]
-"""What runs a request."""
+"""Runs a request."""
 
 
 class Submission:
-    """A job with its work. The rest is the engine's."""
+    """A job with its work, and its share of the engine's state."""
 
     def __init__(self, job: Job, work: Work, here: Surroundings, *, quota: Quota, shelf: Shelf):
         if not isinstance(work, list | Series):
@@ -33,11 +33,11 @@ class Submission:
         self._journal, self._quota, self._shelf = here.journal, quota, shelf
         self._tally = Tally(work) if isinstance(work, Series) else None
         self._counted = 0
-        """Pictures that the quota counts already of what is still to be made."""
+        """Pictures still to be made that the quota has already counted."""
         self._notes: list[str] = []
-        """Of the journal, for the next result's comments."""
+        """The journal's notes, for the next result's comments."""
         self._entry: str | None = None
-        """The journal's name of the request that runs, or that waits alone in this job."""
+        """The journal's id of the running request, or of the only waiting one."""
         self._started: float | None = None
         self._sampled = Sampled()
         self._item = self._gone_over = 0
@@ -49,11 +49,11 @@ class Submission:
     # --- before it runs
 
     def count(self) -> None:
-        """Count the pictures that are asked for, as far as that is known before the job runs. Raises TooMany."""
+        """Count the requested pictures, as far as known before the job runs. Raises TooMany."""
         self._count(sum(request.batch_size * request.n_iter for request in self._requests))
 
     def enter(self) -> None:
-        """It waits from now on, and with it its pictures. Raises TooMany, and then nothing is recorded."""
+        """The job starts waiting: store its pictures and record it. Raises TooMany, and then nothing is recorded."""
         if len(self._requests) == 1:
             self._record(self._requests[0], self.job.id)
         try:
@@ -72,7 +72,7 @@ class Submission:
             self._counted += pictures
 
     def _record(self, request: Request, entry: str) -> None:
-        """Enter a request in the journal, unless it is to leave no trace: then its pictures are not saved either."""
+        """Record a request in the journal, unless its pictures are not to be saved."""
         if self._journal is None or request.outpath_samples is None or request.do_not_save_samples:
             return
         with self._without_harm():
@@ -81,7 +81,7 @@ class Submission:
     # --- its turn
 
     def run(self, process: Process) -> None:
-        """Do the work and publish its end."""
+        """Do the work and publish the final event."""
         self.job.state = "running"
         self._publish_step()
         try:
@@ -90,7 +90,7 @@ class Submission:
                 self.finish(Finished([], self._elapsed(), self._tally.outcome))
             else:
                 self.finish(Finished(self._run_all(process), self._elapsed()))
-        except Exception as error:  # the job's owner is told, and the engine lives on for the others
+        except Exception as error:  # reported to the job's owner; the engine keeps running
             self.finish(Failed(sendable(error)))
 
     def _run_all(self, process: Process) -> list[Processed]:
@@ -117,11 +117,11 @@ class Submission:
                     self._gone_over += 1
             except (Cancelled, TooMany):
                 raise
-            except Exception as error:  # the job's owner is told at its end, and the other items are done
+            except Exception as error:  # reported at the job's end; the other items still run
                 failure = Failed(sendable(error))
                 self._close_entry("failed", failure.message)
                 self._tally.failed(item, failure.message)
-            # the item is at its end, however it came there
+            # the item ends here, whatever happened
             self._sampled = replace(self._sampled, batch=self._sampled.batches - 1, step=self._sampled.steps)
             self._publish_step()
 
@@ -136,7 +136,7 @@ class Submission:
         return result
 
     def take(self, news: News) -> None:
-        """What the worker tells of the request that runs. Raises TooMany where its pictures are too many."""
+        """Handle the worker's news about the running request. Raises TooMany if it makes too many pictures."""
         match news:
             case Started(model):
                 self._started = self._started or time.monotonic()
@@ -172,20 +172,20 @@ class Submission:
 
     @contextmanager
     def _without_harm(self) -> Iterator[None]:
-        """A disk that is full must not cost the job: it goes on without its entry."""
+        """A full disk must not fail the job: it goes on without its entry."""
         try:
             yield
         except OSError as error:
             logger.error("history could not be written: %s", error)
-            self._notes.append("History could not be written; the log says why.")  # which names places
+            self._notes.append("History could not be written; see the log.")  # the error names paths
 
     def _take_notes(self) -> list[str]:
-        """What the journal has to say, each sentence once."""
+        """The journal's notes, each sentence once."""
         told = [] if self._journal is None else self._journal.take_notes()
         notes, self._notes = [*self._notes, *told], []
         return list(dict.fromkeys(notes))
 
-    # --- how far it is
+    # --- progress
 
     def _publish_step(self) -> None:
         self.job.publish(self._step())

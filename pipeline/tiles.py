@@ -1,4 +1,4 @@
-"""A large picture as overlapping tiles of one size, and the tiles as one picture again."""
+"""Cuts a large picture into overlapping tiles of one size, and joins them again."""
 
 import math
 
@@ -12,18 +12,18 @@ MAX_TILES = 10_000
 
 
 def tile_boxes(image: Size, tile: Size, overlap: int) -> list[list[Box]]:
-    """Where the tiles lie, row by row; neighbours share at least `overlap` pixels.
+    """The tiles' boxes, row by row; neighbours share at least `overlap` pixels.
 
-    A picture smaller than a tile gets one that begins outside of it. Raises InvalidRequest where tiles are no larger
-    than what they share.
+    A picture smaller than a tile gets one box that extends beyond it. Raises InvalidRequest if tiles are not larger than the
+    overlap.
     """
     if overlap >= min(tile):
         raise InvalidRequest("script_args", f"script_args: width and height must be larger than the overlap of {overlap} pixels, "
                                             f"got {tile.width}x{tile.height}")
     columns, rows = starts(image.width, tile.width, overlap), starts(image.height, tile.height, overlap)
     if len(columns) * len(rows) > MAX_TILES:
-        raise InvalidRequest("script_args", f"script_args: {len(columns)}x{len(rows)} tiles are too many; at most {MAX_TILES} "
-                                            "are made, so width and height must be larger or the overlap smaller")
+        raise InvalidRequest("script_args", f"script_args: {len(columns)}x{len(rows)} tiles are too many; at most {MAX_TILES} are allowed, "
+                                            "so width and height must be larger or the overlap smaller")
     return [[Box(x, y, x + tile.width, y + tile.height) for x in columns] for y in rows]
 
 
@@ -34,12 +34,12 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def split(image: Image.Image, boxes: list[list[Box]]) -> list[Image.Image]:
-    """The tiles of a picture in the boxes' order; black where a box reaches beyond it."""
+    """The picture's tiles in the boxes' order; black outside the picture."""
     return [image.crop(box) for row in boxes for box in row]
 
 
 def combine(tiles: list[Image.Image], boxes: list[list[Box]], size: Size, overlap: int) -> Image.Image:
-    """The tiles as one RGB picture; each fades in over the first `overlap` pixels that it shares with the one before."""
+    """The tiles as one RGB picture; each fades in over the first `overlap` pixels it shares with the previous one."""
     picture = Image.new("RGB", size)
     remaining = iter(tiles)
     for row in boxes:
@@ -51,7 +51,7 @@ def combine(tiles: list[Image.Image], boxes: list[list[Box]], size: Size, overla
 
 
 def join(canvas: Image.Image, piece: Image.Image, start: int, overlap: int, *, vertical: bool) -> None:
-    """Paste a piece at `start` along one axis, faded in over its first pixels unless it is the first one."""
+    """Paste a piece at `start` along one axis, faded in over its first pixels unless it comes first."""
     if start == 0:
         canvas.paste(piece, (0, 0))
         return

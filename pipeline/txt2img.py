@@ -1,4 +1,4 @@
-"""A picture from noise alone: an edit of nothing, at full strength."""
+"""txt2img: a picture from pure noise, run as img2img at full strength."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +12,15 @@ from pipeline.samplers import create_sampler
 
 @dataclass(repr=False)
 class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
-    """One txt2img request: init_images, mask and denoising_strength have no meaning in it. Hires fix is not there."""
+    """A txt2img request: init_images, mask and denoising_strength are ignored. There is no hires fix."""
 
     def check_sources(self) -> None:
-        """There are none."""
+        """No source pictures to check."""
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
-        """Make ready what stands in the place of a source."""
+        """Prepare an empty latent in place of a source."""
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
-        self.extra_generation_params["Denoising strength"] = None  # infotext does not speak of it
+        self.extra_generation_params["Denoising strength"] = None  # left out of infotext
         latents = self.sd_model.latent_format
         device = self.sd_model.placement.device
         height, width = self.height // latents.downscale, self.width // latents.downscale
@@ -31,7 +31,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
 
     def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list[int], subseeds: list[int],
                subseed_strength: float, prompts: list[str]) -> Tensor:
-        """Noise and denoise one batch: (B, C, H/8, W/8), ready to be decoded."""
+        """Noise and denoise one batch: (B, C, H/8, W/8), ready to decode."""
         noise = self.rng.next()
         self.scripts.process_before_every_sampling(self, x=self.init_latent, noise=noise, c=conditioning,
                                                    uc=unconditional_conditioning)

@@ -1,4 +1,4 @@
-"""Any picture file that people bring, as an upright 8-bit sRGB picture, or one sentence saying why not."""
+"""Decodes picture files of any format to upright 8-bit sRGB pictures, or gives one sentence on why not."""
 
 import io
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ from pipeline.png import readable
 
 FORMATS = {"PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WEBP": (".webp",), "BMP": (".bmp", ".dib"),
            "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "AVIF": (".avif",), "HEIC": (".heic", ".heif", ".hif")}
-"""What is taken wherever a picture is, and how such files are called."""
+"""Accepted formats, with their extensions."""
 EXTENSIONS = tuple(ending for endings in FORMATS.values() for ending in endings)
 PILLOW_FORMATS = tuple(name for name in FORMATS if name != "HEIC")
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 MAX_PIXELS = 100_000_000
-"""Above any camera's picture, below what fills the memory."""
+"""More than any camera's picture, less than would fill the memory."""
 
 Turn = Image.Transpose
 TURNS = {2: Turn.FLIP_LEFT_RIGHT, 3: Turn.ROTATE_180, 4: Turn.FLIP_TOP_BOTTOM, 5: Turn.TRANSPOSE,
          6: Turn.ROTATE_270, 7: Turn.TRANSVERSE, 8: Turn.ROTATE_90}
-"""What makes a picture upright, by its EXIF orientation."""
+"""EXIF orientation → the transposition that makes the picture upright."""
 
 
 @dataclass(frozen=True)
@@ -35,51 +35,51 @@ class Upload:
     """A decoded file."""
 
     image: Image.Image
-    """RGB, or RGBA where the file has transparency."""
+    """RGB, or RGBA if the file has transparency."""
     notes: tuple[str, ...]
-    """What was changed on the way, a sentence each."""
+    """A sentence on each conversion."""
     exif: bytes | None = None
-    """What the file's EXIF says of the picture that is seen, as a file made from it may keep it."""
+    """The file's EXIF, for results made from it; without facts about the file itself."""
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file is one of FORMATS, by its name. What begins with a dot is another program's note on a file."""
+    """Whether a file's name has an extension in FORMATS. Names starting with a dot are metadata of other programs."""
     return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
 
 
 def open_picture(data: bytes | str | Path, field: str, *, over_api: bool = False) -> Upload:
     """Decode a file's bytes, or the file at a path. Raises InvalidRequest naming `field`.
 
-    over_api: transparency counts only where it does in A1111's API, and colour profiles do not. The picture is turned as
-    EXIF says; CMYK, 16-bit and pictures with a colour profile become 8-bit sRGB; of an animation the first frame is taken.
+    over_api: treat transparency and colour profiles as A1111's API does (the latter are ignored). The picture is turned
+    upright; CMYK, 16-bit and colour-managed pictures become 8-bit sRGB; only an animation's first frame is used.
     """
     image, notes = load_file(data, field)
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with a preview or a depth map
-        notes.append("The file holds several pictures; the first was taken.")
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a camera's picture with a preview or a depth map
+        notes.append("The file holds several pictures; the first was used.")
     with damage_told(image.format, field):
         return Upload(*normalised(image, notes, field, over_api=over_api), lasting_exif(image))
 
 
 def load_file(data: bytes | str | Path, field: str) -> tuple[Image.Image, list[str]]:
-    """(a picture as its file has it, with all that the file says of it in its info, sentences on what was left out).
+    """(the picture in its own format, with the file's data in `info`; sentences on what was left out).
 
     Raises InvalidRequest naming `field`.
     """
     image, notes = opened(data, field)
     with damage_told(image.format, field):
-        image.load()  # texts may stand behind the pixels
+        image.load()  # text chunks may follow the pixels
     if image.format == "HEIC":
         image.info = {name: value for name, value in image.info.items() if name in ("exif", "xmp", "icc_profile") and value}
     return image, notes
 
 
 def open_file(data: bytes | str | Path, field: str) -> Image.Image:
-    """A picture of which only the header has been read. Raises InvalidRequest naming `field`."""
+    """A picture of which only the header is read. Raises InvalidRequest naming `field`."""
     return opened(data, field)[0]
 
 
 def opened(data: bytes | str | Path, field: str) -> tuple[Image.Image, list[str]]:
-    """The same, and sentences on what of the file was left out."""
+    """open_file()'s picture, and sentences on what was left out of the file."""
     try:
         data = data if isinstance(data, bytes) else Path(data).read_bytes()
     except (OSError, ValueError) as error:
@@ -94,7 +94,7 @@ def opened(data: bytes | str | Path, field: str) -> tuple[Image.Image, list[str]
             image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
         except Image.DecompressionBombError:
             raise too_large(field, None) from None
-        except Exception as error:  # Pillow's decoders raise many kinds for what is not a picture
+        except Exception as error:  # Pillow raises many kinds of errors for files that are not pictures
             raise InvalidRequest(field, f"{field}: the file is not a picture that can be read; "
                                         f"valid: {', '.join(FORMATS)}") from error
     if image.width * image.height > MAX_PIXELS:
@@ -108,8 +108,8 @@ def is_heic(data: bytes) -> bool:
 
 
 def open_heic(data: bytes, field: str) -> Image.Image:
-    """A HEIC picture of which only the header has been read."""
-    from pillow_heif import HeifImageFile  # a large library, for what few bring
+    """A HEIC picture of which only the header is read."""
+    from pillow_heif import HeifImageFile  # a large library for a rare format
 
     with damage_told("HEIC", field):
         image = HeifImageFile(io.BytesIO(data))
@@ -119,7 +119,7 @@ def open_heic(data: bytes, field: str) -> Image.Image:
 
 @contextmanager
 def damage_told(format: str | None, field: str) -> Iterator[None]:
-    """What decoders raise inside becomes InvalidRequest."""
+    """Turns decoders' errors into InvalidRequest."""
     try:
         yield
     except (InvalidRequest, MemoryError):
@@ -129,7 +129,7 @@ def damage_told(format: str | None, field: str) -> Iterator[None]:
 
 
 def count_pixels(data: bytes | str | Path, field: str) -> int:
-    """Of a picture, as its file says, which is not decoded. Raises InvalidRequest naming `field`."""
+    """A picture's pixels according to its header, without decoding. Raises InvalidRequest naming `field`."""
     image = open_file(data, field)
     return image.width * image.height
 
@@ -141,16 +141,16 @@ def too_large(field: str, image: Image.Image | None) -> InvalidRequest:
 
 
 def normalised(image: Image.Image, notes: list[str], field: str, *, over_api: bool) -> tuple[Image.Image, tuple[str, ...]]:
-    """A loaded picture as RGB or RGBA, and the notes with what was done added."""
-    # A1111: its API takes a picture's numbers as they are, whatever colours they stand for
+    """(a loaded picture as RGB or RGBA, the notes plus those on conversions)."""
+    # A1111: its API uses pixel values as they are and ignores colour profiles
     profile = None if over_api else image.info.get("icc_profile")
     image, turned = upright(image)
     if turned:
-        notes.append("The picture was turned upright as its EXIF says.")
+        notes.append("The picture was turned upright according to its EXIF.")
     if image.mode == "F":
         raise InvalidRequest(field, f"{field}: the picture has floating-point pixels; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        notes.append("The picture has 16 bits a channel; it was scaled to 8.")
+        notes.append("The picture has 16 bits per channel; it was converted to 8.")
         image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))
     transparent = counts_as_transparent(image) if over_api else has_transparency(image)
     if transparent or image.mode not in ("CMYK", "L"):
@@ -164,7 +164,7 @@ def normalised(image: Image.Image, notes: list[str], field: str, *, over_api: bo
     colour = image.info.get("transparency") if over_api else None
     image.info.clear()
     if isinstance(colour, (int, tuple)):
-        # A1111: the one transparent colour of a picture, which is not seen, is left out where the unmasked part is put back
+        # A1111: pixels of a picture's transparent colour are not put back with the unmasked part
         image.info["transparency"] = colour if isinstance(colour, tuple) else (colour, 0, 0)
     return image, tuple(notes)
 
@@ -174,30 +174,30 @@ def has_transparency(image: Image.Image) -> bool:
 
 
 def counts_as_transparent(image: Image.Image) -> bool:
-    # A1111: its API sees neither the alpha of a grey picture nor a single transparent colour, but what lies beneath
+    # A1111: its API ignores a grey picture's alpha and a single transparent colour, and uses the colours beneath
     return image.mode == "RGBA" or image.mode in ("RGB", "P") and isinstance(image.info.get("transparency"), bytes)
 
 
 def upright(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The picture as its EXIF orientation says, and whether that turned it. EXIF that cannot be read is left out."""
+    """(the picture turned upright by its EXIF orientation, whether that changed it). Unreadable EXIF is dropped."""
     try:
         turn = TURNS.get(image.getexif().get(Base.Orientation))
-    except Exception:  # Pillow's reader raises many kinds
+    except Exception:  # Pillow raises many kinds of errors
         turn = None
     return (image, False) if turn is None else (image.transpose(turn), True)
 
 
 def upright_size(image: Image.Image) -> Size:
-    """The size that upright() gives, of a picture of which only the header has been read."""
+    """The size after upright(), from the header alone."""
     try:
         turned = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
-    except Exception:  # Pillow's reader raises many kinds
+    except Exception:  # Pillow raises many kinds of errors
         turned = False
     return Size(image.height, image.width) if turned else Size(image.width, image.height)
 
 
 def lasting_exif(image: Image.Image) -> bytes | None:
-    """A picture's EXIF without what is about its file: how it lies, its size, its preview and an infotext."""
+    """A picture's EXIF without facts about its file: orientation, size, preview and infotext."""
     if "exif" not in image.info:
         return None
     try:
@@ -208,14 +208,14 @@ def lasting_exif(image: Image.Image) -> bytes | None:
             for tag in outdated:
                 tags.pop(tag, None)
         return exif.tobytes() if len(exif) or camera else None
-    except Exception:  # Pillow's reader raises many kinds
+    except Exception:  # Pillow raises many kinds of errors
         return None
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, bool]:
-    """An RGB, RGBA, CMYK or L picture in sRGB, and whether its profile was another.
+    """(an RGB, RGBA, CMYK or L picture in sRGB, whether it had another profile).
 
-    A profile that cannot be used is left out.
+    An unusable profile is dropped.
     """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -1,4 +1,4 @@
-"""Pictures made larger without a diffusion model. A new upscaler is a function and a row in UPSCALERS."""
+"""Upscaling without a diffusion model. A new upscaler is a function and a row in UPSCALERS."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from pipeline.errors import UnknownName
 from pipeline.geometry import Size
 
 Upscaler = Callable[[Image.Image, Size], Image.Image]
-"""(a picture, about how large it is wanted) → the picture at that size, or as large as the method makes it."""
+"""(picture, requested size) → the enlarged picture, of that size or of the method's own."""
 
 
 def lanczos(image: Image.Image, size: Size) -> Image.Image:
@@ -20,7 +20,7 @@ def nearest(image: Image.Image, size: Size) -> Image.Image:
 
 
 UPSCALERS: dict[str, Upscaler | None] = {"None": None, "Lanczos": lanczos, "Nearest": nearest}
-"""By A1111's names; "None" leaves the picture as it is."""
+"""By A1111's names; "None" leaves the picture unchanged."""
 
 
 def find_upscaler(name: str, field: str) -> Upscaler | None:
@@ -32,7 +32,7 @@ def find_upscaler(name: str, field: str) -> Upscaler | None:
 
 def upscale(image: Image.Image, scale: float, upscaler: Upscaler | None) -> Image.Image:
     """`image` times `scale`, sides rounded down to multiples of 8."""
-    # A1111: the upscaler's own size first, then Lanczos to the multiple of 8; without it where that is no larger
+    # A1111: the upscaler's own size first, then Lanczos to the multiple of 8; without the upscaler if that is no larger
     size = Size(int(image.width * scale), int(image.height * scale))
     target = Size(max(size.width // 8 * 8, 8), max(size.height // 8 * 8, 8))
     grows = image.width < target.width or image.height < target.height
@@ -42,7 +42,7 @@ def upscale(image: Image.Image, scale: float, upscaler: Upscaler | None) -> Imag
 
 
 def cover(image: Image.Image, size: Size, upscaler: Upscaler | None, *, crop: bool) -> Image.Image:
-    """`image` enlarged until it covers `size`; with `crop`, its middle of that size."""
+    """`image` enlarged until it covers `size`; with `crop`, cut to its centre of that size."""
     image = upscale(image, max(size.width / image.width, size.height / image.height), upscaler)
     if not crop:
         return image

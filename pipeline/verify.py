@@ -1,4 +1,4 @@
-"""Whether a picture is what its receipt says: its request is run again, and then pictures and receipts are compared."""
+"""Checks a picture against its receipt: runs its request again, then compares pictures and receipts."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -24,21 +24,21 @@ from pipeline.request import Replay
 from pipeline.uploads import load_file, open_picture
 
 MODE = "verify"
-"""What jobs that make a picture again are known by."""
+"""The mode under which such jobs are recorded."""
 RECORDED = {spec.name for spec in fields(StableDiffusionProcessingImg2Img) if spec.init} - ELSEWHERE | {"kind", "options"}
-"""What a request's record may hold."""
+"""Keys that a request's record may have."""
 DAMAGED = "its receipt is damaged"
 ROLES = {"init_images": ("picture", "the picture that it was made from"), "mask": ("mask", "its mask"),
          "latent_mask": ("mask", "its mask of latent space")}
-"""By field of a request: which flag gives its pictures, and what they are called."""
+"""Field → (the flag to give its pictures with, their name in messages)."""
 
 
 class Unverifiable(PalimpsestError):
-    """Why a picture cannot be verified."""
+    """Raised with the reason why a picture cannot be verified."""
 
 
 class Missing(Unverifiable):
-    """What is not there any more; `what` is picture, mask or model."""
+    """Something needed is missing; `what`: "picture", "mask" or "model"."""
 
     def __init__(self, sentence: str, what: str):
         super().__init__(sentence)
@@ -49,7 +49,7 @@ class Missing(Unverifiable):
 
 
 class Status(IntEnum):
-    """What the program ends with."""
+    """The program's exit codes."""
 
     IDENTICAL = 0
     DIFFERENT = 1
@@ -64,23 +64,23 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """A picture and the receipt that it carries."""
+    """A picture and its receipt."""
 
     image: Image.Image
     receipt: Receipt
 
 
-# --- what is claimed
+# --- the claim
 
 def read_claim(file: Path | str) -> Claim:
-    """The picture in a file with its receipt. Raises Unverifiable, and InvalidRequest for what is no picture."""
+    """The picture in a file, with its receipt. Raises Unverifiable, and InvalidRequest for a file that is not a picture."""
     image, _ = load_file(file, Path(file).name)
     try:
         receipt = read_receipt(image)
     except ValueError as error:
         raise Unverifiable(f"{DAMAGED}: {error}") from error
     if receipt is None:
-        raise Unverifiable("it has no receipt; only PNG files saved by Palimpsest have one, and other programs drop it when they save")
+        raise Unverifiable("it has no receipt; only PNG files saved by Palimpsest have one, and other programs drop it when saving")
     if digest(image) != receipt.pixels:
         raise Unverifiable("its pixels were changed after it was made")
     if receipt.interrupted:
@@ -89,9 +89,9 @@ def read_claim(file: Path | str) -> Claim:
 
 
 def read_given(files: Mapping[str, list[str]], receipt: Receipt) -> dict[str, Image.Image]:
-    """Pictures that somebody gives for those of the request, by digest. files: paths by what they are, "picture" or "mask".
+    """Pictures supplied for those of the request, by digest. files: paths by kind, "picture" or "mask".
 
-    Raises Unverifiable for one that the request does not have there, and InvalidRequest for what is no picture.
+    Raises Unverifiable for one that the request does not use as such, and InvalidRequest for a file that is not a picture.
     """
     found: dict[str, Image.Image] = {}
     for what, paths in files.items():
@@ -107,20 +107,20 @@ def read_given(files: Mapping[str, list[str]], receipt: Receipt) -> dict[str, Im
 
 
 def digests_of(value: Any) -> list[str]:
-    """The names of all pictures in a part of a request's record."""
+    """The digests of all pictures in a part of a request's record."""
     if isinstance(value, dict):
         return [value["picture"]] if value.keys() == {"picture"} else digests_of(list(value.values()))
     return [name for each in value for name in digests_of(each)] if isinstance(value, list) else []
 
 
-# --- made again
+# --- run again
 
 def request_again(receipt: Receipt, catalog: Catalog, find: Callable[[str], Image.Image | None], *,
                   thorough: bool) -> StableDiffusionProcessingImg2Img:
-    """The request of a receipt, to be run up to the receipt's picture; it saves nothing.
+    """The request of a receipt, to be run up to the receipt's picture, saving nothing.
 
-    find: the picture of a digest, or None. thorough: files are read whole to find one that goes by another name now.
-    Raises Unverifiable where a picture or a model is not there, and InvalidRequest as for any request.
+    find: digest → picture or None. thorough: hash files of other names to find renamed ones. Raises Unverifiable if a
+    picture or model is missing, and InvalidRequest as for any request.
     """
     search = Search(catalog, thorough)
     try:
@@ -137,28 +137,28 @@ def request_again(receipt: Receipt, catalog: Catalog, find: Callable[[str], Imag
 
 
 def load_pictures(request: dict[str, Any], find: Callable[[str], Image.Image | None]) -> dict[str, Image.Image]:
-    """All pictures of a request's record by digest. Raises Unverifiable where one is missing."""
+    """All pictures of a request's record, by digest. Raises Unverifiable if one is missing."""
     pictures = {}
     for field, value in request.items():
         for name in digests_of(value):
             image = find(name)
             if image is None:
                 what, called = ROLES.get(field, ("picture", "a picture that it was made from"))
-                raise Missing(f"{called} (SHA-256 {name}) is not here any more", what)
+                raise Missing(f"{called} (SHA-256 {name}) was not found", what)
             pictures[name] = image
     return pictures
 
 
 @dataclass(frozen=True)
 class Search:
-    """Finds model files by their content."""
+    """Finds model files by content."""
 
     catalog: Catalog
     thorough: bool
-    """Whether files of other names are read whole where their hash is not known yet."""
+    """Whether to hash files of other names whose hash is unknown."""
 
     def find(self, kind: str, name: str, sha256: str | None) -> ModelFile | None:
-        """The file with that hash, else one with that name, else None."""
+        """The file with that hash, else the one with that name, else None."""
         listed = {"checkpoint": self.catalog.checkpoints, "VAE": self.catalog.vaes, "LoRA": self.catalog.loras}[kind]()
         files = sorted(listed, key=lambda file: (name not in (file.stem, file.path.name), file.sha256 is None))
         named = [file for file in files if name in (file.stem, file.path.name)]
@@ -173,14 +173,14 @@ class Search:
 
 
 def with_models(record: dict[str, Any], receipt: Receipt, search: Search) -> dict[str, Any]:
-    """What the record says of models, by their hashes. Raises Unverifiable where one is not there."""
+    """The record with its models named by their current files' hashes. Raises Unverifiable if one is missing."""
     def hash_of(kind: str, name: str | None) -> str | None:
         if name is None:
             return None
         sha256 = receipt.files[kind][name]
         file = search.find(kind, name, sha256)
         if file is None:
-            raise Missing(f'the {kind} "{name}" (SHA-256 {sha256 or "not known"}) is not in the models folder', "model")
+            raise Missing(f'the {kind} "{name}" (SHA-256 {sha256 or "unknown"}) is not in the models folder', "model")
         return search.catalog.sha256(file)
 
     chosen = {"sd_model_checkpoint": hash_of("checkpoint", receipt.checkpoint), "sd_vae": hash_of("VAE", receipt.vae) or "None"}
@@ -189,7 +189,7 @@ def with_models(record: dict[str, Any], receipt: Receipt, search: Search) -> dic
 
 
 def with_loras(record: dict[str, Any], receipt: Receipt, search: Search) -> dict[str, Any]:
-    """What the record says of LoRAs, those that go by another name now under that name."""
+    """The record with renamed LoRAs under their current names."""
     names = {name: file.stem for name, sha256 in receipt.files.get("LoRA", {}).items()
              if (file := search.find("LoRA", name, sha256)) is not None}
 
@@ -201,46 +201,46 @@ def with_loras(record: dict[str, Any], receipt: Receipt, search: Search) -> dict
     return {"prompt": list(map(rename, prompt)) if isinstance(prompt, list) else rename(prompt), "options": options | of_all}
 
 
-# --- compared
+# --- comparison
 
 def verify(claim: Claim, p: StableDiffusionProcessingImg2Img, engine: Engine, client: Client = Client(),
            heartbeat: float | None = None) -> Iterator[Event | Verdict]:
-    """Run a claim's request again: the job's events, and last the verdict. Closing it early cancels the job."""
+    """Run a claim's request again: yields the job's events, and last the verdict. Closing it early cancels the job."""
     for event in engine.submit([p], client=client, mode=MODE).events(heartbeat):
         if isinstance(event, Failed):
             yield refusal(event.message)
         elif not isinstance(event, Finished):
             yield event
         elif (again := event.results[0].found) is None:
-            yield refusal("its request did not give this picture when it was made again")
+            yield refusal("running its request again did not produce this picture")
         else:
             yield compare(claim, again)
 
 
 def refusal(why: object) -> Verdict:
-    """The verdict on what cannot be verified."""
+    """The verdict for a picture that cannot be verified."""
     return Verdict(Status.UNVERIFIABLE, f"Cannot be verified: {str(why).rstrip('.')}.")
 
 
 def compare(claim: Claim, again: Image.Image) -> Verdict:
-    """The verdict on a claim whose picture, made again, has become this one."""
+    """The verdict on a claim whose picture, made again, is `again`."""
     now = read_receipt(again)
     if now.interrupted:
-        return refusal("it was interrupted while it was made again")
+        return refusal("making it again was interrupted")
     changes = "; ".join(changed(claim.receipt, now))
     if now.pixels == claim.receipt.pixels:
         but = f", although this has changed: {changes}" if changes else ""
         return Verdict(Status.IDENTICAL, f"Identical: made again, it has the same pixels{but}.")
-    why = "Nothing that its receipt names has changed."
+    why = "Nothing in its receipt has changed."
     if changes:
         why = f"Changed since then: {changes}."
     elif claim.receipt.request["options"].get("edit_reuse"):
-        why = "It was made with edit reuse, so it depends on the edits before it."
+        why = "It was made with edit reuse, so it depends on earlier edits."
     return Verdict(Status.DIFFERENT, f"Different: made again, {distance(claim.image, again)}. {why}")
 
 
 def distance(then: Image.Image, now: Image.Image) -> str:
-    """How far two pictures are apart."""
+    """A sentence part on how much two pictures differ."""
     if (then.mode, then.size) != (now.mode, now.size):
         return f"it is {now.width}x{now.height} {now.mode}, not {then.width}x{then.height} {then.mode}"
     apart = np.abs(np.asarray(then, dtype=np.int16) - np.asarray(now, dtype=np.int16)).reshape(then.width * then.height, -1)
@@ -250,7 +250,7 @@ def distance(then: Image.Image, now: Image.Image) -> str:
 
 
 def changed(then: Receipt, now: Receipt) -> Iterator[str]:
-    """What one receipt names otherwise than the other, a few words each."""
+    """The differences between two receipts, a few words each."""
     versions = [("Palimpsest", then.program, now.program)]
     versions += [(name, then.packages.get(name), now.packages.get(name)) for name in then.packages | now.packages]
     for name, before, after in (*versions, ("device", then.device, now.device), ("precision", then.precision, now.precision)):
@@ -260,11 +260,11 @@ def changed(then: Receipt, now: Receipt) -> Iterator[str]:
 
 
 def changed_files(then: Files, now: Files) -> Iterator[str]:
-    """The files whose content is another now; how they are called does not matter."""
+    """The files whose content differs, whatever their names."""
     for kind, hashes in then.items():
         others = now.get(kind, {})
         for name, before in hashes.items():
             if before is None or before in others.values():
                 continue
             after = others.get(name)
-            yield f'{kind} "{name}" ' + (f"{before[:10]} → {after[:10]}" if after else f"{before[:10]} is not there any more")
+            yield f'{kind} "{name}" ' + (f"{before[:10]} → {after[:10]}" if after else f"{before[:10]} is missing")

@@ -1,4 +1,4 @@
-"""Tensors by name in a safetensors file, read when they are asked for; and what is refused instead of read."""
+"""The tensors of a safetensors file, read on demand; pickles and damaged files are refused."""
 
 import hashlib
 import json
@@ -17,35 +17,35 @@ from pipeline.errors import ModelError
 from pipeline.small_files import open_regular, reason
 
 PREVIEW_DECODER = "vae_approx"
-"""The folder of a diffusers model with a tiny decoder for its previews; its pictures and its hash do not depend on it."""
+"""Subfolder of a diffusers model with a tiny decoder for previews; it affects neither pictures nor the hash."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-"""Files of these kinds can run code when they are read."""
+"""Extensions of files that can run code when they are read."""
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""How torch.save and pickle begin a file, whatever it is called."""
+"""First bytes of files by torch.save and pickle, whatever their extension."""
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }
-"""What safetensors calls them."""
+"""By safetensors' names."""
 
 MAX_HEADER = 1 << 25
-"""Bytes. Training tools write their log into it, but not more than a few MB of that."""
+"""Bytes. Training tools write their logs into the header, up to a few MB."""
 MAX_TENSORS = 100_000
 MAX_NAME = 1000
 """Characters of a tensor's name."""
 MAX_AXES, MAX_LENGTH = 8, 1 << 31
 PIECE = 1 << 18
-"""Numbers that fit into a processor's cache in float32."""
+"""Numbers that fit into a CPU cache as float32."""
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of one safetensors file. Opening reads the header only; a tensor is read when it is got.
+    """The tensors of one safetensors file. Opening reads the header only; a tensor is read when accessed.
 
-    The file is mapped, and each tensor is copied out of it, or converted on its way: one read has two copies of few weights,
-    and a file that is replaced or cut short afterwards changes no model.
+    The file is memory-mapped, and tensors are copied or converted out of it, so few weights exist twice at a time, and
+    replacing or truncating the file later changes no model.
 
-    Raises ModelError with one sentence for a pickle, a damaged file, or one that is not there.
+    Raises ModelError with one sentence for a pickle, a damaged file, or a missing one.
     """
 
     def __init__(self, path: Path | str):
@@ -57,7 +57,7 @@ class Weights(Mapping[str, Tensor]):
             size = int.from_bytes(self._file.read(8), "little")
             if size > MAX_HEADER:
                 raise ValueError(f"its header has {size} bytes, at most {MAX_HEADER} are read")
-            with safe_open(self.path, framework="pt", device="cpu") as checked:  # that offsets and sizes are sound
+            with safe_open(self.path, framework="pt", device="cpu") as checked:  # validates offsets and sizes
                 self.metadata: dict[str, str] = checked.metadata() or {}
             header = json.loads(self._file.read(size))
             self._mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -68,15 +68,15 @@ class Weights(Mapping[str, Tensor]):
                              f'{reason(error).removeprefix("Error while deserializing header: ")}') from error
         self._start, self._entries = 8 + size, header
         self.size = len(self._mapped)
-        """Bytes of the whole file."""
+        """Bytes of the file."""
         self._passed: tuple[int, int] = 0, 0
-        """Where in the file the tensor lies that was passed last: start and end."""
+        """(start, end) in the file of the tensor passed last."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.passing(name).clone()
 
     def passing(self, name: str) -> Tensor:
-        """The tensor as it lies in the mapped file, until the next one is asked for: for what is copied or converted at once."""
+        """The tensor in the mapped file, valid until the next one is accessed: copy or convert it at once."""
         entry, dtype = self._entries[name], self.dtype(name)
         start, end = (self._start + offset for offset in entry["data_offsets"])
         if os.fstat(self._file.fileno()).st_size < end:
@@ -89,18 +89,18 @@ class Weights(Mapping[str, Tensor]):
         return torch.from_numpy(data if start % dtype.itemsize == 0 else data.copy()).view(dtype).reshape(entry["shape"])
 
     def dtype(self, name: str) -> torch.dtype:
-        """The precision of a tensor, without reading it. Raises ModelError for one that torch does not have."""
+        """The precision of a tensor, without reading it. Raises ModelError for one that torch lacks."""
         dtype = self._entries[name]["dtype"]
         if dtype not in DTYPES:
             raise ModelError(f'"{self.path.name}": tensor "{name}" is {dtype}; valid: {", ".join(DTYPES)}')
         return DTYPES[dtype]
 
     def sha256(self) -> str:
-        """Of the whole file, in hex."""
+        """SHA-256 of the whole file, in hex."""
         return hashlib.sha256(self._mapped).hexdigest()
 
     def _let_go(self) -> None:
-        """Have what was passed last no longer count as this process's memory, where the system lets us say so."""
+        """Release the pages of the tensor passed last, where the system supports it."""
         start, end = (offset // mmap.PAGESIZE * mmap.PAGESIZE for offset in self._passed)
         if end > start and hasattr(self._mapped, "madvise"):
             self._mapped.madvise(mmap.MADV_DONTNEED, start, end - start)
@@ -131,9 +131,9 @@ def check_entries(header: dict[str, dict]) -> None:
 
 
 def converted(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The same as tensor.to(device, dtype, copy=True), quicker between the two half precisions on the CPU.
+    """tensor.to(device, dtype, copy=True), but faster between the two half precisions on the CPU.
 
-    torch converts these number by number; by way of float32, a piece at a time, is exact too.
+    torch converts these one number at a time; converting pieces through float32 is exact too.
     """
     halves = {tensor.dtype, dtype} == {torch.float16, torch.bfloat16}
     if not halves or device.type != "cpu":
@@ -145,13 +145,13 @@ def converted(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tenso
 
 
 def refuse_pickle(path: Path) -> None:
-    """Raise ModelError for a file that is not there, or is a pickle by its name or its first bytes."""
+    """Raise ModelError for a file that is missing, or is a pickle by its name or first bytes."""
     try:
         with open_regular(path) as file:
             start = file.read(9)
     except OSError as error:
         raise ModelError(f'"{path.name}" cannot be read: {reason(error)}') from error
-    is_header = start.endswith(b"{")  # behind 8 bytes of its length, which may begin as a pickle does: 640 is 80 02
+    is_header = start.endswith(b"{")  # after an 8-byte length that may look like a pickle: 640 is 80 02
     if path.suffix.lower() in PICKLES or start.startswith(PICKLE_STARTS) and not is_header:
         raise ModelError(f'"{path.name}" is a pickle, which can run code when it is read; '
-                         f'make a safetensors file of it with: python -m tools.convert "{path.name}"')
+                         f'convert it to safetensors with: python -m tools.convert "{path.name}"')

@@ -1,7 +1,7 @@
-"""The line between the program and what computes: requests and wishes go over it, news and results come back, all plain data.
+"""The interface between the engine and a worker: requests and wishes go out, news and results come back, all plain data.
 
-What stands on the far side may be a thread, another process or another machine: nothing that crosses holds a model, a tensor
-of a device, a lock or a function, and all of it can be pickled.
+The worker may be a thread, another process or another machine: nothing that crosses holds a model, a device tensor, a lock
+or a function, and everything can be pickled.
 """
 
 import threading
@@ -16,52 +16,52 @@ from pipeline.processed import Processed
 from pipeline.request import Request
 from pipeline.styles import StyleDatabase
 
-# --- news: what a worker tells while it works
+# --- news: what a worker reports while it works
 
 
 @dataclass(frozen=True)
 class Loading:
-    """A model is asked for."""
+    """A model is being loaded."""
 
     share: float | None = None
-    """How much of it is read, 0 to 1; None: not known, it may be in memory already."""
+    """Fraction that is loaded, 0 to 1; None: unknown, it may be in memory already."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """It is there, or could not be loaded."""
+    """Loading has ended, successfully or not."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """The request has its model."""
+    """The request has its model and runs."""
 
     model: ModelInfo
 
 
 @dataclass(frozen=True)
 class Begun:
-    """So many more pictures are made, which a retry is not counted for. Where they are too many, TooMany is raised in `tell`."""
+    """That many more pictures are being made; a retry does not count again. `tell` raises TooMany if they are too many."""
 
     pictures: int
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """How far the request is."""
+    """Progress of the request."""
 
     step: int = 0
     steps: int = 1
     batch: int = 0
-    """Of `batches`, those that are done."""
+    """Batches done, of `batches`."""
     batches: int = 1
     preview: bytes | None = None
-    """The newest picture so far, as previews.pack() has it."""
+    """The newest preview, as previews.pack() gives it."""
 
 
 @dataclass(frozen=True)
 class Saving:
-    """A picture is about to be moved to that path, once this is taken note of."""
+    """A picture is about to be moved to `path`, once this has been recorded."""
 
     path: str
     infotext: str
@@ -69,29 +69,29 @@ class Saving:
 
 News = Loading | Loaded | Started | Begun | Sampled | Saving
 Tell = Callable[[News], None]
-"""Takes news, in order. What it raises ends the run."""
+"""Takes news, in order. An exception it raises ends the run."""
 
 
-# --- wishes: what is asked of a run while it works
+# --- wishes: what a submitter asks of a running request
 
 @dataclass(frozen=True)
 class Wished:
-    """What was wished of a run so far."""
+    """Everything wished of a run so far."""
 
     interrupted: bool = False
     """End now and keep the picture so far."""
     stopped: bool = False
-    """Begin no other batch."""
+    """Start no further batch."""
     cancelled: bool = False
     """End now and keep nothing."""
     skips: int = 0
-    """How often the batch that ran was to end."""
+    """How many times a batch was to be skipped."""
 
 
 class Wishes:
-    """The wishes of a job, from any thread; who runs it looks at `now` between two model calls.
+    """The wishes for a job, set from any thread; the worker reads `now` between model calls.
 
-    They do not cross: where the run is elsewhere, what is wished is sent there as it changes.
+    This object is not sent: for a remote run, changes are forwarded by watched().
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Wishes:
             self.become(replace(self.now, skips=self.now.skips + 1))
 
     def become(self, now: Wished) -> None:
-        """What is wished from now on."""
+        """Replace all wishes."""
         with self._lock:
             self.now = now
             for watcher in self._watchers:
@@ -116,7 +116,7 @@ class Wishes:
 
     @contextmanager
     def watched(self, watcher: Callable[[Wished], None]) -> Iterator[None]:
-        """While inside, the watcher is told what is wished, now and whenever that changes."""
+        """Calls `watcher` with the current wishes, and again on every change."""
         with self._lock:
             self._watchers.append(watcher)
             watcher(self.now)
@@ -131,44 +131,43 @@ class Wishes:
 
 @dataclass(frozen=True)
 class EmbeddingInfo:
-    """What is known of an embedding that prompts can name."""
+    """Facts about an embedding that prompts can name."""
 
     name: str
     vectors: int
     width: int
-    """Numbers of a vector."""
+    """Numbers per vector."""
     step: int | None = None
     sd_checkpoint: str | None = None
     sd_checkpoint_name: str | None = None
 
 
 class Worker(Protocol):
-    """What runs requests on one device, one at a time. Its questions are answered while it runs one."""
+    """Runs requests on one device, one at a time. Its other methods work during a run too."""
 
     def run(self, request: Request, styles: StyleDatabase, tell: Tell, wishes: Wishes) -> Processed:
-        """Run a request to its end, once more with less memory where that has run out.
+        """Run a request to its end; if memory runs out, once more with less memory.
 
-        styles: those that requests may name. Raises what `sendable` errors there are: PalimpsestError, Cancelled, MemoryError
-        or Unforeseen.
+        styles: those that requests may name. Raises only sendable errors: PalimpsestError, Cancelled, MemoryError, Unforeseen.
         """
 
     def load(self, options: Options, tell: Tell) -> ModelInfo:
-        """Have the model that options name in memory. Raises as run() does."""
+        """Load the model that options name. Raises as run() does."""
 
     def release(self) -> None:
-        """Let go of all models."""
+        """Drop all models."""
 
     def rest(self) -> None:
-        """Give back memory that was kept for the next request: none has come for a while."""
+        """Called after an idle while: give back memory kept for the next request."""
 
     def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
-        """How many tokens the longest text of each prompt takes at any of so many model calls; None: its model is not loaded.
+        """Tokens of the longest text of each prompt over `calls` model calls; None: the model is not loaded.
 
         Raises UnknownName, ModelError.
         """
 
     def memory(self) -> dict[str, Any]:
-        """Bytes of main memory and of the graphics card, as memory_report() has them."""
+        """Bytes of main memory and GPU memory, as memory_report() gives them."""
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         """The embeddings that the model can use, and by name a sentence on each that it cannot."""

@@ -199,7 +199,7 @@ def test_verify_says_its_verdict_and_ends_with_its_status(picture, tmp_path, cap
     file, flags = result.paths[0], ["--models-dir", str(tmp_path), "--outputs-dir", str(tmp_path), "--device", "cpu"]
     picture.save(given := tmp_path / "picture.png")
     for more, status, sentence in (
-            ([], 2, "is not here any more; give its file with --picture.\n"),
+            ([], 2, "was not found; give its file with --picture.\n"),
             (["--picture", str(given)], 0, "Identical: made again, it has the same pixels.\n"),
             (["--picture", str(given), "--precision", "bfloat16"], 1, "Changed since then: precision float32 → bfloat16.\n")):
         with pytest.raises(SystemExit) as ended:

@@ -99,7 +99,7 @@ def with_files(values: Values, catalog: Catalog, called: Mapping[str, str]) -> t
         try:
             found |= {} if wanted is None else {name: wanted if wanted in NO_FILE else find(wanted)}
         except PalimpsestError:
-            notes.append(f"The {kind} {called.get(name, wanted)} is not here; the current one stays.")
+            notes.append(f"The {kind} {called.get(name, wanted)} was not found; the current one stays.")
     if found.get("sd_model_checkpoint") == "":  # a request that named none
         del found["sd_model_checkpoint"]
     return found, notes

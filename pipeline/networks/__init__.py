@@ -1,4 +1,4 @@
-"""LoRA and its relatives: prompts name files, files change a model's weights, and all of it can be taken back."""
+"""LoRA and its relatives: prompts name files, whose changes are merged into a model's weights and can be undone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,64 +18,64 @@ from pipeline.networks.requests import KINDS, TAG_SETTINGS, NetworkRequest, read
 
 
 class HasModules(Protocol):
-    """What networks need to know of a model."""
+    """The part of a model that networks use."""
 
     modules: dict[str, nn.Module]
 
     def layers(self) -> LayerFinder:
-        """Where networks go."""
+        """The layers that networks can change."""
 
 
 def no_files(name: str) -> FoundFile:
-    """What finds a file where there is no catalog."""
+    """A lookup that finds no file."""
     raise UnknownName("prompt", "LoRA", name, [])
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What is in a model's weights now."""
+    """What is merged into a model's weights."""
 
     key: tuple[Wanted, ...] = ()
     """Equal for equal weights of one model."""
     hashes: dict[str, str] = field(default_factory=dict)
     """Name in the prompt → infotext's 12 hex digits."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Name in the prompt → of the whole file."""
+    """Name in the prompt → SHA-256 of the whole file."""
     comments: list[str] = field(default_factory=list)
     """Sentences for the person who asked."""
     embeddings: list[tuple[str, str, dict[str, Tensor]]] = field(default_factory=list)
-    """The name in the prompt, and name and tensors of a textual inversion that travels in the file."""
+    """(name in the prompt, embedding's name, its tensors) of textual inversions bundled in the files."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What stays the same as long as a file does."""
+    """Facts about a file, valid until it changes."""
 
     short: str
     """Infotext's hash."""
     sha256: str
     embeddings: dict[str, dict[str, Tensor]]
-    """By name, the tensors of the textual inversions that travel in it."""
+    """Bundled textual inversions: name → tensors."""
 
 
 class Networks:
-    """Brings models to what prompts ask for. One per engine, on its thread.
+    """Merges the networks that prompts ask for into models. One per engine, on its thread.
 
-    find: a name in a prompt → its file. Raises UnknownName. sha256: a file's, read whole or remembered.
+    find: a name in a prompt → its file. Raises UnknownName. sha256: a file's hash, computed or cached.
     """
 
     def __init__(self, find: Callable[[str], FoundFile] = no_files, sha256: Callable[[Path], str] = file_hash):
         self._find, self._sha256 = find, sha256
         self._sets: WeakKeyDictionary[nn.Module, NetworkSet] = WeakKeyDictionary()
-        """By the model's first module, which a family and a wrapper around it have in common."""
+        """By the model's first module, which a family and its wrapper share."""
         self._facts: dict[tuple[Path, Version], Facts] = {}
 
     def apply(self, model: HasModules, requests: Sequence[NetworkRequest], checkpoint: Callable[[], None] = lambda: None) -> Applied:
-        """Have these networks, and no others, in the model's weights.
+        """Merge exactly these networks into the model's weights.
 
-        A name without a file is told and left out, as A1111 does. Each file is opened once, however often it is named.
-        checkpoint: is called again and again; what it raises is passed on, and no network is in the weights then. Raises
-        ModelError for a file that cannot be read.
+        A name without a file is reported and left out. Each file is opened once, however often it is named. checkpoint:
+        called between parts of the work; if it raises, no network is left in the weights. Raises ModelError for a file that
+        cannot be read.
         """
         if not requests and not self._sets:
             return Applied()
@@ -98,7 +98,7 @@ class Networks:
             comments, [(name, word, tensors) for name, fact in facts.items() for word, tensors in fact.embeddings.items()])
 
     def knows(self, name: str) -> bool:
-        """Whether there is a file of this name, or with this alias."""
+        """Whether a file of this name or alias exists."""
         try:
             self._find(name)
         except UnknownName:
@@ -114,7 +114,7 @@ class Networks:
 
 
 def find_file(name: str, find: Callable[[str], FoundFile]) -> tuple[Path, Version] | None:
-    """The file that a name means, as it is now; None where there is none."""
+    """(path, version) of the file that a name means; None if there is none."""
     try:
         path = find(name).path
         return path, version(path)
@@ -123,7 +123,7 @@ def find_file(name: str, find: Callable[[str], FoundFile]) -> tuple[Path, Versio
 
 
 def hashes_text(hashes: dict[str, str]) -> str | None:
-    """Infotext's "Lora hashes"; names lose the characters that separate them there."""
+    """Infotext's "Lora hashes"; separators are removed from names."""
     clean = {name.replace(":", "").replace(",", ""): digest for name, digest in hashes.items()}
     return ", ".join(f"{name}: {digest}" for name, digest in clean.items()) or None
 

@@ -1,4 +1,4 @@
-"""How much each type of network adds to a weight. A new type is one function and one row of TYPES.
+"""What each type of network adds to a weight. A new type is one function and one row of TYPES.
 
 All arithmetic is float32. `weight` is the layer's, (out, in) or (out, in, kh, kw); `parts` are the network's tensors
 for this layer under the names of keys.PARTS; a delta has the weight's number of elements unless it does not fit.
@@ -23,11 +23,11 @@ MASKED_LATENT_INPUTS = 9
 
 
 class DoesNotFit(Exception):
-    """Tensors that do not go together, or not with the layer's weight."""
+    """Tensors that do not fit each other or the layer's weight."""
 
 
 def lora(parts: Parts, weight: Tensor, dyn_dim: int | None) -> Tensor:
-    """LoRA (Hu et al., 2021) and LoCon; with `mid` a convolution in CP form. dyn_dim: use only so many ranks."""
+    """LoRA (Hu et al., 2021) and LoCon; with `mid` a convolution in CP form. dyn_dim: use only the first ranks."""
     up, down = parts["up"].flatten(1), parts["down"]
     if "mid" in parts:
         return torch.einsum("nmkl,in,mj->ijkl", parts["mid"], up, down.flatten(1))
@@ -68,7 +68,7 @@ def ia3(parts: Parts, weight: Tensor, dyn_dim: int | None) -> Tensor:
 
 
 def full(parts: Parts, weight: Tensor, dyn_dim: int | None) -> Tensor:
-    """The difference of the weights themselves."""
+    """The full difference of the weights."""
     return parts["diff"]
 
 
@@ -80,14 +80,14 @@ def norm(parts: Parts, weight: Tensor, dyn_dim: int | None) -> Tensor:
 def glora(parts: Parts, weight: Tensor, dyn_dim: int | None) -> Tensor:
     """GLoRA (Chavan et al., 2023): a low-rank matrix plus a low-rank map of the weight.
 
-    A1111: alpha is required and not used.
+    A1111: alpha is required but not used.
     """
     a1, a2, b1, b2 = (parts[name].flatten(1) for name in ("a1", "a2", "b1", "b2"))
     return b2 @ b1 + weight.flatten(1) @ a2 @ a1
 
 
 def oft(parts: Parts, weight: Tensor, dyn_dim: int | None) -> Tensor:
-    """OFT (Qiu et al., 2023): blocks of outputs, rotated. `oft_diag` holds the rotations, `oft_blocks` what makes them.
+    """OFT (Qiu et al., 2023): rotated blocks of outputs. `oft_diag` holds the rotations, `oft_blocks` their generators.
 
     With four axes it is BOFT (Liu et al., 2023): several rotations over butterfly permutations of the outputs.
     """
@@ -104,7 +104,7 @@ def oft(parts: Parts, weight: Tensor, dyn_dim: int | None) -> Tensor:
 
 
 def cayley(blocks: Tensor, largest: float) -> Tensor:
-    """Rotations (..., n, n) from any matrices; the norm of their generators together is at most `largest`, 0 is no limit."""
+    """Rotations (..., n, n) from any square matrices; their generators' total norm is at most `largest`, 0: unlimited."""
     generator = blocks - blocks.mT
     if largest:
         size = generator.norm()
@@ -121,7 +121,7 @@ def rotate(rotations: Tensor, rows: Tensor) -> Tensor:
 
 
 def butterfly(rotations: Tensor, rows: Tensor) -> Tensor:
-    """Rotations (m, k, n, n), one after the other, the i-th of rows that stand n/2 * 2^i apart."""
+    """Rotations (m, k, n, n) in turn; the i-th acts on rows that are n/2 * 2^i apart."""
     for level, blocks in enumerate(rotations):
         distance = 2**level * (rotations.shape[-1] // 2)
         paired = rows.unflatten(0, (-1, 2, distance)).transpose(1, 2).reshape(rows.shape)
@@ -130,7 +130,7 @@ def butterfly(rotations: Tensor, rows: Tensor) -> Tensor:
 
 
 def along(vector: Tensor, axis: int, like: Tensor) -> Tensor:
-    """`vector`, whatever its shape, along one axis of a tensor with as many axes as `like`."""
+    """`vector`, of any shape, along one axis of a tensor with as many axes as `like`."""
     return vector.reshape([-1 if i == axis else 1 for i in range(like.ndim)])
 
 
@@ -139,14 +139,14 @@ class NetworkType:
     """How a type of network is recognised and what it adds."""
 
     needs: tuple[str, ...]
-    """The parts that it cannot do without; "a|b" where either will do."""
+    """Required parts; "a|b" if either will do."""
     delta: Callable[[Parts, Tensor, int | None], Tensor]
     rank: tuple[str, ...] = ()
-    """The parts whose first axis is the rank that alpha is divided by, the first one present; (): alpha does nothing."""
+    """Parts whose first axis is the rank that divides alpha; the first present one counts. (): alpha has no effect."""
     bias: str | None = None
     """The part that is added to the layer's bias."""
     changes: bool = False
-    """Whether what it adds depends on what the weight is."""
+    """Whether what it adds depends on the weight's value."""
 
     def takes(self, parts: Parts) -> bool:
         return all(any(name in parts for name in need.split("|")) for need in self.needs)
@@ -163,7 +163,7 @@ TYPES = {
     "GLoRA": NetworkType(("a1", "a2", "b1", "b2", "alpha"), glora, changes=True),
     "OFT": NetworkType(("oft_blocks|oft_diag",), oft, changes=True),
 }
-"""In the order in which they are tried."""
+"""In the order they are tried."""
 
 
 def find_type(parts: Parts) -> NetworkType | None:
@@ -172,7 +172,7 @@ def find_type(parts: Parts) -> NetworkType | None:
 
 
 def depends_on_weight(parts: Parts) -> bool:
-    """Whether the same network adds something else once the weight has changed."""
+    """Whether the network would add something else to a changed weight."""
     kind = find_type(parts)
     return kind is None or kind.changes or not parts.keys().isdisjoint(("magnitude_vector", "dora_scale"))
 
@@ -180,7 +180,7 @@ def depends_on_weight(parts: Parts) -> bool:
 def weight_delta(parts: Parts, weight: Tensor, multiplier: float = 1.0, *, dyn_dim: int | None = None) -> Tensor:
     """What a network adds to a layer's weight, in the weight's shape. Raises DoesNotFit.
 
-    A dry run on shapes alone comes first, so that a file whose factors make a huge matrix is refused at no cost.
+    A dry run on shapes comes first, so that a file whose factors make a huge matrix is refused at no cost.
     """
     kind = find_type(parts)
     if kind is None or any(parts[name].numel() != 1 for name in NUMBERS if name in parts):
@@ -194,9 +194,9 @@ def weight_delta(parts: Parts, weight: Tensor, multiplier: float = 1.0, *, dyn_d
 
 @lru_cache(4096)
 def fits(kind: NetworkType, parts: tuple[tuple[str, torch.Size, torch.dtype, float], ...], weight: torch.Size, dyn_dim: int | None) -> bool:
-    """Whether parts, as (name, shape, dtype, value of a number), make what can be added to a weight of that shape.
+    """Whether parts, given as (name, shape, dtype, value of a number), make a delta for a weight of that shape.
 
-    Remembered: on its "meta" device torch takes longer for that than for the matrices of a small layer.
+    Cached: the dry run on the "meta" device takes longer than the matrices of a small layer.
     """
     blank = {name: torch.full(shape, number, dtype=dtype, device="cpu" if name in NUMBERS else "meta")
              for name, shape, dtype, number in parts}
@@ -231,7 +231,7 @@ def bias_delta(parts: Parts, out: int) -> Tensor | None:
 def fit(delta: Tensor, weight: Tensor) -> Tensor:
     """`delta` in the weight's shape. Raises DoesNotFit.
 
-    A1111: what was trained on 4 input channels acts on the first 4 of an inpainting checkpoint's 9.
+    A1111: a network trained on 4 input channels acts on the first 4 of an inpainting checkpoint's 9.
     """
     if weight.ndim == delta.ndim == 4 and weight.shape[1] == MASKED_LATENT_INPUTS and delta.shape[1] == 4:
         delta = F.pad(delta, (0, 0, 0, 0, 0, MASKED_LATENT_INPUTS - 4))
@@ -241,7 +241,7 @@ def fit(delta: Tensor, weight: Tensor) -> Tensor:
 
 
 def with_dense_bias(parts: Parts, weight: Tensor) -> Parts:
-    """`parts` with `bias` whole where only its few values are stored. What LoCon files call bias is added to the weight."""
+    """`parts` with a sparse `bias` made dense. LoCon's "bias" is added to the weight."""
     if not SPARSE_BIAS <= parts.keys():
         return parts
     size = torch.Size(parts["bias_size"].flatten().long().tolist())
@@ -263,12 +263,12 @@ def scale(kind: NetworkType, parts: Parts) -> float:
 
 
 def decompose(weight: Tensor, delta: Tensor, magnitude: Tensor, *, axis: int) -> Tensor:
-    """DoRA (Liu et al., 2024): the merged weight brought to the trained magnitudes along `axis`, less the weight."""
+    """DoRA (Liu et al., 2024): the merged weight rescaled to the trained magnitudes along `axis`, minus the weight."""
     merged = weight + delta
     others = [i for i in range(weight.ndim) if i != axis]
     return merged * (along(magnitude, axis, weight) / torch.linalg.vector_norm(merged, dim=others, keepdim=True)) - weight
 
 
 def dora_axis(magnitude: Tensor) -> int:
-    """0, outputs, for LyCORIS' later (out, 1, ...); 1, inputs, for its first (1, in, ...)."""
+    """0, outputs, for newer LyCORIS files (out, 1, ...); 1, inputs, for older ones (1, in, ...)."""
     return 0 if magnitude.shape[0] == magnitude.numel() else 1

@@ -1,4 +1,4 @@
-"""A network file: its tensors by layer, the hash that infotext knows it by, and its trigger words."""
+"""A network file: its tensors by layer, its hash in infotext, and its trigger words."""
 
 import hashlib
 import json
@@ -18,27 +18,27 @@ from pipeline.small_files import open_regular
 from pipeline.weights import Weights
 
 BUNDLED_EMBEDDINGS = "bundle_emb."
-"""How the names of textual inversions that travel in a network file begin."""
+"""Prefix of the tensors of textual inversions bundled in a network file."""
 
 MAX_NUMBERS = 75 << 16
-"""In a bundled tensor; what has more is no embedding."""
+"""Per bundled tensor; a larger one is not an embedding."""
 
 _BUNDLED = re.compile(re.escape(BUNDLED_EMBEDDINGS) + r"([^.]+)\.(?:string_to_param\.)?(.+)")
 
 Version = tuple[int, int]
-"""A file's size and the time of its last change."""
+"""A file's size and modification time."""
 
 
 def version(path: Path) -> Version:
-    """Another one when the file has changed. Raises FileNotFoundError."""
+    """Changes when the file does. Raises FileNotFoundError."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 class NetworkFile:
-    """One LoRA or the like, opened: a header is read, tensors only when parts() is called.
+    """An opened LoRA or similar file: only its header is read, tensors only when parts() is called.
 
-    Raises ModelError where nothing in the file belongs to a layer, and what Weights raises.
+    Raises ModelError if no tensor in the file belongs to a layer, and what Weights raises.
     """
 
     def __init__(self, path: Path):
@@ -51,15 +51,15 @@ class NetworkFile:
             if not name.startswith(BUNDLED_EMBEDDINGS) and (split := split_name(name)):
                 self._names[split[0]][split[1]] = name
         if not self._names:
-            raise ModelError(f'"{path.name}" is not a LoRA: none of its {len(self._weights)} tensors is named like one')
+            raise ModelError(f'"{path.name}" is not a LoRA: none of its {len(self._weights)} tensors has the name of a LoRA tensor')
 
     @property
     def layers(self) -> list[str]:
-        """What the file calls the layers that it changes, with underscores only."""
+        """The file's names of the layers that it changes, with underscores only."""
         return list(self._names)
 
     def embeddings(self) -> dict[str, dict[str, Tensor]]:
-        """By name, the tensors of the textual inversions that travel in the file, as such a file has them."""
+        """Bundled textual inversions: name → tensors, as in a file of its own."""
         return {name: {part: self._weights[key] for part, key in parts.items()
                        if self._weights.shape(key).numel() <= MAX_NUMBERS} for name, parts in self._bundled.items()}
 
@@ -83,7 +83,7 @@ class NetworkFile:
 
 
 class AdapterConfig:
-    """PEFT's settings as diffusers writes them in a file's metadata, under "unet.lora_alpha" and the like."""
+    """PEFT's settings, which diffusers writes into a file's metadata as "unet.lora_alpha" and the like."""
 
     def __init__(self, metadata: Mapping[str, str]):
         config = read_object(metadata.get("lora_adapter_metadata", "")) or {}
@@ -92,10 +92,10 @@ class AdapterConfig:
             component, _, setting = name.rpartition(".")
             self._by_component[component][setting] = value
         self._patterns = {component: numbered(config.get("alpha_pattern")) for component, config in self._by_component.items()}
-        """By component, layers' last words → (the place in the file's list, where the first one counts; alpha)."""
+        """Component → {last words of a layer's name: (position in the file's list, alpha)}; the first match counts."""
 
     def scale(self, layer: str, rank: int) -> float | None:
-        """What the layer's low-rank product is multiplied by; None where nothing is said of it."""
+        """The factor on the layer's low-rank product; None if not specified."""
         component = next((name for name in self._by_component if layer.startswith(f"{name}_")), "")
         config = self._by_component.get(component, {})
         words = layer.split("_")
@@ -108,14 +108,14 @@ class AdapterConfig:
 
 
 def numbered(patterns: object) -> dict[str, tuple[int, float]]:
-    """An alpha_pattern of PEFT by what layers' names end with, with underscores only."""
+    """A PEFT alpha_pattern, keyed by the last words of layers' names, with underscores only."""
     entries = patterns.items() if isinstance(patterns, dict) else ()
     return {pattern.replace(".", "_"): (place, alpha) for place, (pattern, alpha) in reversed([*enumerate(entries)])
             if is_number(alpha)}
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of a file's metadata can be computed with."""
+    """Whether a metadata value is a usable number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 and math.isfinite(value)
 
 
@@ -126,14 +126,14 @@ def file_hash(path: Path) -> str:
 
 
 def tensor_hash(path: Path) -> str:
-    """The SHA-256 of a safetensors file's tensors, without its header, so that new metadata does not change it."""
+    """The SHA-256 of a safetensors file's tensors, without the header, so that editing metadata does not change it."""
     with open_regular(path) as file:
         file.seek(8 + int.from_bytes(file.read(8), "little"))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
-    """The tags that a network was trained with, the most frequent first; [] where its metadata does not say."""
+    """The tags that a network was trained with, most frequent first; [] if its metadata does not list them."""
     counts: Counter[str] = Counter()
     for folder in (read_object(metadata.get("ss_tag_frequency", "")) or {}).values():
         for tag, count in folder.items() if isinstance(folder, dict) else ():
@@ -143,7 +143,7 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
 
 
 def read_object(text: str) -> dict | None:
-    """The JSON object in a metadata value; None where there is none."""
+    """The JSON object in a metadata value, or None."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

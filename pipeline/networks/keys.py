@@ -1,13 +1,13 @@
-"""What the tensors of a network file are called; which layer each is for, a family's layers() knows.
+"""Splits tensor names of network files into layer and part; a family's layers() knows the layers.
 
-Four ways of naming are in use: kohya's `lora_unet_down_blocks_0_…` with underscores throughout, the original
-checkpoint's `input_blocks_1_1_…` inside it, diffusers' and PEFT's dotted names with their own endings, and `clip_l.…` and
-`clip_g.…` for text encoders.
+Four naming schemes are in use: kohya's `lora_unet_down_blocks_0_…` with underscores throughout, the original
+checkpoint's `input_blocks_1_1_…` within it, diffusers' and PEFT's dotted names with their own suffixes, and `clip_l.…`
+and `clip_g.…` for text encoders.
 """
 
 import re
 
-PARTS = {  # canonical name: how a tensor's name may end
+PARTS = {  # canonical name: suffixes of tensor names
     "up": ("lora_up.weight", "lora_B.weight", "lora.up.weight", "lora_linear_layer.up.weight"),
     "down": ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_linear_layer.down.weight"),
     "mid": ("lora_mid.weight",),
@@ -25,7 +25,7 @@ _NAME = re.compile(r"(.+?)\.(" + "|".join(map(re.escape, sorted(_PART_OF, key=le
 _ATTENTION_PROCESSOR = re.compile(r"(?:processor\.)?(to_[qkv]|to_out)_lora\.")
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """(layer, part) of a tensor's name, the layer with underscores only; None for what belongs to no layer."""
+    """(layer, part) of a tensor's name, the layer with underscores only; None if it belongs to no layer."""
     name = _ATTENTION_PROCESSOR.sub(r"\1.lora.", name.replace(".default", "")).replace("to_out.lora.", "to_out.0.lora.")
     match = _NAME.fullmatch(name)
     return (match[1].replace(".", "_"), _PART_OF[match[2]]) if match else None

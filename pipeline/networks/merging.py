@@ -1,4 +1,4 @@
-"""Networks merged into a model's weights, and taken out again bit by bit."""
+"""Merges networks into a model's weights, and removes them bit-exactly."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from pipeline.networks.requests import NetworkRequest
 
 @dataclass(frozen=True)
 class Wanted:
-    """One network that a model shall have, told apart by everything that its effect depends on."""
+    """A network to merge, identified by everything its effect depends on."""
 
     request: NetworkRequest
     path: Path
@@ -25,22 +25,22 @@ class Wanted:
 
 
 class NetworkSet:
-    """The networks in the weights of one model, which it does not keep alive."""
+    """The networks merged into one model's weights. Does not keep the model alive."""
 
     def __init__(self):
         self._originals: WeakKeyDictionary[nn.Module, dict[str, Tensor | None]] = WeakKeyDictionary()
-        """By module: what its weight and its bias were, on the CPU; None: there was no bias."""
+        """Module → its original weight and bias, on the CPU; None: it had no bias."""
         self._applied: tuple[Wanted, ...] = ()
         self._comments: list[str] = []
 
     @torch.no_grad()
     def apply(self, layers: Callable[[], LayerFinder], wanted: Sequence[Wanted], checkpoint: Callable[[], None] = lambda: None,
               opened: Callable[[Path], NetworkFile] = NetworkFile) -> list[str]:
-        """Have these networks in the weights, in this order, and no others; a sentence for each that fits in part only.
+        """Merge exactly these networks, in this order; returns a sentence for each that fits only in part.
 
-        Nothing is done where they are there already. Sums are float32 and rounded to the weight's dtype once. checkpoint: is
-        called before each part of the work. Raises what that raises, and ModelError for a file that cannot be read; the
-        weights are then as they were, or without any network.
+        Does nothing if they are merged already. Sums are float32, rounded once to the weight's dtype. checkpoint: called before
+        each part of the work. Raises what it raises, and ModelError for a file that cannot be read; the weights are then as
+        before, or without any network.
         """
         if tuple(wanted) == self._applied:
             return self._comments
@@ -60,7 +60,7 @@ class NetworkSet:
         return self._comments
 
     def restore(self) -> None:
-        """Give every weight its own bits back, and the memory of the copies with them."""
+        """Restore every weight bit-exactly and free the copies."""
         with torch.no_grad():
             for module, originals in self._originals.items():
                 for name, original in originals.items():
@@ -73,7 +73,7 @@ class NetworkSet:
 
     def _merge(self, finder: LayerFinder, networks: list[tuple[NetworkRequest, NetworkFile]],
                checkpoint: Callable[[], None]) -> list[str]:
-        """Layer by layer, so that one layer at a time is in memory in float32."""
+        """Layer by layer, so that only one layer at a time is in memory as float32."""
         actions: dict[Layer, list[tuple[int, str]]] = {}
         places: dict[NetworkFile, list[tuple[str, Layer | None]]] = {}
         misfits = [0] * len(networks)
@@ -102,34 +102,34 @@ class NetworkSet:
             return
         module = layer.module
         parameter, originals = getattr(module, name), self._originals.setdefault(module, {})
-        if name not in originals:  # another part of it may have been written
+        if name not in originals:  # another part of the module may have been written
             originals[name] = None if parameter is None else parameter.detach().to("cpu", copy=True)
         if parameter is None:
-            with torch.inference_mode(False):  # so that it can be moved like the weight
+            with torch.inference_mode(False):  # an inference tensor could not be moved like the weight
                 parameter = nn.Parameter(module.weight.new_zeros(len(module.weight)), requires_grad=False)
                 setattr(module, name, parameter)
         layer.part_of(parameter).copy_(value)
 
 
 Change = tuple[NetworkRequest, NetworkFile, str]
-"""What a network has for a layer under one of its names."""
+"""A network's change to a layer, under one of the layer's names."""
 MAX_KEPT = 8
-"""Changes to a layer that are kept for the next time; each takes as much memory as the layer."""
+"""Changes to keep for reuse in a layer; each takes as much memory as the layer."""
 
 
 class MergedLayer:
-    """One layer's weight and bias as networks are added, float32; None while they are unchanged."""
+    """One layer's weight and bias in float32 while networks are added; None: unchanged so far."""
 
     def __init__(self, layer: Layer, times: Counter[Change]):
         """times: how often each change will be added."""
         self._layer, self._times = layer, times
         self._kept: dict[Change, tuple[Tensor, Tensor | None] | None] = {}
-        """Changes that come again: to the weight and to the bias; None: it does not fit."""
+        """Changes that will recur: (for the weight, for the bias); None: it does not fit."""
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
 
     def add(self, request: NetworkRequest, file: NetworkFile, name: str) -> bool:
-        """Add what a network has for this layer under `name`; False where it does not fit, and nothing is changed."""
+        """Add the network's change to this layer, found under `name`; False if it does not fit, and nothing changes."""
         weight = self._layer.weight.float() if self.weight is None else self.weight
         multiplier = request.te if self._layer.is_text_encoder else request.unet
         change = self._deltas((request, file, name), weight, multiplier)
@@ -143,7 +143,7 @@ class MergedLayer:
         return True
 
     def _deltas(self, change: Change, weight: Tensor, multiplier: float) -> tuple[Tensor, Tensor | None] | None:
-        """What a change adds to the weight and, at multiplier 1, to the bias; None where it does not fit."""
+        """A change to the weight and, at multiplier 1, to the bias; None if it does not fit."""
         if change in self._kept:
             return self._kept[change]
         request, file, name = change

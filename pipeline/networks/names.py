@@ -1,4 +1,4 @@
-"""Which LoRA file a name in a prompt means: a file's own name, or the one that its trainer wrote into it."""
+"""Which LoRA file a name in a prompt means: by file name, or by the alias that its trainer wrote into it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pipeline.prompt_parser import in_a_tag
 from pipeline.weights import Weights
 
 NO_ALIAS = ("none",)
-"""Trainers' names for no name, in lower case."""
+"""Aliases that mean no alias, in lower case."""
 
 
 class FoundFile(Protocol):
@@ -26,7 +26,7 @@ class FoundFile(Protocol):
 
 
 class LoraFiles(Protocol):
-    """The LoRA files that there are."""
+    """A catalog of LoRA files."""
 
     def loras(self) -> list[FoundFile]: ...
 
@@ -34,21 +34,21 @@ class LoraFiles(Protocol):
         """Raises UnknownName."""
 
     def lora_index(self) -> dict[str, FoundFile]:
-        """Which file each name means to find_lora()."""
+        """All names that find_lora() knows, with the file each one means."""
 
     def refresh(self) -> None:
-        """Look again which files there are."""
+        """Scan for files again."""
 
 
 class LoraNames:
-    """The catalog's LoRA files by file name and by alias. Headers of files are read once, as long as they stay the same."""
+    """LoRA files by file name and by alias. Each file's header is read once per version of the file."""
 
     def __init__(self, catalog: LoraFiles):
         self._catalog = catalog
         self._metadata: dict[Path, tuple[Version, dict[str, str]]] = {}
 
     def find(self, name: str) -> FoundFile:
-        """The file of this name, else the only one with this alias; new files are seen. Raises UnknownName."""
+        """The file of this name, else the only one with this alias; new files are found too. Raises UnknownName."""
         try:
             return self._find(name)
         except UnknownName:
@@ -56,11 +56,11 @@ class LoraNames:
             return self._find(name)
 
     def prompt_name(self, file: FoundFile) -> str:
-        """What a prompt should call the file: its alias where no other file is meant by it, else its name."""
+        """The file's name for prompts: its alias if that is unambiguous, else its file name."""
         return next((name for name in chain([self.alias(file)], spellings(file)) if self._means(name, file)), file.stem)
 
     def listed(self) -> list[tuple[FoundFile, str, str]]:
-        """All files, each with a name and an alias that mean it in a prompt; both may be the same."""
+        """(file, name, alias) for all files; both work in a prompt, and may be equal."""
         files, index = self._catalog.loras(), self._catalog.lora_index()
         claims = Counter(map(self.alias, files))
         rows = []
@@ -79,11 +79,11 @@ class LoraNames:
             return False
 
     def alias(self, file: FoundFile) -> str:
-        """The name that the trainer wrote into the file, else the file's own."""
+        """The name that the trainer wrote into the file, else the file's name."""
         return self.metadata(file).get("ss_output_name") or file.stem
 
     def metadata(self, file: FoundFile) -> dict[str, str]:
-        """What the file's header says of it; {} for one that cannot be read."""
+        """The metadata in the file's header; {} if it cannot be read."""
         try:
             now = version(file.path)
             if self._metadata.get(file.path, (None,))[0] != now:
@@ -96,7 +96,7 @@ class LoraNames:
         try:
             return self._catalog.find_lora(name)
         except UnknownName:
-            # A1111: a name that two files claim, or "none", means a file of that name only
+            # A1111: an alias of two files, or "none", is not an alias
             claims = [file for file in self._catalog.loras() if self.alias(file) == name]
             if len(claims) != 1 or name.lower() in NO_ALIAS:
                 raise
@@ -104,7 +104,7 @@ class LoraNames:
 
 
 def spellings(file: FoundFile) -> Iterator[str]:
-    """The file's names, the shortest first, then as a tag can hold them."""
+    """The file's names, shortest first, then escaped for use in a tag."""
     yield file.stem
     paths = str(PurePosixPath(file.rel).with_suffix("")), file.rel
     yield from paths

@@ -1,4 +1,4 @@
-"""What prompts ask of networks: <lora:name:te:unet:dyn> as a record."""
+"""Network tags of prompts, <lora:name:te:unet:dyn>, as records."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pipeline.prompt_parser import Network as Tag
 KINDS = ("lora", "lyco")
 """The kinds of tags that name a network file."""
 TAG_SETTINGS = ("te", "unet", "dyn")
-"""What a tag may say by name; in this order also without."""
+"""A tag's named settings; in this order they may also be given without names."""
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class NetworkRequest:
     """One network, as a prompt asks for it."""
 
     name: str
-    """As the prompt has it: a file's name without extension, or its alias."""
+    """As in the prompt: a file's name without extension, or its alias."""
     te: float = 1.0
     """Multiplier in the text encoders."""
     unet: float = 1.0
     dyn_dim: int | None = None
-    """Use only the first so many ranks."""
+    """Use only the first `dyn_dim` ranks."""
 
 
 def read_tags(tags: Sequence[Tag]) -> list[NetworkRequest]:
-    """The requests of those tags that name a network file, in order. Raises InvalidRequest for a bad number.
+    """The requests in those tags that name a network file, in order. Raises InvalidRequest for a bad number.
 
-    A1111: a network that is named twice acts twice, both times with the last one's numbers.
+    A1111: a network named twice is applied twice, both times with the last numbers.
     """
     requests = [read_tag(tag) for tag in tags if tag.kind in KINDS]
     last = {request.name: request for request in requests}

@@ -438,7 +438,7 @@ def test_small_files_of_many_pixels_are_refused_before_they_are_read(client, bod
     asked = {"init_images": [huge] * count, "batch_size": 8} if kind == "init_images" else {
         "init_images": [huge], "mask": huge, "latent_mask": huge}
     answer = client.post("/sdapi/v1/img2img", json=body | asked)
-    assert answer.status_code == 422 and "200 million pixels together, got 300 million" in answer.json()["detail"]
+    assert answer.status_code == 422 and "200 million pixels in total, got 300 million" in answer.json()["detail"]
 
 
 def test_the_answer_repeats_its_pictures_only_where_it_is_asked_to(client, body):

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_file_without_layers_is_no_lora(write):
-    with pytest.raises(ModelError, match='"x.safetensors" is not a LoRA: none of its 1 tensors is named like one'):
+    with pytest.raises(ModelError, match='"x.safetensors" is not a LoRA: none of its 1 tensors has the name of a LoRA tensor'):
         NetworkFile(write("x", {"model.diffusion_model.input_blocks.0.0.bias.x": torch.ones(1)}).path)
 
 

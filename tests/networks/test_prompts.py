@@ -100,7 +100,7 @@ def test_an_unknown_name_is_told_once_and_the_job_goes_on(draw):
 
 
 def test_kinds_of_tags_that_nobody_knows_are_told(draw):
-    assert draw("a boat<hypernet:x:1>").comments == ['"<hypernet:x>" in the prompt was left out: there is no such network.']
+    assert draw("a boat<hypernet:x:1>").comments == ['"<hypernet:x>" in the prompt was left out: unknown kind of network.']
 
 
 def test_a_damaged_file_fails_the_job_and_the_next_one_works(draw, loras):

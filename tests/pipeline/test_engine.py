@@ -526,7 +526,7 @@ def test_an_unforeseen_error_is_logged_and_told(picture, caplog):
 
     engine = local_engine(load)
     event = list(engine.submit([request(picture)]).events())[-1]
-    assert event.message == "Something went wrong in the program (LookupError); its log says more."
+    assert event.message == "Something went wrong in the program (LookupError); see its log."
     assert "nobody thought of this" in caplog.text and "def load" not in event.message and event.error.kind == "LookupError"
     engine.close()
 
@@ -610,7 +610,7 @@ def test_what_became_of_a_job_is_recorded(recorded, gate, picture, tmp_path):
     gate.opened.set()
     list(jobs[0].events()), list(bad.events())
     assert states(recorded) == {"stopped": ("interrupted", 1), "dropped": ("interrupted", 0), "bad": ("failed", 0)}
-    assert "seed: 1 are given for 2 pictures" in recorded.journal.entry("bad").message
+    assert "seed must have one value per picture (2), got 1" in recorded.journal.entry("bad").message
 
 
 def test_beyond_its_bound_a_clients_job_is_refused_and_nothing_else_changes(recorded, gate, picture, tmp_path):

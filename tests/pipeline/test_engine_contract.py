@@ -284,7 +284,7 @@ def test_closing_the_events_cancels(engine, gate, request_for):
 # --- errors
 
 @pytest.mark.parametrize("fields, error, sentence", [
-    ({"prompt": ["one", "two"], "seed": [1]}, InvalidRequest, "seed: 1 are given for 2 pictures"),
+    ({"prompt": ["one", "two"], "seed": [1]}, InvalidRequest, "seed must have one value per picture (2), got 1"),
     ({"override_settings": {"sd_model_checkpoint": "nobody's"}}, UnknownName, 'sd_model_checkpoint: no checkpoint called "nobody\'s"'),
     ({"refiner_checkpoint": "nobody's"}, UnknownName, 'no checkpoint called "nobody\'s"'),
     ({"prompt": "break"}, PalimpsestError, "hook process of Prompted failed (ValueError)"),

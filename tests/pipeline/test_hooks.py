@@ -68,12 +68,12 @@ def test_a_plug_in_overrides_only_what_it_wants():
 def test_a_failing_hook_is_named_with_its_plug_in():
     with pytest.raises(HookError) as error:
         HookList([Failing(ValueError("no such layer"))]).on_mask_blend(None, blend())
-    assert str(error.value) == "hook on_mask_blend of Failing failed (ValueError); the program's log says more"
+    assert str(error.value) == "hook on_mask_blend of Failing failed (ValueError); see the program's log"
     assert isinstance(error.value.__cause__, ValueError)
 
 
 def test_a_wrong_signature_is_the_plug_in_s_failure():
-    with pytest.raises(HookError, match=r"hook process_before_every_sampling of Failing failed \(TypeError\); the program's log says more"):
+    with pytest.raises(HookError, match=r"hook process_before_every_sampling of Failing failed \(TypeError\); see the program's log"):
         HookList([Failing(None)]).process_before_every_sampling(None, x=LATENT, noise=LATENT, c=None, uc=None)
 
 

@@ -84,7 +84,7 @@ def test_without_the_hub_what_was_downloaded_is_used(unreachable):
 @pytest.mark.parametrize("unreachable, sentence", [
     (OfflineModeIsEnabled("offline"), '"a/b" has not been downloaded yet, and the Hub cannot be reached now'),
     (ConnectionError("no route"), '"a/b" has not been downloaded yet, and the Hub cannot be reached now'),
-    (http_error(RepositoryNotFoundError), 'there is no model "a/b" on the Hub, or it is private$'),
+    (http_error(RepositoryNotFoundError), 'model "a/b" does not exist on the Hub, or it is private$'),
     (http_error(GatedRepoError), '"a/b" is available only to those who accept its terms'),
 ])
 def test_what_hinders_a_download_is_one_sentence(unreachable, sentence):

@@ -133,8 +133,8 @@ LARGE = b"x" * (2 << 20)
     (chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LARGE)), "A text in the file was left out: it is larger than 1 MiB."),
     (chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(LARGE)), "A text in the file was left out: it is larger than 1 MiB."),
     (chunk(b"iCCP", b"x\0\0" + zlib.compress(LARGE)), "The picture's colour profile was left out: it is larger than 1 MiB."),
-    (chunk(b"tEXt", b"Comment\0" + LARGE * 4), "Texts in the file were left out: only 4 MiB of them, in 1000 parts, are read."),
-    (chunk(b"eXIf", LARGE * 4), "Texts in the file were left out: only 4 MiB of them, in 1000 parts, are read."),
+    (chunk(b"tEXt", b"Comment\0" + LARGE * 4), "Texts in the file were left out: at most 4 MiB of them, in 1000 parts, are read."),
+    (chunk(b"eXIf", LARGE * 4), "Texts in the file were left out: at most 4 MiB of them, in 1000 parts, are read."),
     (chunk(b"iCCP", b"no end"), "A damaged part of the file (iCCP) was left out."),
     (chunk(b"zTXt", b"Comment\0\7"), "A damaged part of the file (zTXt) was left out."),
     (chunk(b"pHYs", b"\0"), "A damaged part of the file (pHYs) was left out."),
@@ -159,7 +159,7 @@ def test_texts_beside_one_that_is_too_large_are_read():
 def test_a_text_that_has_the_name_of_something_else_is_not_taken_for_it(name):
     data = png_with(chunk(b"tEXt", name + b"\0text"))
     upload = open_picture(data, "image")
-    assert upload.image.mode == "RGB" and "cannot be the name of a text" in upload.notes[0]
+    assert upload.image.mode == "RGB" and "is not a valid name for a text" in upload.notes[0]
     assert open_picture(data, "image", over_api=True).image.tobytes() == open_picture(saved("PNG"), "image").image.tobytes()
 
 

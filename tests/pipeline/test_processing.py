@@ -103,7 +103,7 @@ def test_a_request_that_brings_its_model_cannot_be_pickled(picture, demo):
     ("inpainting_fill", 9, "inpainting_fill must be a whole number between 0 and 3, got 9"),
     ("mask_blur_x", -1, "mask_blur_x must be a whole number between 0 and 256, got -1"),
     ("prompt", None, "prompt must be text, got None"),
-    ("prompt", "\ud800", "prompt holds half a character (a lone surrogate), which no file can store"),
+    ("prompt", "\ud800", "prompt contains a lone surrogate (half a character), which cannot be stored"),
 ])
 def test_a_wrong_value_is_named_with_what_came_and_what_is_valid(picture, field, value, sentence):
     with pytest.raises(InvalidRequest) as error:

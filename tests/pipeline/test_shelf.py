@@ -72,13 +72,13 @@ def test_room_that_was_taken_is_given_back():
 def test_files_are_bounded_too_and_a_refused_request_is_as_it_was():
     shelf, p = Shelf(in_memory=0, on_disk=100), big_request()
     before = bytes_of(p)
-    with pytest.raises(TooMany, match="take up all the room"):
+    with pytest.raises(TooMany, match="storage for pictures of waiting jobs is full"):
         shelf.put(p)
     assert bytes_of(p) == before and files_of(shelf) == []
 
 
 def test_a_request_may_have_only_so_many_pixels():
-    with pytest.raises(InvalidRequest, match="init_images: the request's pictures may have 200 million pixels together, got 201"):
+    with pytest.raises(InvalidRequest, match="init_images: the request's pictures may have 200 million pixels in total, got 201"):
         with Shelf().reading(MAX_PIXELS + 1):
             pass
 

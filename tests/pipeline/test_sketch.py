@@ -36,5 +36,5 @@ def test_the_paint_is_blurred_and_the_mask_is_not(picture, painted):
 
 
 def test_both_must_have_one_size(picture):
-    with pytest.raises(InvalidRequest, match="the painted picture must be 64x64 as the original is, got 32x32"):
+    with pytest.raises(InvalidRequest, match="the painted picture must be 64x64 like the original, got 32x32"):
         inpaint_sketch(picture, Image.new("RGB", (32, 32)), transparency=0, blur=4)

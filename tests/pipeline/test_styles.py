@@ -145,7 +145,7 @@ def test_a_style_that_is_removed_is_gone_from_the_file(database, file):
 
 @pytest.mark.parametrize("name", ["", "#comment"])
 def test_a_style_that_could_not_be_read_again_is_refused(database, name):
-    with pytest.raises(InvalidRequest, match="^name: a style needs a name, and one that does not begin with"):
+    with pytest.raises(InvalidRequest, match="^name must not be empty or start with"):
         database.put(name, "text")
 
 

@@ -13,11 +13,11 @@ from pipeline.uploads import EXTENSIONS, MAX_PIXELS, is_picture, open_picture
 
 CYAN = (255, 0, 0, 0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-TURNED = "The picture was turned upright as its EXIF says."
-SEVERAL = "The file holds several pictures; the first was taken."
+TURNED = "The picture was turned upright according to its EXIF."
+SEVERAL = "The file holds several pictures; the first was used."
 PROFILE = "The picture's colour profile was converted to sRGB."
 PLAIN_CMYK = "The picture is CMYK without a profile; it was converted to RGB without one."
-SIXTEEN = "The picture has 16 bits a channel; it was scaled to 8."
+SIXTEEN = "The picture has 16 bits per channel; it was converted to 8."
 
 
 def noise(width=16, height=16):

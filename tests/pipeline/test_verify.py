@@ -130,7 +130,7 @@ def test_another_picture_is_different_and_by_how_much_is_said(saved, verdict, re
 def test_a_change_that_the_receipt_does_not_name_is_told_as_one(saved, verdict, request_for):
     file = saved(request_for())[0]
     lied = with_receipt(file, request=read_claim(file).receipt.request | {"seed": 2})
-    assert verdict(lied).sentence.endswith(" dB). Nothing that its receipt names has changed.")
+    assert verdict(lied).sentence.endswith(" dB). Nothing in its receipt has changed.")
 
 
 def test_the_same_pixels_in_spite_of_changes_are_identical(saved, verdict, request_for):
@@ -162,9 +162,9 @@ def test_the_distance_is_share_largest_difference_and_psnr(saved, request_for, a
     ({"precision": "bfloat16"}, ["precision bfloat16 → float32"]), ({"packages": {}}, ["torch None → 2"]),
     ({"files": {"checkpoint": {"m": "b" * 64}}}, ['checkpoint "m" bbbbbbbbbb → aaaaaaaaaa']),
     ({"files": {"checkpoint": {"m": None}}}, []), ({"files": {"checkpoint": {"was called otherwise": "a" * 64}}}, []),
-    ({"files": {"LoRA": {"ink": "b" * 64}}}, ['LoRA "ink" bbbbbbbbbb is not there any more']),
-    ({"files": {"VAE": {"v": "b" * 64}, "style": {"s": "c" * 64}}}, ['VAE "v" bbbbbbbbbb is not there any more',
-                                                                  'style "s" cccccccccc is not there any more'])])
+    ({"files": {"LoRA": {"ink": "b" * 64}}}, ['LoRA "ink" bbbbbbbbbb is missing']),
+    ({"files": {"VAE": {"v": "b" * 64}, "style": {"s": "c" * 64}}}, ['VAE "v" bbbbbbbbbb is missing',
+                                                                  'style "s" cccccccccc is missing'])])
 def test_what_changed_is_named(made_receipt, changes, named):
     assert list(changed(replace(made_receipt, **changes), made_receipt)) == named
 
@@ -235,7 +235,7 @@ def test_a_picture_that_is_gone_is_missed_by_name(engine, saved, verdict, reques
     file = saved(request_for(mask=mask))[0]
     gone = digest(picture if field == "init_images" else mask)
     engine.journal.originals.path(gone).unlink()
-    with pytest.raises(Missing, match=f"{gone}.*not here any more") as missing:
+    with pytest.raises(Missing, match=f"{gone}.*was not found") as missing:
         verdict(file)
     assert missing.value.what == what
 

@@ -125,5 +125,5 @@ def test_prompts_and_seeds_may_be_given_for_each_picture(request_for):
 
 
 def test_lists_must_have_the_same_length(request_for):
-    with pytest.raises(InvalidRequest, match="seed: 1 are given for 2 pictures"):
+    with pytest.raises(InvalidRequest, match=r"seed must have one value per picture \(2\), got 1"):
         process_images(request_for(prompt=["a", "b"], seed=[5], n_iter=2))

@@ -26,13 +26,13 @@ from api.web import WEB, Head, Web
 from pipeline.drafts import Drafts
 
 MAX_UPLOAD = 64 * 2**20
-"""Bytes of one file uploaded to the page."""
+"""Bytes per file uploaded to the page."""
 THREADS = 512
-"""Events of the page that are handled at once; each page that watches a job holds a thread for it most of the time."""
+"""Page events handled at once; each page that watches a job holds a thread for most of the time."""
 MAX_BODY = 256
-"""MiB of one request to the API, where nothing else is asked for."""
+"""Default for MiB per API request."""
 MAX_BODIES = 512
-"""MiB of all requests together that are being read; what is made of them takes up to four times that for a moment."""
+"""Default for MiB of all requests being read; decoding may briefly take up to four times as much."""
 ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it concerns img2img, with additions."
 
 
@@ -40,14 +40,13 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
               origins: Iterable[str] = (), max_body: int = MAX_BODY, max_bodies: int = MAX_BODIES,
               allowed_paths: Iterable[str] = (), shared: bool = False, subpath: str = "", drafts: Drafts | None = None,
               web: Path | None = None, head: str = "", **look: Any) -> FastAPI:
-    """The page on "/" and the API before it.
+    """The application: the page at "/", with the API's routes before it.
 
-    login: what every route asks for, or None; api_logins: what the API accepts besides. shared: `login` is for visitors,
-    to whom not all of the API is open, and the others for the owner. backend: what the API works with;
-    None: there is no API. origins: other sites whose pages may send requests. max_body: MiB of one request to the API; max_bodies: of all
-    requests together.
-    allowed_paths: folders that the page itself shows files from; subpath: where a proxy has all of it, as "/palimpsest";
-    drafts: where the page's canvases send what they hold; web: the folder of the page's scripts; head: what
+    login: required on every route, or None; api_logins: also accepted by the API. shared: `login` is for visitors, who may use
+    only part of the API, and the others are for the owner. backend: what the API works with; None: no API. origins: other sites
+    whose pages may send requests. max_body: MiB per API request; max_bodies: MiB of all requests together.
+    allowed_paths: folders that the page may show files from; subpath: the path under a proxy, such as "/palimpsest";
+    drafts: stores uploads of the page's canvases; web: the folder of the page's scripts; head: what
     starts them; look: theme and style of the page.
     """
     app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, openapi_url=None,
@@ -63,7 +62,7 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
     if web is not None:
         app.mount(WEB, Web(directory=web))
     if page is not None:
-        # Gradio checks which files a visitor may name only on pages that it has launched itself
+        # Gradio checks which files visitors may name only for pages that it launched itself
         page.has_launched = page.is_running = True
         page.state_session_capacity = OPEN + SESSIONS
         page.max_threads = THREADS
@@ -87,7 +86,7 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
 
 
 def mount_api(app: FastAPI, backend: Backend) -> None:
-    """Add every route of the API, and an answer for what is not one."""
+    """Add every route of the API, and 404 for all other paths."""
     app.state.backend = backend
     handle_errors(app)
     api = APIRouter(strict_content_type=False, responses=COMMON)
@@ -100,12 +99,12 @@ def mount_api(app: FastAPI, backend: Backend) -> None:
 
 
 async def nothing_here(request: Request) -> Response:
-    """On to the path without a slash at its end, as FastAPI does; 405 where there is such a path, but not for this method; 404.
+    """Redirect to the path without a trailing slash, as FastAPI does; 405 if the path exists for another method; else 404.
 
-    Gradio's page would answer anything else.
+    Otherwise Gradio's page would answer.
     """
     if request.url.path.endswith("/"):
-        # relative, as a proxy may have the server under another address
+        # relative, as the server may have another address behind a proxy
         query = f"?{request.url.query}" if request.url.query else ""
         return RedirectResponse(f"../{request.url.path.rstrip('/').rpartition('/')[2]}{query}", 307)
     there = any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.routes)

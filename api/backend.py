@@ -1,4 +1,4 @@
-"""What the routes work with: the engine and what is known around it."""
+"""What the API's routes share: the engine and its surroundings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,15 +21,15 @@ class Backend:
     models: ModelStore
     settings: Settings
     outputs: Path
-    """The folder that save_images saves in."""
+    """Folder for pictures of requests with save_images."""
     flags: Mapping[str, Any] = field(default_factory=dict)
-    """What the program was started with, less what is secret."""
+    """The program's flags, without secrets."""
     fetcher: Fetcher | None = None
-    """Loads pictures from addresses; None: these are refused."""
+    """Loads pictures from addresses; None: addresses are refused."""
     pictures: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
-    """How many threads read and write pictures, so that they leave time to everybody else."""
+    """Threads that decode and encode pictures, few enough to leave CPU time for others."""
     requests: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
-    """How many threads read requests, which may wait for memory that answers in the making hold."""
+    """Threads that read requests; separate, as these may wait for memory held by answers."""
 
 
 async def backend_of(request: Request) -> Backend:
@@ -37,4 +37,4 @@ async def backend_of(request: Request) -> Backend:
 
 
 Here = Annotated[Backend, Depends(backend_of)]
-"""The Backend of the application that a route belongs to."""
+"""Injects the Backend of a route's application."""

@@ -1,4 +1,4 @@
-"""How large requests may be: each by itself, and all together that are being read or answered."""
+"""Limits on the size of request bodies, each and in total."""
 
 import asyncio
 from contextlib import suppress
@@ -10,19 +10,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.guard import BESIDE_GRADIO, is_api, refused
 
 STALL = 60.0
-"""Seconds that a body's next part may take."""
+"""Seconds to wait for a body's next part."""
 UPLOADS = ("/gradio_api/upload", "/gradio_api/component_server")
-"""Where files come in, as multipart/form-data: Gradio writes these to the disk as they come."""
+"""Multipart uploads, which Gradio streams to disk."""
 
 
 class BodyLimit:
-    """ASGI middleware that bounds the bytes of bodies, but of uploads.
+    """ASGI middleware that limits the bytes of request bodies, except uploads.
 
-    An API request, or a picture, with more than `limit` bytes is answered with 413; one that brings those of all requests
-    together above `in_all` with 503; one whose next part takes longer than `stall` seconds with 408. The rest of a body that
-    is refused is read and thrown away, as many clients hear no answer before they have sent everything.
+    An API request or picture of more than `limit` bytes gets 413; one that brings the total of all requests above `in_all`
+    gets 503; one whose next part takes longer than `stall` seconds gets 408. A refused body is still read to its end, as
+    many clients do not read an answer before they have sent everything.
 
-    A body counts to the end of its request, less what let_go() says of it.
+    A body counts until its request ends, minus what let_go() reports.
     """
 
     def __init__(self, app: ASGIApp, limit: int, in_all: int, stall: float = STALL):
@@ -49,7 +49,7 @@ class BodyLimit:
                 async with asyncio.timeout(self.stall):
                     message = await receive()
             except TimeoutError:
-                refusal = refused(scope, 408, f"No part of the request's body came for {self.stall:g} seconds.")
+                refusal = refused(scope, 408, f"No part of the request's body arrived for {self.stall:g} seconds.")
                 return message
             came = len(message.get("body", b""))
             size, whole = size + came, not message.get("more_body", False)
@@ -59,7 +59,7 @@ class BodyLimit:
                 refusal = refused(scope, 503, f"Requests of {self.in_all >> 20} MiB together are being read already; try again later.",
                                   {"Retry-After": "5"})
             if refusal is not None:
-                return {"type": "http.disconnect"}  # so that what came of it is forgotten before the rest is thrown away
+                return {"type": "http.disconnect"}  # so that its data is freed before the rest is discarded
             counted += came
             self._in_flight += came
             return message
@@ -90,7 +90,7 @@ class BodyLimit:
 
 
 def let_go(scope: Scope, size: int) -> None:
-    """So many bytes of a request's body are not in memory any more."""
+    """Report that `size` bytes of a request's body are no longer in memory."""
     scope["state"]["let_go"](size)
 
 
@@ -99,7 +99,7 @@ def too_long(limit: int, advice: str) -> str:
 
 
 async def throw_away(receive: Receive, whole: bool, stall: float) -> None:
-    """Read a body to its end, unless it stalls."""
+    """Read a body to its end and discard it, unless it stalls."""
     with suppress(TimeoutError):
         while not whole:
             async with asyncio.timeout(stall):

@@ -1,4 +1,4 @@
-"""A request → a processing object; what came of it → the answer."""
+"""From a request to a processing object, and from its result to the answer."""
 
 import json
 import random
@@ -29,21 +29,21 @@ from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.uploads import count_pixels, open_picture
 
 MISSING = ("restore_faces", "enable_hr")
-"""Fields of A1111's that are refused where they are true."""
+"""A1111's fields that are refused if true."""
 OWN = ("init_images", "source_exif", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
        "do_not_save_grid", "script_name", "script_args", "alwayson_scripts")
 """Request fields that reach the processing object in another form."""
 NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "inpaint_full_res_padding": 0}
-"""What null does, as in A1111. Of most other fields it is refused."""
+"""A1111's effective values for null; for most other fields null is refused."""
 FOR_MASKS = ("mask_blur_x", "mask_blur_y")
-"""Fields of which null is refused only where there is a mask, as in A1111."""
+"""Fields for which null is refused only with a mask, as in A1111."""
 MAX_TASK_ID = 200
 Files = dict[str, list[bytes]]
-"""By field, the files of a request's pictures."""
+"""Field → picture files."""
 
 
 def task_id(request: GenerationRequest) -> str:
-    """The id that progress is asked by. Raises InvalidRequest for one that no line of a log could hold."""
+    """The job's id, for asking about its progress. Raises InvalidRequest for an id that cannot be logged safely."""
     asked = request.force_task_id or ""
     if len(asked) > MAX_TASK_ID or not asked.isprintable():
         raise InvalidRequest("force_task_id", f"force_task_id must be at most {MAX_TASK_ID} printable characters, got {asked[:80]!r}")
@@ -53,9 +53,9 @@ def task_id(request: GenerationRequest) -> str:
 
 def processing(request: GenerationRequest, here: Backend,
                files: Files) -> tuple[GenerationRequest, StableDiffusionProcessingImg2Img]:
-    """(the request with what its infotext adds, its processing object). Reads the pictures in `files`: blocks.
+    """(the request completed from its infotext, its processing object). Decodes the pictures in `files`: blocks.
 
-    Raises InvalidRequest, and HTTPException for scripts that are not there.
+    Raises InvalidRequest, and HTTPException for unknown scripts.
     """
     request, unpasted = paste(request, here.settings.values(), here.models.catalog)
     kind = StableDiffusionProcessingImg2Img if isinstance(request, Img2ImgRequest) else StableDiffusionProcessingTxt2Img
@@ -71,7 +71,7 @@ def processing(request: GenerationRequest, here: Backend,
         pictures, said = decoded(files)
         settings, notes = settings | pictures, [*notes, *said]
         settings = without_null(settings)
-        if request.initial_noise_multiplier is None:  # as in A1111, where an override comes too late for it
+        if request.initial_noise_multiplier is None:  # as in A1111, where an override has no effect on it
             settings["initial_noise_multiplier"] = here.settings.options.initial_noise_multiplier
     p = kind(**settings, sampler_name=sampler_name, scheduler=scheduler, options=here.settings.options,
              override_settings=overrides, **places(here, request))
@@ -85,35 +85,35 @@ def processing(request: GenerationRequest, here: Backend,
 
 
 def without_null(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of img2img with what null does, where it does something, or their default."""
+    """img2img's fields with null replaced by its effective value or the default."""
     unused = FOR_MASKS if settings["mask"] is settings["latent_mask"] is None else ()
     return {name: NULL.get(name) if value is None else value for name, value in settings.items()
             if value is not None or name not in unused}
 
 
 def refuse_missing(values: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest where a request asks for what there is not yet."""
+    """Raise InvalidRequest if a request uses a missing feature."""
     for name in MISSING:
         if values.get(name):
-            raise InvalidRequest(name, f"{name}: this program has nothing like it yet; leave it out, got {values[name]!r}")
+            raise InvalidRequest(name, f"{name}: not supported yet; leave it out, got {values[name]!r}")
 
 
 def sampler_and_schedule(request: GenerationRequest) -> tuple[str | None, str | None, list[str]]:
-    """(sampler, schedule, what was done otherwise than asked): unknown names stand for the defaults, as in A1111."""
+    """(sampler, schedule, notes): unknown names are replaced by the defaults, as in A1111."""
     asked, notes = request.sampler_name or request.sampler_index, []
     sampler_name, ending = split_schedule(asked) if asked else (None, None)
-    scheduler = request.scheduler or ending  # A1111: "Euler Karras" is karras only where no schedule is named besides
+    scheduler = request.scheduler or ending  # A1111: "Euler Karras" means Karras only if no schedule is given
     if scheduler and find_schedule(scheduler) is None:
-        notes.append(f'There is no schedule type called "{scheduler}", so Automatic was used.')
+        notes.append(f'Unknown schedule type "{scheduler}"; Automatic was used.')
         scheduler = None
     if sampler_name is not None and sampler_name not in SAMPLERS:
-        notes.append(f'There is no sampler called "{asked}", so DPM++ 2M was used.')
+        notes.append(f'Unknown sampler "{asked}"; DPM++ 2M was used.')
         sampler_name = None
     return sampler_name, scheduler, notes
 
 
 def drop_unknown_checkpoint(overrides: dict[str, Any], here: Backend) -> list[str]:
-    """Take a checkpoint that is not there out of the overrides, as A1111 does, and say so."""
+    """Remove an unknown checkpoint from the overrides, as A1111 does; returns notes."""
     name = overrides.pop("sd_model_checkpoint", None)
     if name in (None, ""):
         return []
@@ -126,7 +126,7 @@ def drop_unknown_checkpoint(overrides: dict[str, Any], here: Backend) -> list[st
 
 
 def picture_files(request: GenerationRequest, here: Backend) -> Files:
-    """The files of the request's pictures, of which nothing is read. Raises InvalidRequest. Blocks where one is an address."""
+    """The files of the request's pictures, not decoded. Raises InvalidRequest. Downloads addresses: blocks."""
     if not isinstance(request, Img2ImgRequest):
         return {}
     limit = request.batch_size if isinstance(request.batch_size, int) else 1
@@ -140,23 +140,23 @@ def picture_files(request: GenerationRequest, here: Backend) -> Files:
 
 
 def pixels_of(files: Files) -> int:
-    """Of all of a request's pictures together, as their files say. Raises InvalidRequest."""
+    """Total pixels of a request's pictures, from their headers. Raises InvalidRequest."""
     return sum(count_pixels(data, field) for field, listed in files.items() for data in listed)
 
 
 def decoded(files: Files) -> tuple[dict[str, Image.Image | list[Image.Image] | None], list[str]]:
-    """(the request's fields that hold pictures, what was changed in reading them). Raises InvalidRequest."""
+    """(the request's picture fields, notes from decoding). Raises InvalidRequest."""
     uploads = {field: [open_picture(data, field, over_api=True) for data in listed] for field, listed in files.items()}
     read: dict[str, Any] = {field: [upload.image for upload in listed] for field, listed in uploads.items()}
     read["source_exif"] = [upload.exif for upload in uploads["init_images"]]
     notes = dict.fromkeys(note for listed in uploads.values() for upload in listed for note in upload.notes)
-    # a list of one is as good as the one
+    # a single picture instead of a list of one
     masks = {name: (read[name] if len(read[name]) > 1 else next(iter(read[name]), None)) for name in ("mask", "latent_mask")}
     return read | masks, list(notes)
 
 
 def places(here: Backend, request: GenerationRequest) -> dict[str, Any]:
-    """Where the pictures are saved, if they are."""
+    """The folders to save pictures in, if they are saved."""
     kind = "img2img" if isinstance(request, Img2ImgRequest) else "txt2img"
     keep = bool(request.save_images)
     return {"do_not_save_samples": not keep, "do_not_save_grid": not keep,
@@ -168,11 +168,11 @@ def places(here: Backend, request: GenerationRequest) -> dict[str, Any]:
 
 FACTS = ("subseed_strength", "width", "height", "sampler_name", "cfg_scale", "steps", "seed_resize_from_w", "seed_resize_from_h",
          "denoising_strength", "styles")
-"""Fields of a request that A1111 repeats in its answer."""
+"""Request fields that A1111 repeats in its answer."""
 
 
 def facts(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
-    """What the answer repeats of a request, taken from it before it is submitted."""
+    """The values that the answer repeats, taken from a request before it is submitted."""
     known = {name: getattr(p, name) for name in FACTS} | {"batch_size": p.batch, "clip_skip": p.options.CLIP_stop_at_last_layers}
     return known | {"denoising_strength": None} if isinstance(p, StableDiffusionProcessingTxt2Img) else known
 
@@ -181,7 +181,7 @@ def answer(request: GenerationRequest, asked: Mapping[str, Any], processed: Proc
            options: Options) -> bytes:
     """The answer's JSON. Encodes pictures: blocks.
 
-    asked: the request's facts(). options: say in which format. Those of the request do not count, as A1111 encodes when they have ended.
+    asked: the request's facts(). options: the picture format; the request's overrides do not count, as in A1111.
     """
     images = [encode_picture(image, options.samples_format, quality=options.jpeg_quality, metadata=options.enable_pnginfo)
               for image in processed.images] if request.send_images else []
@@ -190,7 +190,7 @@ def answer(request: GenerationRequest, asked: Mapping[str, Any], processed: Proc
 
 
 def parameters(request: GenerationRequest) -> dict[str, Any]:
-    """The request as it was understood, without its pictures unless they are asked for."""
+    """The request as understood, without pictures unless they are asked for."""
     values = request.model_dump()
     if isinstance(request, Txt2ImgRequest) or request.include_init_images:
         return values
@@ -198,7 +198,7 @@ def parameters(request: GenerationRequest) -> dict[str, Any]:
 
 
 def info(asked: Mapping[str, Any], processed: Processed, elapsed: float) -> dict[str, Any]:
-    """What A1111 says of the pictures; "comments" is an addition."""
+    """A1111's facts about the pictures; "comments" is an addition."""
     model, strength = processed.model, asked["denoising_strength"]
     extra = {name: as_json(value) for name, value in processed.extra_generation_params.items()}
     return {
@@ -219,10 +219,10 @@ def info(asked: Mapping[str, Any], processed: Processed, elapsed: float) -> dict
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON knows it; null for what it does not know, as in A1111."""
+    """A value that JSON can hold; null for others, as in A1111."""
     return value if isinstance(value, str | int | float | bool | list | dict) else None
 
 
 def timestamp(elapsed: float) -> str:
-    """When a job that has taken so many seconds began, as 20260131235959."""
+    """When a job that took `elapsed` seconds started, such as 20260131235959."""
     return f"{datetime.now() - timedelta(seconds=elapsed):%Y%m%d%H%M%S}"

@@ -1,4 +1,4 @@
-"""What a canvas of the page sends before Generate: each file is checked as it comes, and belongs to the browser that sent it."""
+"""Uploads of the page's canvases before Generate: each file is checked on arrival and belongs to the browser that sent it."""
 
 import secrets
 from functools import partial
@@ -16,15 +16,15 @@ from pipeline.drafts import MAX_BYTES, NAME, Drafts
 from pipeline.errors import InvalidRequest, PalimpsestError
 
 VISITOR = "palimpsest-visitor"
-"""A cookie that scripts cannot read: whose a draft is."""
+"""The cookie, unreadable for scripts, that identifies a draft's owner."""
 FIELDS = {"picture": "init_images", "mask": "mask", "paint": "mask"}
-"""What a canvas sends, and the field of a request that it becomes."""
+"""Kind of upload → the request's field."""
 ASKED = 16
-"""Drafts that may be asked for at once."""
+"""Drafts per query."""
 
 
 def visitor_of(scope: Scope) -> str:
-    """The visitor that a browser's cookie names, or nothing."""
+    """The visitor in a browser's cookie, or ""."""
     try:
         cookie = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(VISITOR)
     except CookieError:
@@ -33,7 +33,7 @@ def visitor_of(scope: Scope) -> str:
 
 
 async def send(request: Request) -> Response:
-    """POST a file's bytes, with its kind in the address: its name, and its size as it stands upright."""
+    """POST a file's bytes, with its kind in the address; answers its name and upright size."""
     drafts: Drafts = request.app.state.drafts
     visitor = visitor_of(request.scope)
     field = FIELDS.get(request.query_params.get("kind", ""))
@@ -52,14 +52,14 @@ async def send(request: Request) -> Response:
 
 
 async def received(request: Request, drafts: Drafts, visitor: str, field: str):
-    """What Drafts.keep() gives for the request's body. Raises PalimpsestError."""
+    """The result of Drafts.keep() for the request's body. Raises PalimpsestError."""
     path = await to_thread.run_sync(drafts.room)
     size, kept = 0, False
     try:
         async with await open_file(path, "xb") as file:
             async for chunk in request.stream():
                 size += len(chunk)
-                if size <= MAX_BYTES:  # the rest is read and thrown away: many browsers hear no answer before
+                if size <= MAX_BYTES:  # the rest is read and discarded: many browsers do not read an answer earlier
                     await file.write(chunk)
                 let_go(request.scope, len(chunk))
         if size > MAX_BYTES:
@@ -73,7 +73,7 @@ async def received(request: Request, drafts: Drafts, visitor: str, field: str):
 
 
 async def held(request: Request) -> Response:
-    """GET, with names as `draft` in the address: which of them are this visitor's and still there."""
+    """GET with `draft` names in the address; answers which of them are this visitor's and still exist."""
     drafts: Drafts = request.app.state.drafts
     visitor = visitor_of(request.scope)
     names = request.query_params.getlist("draft")[:ASKED]

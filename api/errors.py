@@ -1,4 +1,4 @@
-"""Errors as A1111 answers them, and with the sentence that the page would show."""
+"""Errors in A1111's form, with the same sentences as the page."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline.errors import Cancelled, InvalidRequest, ModelError, PalimpsestErr
 from pipeline.job import sentence_on
 from pipeline.memory import is_out_of_memory
 
-PYDANTIC_1 = {  # how A1111 names what clients most often get wrong
+PYDANTIC_1 = {  # A1111's messages for the most common client errors
     "int_parsing": ("value is not a valid integer", "type_error.integer"),
     "int_type": ("value is not a valid integer", "type_error.integer"),
     "float_parsing": ("value is not a valid float", "type_error.float"),
@@ -29,36 +29,36 @@ PYDANTIC_1 = {  # how A1111 names what clients most often get wrong
 
 
 def told(description: str, *models: str) -> dict[str, Any]:
-    """An answer for the OpenAPI document by the names of its models, which some route must bring: quicker than the models."""
+    """An answer for the OpenAPI document, naming models that some route must include; faster than passing the models."""
     refs = [{"$ref": f"#/components/schemas/{model}"} for model in models or ("ErrorAnswer",)]
     return {"description": description, "content": {"application/json": {"schema": {"anyOf": refs} if models else refs[0]}}}
 
 
 COMMON: dict[int | str, dict[str, Any]] = {
     400: told("The body cannot be read."),
-    401: told("A login is needed, or it is not the right one."),
-    403: told("Another site's page asks, or there is no login and not this machine is named, or it is not for visitors."),
-    408: told("The body did not come."),
+    401: told("A login is missing or wrong."),
+    403: told("It comes from another site, names another host on a server without logins, or is not for visitors."),
+    408: told("The body did not arrive in time."),
     413: told("The body is too large."),
-    422: told("A value is not valid, a model cannot be used, or the body has not the request's form.", "ErrorAnswer", "InvalidBody"),
-    500: told("The machine failed."),
-    503: told("So much is being received already that this request cannot be."),
+    422: told("A value is not valid, a model cannot be used, or the body does not match the schema.", "ErrorAnswer", "InvalidBody"),
+    500: told("An internal error."),
+    503: told("Too much data is being received already."),
 }
-"""What every route may answer with, for the OpenAPI document."""
+"""Answers that any route may give, for the OpenAPI document."""
 
 
 STATUS = {InvalidRequest: 422, ModelError: 422, Cancelled: 409, TooMany: 429}
 
 
 class Json(JSONResponse):
-    """JSON in ASCII, so that text with half a character cannot break an answer."""
+    """JSON in ASCII, so that lone surrogates cannot break an answer."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
-    """(status, body) for an error that a job or a handler ended with."""
+    """(status, body) for an error from a job or handler."""
     if isinstance(error, HTTPException):
         return error.status_code, {"error": "HTTPException", "detail": str(error.detail), "body": "", "errors": ""}
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
@@ -73,7 +73,7 @@ async def answer_error(request: Request, error: Exception) -> Json:
 
 
 async def answer_invalid(request: Request, error: RequestValidationError) -> Json:
-    """Where the body or the query has not the request's form. What came is not repeated: it may be long, or no JSON."""
+    """For a body or query that does not match the schema. Its content is not repeated: it may be long or not JSON."""
     return Json({"detail": [invalid_field(found) for found in error.errors()]}, 422)
 
 
@@ -83,7 +83,7 @@ def invalid_field(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Answer every error of the application's own routes; one that nobody foresaw is also logged, by the server."""
+    """Handle every error of the application's own routes; the server also logs unexpected ones."""
     for kind in (HTTPException, PalimpsestError, Cancelled, Exception):
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(RequestValidationError, answer_invalid)

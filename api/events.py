@@ -1,6 +1,6 @@
-"""What the page's events carry: nothing that Gradio would fetch from elsewhere, no file but those of the page, no endless data.
+"""Checks the data of page events: no addresses that Gradio would fetch, no foreign files, bounded size.
 
-Gradio downloads a file that an event's data names by an address, before any handler sees the data, and asks no flag of ours.
+Gradio downloads files that an event's data names by address, before any handler sees the data, and has no flag against it.
 """
 
 import json
@@ -22,27 +22,27 @@ from pipeline.drafts import Drafts
 from pipeline.limits import HOUR, network_of
 
 MAX_EVENT = 16 * 2**20
-"""Bytes of one event's data: pictures are not in it, they are uploaded before."""
+"""Bytes per event; pictures are uploaded separately."""
 UPLOADED = 2 * 2**30
-"""Bytes that come from one network in an hour, to a shared page."""
+"""Bytes per network and hour, on a shared page."""
 ADDRESS = re.compile(r"[\s\x00-\x1f]*(?:[a-z][a-z0-9+.-]+:|[/\\]{2})", re.IGNORECASE)
-"""How an address begins: with a scheme, or, as Windows reads it, with the name of another machine."""
+"""The start of an address: a scheme or, on Windows, the name of another machine."""
 DRAFT = "draft"
-"""What names a file that a canvas has sent."""
+"""The key that names a canvas upload."""
 OWN_FILE = "/gradio_api/file="
-"""Where the page's own files are served."""
+"""Path of the page's own files."""
 
 
 class Refused(Exception):
-    """Data that Gradio is not to see, with a sentence."""
+    """Data to keep from Gradio; the message is a sentence."""
 
 
 class PageEvents:
-    """ASGI middleware that refuses events of the page, sent by whichever route, whose data name a file by an address, or one of
-    `drafts` that another visitor has sent.
+    """ASGI middleware that refuses page events, on any route, whose data name a file by address, or one of `drafts` that
+    belongs to another visitor.
 
-    All that is posted to the page is read as JSON here, whatever it says that it is; only uploads, and pictures that do not
-    go to Gradio, pass unread.
+    Everything posted to the page is read as JSON here, whatever its declared type, except uploads and pictures that do not go
+    to Gradio.
     """
 
     def __init__(self, app: ASGIApp, drafts: Drafts | None = None):
@@ -54,33 +54,33 @@ class PageEvents:
             return
         body = await whole_body(receive, MAX_EVENT)
         if body is None:
-            await refused(scope, 413, too_long(MAX_EVENT, "an event of the page is never that long."))(scope, receive, send)
+            await refused(scope, 413, too_long(MAX_EVENT, "page events are never that long."))(scope, receive, send)
             return
         try:
             check_event(body, hosts_of(scope), lambda name: self.drafts is not None and self.drafts.owned(name, visitor_of(scope)))
         except Refused as refusal:
             await refused(scope, 403, str(refusal))(scope, receive, send)
         except (ValueError, RecursionError):
-            await refused(scope, 400, "The body of an event must be JSON, and not nested too deep.")(scope, receive, send)
+            await refused(scope, 400, "The body of an event must be JSON, and not nested too deeply.")(scope, receive, send)
         else:
             await self.app(scope, replayed(body, receive), send)
 
 
 def is_upload(scope: Scope) -> bool:
-    """Whether the body is read as files; by the very words that Gradio decides it by."""
+    """Whether the body is read as files, by Gradio's own rule."""
     return scope["path"] in UPLOADS and Headers(scope=scope).get("content-type", "").startswith("multipart/form-data")
 
 
 class UploadLimit:
-    """ASGI middleware that bounds the bytes that each network uploads to the page in an hour. clock: seconds.
+    """ASGI middleware that limits the bytes each network uploads to the page per hour. clock: seconds.
 
-    All who come through a tunnel or a proxy on this machine are one network.
+    Everyone who comes through a tunnel or a proxy on this machine counts as one network.
     """
 
     def __init__(self, app: ASGIApp, limit: int = UPLOADED, clock: Callable[[], float] = time.monotonic):
         self.app, self.limit, self._clock = app, limit, clock
         self._came: dict[str, deque[tuple[float, int]]] = {}
-        """By network (when, bytes), of the last hour."""
+        """Network → (when, bytes) for the last hour."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in (*UPLOADS, *BESIDE_GRADIO):
@@ -103,7 +103,7 @@ class UploadLimit:
             self._came.setdefault(network, deque()).append((self._clock(), size))
 
     def _left(self, network: str) -> int:
-        """Bytes that a network may upload now."""
+        """Bytes that a network may still upload now."""
         begun = self._clock() - HOUR
         for name, came in list(self._came.items()):
             while came and came[0][0] <= begun:
@@ -114,9 +114,9 @@ class UploadLimit:
 
 
 async def whole_body(receive: Receive, limit: int) -> bytes | None:
-    """A request's body; None where it has more than `limit` bytes, the rest of which is read and thrown away.
+    """A request's body; None if it exceeds `limit` bytes, with the rest read and discarded.
 
-    Where the client is gone meanwhile it is what had come.
+    If the client disconnects, the part that arrived.
     """
     parts, size, more = [], 0, True
     while more:
@@ -129,7 +129,7 @@ async def whole_body(receive: Receive, limit: int) -> bytes | None:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once more, and then what comes after it."""
+    """A `receive` that replays the body, then passes on what follows."""
     parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -139,7 +139,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def hosts_of(scope: Scope) -> set[str]:
-    """The names with port that a browser may know this server by, as the request tells them."""
+    """The names (with port) by which a browser may know this server, according to the request."""
     headers = Headers(scope=scope)
     named = [headers.get("host"), headers.get("x-forwarded-host", "").partition(",")[0].strip(),
              headers.get("origin", "").partition("://")[2]]
@@ -147,9 +147,8 @@ def hosts_of(scope: Scope) -> set[str]:
 
 
 def check_event(body: bytes, hosts: set[str], owned: Callable[[str], bool] = lambda name: False) -> None:
-    """Raise Refused where an object in the JSON, however deep and even if another one of the same name follows, names a file
-    by an address, or by less than its whole path, or a draft that is not `owned`. Raises ValueError or RecursionError for what
-    is no JSON.
+    """Raise Refused if an object in the JSON, at any depth and even under a repeated key, names a file by address or by a
+    path that is not absolute, or a draft that is not `owned`. Raises ValueError or RecursionError for invalid JSON.
     """
     if body.strip():
         json.loads(body, object_pairs_hook=lambda pairs: check_object(pairs, hosts, owned))
@@ -168,12 +167,12 @@ def check_object(pairs: list[tuple[str, Any]], hosts: set[str], owned: Callable[
 def check_path(value: str, hosts: set[str]) -> None:
     if ADDRESS.match(value):
         raise Refused(NOT_FETCHED)
-    if value and value != os.path.abspath(value):  # Gradio refuses others itself, but would tell in which folder it looked
+    if value and value != os.path.abspath(value):  # Gradio would refuse it too, but reveal the folder
         raise Refused("An event names a file that was not uploaded to this page.")
 
 
 def check_url(value: str, hosts: set[str]) -> None:
-    """A picture of the page carries the address that the browser shows it from."""
+    """A picture on the page carries the address that the browser shows it from."""
     if not ADDRESS.match(value):
         return
     try:
@@ -186,4 +185,4 @@ def check_url(value: str, hosts: set[str]) -> None:
 
 
 CHECKS: dict[str, Callable[[str, set[str]], None]] = {"path": check_path, "url": check_url}
-"""What the text under a name is held against."""
+"""Checks for the text under each key."""

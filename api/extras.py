@@ -1,4 +1,4 @@
-"""Pictures made larger, and what is written in picture files."""
+"""Enlarging pictures, and reading the data in picture files."""
 
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException
@@ -22,13 +22,13 @@ from pipeline.upscaling import Upscaler, cover, find_upscaler, upscale
 router = APIRouter(tags=["extras"], route_class=StrictRoute)
 
 MAX_SIDE = 16384
-"""Pixels of an enlarged picture."""
+"""Pixels per side of an enlarged picture."""
 MAX_PICTURES = 256
 
 
 @router.post("/sdapi/v1/png-info")
 async def png_info(body: PictureRequest, here: Here) -> PngInfoAnswer:
-    """What a picture file says of how it was made."""
+    """Read the generation data in a picture file."""
     def read() -> PngInfoAnswer:
         file = picture_bytes(body.image.strip(), "image", here.fetcher)
         with here.engine.shelf.reading(count_pixels(file, "image"), "image"):
@@ -58,14 +58,14 @@ def answer(name: str, pictures: str | list[str] | None, html: str) -> Response:
     return Response(json_with_pictures(name, pictures, {"html_info": html}), media_type="application/json")
 
 
-@router.post("/sdapi/v1/interrogate", responses={404: {"model": ErrorAnswer, "description": "There is no such model."}})
+@router.post("/sdapi/v1/interrogate", responses={404: {"model": ErrorAnswer, "description": "There is no captioning model."}})
 async def interrogate(body: InterrogateRequest) -> None:
-    """Describe a picture, for which there is no model: always 404."""
+    """Describe a picture; there is no model for it, so always 404."""
     raise HTTPException(404, "Model not found")
 
 
 async def enlarge_all(body: ExtrasRequest, texts: list[str], field: str, here: Backend) -> tuple[str, list[str]]:
-    """(what was done, as HTML; the pictures in base64). Raises InvalidRequest."""
+    """(a description in HTML, the pictures in base64). Raises InvalidRequest."""
     if len(texts) > MAX_PICTURES:
         raise InvalidRequest(field, f"{field}: at most {MAX_PICTURES} pictures, got {len(texts)}")
     check(body)
@@ -89,16 +89,16 @@ async def enlarge_all(body: ExtrasRequest, texts: list[str], field: str, here: B
 
 
 def check(body: ExtrasRequest) -> None:
-    """Raise InvalidRequest for what is not there."""
+    """Raise InvalidRequest for missing features."""
     for name in ("gfpgan_visibility", "codeformer_visibility"):
         if getattr(body, name) > 0:
-            raise InvalidRequest(name, f"{name} must be 0, as there is no model that mends faces; got {getattr(body, name)}")
+            raise InvalidRequest(name, f"{name} must be 0, as face restoration is not supported; got {getattr(body, name)}")
     for name in ("upscaler_1", "upscaler_2"):
         find_upscaler(getattr(body, name), name)
 
 
 def pixels_in_use(file: bytes, field: str, body: ExtrasRequest) -> int:
-    """Of the picture in a file and of what it is enlarged to. Raises InvalidRequest."""
+    """Pixels of a picture and of its enlarged copy. Raises InvalidRequest."""
     before = Size(*open_file(file, field).size)
     scale = scale_of(before, body)
     after = int(before.width * scale) * int(before.height * scale)
@@ -110,13 +110,13 @@ def pixels_in_use(file: bytes, field: str, body: ExtrasRequest) -> int:
 
 
 def scale_of(size: Size, body: ExtrasRequest) -> float:
-    """How many times larger a picture of that size becomes; before it is cropped."""
+    """The factor for a picture of that size, before cropping."""
     return body.upscaling_resize if body.resize_mode == 0 else max(
         body.upscaling_resize_w / size.width, body.upscaling_resize_h / size.height)
 
 
 def enlarge(image: Image.Image, body: ExtrasRequest) -> Image.Image:
-    """The picture as the request asks. Raises InvalidRequest where it would be too large."""
+    """The picture as the request asks. Raises InvalidRequest if it would be too large."""
     first, second = (find_upscaler(getattr(body, name), name) for name in ("upscaler_1", "upscaler_2"))
     if first is None:
         return image
@@ -138,7 +138,7 @@ def enlarge(image: Image.Image, body: ExtrasRequest) -> Image.Image:
 
 
 def done(body: ExtrasRequest) -> dict[str, object]:
-    """What infotext says of the enlarging, behind "Postprocess "."""
+    """Infotext parameters for the enlargement, without their prefix "Postprocess "."""
     if body.upscaler_1 == "None":
         return {}
     by = {"upscale by": body.upscaling_resize} if body.resize_mode == 0 else {

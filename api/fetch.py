@@ -1,7 +1,7 @@
-"""Pictures from addresses on the web, and from nowhere else: no address of this machine or its network is asked.
+"""Downloads pictures from public web addresses only, never from this machine or its network.
 
-The address that was checked is the one that is connected to, so no second DNS answer can lead elsewhere, and each
-redirect is checked like the first address.
+The connection goes to the very IP address that was checked, so a second DNS answer cannot redirect it, and each redirect
+is checked like the first address.
 """
 
 import http.client
@@ -17,20 +17,20 @@ from pipeline.errors import InvalidRequest
 
 MAX_REDIRECTS = 5
 SECONDS = 30
-"""For the whole download."""
+"""For a whole download."""
 MAX_BYTES = 64 * 2**20
 PORTS = {"http": 80, "https": 443}
 REDIRECTS = (301, 302, 303, 307, 308)
 CARRIERS = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")))
-"""IPv6 networks whose addresses stand for an IPv4 address, which may be a local one."""
+"""IPv6 networks that embed an IPv4 address, which may be a local one."""
 
 
 NOT_PUBLIC = tuple(map(IPv6Network, ("fec0::/10", "::ffff:0:0:0/96")))
-"""Which Python counts as global: addresses of a site, and IPv4 ones that are translated."""
+"""Networks that Python wrongly counts as global: site-local addresses, and translated IPv4 ones."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet's."""
+    """Whether an IP address is on the public internet."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
         if ip.ipv4_mapped is not None:
@@ -41,16 +41,16 @@ def is_public(address: str) -> bool:
 
 
 class Fetcher:
-    """Loads pictures from http and https addresses.
+    """Downloads pictures from http and https addresses.
 
-    allowed: says of an IP address whether it may be asked; resolve: as socket.getaddrinfo.
+    allowed: whether an IP address may be contacted; resolve: like socket.getaddrinfo.
     """
 
     def __init__(self, allowed: Callable[[str], bool] = is_public, resolve: Callable[..., list] = socket.getaddrinfo):
         self._allowed, self._resolve = allowed, resolve
 
     def fetch(self, url: str, field: str) -> bytes:
-        """What an address answers, redirects followed. Raises InvalidRequest naming `field`. Blocks."""
+        """The content at an address, following redirects. Raises InvalidRequest naming `field`. Blocks."""
         deadline = time.monotonic() + SECONDS
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._ask(url, field, deadline)
@@ -60,11 +60,11 @@ class Fetcher:
         raise InvalidRequest(field, f"{field}: the address redirects more than {MAX_REDIRECTS} times")
 
     def _ask(self, url: str, field: str, deadline: float) -> bytes | str:
-        """The body, or where to go instead."""
+        """The body, or the address to redirect to."""
         parts, host, port = split(url, field)
         address = self._address(host, port, field)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection = http.client.HTTPConnection(host, port)  # knows no proxies
+        connection = http.client.HTTPConnection(host, port)  # ignores proxies
         try:
             connection.sock = connect(parts.scheme, host, address, port, deadline)
             timer = threading.Timer(max(deadline - time.monotonic(), 0), connection.sock.shutdown, [socket.SHUT_RDWR])
@@ -87,18 +87,18 @@ class Fetcher:
             connection.close()
 
     def _address(self, host: str, port: int, field: str) -> str:
-        """The IP address to connect to. Raises InvalidRequest where there is none, or any is not public."""
+        """The IP address to connect to. Raises InvalidRequest if there is none, or any is not public."""
         try:
             found = [info[4][0] for info in self._resolve(host, port, type=socket.SOCK_STREAM)]
         except (OSError, UnicodeError) as error:
-            raise InvalidRequest(field, f"{field}: there is no host of that name") from error
+            raise InvalidRequest(field, f"{field}: unknown host") from error
         if not found or not all(map(self._allowed, found)):
             raise InvalidRequest(field, f"{field}: Request to local resource not allowed")
         return found[0]
 
 
 def connect(scheme: str, host: str, address: str, port: int, deadline: float) -> socket.socket:
-    """A connection to the IP address; with https its certificate must be `host`'s. Raises OSError."""
+    """A connection to the IP address; with https, the certificate must be `host`'s. Raises OSError."""
     sock = socket.create_connection((address, port), max(deadline - time.monotonic(), 0.001))
     if scheme == "http":
         return sock
@@ -118,12 +118,12 @@ def split(url: str, field: str) -> tuple[SplitResult, str, int]:
             return parts, host, port
     except (KeyError, ValueError):
         pass
-    raise InvalidRequest(field, f"{field}: that is no http or https address")
+    raise InvalidRequest(field, f"{field}: must be an http or https address")
 
 
 def read(response: http.client.HTTPResponse, field: str) -> bytes:
-    """The whole body, if it is not too large."""
+    """The whole body. Raises InvalidRequest if it is too large."""
     data = response.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise InvalidRequest(field, f"{field}: the address gives more than {MAX_BYTES >> 20} MiB")
+        raise InvalidRequest(field, f"{field}: the address returns more than {MAX_BYTES >> 20} MiB")
     return data

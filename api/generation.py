@@ -1,4 +1,4 @@
-"""img2img and txt2img: a request is queued like the page's, and answered when its pictures are there."""
+"""img2img and txt2img: requests join the page's queue and are answered when their pictures are done."""
 
 import json
 from collections.abc import AsyncIterator
@@ -26,18 +26,18 @@ from pipeline.limits import Client
 router = APIRouter(tags=["making pictures"], route_class=StrictRoute)
 
 HEARTBEAT = 10
-"""Seconds between two signs of life in a stream."""
+"""Seconds between keep-alive messages in a stream."""
 ERRORS: dict[int | str, dict[str, Any]] = {
-    404: {"model": ErrorAnswer, "description": "There is no init image."},
+    404: {"model": ErrorAnswer, "description": "The init image is missing."},
     409: {"model": ErrorAnswer, "description": "The job was cancelled before it started."},
-    429: {"model": ErrorAnswer, "description": "Too many of the client's jobs wait, or its quota is used up."},
+    429: {"model": ErrorAnswer, "description": "Too many of the client's jobs are waiting, or its quota is used up."},
     422: {"model": ErrorAnswer | InvalidBody, "description": COMMON[422]["description"]},
 }
 
 
 @router.post("/sdapi/v1/img2img", response_model=ImagesAnswer, responses=ERRORS)
 async def img2img(body: Img2ImgRequest, here: Here, who: Who, request: Request) -> Response:
-    """Make pictures from a picture, whole or where a mask is white."""
+    """Make pictures from a picture: all of it, or where a mask is white."""
     return await generate(body, here, who, request)
 
 
@@ -49,17 +49,17 @@ async def txt2img(body: Txt2ImgRequest, here: Here, who: Who, request: Request) 
 
 @router.post("/sdapi/v1/img2img/stream", responses=ERRORS | {200: {
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    "description": 'Events "progress", each with what GET progress answers, then one "result" with the ordinary answer, or '
+    "description": 'Events "progress", each with the answer of GET progress, then one "result" with the ordinary answer, or '
                    'one "error" with its body and "status".'}}, response_class=StreamingResponse)
 async def img2img_stream(body: Img2ImgRequest, here: Here, who: Who, request: Request) -> StreamingResponse:
-    """The same as img2img, answered by server-sent events while it runs; hanging up cancels it."""
+    """Like img2img, but answered by server-sent events while it runs; disconnecting cancels it."""
     body, asked, job = await enqueue(body, here, who, request)
     return StreamingResponse(narrate(body, asked, job, here), media_type="text/event-stream",
                              headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 async def generate(body: GenerationRequest, here: Backend, who: Client, request: Request) -> Response:
-    """Queue the request and answer with its pictures. Who hangs up gives up what was not to be saved."""
+    """Queue the request and answer with its pictures. A disconnect cancels jobs that are not to be saved."""
     body, asked, job = await enqueue(body, here, who, request)
     async with cancelled_by_hanging_up(request, job, here, keep=bool(body.save_images)):
         event = await end_of(job)
@@ -78,9 +78,9 @@ async def encode(body: GenerationRequest, asked: dict[str, Any], event: Finished
 
 async def enqueue(body: GenerationRequest, here: Backend, who: Client,
                   request: Request) -> tuple[GenerationRequest, dict[str, Any], Job]:
-    """(the request with what its infotext adds, what the answer repeats of it, its job), queued in turn with the page's jobs.
+    """(the request completed from its infotext, the values its answer repeats, its job), queued with the page's jobs.
 
-    Raises InvalidRequest, TooMany, and HTTPException where it is not allowed.
+    Raises InvalidRequest, TooMany, and HTTPException if it is not allowed.
     """
     if isinstance(body, Img2ImgRequest) and body.init_images is None:
         raise HTTPException(404, "Init image not found")
@@ -94,7 +94,7 @@ async def enqueue(body: GenerationRequest, here: Backend, who: Client,
 
 def read_and_submit(body: GenerationRequest, here: Backend,
                     who: Client) -> tuple[GenerationRequest, dict[str, Any], Job]:
-    """The same. Blocks."""
+    """Like submit(). Blocks."""
     files = picture_files(body, here)
     with here.engine.shelf.reading(pixels_of(files)):
         body, p = processing(body, here, files)
@@ -113,7 +113,7 @@ def repeats_pictures(body: GenerationRequest) -> bool:
 
 
 def without_pictures(body: GenerationRequest) -> int:
-    """Take its pictures' text out of a request that waits. How many bytes that was."""
+    """Drop the pictures' text from a waiting request; returns its size in bytes."""
     if not isinstance(body, Img2ImgRequest):
         return 0
     texts = [*(body.init_images or []), *(body.mask if isinstance(body.mask, list) else [body.mask])]
@@ -130,7 +130,7 @@ async def end_of(job: Job) -> Finished | Failed:
 
 @asynccontextmanager
 async def cancelled_by_hanging_up(request: Request, job: Job, here: Backend, *, keep: bool) -> AsyncIterator[None]:
-    """While inside, a client that hangs up cancels its job; with `keep` only one that waits, as its pictures are saved."""
+    """Context in which a disconnect cancels the job; with `keep`, only while it waits, as its pictures are saved."""
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
@@ -144,7 +144,7 @@ async def cancelled_by_hanging_up(request: Request, job: Job, here: Backend, *, 
 
 
 async def narrate(body: GenerationRequest, asked: dict[str, Any], job: Job, here: Backend) -> AsyncIterator[str]:
-    """The job's events as server-sent events."""
+    """The job's events in server-sent form."""
     try:
         async for event in events(job, HEARTBEAT):
             if event is None:

@@ -1,4 +1,4 @@
-"""What stands before every route: login, what visitors may do, no requests from other sites."""
+"""Guards every route: login, visitors' permissions, no requests from other sites."""
 
 import secrets
 from collections.abc import Iterable
@@ -22,18 +22,18 @@ LOCAL_NAMES = {"127.0.0.1", "localhost", "::1"}
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
           "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
           "frame-ancestors 'self'; base-uri 'self'; form-action 'self'")
-"""Gradio needs inline and evaluated scripts; what matters is that only this server is asked for anything."""
+"""Gradio needs inline and evaluated scripts; the point is that only this server is contacted."""
 API_PATHS = ("/sdapi/", "/internal/", "/docs", "/openapi.json")
-"""What is not the page's."""
+"""Paths of the API rather than the page."""
 SHOWN = "/shown-picture"
-"""Where the page sends the bytes of a picture that browsers cannot show; Gradio sees nothing of it."""
+"""The page posts pictures that browsers cannot show here, bypassing Gradio."""
 DRAFTS = "/canvas-drafts"
-"""Where a canvas of the page sends its picture and mask; Gradio sees nothing of them."""
+"""The page's canvases post pictures and masks here, bypassing Gradio."""
 BESIDE_GRADIO = (SHOWN, DRAFTS)
-"""Where the page posts bytes that are not for Gradio."""
+"""Where the page posts bytes, bypassing Gradio."""
 FILES = ("/gradio_api/file=", "/gradio_api/file/")
-"""Where Gradio would fetch from an address too."""
-NOT_FETCHED = "Nothing is fetched from elsewhere."
+"""Paths where Gradio would also fetch addresses."""
+NOT_FETCHED = "Files are not fetched from other servers."
 KNOWN = "palimpsest-known"
 """A cookie of browsers that have logged in before."""
 
@@ -45,16 +45,16 @@ def is_api(scope: Scope) -> bool:
 class Guard:
     """ASGI middleware over the whole application, so that no route can be forgotten.
 
-    login: asked for by HTTP Basic, by the page and by the API; None: the page asks for none.
-    api_logins: others that the API accepts; where there are any, it asks for one even if the page does not.
-    origins: other sites, as "https://example.org", whose pages may send requests.
-    shared: the page's login is for visitors, who may use a part of the API only; otherwise, and with one of api_logins, who
-    comes is the owner. Routes find this as `request.state.owner`, and the login's user as `request.state.user`.
+    login: required by HTTP Basic on page and API; None: the page needs none.
+    api_logins: also accepted by the API; if there are any, the API requires one even if the page does not.
+    origins: other sites, such as "https://example.org", whose pages may send requests.
+    shared: the page's login is for visitors, who may use only part of the API; everyone else is the owner. Routes find this in
+    `request.state.owner`, and the login's user in `request.state.user`.
 
-    Where no login is asked for, only requests to a name of this machine are answered, so that no other site can point
-    its own name here (DNS rebinding). Requests that a browser sends on behalf of another site's page are refused whoever
-    is logged in, and no other site may read answers. After too many wrong logins from one network its logins are refused
-    unread for a while; a browser that had logged in before is told from the others there by a cookie.
+    Without a login, only requests to a local host name are answered, so that another site cannot point its own name here (DNS
+    rebinding). Requests that a browser makes on behalf of another site's page are refused whoever is logged in, and no other
+    site may read answers. After too many wrong logins, a network's logins are refused unread for a while; a cookie exempts
+    browsers that had logged in before.
     """
 
     def __init__(self, app: ASGIApp, login: Login | None, api_logins: Iterable[Login] = (), origins: Iterable[str] = (),
@@ -88,7 +88,7 @@ class Guard:
                     answer.append("Set-Cookie", f"{KNOWN}={self._known}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
-        with suppress(ClientDisconnect):  # raised while a request's body is read: nobody is there to be answered
+        with suppress(ClientDisconnect):  # raised while reading a body: there is nobody left to answer
             await self.app(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope, headers: Headers, login: Login | None) -> Response | None:
@@ -107,12 +107,12 @@ class Guard:
         return None
 
     def _check_login(self, scope: Scope, headers: Headers, login: Login | None, logins: list[Login]) -> Response | None:
-        """The refusal of a request without one of the logins, or of one too many guesses."""
+        """The refusal of a request without a valid login, or after too many wrong ones."""
         network = network_of((scope.get("client") or ("",))[0])
         met = self._page and not is_api(scope) and self._has_met(headers)
         wait = 0 if login is None or met else self._guesses.wait(network)
         if wait:
-            return refused(scope, 429, f"There were too many wrong logins; try again in {wait} seconds.", {"Retry-After": str(wait)})
+            return refused(scope, 429, f"Too many wrong logins; try again in {wait} seconds.", {"Retry-After": str(wait)})
         if among(login, logins):
             return None
         if login is not None:
@@ -135,7 +135,7 @@ def ask_for_login(scope: Scope, headers: Headers) -> Response:
 
 
 def refused(scope: Scope, status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
-    """The sentence in the API's shape, as JSON that the page shows in a toast, or as text where a browser opens an address."""
+    """The sentence as JSON in the API's form (the page shows it in a toast), or as text if a browser opens the address."""
     if is_api(scope):
         return Json(error_answer(HTTPException(status, sentence))[1], status, headers)
     if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
@@ -144,20 +144,20 @@ def refused(scope: Scope, status: int, sentence: str, headers: dict[str, str] | 
 
 
 def from_elsewhere(scope: Scope, headers: Headers) -> bool:
-    """Whether a browser says that another site's page makes this request; following a link to here is no such."""
+    """Whether a browser reports that another site's page makes this request; following a link to here is not one."""
     site = headers.get("sec-fetch-site")
     if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
         return site == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
-    if site is not None:  # no page can forge it; browsers leave it out where they speak plain HTTP to another machine
+    if site is not None:  # pages cannot forge it; browsers omit it over plain HTTP to another machine
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
     return origin is not None and not is_here(origin, headers)
 
 
 def is_here(origin: str, headers: Headers) -> bool:
-    """Whether a page of that origin is ours: its address is the one that was asked, as it came or as a proxy passes it on.
+    """Whether a page of that origin is ours: the requested host, as sent or as forwarded by a proxy.
 
-    A proxy may pass the name on without its port. X-Forwarded-Host no other site's page can set without being asked first.
+    A proxy may drop the port. Another site's page cannot set X-Forwarded-Host without a preflight request.
     """
     if not origin.startswith(("http://", "https://")):
         return False
@@ -167,17 +167,17 @@ def is_here(origin: str, headers: Headers) -> bool:
 
 
 def other_site(headers: Headers) -> str:
-    """Why a request is refused, and what to do where it was the browser of the page itself behind a proxy."""
+    """Why a request is refused, with advice in case it was our own page behind a proxy."""
     sentence = "Requests from other sites are refused."
     origin = headers.get("origin", "")
     if "sec-fetch-site" in headers or not origin.startswith(("http://", "https://")):
         return sentence
-    return (f"{sentence} This one is of a page at {origin[:200]}, but asks for {headers.get('host', '')[:200]}: a proxy between "
-            "them must pass the Host header on.")
+    return (f"{sentence} This one comes from a page at {origin[:200]}, but asks for {headers.get('host', '')[:200]}: a proxy between "
+            "them must pass on the Host header.")
 
 
 def host_name(address: str) -> str | None:
-    """The host in an address, None where it is malformed."""
+    """The host in an address; None if it is malformed."""
     try:
         return urlsplit(address).hostname
     except ValueError:

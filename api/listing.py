@@ -1,4 +1,4 @@
-"""What there is: samplers, schedules, models and the rest, in the shapes that A1111 lists them in."""
+"""Lists of samplers, schedules, models and so on, in A1111's form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,23 +23,23 @@ from pipeline.samplers import SAMPLERS, SCHEDULES, SamplerRow, Schedule
 from pipeline.upscaling import UPSCALERS
 from pipeline.worker import EmbeddingInfo
 
-router = APIRouter(tags=["what there is"], route_class=StrictRoute)
+router = APIRouter(tags=["lists"], route_class=StrictRoute)
 
 LATENT_UPSCALE_MODES = ("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)",
                         "Latent (nearest)",
                         "Latent (nearest-exact)")
 UPSCALER_SCALE = 4.0
-"""What A1111 says of upscalers that take any scale."""
+"""A1111's value for upscalers that take any scale."""
 
 
 @router.get("/sdapi/v1/samplers")
 async def samplers() -> list[SamplerItem]:
-    """The samplers, with the settings that are theirs alone."""
+    """The samplers, with their own settings."""
     return [SamplerItem(name=row.name, aliases=list(row.aliases), options=sampler_options(row)) for row in SAMPLERS.values()]
 
 
 def sampler_options(row: SamplerRow) -> dict[str, str]:
-    """A sampler's peculiarities under A1111's names, as text."""
+    """A sampler's special features under A1111's names, as text."""
     said = {"scheduler": row.scheduler, "uses_ensd": row.uses_ensd,
             "discard_next_to_last_sigma": row.discard_next_to_last_sigma,
             "second_order": row.second_order, "brownian_noise": row.brownian, "solver_type": row.solver_type}
@@ -59,14 +59,14 @@ def scheduler_item(schedule: Schedule) -> SchedulerItem:
 
 @router.get("/sdapi/v1/upscalers")
 async def upscalers() -> list[UpscalerItem]:
-    """What enlarges pictures."""
+    """Methods for enlarging pictures."""
     return [UpscalerItem(name=name, model_name=None, model_path=None, model_url=None,
                          scale=UPSCALER_SCALE) for name in UPSCALERS]
 
 
 @router.get("/sdapi/v1/latent-upscale-modes")
 async def latent_upscale_modes() -> list[Named]:
-    """A1111's ways to enlarge a latent, which belong to hires fix."""
+    """A1111's ways of enlarging a latent, which belong to hires fix."""
     return [Named(name=name) for name in LATENT_UPSCALE_MODES]
 
 
@@ -74,7 +74,7 @@ async def latent_upscale_modes() -> list[Named]:
 
 @router.get("/sdapi/v1/sd-models")
 async def sd_models(here: Here, who: Who) -> list[CheckpointItem]:
-    """The checkpoints; hashes are null until they are known."""
+    """The checkpoints; unknown hashes are null."""
     return [checkpoint_item(file, who) for file in await to_thread.run_sync(here.models.catalog.checkpoints)]
 
 
@@ -101,13 +101,13 @@ async def loras(here: Here, who: Who) -> list[LoraItem]:
 
 
 def lora_item(file: ModelFile, name: str, alias: str, metadata: Mapping[str, str], who: Client) -> LoraItem:
-    """A LoRA with what is written in it, or without where it cannot be read."""
+    """A LoRA with the metadata in its file, empty if unreadable."""
     return LoraItem(name=name, alias=alias, path=shown(file.path, who),
                     metadata={key: unpacked(value) for key, value in metadata.items()})
 
 
 def unpacked(value: str) -> Any:
-    """Text of a file's metadata that is an object in JSON, as that object, unless it is nested deeper than answers can be."""
+    """A metadata text that holds a JSON object, as that object unless it is nested too deeply for an answer."""
     found = read_object(value)
     try:
         TypeAdapter(Any).dump_json(found)
@@ -118,7 +118,7 @@ def unpacked(value: str) -> Any:
 
 @router.get("/sdapi/v1/embeddings")
 async def embeddings(here: Here) -> EmbeddingsAnswer:
-    """The textual inversion embeddings that prompts can name, and the files that cannot be used."""
+    """The textual inversion embeddings for prompts, and the files that cannot be used."""
     fitting, skipped = await to_thread.run_sync(here.engine.embeddings, limiter=here.pictures)
     blank = EmbeddingItem(step=None, sd_checkpoint=None, sd_checkpoint_name=None, shape=0, vectors=0)
     return EmbeddingsAnswer(loaded={embedding.name: embedding_item(embedding) for embedding in fitting},
@@ -136,26 +136,26 @@ def embedding_item(embedding: EmbeddingInfo) -> EmbeddingItem:
 @router.post("/sdapi/v1/refresh-loras")
 @router.post("/sdapi/v1/refresh-embeddings")
 async def refresh(here: Here) -> None:
-    """Look into the models folder anew."""
+    """Scan the models folder again."""
     await to_thread.run_sync(here.models.catalog.refresh)
 
 
 @router.post("/sdapi/v1/unload-checkpoint")
 async def unload_checkpoint(here: Here) -> dict:
-    """Let go of the models; the next request loads its own again."""
+    """Drop the loaded models; the next request loads its own again."""
     await to_thread.run_sync(here.engine.release)
     return {}
 
 
 @router.post("/sdapi/v1/reload-checkpoint")
 async def reload_checkpoint(here: Here) -> dict:
-    """Load the chosen model again, unless pictures are being made: then the next one does."""
+    """Load the chosen model again; while pictures are being made, this is left to the next one."""
     if not here.engine.jobs():
         await wait_for(here.engine.preload())
     return {}
 
 
-# --- styles, scripts and what is not there
+# --- styles, scripts and absent features
 
 @router.get("/sdapi/v1/prompt-styles")
 async def prompt_styles(here: Here) -> list[StyleItem]:
@@ -190,13 +190,13 @@ async def hypernetworks() -> list[PathItem]:
 
 @router.get("/sdapi/v1/face-restorers")
 async def face_restorers() -> list[FaceRestorerItem]:
-    """Models that mend faces: none."""
+    """Face restoration models: none."""
     return []
 
 
 @router.get("/sdapi/v1/realesrgan-models")
 async def realesrgan_models() -> list[RealesrganItem]:
-    """Models that enlarge: none."""
+    """Upscaling models: none."""
     return []
 
 
@@ -204,11 +204,11 @@ async def realesrgan_models() -> list[RealesrganItem]:
 
 @router.get("/sdapi/v1/cmd-flags")
 async def cmd_flags(here: Here) -> dict[str, Any]:
-    """What the program was started with, less its passwords."""
+    """The program's flags, without passwords."""
     return dict(here.flags)
 
 
 @router.get("/sdapi/v1/memory")
 async def memory(here: Here) -> MemoryAnswer:
-    """Memory that is free and used, in bytes."""
+    """Free and used memory, in bytes."""
     return await to_thread.run_sync(lambda: MemoryAnswer(**here.engine.memory()))

@@ -1,4 +1,4 @@
-"""Logins by HTTP Basic, and how often one may guess."""
+"""HTTP Basic logins, and a limit on guesses."""
 
 import base64
 import binascii
@@ -12,15 +12,15 @@ from starlette.datastructures import Headers
 Login = tuple[str, str]
 """User and password."""
 GUESSES = 20
-"""Wrong logins in a minute that come from one network; what comes after them is refused unread."""
+"""Wrong logins per minute and network; later ones are refused unread."""
 MINUTE = 60.0
 """Seconds."""
 NETWORKS = 10_000
-"""How many are remembered."""
+"""Networks to remember."""
 
 
 def login_in(headers: Headers) -> Login | None:
-    """The login that a request carries, right or wrong."""
+    """The login in a request, right or wrong; None if there is none."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
     try:
         user, colon, password = base64.b64decode(given, validate=True).decode().partition(":")
@@ -32,7 +32,7 @@ def login_in(headers: Headers) -> Login | None:
 def among(login: Login | None, logins: list[Login]) -> bool:
     """Whether the login is one of them."""
     given = ":".join(login or ()).encode()
-    matches = [secrets.compare_digest(given, ":".join(one).encode()) for one in logins]  # all, so that time tells nothing
+    matches = [secrets.compare_digest(given, ":".join(one).encode()) for one in logins]  # compares all, so timing leaks nothing
     return any(matches)
 
 
@@ -42,16 +42,16 @@ class Guesses:
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._wrong: dict[str, deque[float]] = {}
-        """When, oldest first; at most GUESSES each."""
+        """Network → times, oldest first; at most GUESSES each."""
 
     def wait(self, network: str) -> int:
-        """Seconds until the network may try again, 0: at once."""
+        """Seconds until the network may try again; 0: now."""
         times = self._wrong.get(network, ())
         left = times[0] + MINUTE - self._clock() if len(times) == GUESSES else 0
         return max(int(left + 0.999), 0)
 
     def wrong(self, network: str) -> None:
-        """It has guessed wrong."""
+        """Record a wrong login."""
         times = self._wrong.pop(network, None) or deque(maxlen=GUESSES)
         times.append(self._clock())
         self._wrong[network] = times  # as the newest

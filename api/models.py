@@ -1,8 +1,8 @@
-"""The shapes of requests and answers, as A1111 has them: names, types and defaults.
+"""The form of requests and answers, as in A1111: names, types and defaults.
 
-A field of a request takes what A1111's takes ("20" and 20.7 for the integer 20, null for everything); whether the value
-makes sense is the pipeline's matter, whose sentence the answer then carries. Ranges are told here to whoever reads
-/docs, and come from the pipeline's own tables.
+A request's field takes whatever A1111's takes ("20" and 20.7 for the integer 20, null for everything); the pipeline checks
+whether the value makes sense, and its message is the answer. Ranges are shown in /docs and come from the pipeline's own
+tables.
 """
 
 import math
@@ -16,17 +16,17 @@ RANGES = WHOLE_NUMBERS | NUMBERS
 
 
 def truncated(value: Any) -> Any:
-    """A float as the integer below it, as pydantic 1 took it."""
+    """A float truncated to an integer, as in pydantic 1."""
     return int(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
 def spelled(value: Any) -> Any:
-    """A number as text, as pydantic 1 took it."""
+    """A number as text, as in pydantic 1."""
     return str(value) if isinstance(value, int | float) else value
 
 
 def mapped(value: Any) -> Any:
-    """An empty text or list, or a list of pairs, as an object, as pydantic 1 took it; other programs' empty objects are lists."""
+    """An empty text or list, or a list of pairs, as an object, as in pydantic 1; some programs' empty objects are lists."""
     def is_pair(item: Any) -> bool:
         return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
 
@@ -39,24 +39,24 @@ Object = Annotated[dict[str, Any], BeforeValidator(mapped)]
 
 
 def field(name: str, default: Any, sentence: str) -> Any:
-    """A request's field with its sentence and, where the pipeline has one, its range."""
+    """A request's field with its description and, if the pipeline has one, its range."""
     low, high = RANGES.get(name, (None, None))
     schema = {key: bound for key, bound in (("minimum", low), ("maximum", high)) if bound is not None}
     return Field(default, description=sentence, json_schema_extra=schema)
 
 
 class Shape(BaseModel):
-    """Unknown fields are left out; names may begin with model_, as A1111's do."""
+    """Unknown fields are ignored; names may start with model_, as A1111's do."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 IDLE = "Without effect"
-"""How the sentence of a field begins that does nothing."""
+"""Descriptions of fields without effect start with this."""
 
 
 class Request(Shape):
-    """A request, in which what says nothing counts as left out, as other programs send all fields of a form."""
+    """A request in which empty values count as left out, since other programs send every field of a form."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,7 +67,7 @@ class Request(Shape):
 
     @classmethod
     def says_nothing(cls, name: str, value: Any) -> bool:
-        """Whether it is "" where that is no value of the field, or null where null means nothing."""
+        """Whether it is "" where that is not a valid value, or null where null has no meaning."""
         spec = cls.model_fields[name]
         if spec.is_required():
             return False
@@ -80,30 +80,30 @@ class Request(Shape):
 # --- making pictures
 
 class GenerationRequest(Request):
-    """What img2img and txt2img have in common."""
+    """The fields that img2img and txt2img share."""
 
-    prompt: Text | None = field("prompt", "", "What the picture shall show, in A1111's prompt grammar.")
-    negative_prompt: Text | None = field("negative_prompt", "", "What it shall not show.")
+    prompt: Text | None = field("prompt", "", "What the picture should show, in A1111's prompt grammar.")
+    negative_prompt: Text | None = field("negative_prompt", "", "What it should not show.")
     styles: list[Text] | None = field("styles", None, "Names of prompt styles to add.")
     seed: Int | None = field("seed", -1, "The seed of the first picture; -1 draws one.")
-    subseed: Int | None = field("subseed", -1, "The seed that the noise is varied towards; -1 draws one.")
+    subseed: Int | None = field("subseed", -1, "The seed to vary the noise towards; -1 draws one.")
     subseed_strength: float | None = field("subseed_strength", 0, "From the seed's noise (0) to the subseed's (1).")
     seed_resize_from_h: Int | None = field("seed_resize_from_h", -1,
-                                           "Make the noise of this height and fit it in; 0 or less is off.")
+                                           "Use the noise of a picture of this height; 0 or less is off.")
     seed_resize_from_w: Int | None = field("seed_resize_from_w", -1,
-                                           "Make the noise of this width and fit it in; 0 or less is off.")
+                                           "Use the noise of a picture of this width; 0 or less is off.")
     sampler_name: Text | None = field("sampler_name", None, "A name from /sdapi/v1/samplers; an unknown one means DPM++ 2M.")
     scheduler: Text | None = field("scheduler", None,
                                    "A name or label from /sdapi/v1/schedulers; an unknown one means Automatic.")
-    batch_size: Int | None = field("batch_size", 1, "Pictures made together.")
-    n_iter: Int | None = field("n_iter", 1, "Batches, one after the other.")
+    batch_size: Int | None = field("batch_size", 1, "Pictures per batch.")
+    n_iter: Int | None = field("n_iter", 1, "Number of batches.")
     steps: Int | None = field("steps", 50, "Sampling steps of the whole schedule.")
     cfg_scale: float | None = field("cfg_scale", 7.0, "How strongly the prompt guides.")
-    width: Int | None = field("width", 512, "Pixels; made a multiple of 8.")
-    height: Int | None = field("height", 512, "Pixels; made a multiple of 8.")
+    width: Int | None = field("width", 512, "Pixels; rounded down to a multiple of 8.")
+    height: Int | None = field("height", 512, "Pixels; rounded down to a multiple of 8.")
     restore_faces: bool | None = field("restore_faces", None,
-                                       "Mend faces afterwards; null follows the option face_restoration.")
-    tiling: bool | None = field("tiling", None, "Make a picture that tiles; null follows the option tiling.")
+                                       "Restore faces afterwards; null follows the option face_restoration.")
+    tiling: bool | None = field("tiling", None, "Make the picture tile seamlessly; null follows the option tiling.")
     do_not_save_samples: bool | None = field("do_not_save_samples", False, "Without effect: save_images decides.")
     do_not_save_grid: bool | None = field("do_not_save_grid", False, "Without effect: save_images decides.")
     eta: float | None = field("eta", None,
@@ -116,55 +116,55 @@ class GenerationRequest(Request):
     s_noise: float | None = field("s_noise", None,
                                   "Scale of the noise that churn and SDE samplers add; null follows the option.")
     override_settings: Object | None = field("override_settings", None,
-                                             "Options that are different for this request, by name.")
+                                             "Options to change for this request, by name.")
     override_settings_restore_afterwards: bool | None = field(
         "override_settings_restore_afterwards", True, "false keeps the overridden options for later requests.")
     refiner_checkpoint: Text | None = field("refiner_checkpoint", None, "A checkpoint that takes over during sampling.")
-    refiner_switch_at: float | None = field("refiner_switch_at", None, "The share of the steps after which it does, 0 to 1.")
+    refiner_switch_at: float | None = field("refiner_switch_at", None, "Where in the schedule it takes over, 0 to 1.")
     disable_extra_networks: bool | None = field("disable_extra_networks", False, "Leave out the <lora:…> tags of the prompt.")
     firstpass_image: Text | None = field("firstpass_image", None, "Without effect, as in A1111.")
     comments: Object | None = field("comments", None, "Without effect, as in A1111.")
     force_task_id: Text | None = field("force_task_id", None,
-                                       "The id to ask progress for and to interrupt by; null makes one up.")
-    sampler_index: Text | None = field("sampler_index", "Euler", "The sampler where sampler_name is null or empty.")
+                                       "The id to ask progress for and to interrupt by; null generates one.")
+    sampler_index: Text | None = field("sampler_index", "Euler", "The sampler if sampler_name is null or empty.")
     script_name: Text | None = field("script_name", None, "The title of a script from /sdapi/v1/scripts to run.")
     script_args: list[Any] | None = field("script_args", [], "All arguments of that script, in order.")
-    send_images: bool | None = field("send_images", True, "Answer with the pictures.")
+    send_images: bool | None = field("send_images", True, "Return the pictures.")
     save_images: bool | None = field("save_images", False, "Save the pictures in the server's outputs folder.")
     alwayson_scripts: Object | None = field("alwayson_scripts", {},
                                             'Arguments of scripts that always run: {"title": {"args": […]}}.')
-    infotext: Text | None = field("infotext", None, "A picture's infotext, for fields that this request leaves out.")
+    infotext: Text | None = field("infotext", None, "A picture's infotext, used for fields missing in this request.")
 
 
 class Img2ImgRequest(GenerationRequest):
     init_images: list[Any] | None = field("init_images", None, "One picture, or up to batch_size, as base64 or as data: URIs.")
     resize_mode: Int | None = field("resize_mode", 0,
                                     "0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale).")
-    denoising_strength: float | None = field("denoising_strength", 0.75, "How much of the picture is made anew.")
+    denoising_strength: float | None = field("denoising_strength", 0.75, "How much of the picture to change, 0 to 1.")
     image_cfg_scale: float | None = field("image_cfg_scale", None,
-                                          "How strongly the source guides, for InstructPix2Pix models.")
-    mask: Text | list[Text] | None = field("mask", None, "A picture, white (or opaque, where it has alpha) where the others shall "
-                                                         "change; or a list of them, one for each of init_images.")
-    mask_blur_x: Int | None = field("mask_blur_x", 4, "Blur of the mask to the sides: sigma in pixels.")
-    mask_blur_y: Int | None = field("mask_blur_y", 4, "Blur of the mask up and down: sigma in pixels.")
-    mask_blur: Int | None = field("mask_blur_x", None, "Both of these at once, where it is not null.")
-    mask_round: bool | None = field("mask_round", True, "Make the mask hard where it comes from alpha and in latent space.")
+                                          "How strongly the source guides InstructPix2Pix models.")
+    mask: Text | list[Text] | None = field("mask", None, "A picture, white (opaque, if it has alpha) where the source should "
+                                                         "change; or a list, one per init image.")
+    mask_blur_x: Int | None = field("mask_blur_x", 4, "Horizontal blur of the mask: sigma in pixels.")
+    mask_blur_y: Int | None = field("mask_blur_y", 4, "Vertical blur of the mask: sigma in pixels.")
+    mask_blur: Int | None = field("mask_blur_x", None, "Sets both of these, if not null.")
+    mask_round: bool | None = field("mask_round", True, "Threshold the mask when it comes from alpha, and in latent space.")
     inpainting_fill: Int | None = field("inpainting_fill", 0,
                                         "Masked content: 0 fill, 1 original, 2 latent noise, 3 latent nothing.")
     inpaint_full_res: bool | None = field("inpaint_full_res", True,
-                                          "Work on the masked area alone, at the full width and height.")
-    inpaint_full_res_padding: Int | None = field("inpaint_full_res_padding", 0, "Pixels around the masked area to take along.")
-    inpainting_mask_invert: Int | None = field("inpainting_mask_invert", 0, "1: change what is not masked.")
+                                          "Process only the masked area, at the full width and height.")
+    inpaint_full_res_padding: Int | None = field("inpaint_full_res_padding", 0, "Pixels around the masked area to include.")
+    inpainting_mask_invert: Int | None = field("inpainting_mask_invert", 0, "1: change the unmasked area.")
     initial_noise_multiplier: float | None = field("initial_noise_multiplier", None,
                                                    "Multiplies the start noise; null follows the option.")
-    latent_mask: Text | None = field("latent_mask", None, "Another mask, as a picture, for latent space alone.")
+    latent_mask: Text | None = field("latent_mask", None, "A different mask picture for latent space only.")
     include_init_images: bool | None = field("include_init_images", False,
                                              "Repeat init_images and mask in the answer's parameters.")
 
 
 class Txt2ImgRequest(GenerationRequest):
     denoising_strength: float | None = field("denoising_strength", 0, "Without effect: it belongs to hires fix.")
-    enable_hr: bool | None = field("enable_hr", False, "Hires fix, which is not there: true is refused.")
+    enable_hr: bool | None = field("enable_hr", False, "Hires fix is not supported: true is refused.")
     firstphase_width: Int | None = field("firstphase_width", 0, "Without effect: it belongs to hires fix.")
     firstphase_height: Int | None = field("firstphase_height", 0, "Without effect: it belongs to hires fix.")
     hr_scale: float | None = field("hr_scale", 2.0, "Without effect: it belongs to hires fix.")
@@ -180,52 +180,52 @@ class Txt2ImgRequest(GenerationRequest):
 
 
 class ImagesAnswer(Shape):
-    images: list[str] = Field(description="Base64 of each picture: a grid first, a mask right behind its picture.")
-    parameters: dict[str, Any] = Field(description="The request as it was understood.")
-    info: str = Field(description="JSON: seeds, prompts, infotexts and what else belongs to the pictures.")
+    images: list[str] = Field(description="Base64 of each picture: a grid first, a mask directly after its picture.")
+    parameters: dict[str, Any] = Field(description="The request as understood.")
+    info: str = Field(description="JSON: seeds, prompts, infotexts and further facts about the pictures.")
 
 
 # --- watching and stopping
 
 class State(Shape):
-    skipped: bool = Field(description="The batch that runs was skipped.")
+    skipped: bool = Field(description="The current batch was skipped.")
     interrupted: bool = Field(description="The job was interrupted.")
     stopping_generation: bool = Field(description="Always false.")
-    job: str = Field(description="The id of the job, empty where none runs.")
-    job_count: int = Field(description="Batches of the job, 0 where none runs.")
-    job_timestamp: str = Field(description="When the job began, as 20260131235959.")
-    job_no: int = Field(description="Batches that are done.")
-    sampling_step: int = Field(description="Steps of this batch that are done.")
+    job: str = Field(description="The job's id; empty: none is running.")
+    job_count: int = Field(description="Batches of the job; 0: none is running.")
+    job_timestamp: str = Field(description="When the job started, such as 20260131235959.")
+    job_no: int = Field(description="Finished batches.")
+    sampling_step: int = Field(description="Finished steps of this batch.")
     sampling_steps: int = Field(description="Steps of this batch.")
 
 
 class ProgressAnswer(Shape):
-    progress: float = Field(description="The share that is done, 0 to 1.")
-    eta_relative: float = Field(description="Seconds to go, as far as one can tell.")
-    state: State = Field(description="The job in numbers.")
+    progress: float = Field(description="Fraction done, 0 to 1.")
+    eta_relative: float = Field(description="Estimated seconds to go.")
+    state: State = Field(description="The job's state in numbers.")
     current_image: str | None = Field(description="Base64 of the newest preview.")
-    textinfo: str | None = Field(description="A place in the queue, or what else there is to say.")
+    textinfo: str | None = Field(description="The place in the queue, or another message.")
 
 
 class PageProgressRequest(Shape):
-    id_task: Text | None = Field(None, description="The job to speak of.")
-    id_live_preview: Int | None = Field(-1, description="The newest preview that is known already.")
+    id_task: Text | None = Field(None, description="The job's id.")
+    id_live_preview: Int | None = Field(-1, description="The newest preview already received.")
     live_preview: bool | None = Field(True, description="Whether previews are wanted.")
 
 
 class PageProgressAnswer(Shape):
-    active: bool = Field(description="The job runs.")
-    queued: bool = Field(description="The job waits.")
+    active: bool = Field(description="The job is running.")
+    queued: bool = Field(description="The job is waiting.")
     completed: bool = Field(description="The job is done.")
-    progress: float | None = Field(None, description="The share that is done, 0 to 1.")
-    eta: float | None = Field(None, description="Seconds to go, as far as one can tell.")
-    live_preview: str | None = Field(None, description="The newest preview as a data: URI, where it is news.")
+    progress: float | None = Field(None, description="Fraction done, 0 to 1.")
+    eta: float | None = Field(None, description="Estimated seconds to go.")
+    live_preview: str | None = Field(None, description="The newest preview as a data: URI, if it has not been received yet.")
     id_live_preview: int | None = Field(None, description="The number of that preview.")
-    textinfo: str | None = Field(None, description="A place in the queue, or what else there is to say.")
+    textinfo: str | None = Field(None, description="The place in the queue, or another message.")
 
 
 class PendingTasks(Shape):
-    size: int = Field(description="How many jobs wait.")
+    size: int = Field(description="Number of waiting jobs.")
     tasks: list[str] = Field(description="Their ids, in order.")
 
 
@@ -236,31 +236,31 @@ class PictureRequest(Shape):
 
 
 class PngInfoAnswer(Shape):
-    info: str = Field(description="The infotext in the picture, empty where there is none.")
-    items: dict[str, Any] = Field(description="What else is written in it.")
-    parameters: dict[str, Any] = Field(description="The infotext by its keys.")
-    comments: list[str] = Field([], description="What of the file could not be read, a sentence each; not in A1111.")
+    info: str = Field(description="The infotext in the picture; empty: none.")
+    items: dict[str, Any] = Field(description="Other data in the file.")
+    parameters: dict[str, Any] = Field(description="The infotext's values by key.")
+    comments: list[str] = Field([], description="A sentence on each part of the file that could not be read; not in A1111.")
 
 
 class InterrogateRequest(Request):
     image: Text = Field("", description="A picture as base64 or as a data: URI.")
-    model: Text = Field("clip", description="clip or deepdanbooru; there is neither here.")
+    model: Text = Field("clip", description="clip or deepdanbooru; neither is available.")
 
 
 class ExtrasRequest(Request):
     resize_mode: Int = Field(0, ge=0, le=1,
                              description="0 enlarges by upscaling_resize, 1 to upscaling_resize_w × upscaling_resize_h.")
     show_extras_results: bool = Field(True, description="Without effect, as in A1111.")
-    gfpgan_visibility: float = Field(0, ge=0, le=1, description="Mending of faces, which is not there: 0 only.")
-    codeformer_visibility: float = Field(0, ge=0, le=1, description="Mending of faces, which is not there: 0 only.")
+    gfpgan_visibility: float = Field(0, ge=0, le=1, description="Face restoration is not supported: 0 only.")
+    codeformer_visibility: float = Field(0, ge=0, le=1, description="Face restoration is not supported: 0 only.")
     codeformer_weight: float = Field(0, ge=0, le=1, description="Without effect.")
-    upscaling_resize: float = Field(2, gt=0, le=16, description="How many times larger.")
+    upscaling_resize: float = Field(2, gt=0, le=16, description="Scale factor.")
     upscaling_resize_w: Int = Field(512, ge=1, le=16384, description="Pixels, for resize_mode 1.")
     upscaling_resize_h: Int = Field(512, ge=1, le=16384, description="Pixels, for resize_mode 1.")
-    upscaling_crop: bool = Field(True, description="In resize_mode 1, cut off what is too much.")
-    upscaler_1: Text = Field("None", description="A name from /sdapi/v1/upscalers; None leaves the picture as it is.")
-    upscaler_2: Text = Field("None", description="Another one, blended over the first.")
-    extras_upscaler_2_visibility: float = Field(0, ge=0, le=1, description="How much of the second is seen.")
+    upscaling_crop: bool = Field(True, description="In resize_mode 1, crop the excess.")
+    upscaler_1: Text = Field("None", description="A name from /sdapi/v1/upscalers; None leaves the picture unchanged.")
+    upscaler_2: Text = Field("None", description="A second one, blended over the first.")
+    extras_upscaler_2_visibility: float = Field(0, ge=0, le=1, description="The opacity of the second.")
     upscale_first: bool = Field(False, description="Without effect, as in A1111.")
 
 
@@ -270,7 +270,7 @@ class ExtrasImageRequest(ExtrasRequest):
 
 class NamedPicture(Shape):
     data: Text = Field(description="A picture as base64 or as a data: URI.")
-    name: Text = Field(description="Its name, which is not used.")
+    name: Text = Field(description="Its name; ignored.")
 
 
 class ExtrasBatchRequest(ExtrasRequest):
@@ -287,36 +287,36 @@ class ExtrasBatchAnswer(Shape):
     images: list[str] = Field(description="The pictures in base64.")
 
 
-# --- what there is
+# --- lists
 
 class Named(Shape):
-    name: str = Field(description="The name that requests give.")
+    name: str = Field(description="The name to use in requests.")
 
 
 class SamplerItem(Named):
-    aliases: list[str] = Field(description="Other names of it, which requests cannot give.")
-    options: dict[str, str] = Field(description="What is peculiar to it, as text.")
+    aliases: list[str] = Field(description="Other names, not valid in requests.")
+    options: dict[str, str] = Field(description="Its special features, as text.")
 
 
 class SchedulerItem(Named):
-    label: str = Field(description="The name that people read, which requests may give as well.")
-    aliases: list[str] | None = Field(description="Other names of it, which requests cannot give.")
-    default_rho: float = Field(description="Its rho where the option rho is 0; -1 where it has none.")
-    need_inner_model: bool = Field(description="It asks the model for its noise levels.")
+    label: str = Field(description="The name that people see, also valid in requests.")
+    aliases: list[str] | None = Field(description="Other names, not valid in requests.")
+    default_rho: float = Field(description="Its rho if the option rho is 0; -1: it has none.")
+    need_inner_model: bool = Field(description="It uses the model's noise levels.")
 
 
 class UpscalerItem(Named):
-    model_name: str | None = Field(description="The model behind it: none.")
-    model_path: str | None = Field(description="That model's file: none.")
+    model_name: str | None = Field(description="Always null.")
+    model_path: str | None = Field(description="Always null.")
     model_url: str | None = Field(description="Always null.")
-    scale: float | None = Field(description="How many times larger it makes pictures by itself.")
+    scale: float | None = Field(description="Its own scale factor.")
 
 
 class CheckpointItem(Shape):
-    title: str = Field(description="The path in the models folder and, once it is known, the short hash.")
-    model_name: str = Field(description="That path without its ending, with _ for /.")
-    hash: str | None = Field(description="The first 10 digits of the SHA-256, null until it is known.")
-    sha256: str | None = Field(description="The SHA-256 of the file, null until it is known.")
+    title: str = Field(description="The path in the models folder and, once known, the short hash.")
+    model_name: str = Field(description="That path without extension, with _ for /.")
+    hash: str | None = Field(description="The first 10 digits of the SHA-256, null until known.")
+    sha256: str | None = Field(description="The SHA-256 of the file, null until known.")
     filename: str = Field(description="The file.")
     config: str | None = Field(description="The .yaml file beside it, if there is one.")
 
@@ -327,26 +327,26 @@ class VaeItem(Shape):
 
 
 class LoraItem(Named):
-    alias: str = Field(description="The name that its trainer gave it, which prompts may use as well.")
+    alias: str = Field(description="The name that its trainer gave it, also valid in prompts.")
     path: str = Field(description="The file.")
-    metadata: dict[str, Any] = Field(description="What is written in the file.")
+    metadata: dict[str, Any] = Field(description="The metadata in the file.")
 
 
 class EmbeddingItem(Shape):
     step: int | None = Field(description="How many steps it was trained for.")
-    sd_checkpoint: str | None = Field(description="The hash of the checkpoint that it was trained with.")
+    sd_checkpoint: str | None = Field(description="The hash of the checkpoint it was trained on.")
     sd_checkpoint_name: str | None = Field(description="The name of that checkpoint.")
-    shape: int = Field(description="Numbers of one vector, 0 where they are not known.")
-    vectors: int = Field(description="Vectors, each in the place of a token, 0 where they are not known.")
+    shape: int = Field(description="Numbers per vector; 0: unknown.")
+    vectors: int = Field(description="Number of vectors, each replacing a token; 0: unknown.")
 
 
 class EmbeddingsAnswer(Shape):
-    loaded: dict[str, EmbeddingItem] = Field(description="By name, those that can be used in prompts.")
-    skipped: dict[str, EmbeddingItem] = Field(description="By name, those that cannot.")
+    loaded: dict[str, EmbeddingItem] = Field(description="By name: those usable in prompts.")
+    skipped: dict[str, EmbeddingItem] = Field(description="By name: those that are not.")
 
 
 class StyleItem(Named):
-    prompt: str | None = Field(description="What it adds to the prompt, or puts around it at {prompt}.")
+    prompt: str | None = Field(description="Text added to the prompt, or wrapped around it at {prompt}.")
     negative_prompt: str | None = Field(description="The same for the negative prompt.")
 
 
@@ -360,7 +360,7 @@ class FaceRestorerItem(Named):
 
 class RealesrganItem(Named):
     path: str | None = Field(description="The file or its address.")
-    scale: int | None = Field(description="How many times larger it makes pictures.")
+    scale: int | None = Field(description="Its scale factor.")
 
 
 class ScriptsAnswer(Shape):
@@ -369,52 +369,52 @@ class ScriptsAnswer(Shape):
 
 
 class ScriptArgument(Shape):
-    label: str | None = Field(None, description="What the page calls it.")
+    label: str | None = Field(None, description="Its name on the page.")
     value: Any = Field(None, description="Its default.")
-    minimum: Any = Field(None, description="The least number, where it is one.")
-    maximum: Any = Field(None, description="The greatest number, where it is one.")
-    step: Any = Field(None, description="Steps of the page's slider.")
-    choices: list[Any] | None = Field(None, description="What there is to choose from.")
+    minimum: Any = Field(None, description="The lowest number, if it is a number.")
+    maximum: Any = Field(None, description="The highest number, if it is a number.")
+    step: Any = Field(None, description="Step of the page's slider.")
+    choices: list[Any] | None = Field(None, description="The choices.")
 
 
 class ScriptItem(Named):
-    is_alwayson: bool = Field(description="It is asked for in alwayson_scripts, not by script_name.")
-    is_img2img: bool = Field(description="It is img2img's; otherwise txt2img's.")
-    args: list[ScriptArgument] = Field(description="Its arguments in their order.")
+    is_alwayson: bool = Field(description="It is used through alwayson_scripts, not script_name.")
+    is_img2img: bool = Field(description="It belongs to img2img, otherwise to txt2img.")
+    args: list[ScriptArgument] = Field(description="Its arguments, in order.")
 
 
 class ExtensionItem(Named):
     remote: str = Field(description="Where it comes from.")
     branch: str = Field(description="Its git branch.")
     commit_hash: str = Field(description="Its git commit.")
-    commit_date: int = Field(description="When that was made, in seconds since 1970.")
+    commit_date: int = Field(description="When that commit was made, in seconds since 1970.")
     version: str = Field(description="Its version.")
-    enabled: bool = Field(description="It is in use.")
+    enabled: bool = Field(description="Whether it is enabled.")
 
 
 class MemoryAnswer(Shape):
-    ram: dict[str, Any] = Field(description="Bytes of main memory free, used by this program, and in all; or an error.")
-    cuda: dict[str, Any] = Field(description="The same of the graphics card, and PyTorch's counters; or an error.")
+    ram: dict[str, Any] = Field(description="Bytes of main memory free, used by this program, and total; or an error.")
+    cuda: dict[str, Any] = Field(description="The same for the graphics card, plus PyTorch's counters; or an error.")
 
 
 # --- errors
 
 class ErrorAnswer(Shape):
-    """What went wrong, in A1111's shape."""
+    """An error, in A1111's form."""
 
     error: str = Field(description="The kind of error.")
-    detail: str = Field(description="One sentence that says what came and what is valid.")
+    detail: str = Field(description="One sentence on what came and what is valid.")
     body: str = Field(description="Always empty.")
-    errors: str = Field(description="The same sentence where A1111 has it here, or empty.")
+    errors: str = Field(description="The same sentence if A1111 has it here, or empty.")
 
 
 class InvalidField(Shape):
-    loc: list[str | int] = Field(description='Where: "body" or "query", then the field and what is inside it.')
+    loc: list[str | int] = Field(description='Where: "body" or "query", then the field and the position inside it.')
     msg: str = Field(description="What is wrong.")
-    type: str = Field(description="The same as a word, as pydantic 1 has it.")
+    type: str = Field(description="The kind of problem, as in pydantic 1.")
 
 
 class InvalidBody(Shape):
-    """A body or a query that does not have the request's form."""
+    """A body or query that does not match the schema."""
 
-    detail: list[InvalidField] = Field(description="Each thing that is wrong.")
+    detail: list[InvalidField] = Field(description="All problems.")

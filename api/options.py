@@ -1,4 +1,4 @@
-"""A1111's options over HTTP: those that act here, and those that are only kept for the programs that expect them."""
+"""A1111's options over HTTP: those that take effect here, and those only stored for programs that expect them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,15 +21,15 @@ router = APIRouter(tags=["options"], route_class=StrictRoute)
 
 PIXELS = frozenset((
     "cache_fp16_weight", "face_restoration", "fp8_storage", "postprocessing_enable_in_main_ui", "sd_hypernetwork", "sd_unet"))
-"""Those of A1111's that change its pictures. While one does not act here, another value than its default is refused."""
+"""A1111's options that change pictures but have no effect here; values other than the default are refused."""
 UNSETTABLE = ("api_enable_requests", "api_forbid_local_requests", "api_useragent", "sd_checkpoint_hash",
               "infotext_explanation", "profiling_explanation", "sd_vae_explanation", "settings_in_ui")
-"""Passed over in silence, as in A1111: what may be asked of other servers is a matter of this one's flags, and the last
-four are texts of A1111's page."""
+"""Ignored silently, as in A1111: access to other servers is decided by this server's flags, and the last four are texts on
+A1111's page."""
 
 
 def understood(values: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """A request's options without those that only A1111 heeds.
+    """A request's options without those that only A1111 uses.
 
     field: where they come from. Raises InvalidRequest.
     """
@@ -37,17 +37,17 @@ def understood(values: Mapping[str, Any], field: str) -> dict[str, Any]:
         if name not in SPECS and name not in KEPT and name not in UNSETTABLE:
             raise UnknownName(field, "option", name, {**SPECS, **KEPT})
         if name in PIXELS and name not in SPECS and value != KEPT[name]:
-            raise InvalidRequest(name, f"{name} cannot be changed: this program has nothing like it yet")
+            raise InvalidRequest(name, f"{name} cannot be changed: it is not supported yet")
     return {name: value for name, value in values.items() if name not in UNSETTABLE}
 
 
 def acting(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a request's options that act here. Raises InvalidRequest."""
+    """A request's options that take effect here. Raises InvalidRequest."""
     return {name: value for name, value in understood(values, "override_settings").items() if name in SPECS}
 
 
 def described(spec: OptionSpec) -> dict[str, Any]:
-    """An option as /openapi.json tells of it."""
+    """An option's schema for /openapi.json."""
     kind = {bool: "boolean", int: "integer", float: "number"}.get(type(spec.default), "string")
     bounds = {"minimum": spec.low, "maximum": spec.high, "enum": None if spec.choices is None else [*spec.choices, *spec.aliases]}
     return {"type": kind, "title": spec.label, "description": spec.sentence, "default": spec.default} | {
@@ -55,16 +55,16 @@ def described(spec: OptionSpec) -> dict[str, Any]:
 
 
 def seen_by(who: Client, settings: Settings) -> dict[str, Any]:
-    """Every option with its value; for a shared page's visitors only those that act have the owner's, unless they are private."""
+    """Every option with its value. A shared page's visitors see the owner's values only of effective, non-private options."""
     if who.owner:
         return settings.values()
     return settings.defaults | {name: value for name, value in asdict(settings.options).items() if SPECS[name].visitors}
 
 
 def listed(values: Mapping[str, Any], defaults: Mapping[str, Any], catalog: Catalog, default_checkpoint: str) -> dict[str, Any]:
-    """All options as A1111 lists them.
+    """All options in A1111's form.
 
-    Its answer's model makes every option with a whole default but 0 a float, so clients know it so.
+    A1111's response model turns every option with a non-zero integer default into a float, and clients expect that.
     """
     answer = {name: float(value) if is_whole(defaults[name]) and defaults[name] and is_whole(value) else value
               for name, value in values.items()}
@@ -72,7 +72,7 @@ def listed(values: Mapping[str, Any], defaults: Mapping[str, Any], catalog: Cata
     try:
         file = catalog.find_checkpoint(wanted or default_checkpoint)
         return answer | {"sd_model_checkpoint": file.title, "sd_checkpoint_hash": file.sha256 or ""}
-    except PalimpsestError:  # it was removed since it was chosen
+    except PalimpsestError:  # it has been removed since
         return answer | {"sd_checkpoint_hash": ""}
 
 
@@ -82,19 +82,19 @@ def is_whole(value: Any) -> bool:
 
 @router.get("/sdapi/v1/options")
 async def get_options(here: Here, who: Who) -> dict[str, Any]:
-    """Every option with its value; a shared page's visitors see the owner's value only of options that act here."""
+    """Every option with its value; a shared page's visitors see the owner's values only of options that take effect here."""
     settings, models = here.settings, here.models
     return await to_thread.run_sync(listed, seen_by(who, settings), settings.defaults, models.catalog, models.default.rel)
 
 
 @router.post("/sdapi/v1/options")
 async def set_options(here: Here, values: dict[str, Any] = Body(
-        description="The options to set, by name: those that act here, and any other of A1111's.",
+        description="The options to set, by name: those that take effect here, and any other of A1111's.",
         json_schema_extra={"properties": {name: described(spec) for name, spec in SPECS.items()}})) -> None:
-    """Set options and remember them. Nothing is set where one of them is unknown or not valid.
+    """Set options and remember them. Nothing is set if any is unknown or invalid.
 
-    A change of checkpoint or VAE is answered when the model is loaded, unless pictures are being made: then the model is
-    loaded for the next one.
+    A change of checkpoint or VAE is answered once the model is loaded; while pictures are being made, it is loaded for the
+    next one instead.
     """
     before = here.settings.options
     await to_thread.run_sync(change, here, understood(values, "options"))
@@ -104,7 +104,7 @@ async def set_options(here: Here, values: dict[str, Any] = Body(
 
 
 def change(here: Backend, values: dict[str, Any]) -> None:
-    """Set options, a checkpoint and a VAE only if there are such. Raises InvalidRequest, or ModelError for a pickle."""
+    """Set options; a checkpoint or VAE must exist. Raises InvalidRequest, or ModelError for a pickle."""
     here.models.find(here.settings.options.override(
         {name: values[name] for name in ("sd_model_checkpoint", "sd_vae") if name in values}))
     here.settings.change(values)
@@ -112,10 +112,10 @@ def change(here: Backend, values: dict[str, Any]) -> None:
 
 
 async def load_or_revert(here: Backend, before: Options) -> None:
-    """Load the model that was chosen; where that fails, the choice is taken back and the error raised."""
+    """Load the chosen model; if that fails, undo the choice and raise the error."""
     try:
         await wait_for(here.engine.preload(here.settings.options))
-    except Cancelled:  # somebody has chosen another one meanwhile
+    except Cancelled:  # another model has been chosen since
         return
     except Exception:
         await to_thread.run_sync(change, here, {"sd_model_checkpoint": before.sd_model_checkpoint, "sd_vae": before.sd_vae})

@@ -1,4 +1,4 @@
-"""What a request takes over from an infotext: the fields that it leaves out, and options."""
+"""Completes a request from an infotext: fields left out, and options."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,17 +16,17 @@ from pipeline.scripts.soft_inpainting import KEYS, SoftInpainting
 
 TAKEN = ("Steps", "Sampler", "Schedule type", "Seed", "Variation seed", "Variation seed strength", "Seed resize from-1",
          "Seed resize from-2", "Refiner", "Refiner switch at")
-"""The fields that a request takes from infotext, by their names there; no others, as in A1111."""
+"""Infotext's names of the fields that a request takes from it; no others, as in A1111."""
 FIRST_SAMPLER = next(iter(SAMPLERS))
 SOFT = "soft inpainting"
-"""The script that runs in every request, as requests name it."""
+"""The always-on script, by its name in requests."""
 
 
 def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catalog) -> tuple[GenerationRequest, list[str]]:
-    """(the request with what its infotext says of fields that it leaves out and of options that are now different,
-    sentences on what is not here and was left out).
+    """(the request with its infotext's values for missing fields and changed options, sentences on values that are not
+    available here).
 
-    current: every option with its value. What the request says itself wins. Raises InvalidRequest.
+    current: every option with its value. The request's own values win. Raises InvalidRequest.
     """
     if not request.infotext:
         return request, []
@@ -45,14 +45,14 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
         return type(request).model_validate(request.model_dump() | said), notes
     except ValidationError as error:
         wrong = ", ".join(str(found["loc"][0]) for found in error.errors())
-        raise InvalidRequest("infotext", f"infotext: what it says of {wrong} cannot be read") from None
+        raise InvalidRequest("infotext", f"infotext: {wrong} cannot be read") from None
 
 
 def pasted_names(params: Mapping[str, str]) -> tuple[str, str]:
-    """The sampler and the schedule that infotext names.
+    """The sampler and the schedule in infotext.
 
-    A1111: one that names no sampler means the first one; and the schedule that its sampler would take by itself becomes
-    "Automatic", also for a request that names another sampler. A sampler that is not known counts as the first one there.
+    A1111: no sampler means the first one; a schedule that is the sampler's own default becomes "Automatic", even if the request
+    names another sampler. An unknown sampler counts as the first one.
     """
     sampler, ending = split_schedule(params.get("Sampler", FIRST_SAMPLER))
     label = ending or params["Schedule type"]
@@ -61,7 +61,7 @@ def pasted_names(params: Mapping[str, str]) -> tuple[str, str]:
 
 
 def soft_inpainting(params: Mapping[str, str]) -> dict[str, Any]:
-    """Soft inpainting as a request would ask for it, where infotext speaks of it."""
+    """Soft inpainting's arguments as in a request, if infotext has any."""
     said = {name: params[key] for name, key in KEYS.items() if key in params}
     if said.get("enabled", "False") == "False":
         return {}

@@ -1,4 +1,4 @@
-"""Pictures on the wire: base64, data: URIs and addresses in; base64 of PNG, JPEG or WebP with their infotext out."""
+"""Pictures over HTTP: base64, data: URIs and addresses in; base64 of PNG, JPEG or WebP with infotext out."""
 
 import base64
 import binascii
@@ -18,15 +18,15 @@ from pipeline.saving import COMPRESSION
 
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 PIECE = 3 << 18
-"""Bytes or characters of base64 at a time: a multiple of 3 and of 4."""
+"""Characters or bytes of base64 at a time: a multiple of 3 and of 4."""
 LONGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
-"""Pixels; a larger picture becomes a PNG."""
+"""Pixels; a larger picture is sent as PNG."""
 
 
 def picture_bytes(text: Any, field: str, fetcher: Fetcher | None) -> bytes:
-    """The file that a request's text stands for. Raises InvalidRequest naming `field`. Blocks where it is an address.
+    """The picture file in a request's text. Raises InvalidRequest naming `field`. Downloads addresses: blocks.
 
-    fetcher: loads http and https addresses; None: these are refused.
+    fetcher: loads http and https addresses; None: they are refused.
     """
     if not isinstance(text, str):
         raise InvalidRequest(field, f"{field} must be a picture in base64, got {type(text).__name__}")
@@ -39,14 +39,14 @@ def picture_bytes(text: Any, field: str, fetcher: Fetcher | None) -> bytes:
     try:
         return decode_base64(text)
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(field, f"{field}: Invalid encoded image; the text is no base64") from error
+        raise InvalidRequest(field, f"{field}: Invalid encoded image; the text is not base64") from error
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes, a piece at a time, as nobody else is served meanwhile. Raises ValueError."""
+    """The bytes, decoded in pieces so that other threads can run in between. Raises ValueError."""
     try:
         return b"".join(base64.b64decode(text[at:at + PIECE], validate=True) for at in range(0, len(text), PIECE))
-    except binascii.Error:  # line breaks and the like, which are passed over
+    except binascii.Error:  # contains line breaks or the like, which are ignored
         return base64.b64decode(text)
 
 
@@ -55,12 +55,12 @@ def encode_base64(data: bytes) -> str:
 
 
 def written_in(metadata: Metadata) -> dict[str, str | int | float | bool]:
-    """What a picture file says besides infotext, as JSON knows it."""
+    """A picture file's other data, as JSON values."""
     return {str(key): as_json(value) for key, value in metadata.items.items()}
 
 
 def as_json(value: object) -> Any:
-    """A value of Pillow's as JSON knows it."""
+    """One of Pillow's values as a JSON value."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str | int | bool) else str(value)
@@ -68,9 +68,9 @@ def as_json(value: object) -> Any:
 
 def encode_picture(image: Image.Image, form: str, *, quality: int = 80, metadata: bool = True,
                    texts: Mapping[str, Any] | None = None) -> str:
-    """Base64 of the picture as png, jpg, jpeg or webp, with its infotext if it has one and `metadata` is asked for.
+    """Base64 of the picture as png, jpg, jpeg or webp, with its infotext if `metadata`.
 
-    texts: what is written into it, of which only text counts, by name; None: its own, in `image.info`.
+    texts: named texts to write into it, others are ignored; None: those in `image.info`.
     """
     pillow = PILLOW_FORMATS[form]
     if max(image.size) > LONGEST_SIDE.get(pillow, max(image.size)):
@@ -83,9 +83,9 @@ def encode_picture(image: Image.Image, form: str, *, quality: int = 80, metadata
 
 
 def json_with_pictures(name: str, pictures: str | list[str] | None, rest: Mapping[str, Any]) -> bytes:
-    """JSON of pictures in base64 and of `rest`, which is not empty.
+    """JSON of pictures in base64 and of `rest`, which must not be empty.
 
-    Base64 needs no escaping; json would look for some so long that others wait.
+    Base64 needs no escaping; json would search it for characters to escape, which blocks others for long.
     """
     return f'{{"{name}":{quoted(pictures)},{json.dumps(rest, separators=(",", ":"))[1:]}'.encode("ascii")
 
@@ -103,14 +103,14 @@ def png_bytes(image: Image.Image, texts: PngInfo, exif: bytes | None) -> bytes:
 
 
 def exif_picture(image: Image.Image, pillow: str, text: str | None, quality: int, exif: bytes | None) -> bytes:
-    """exif: what is written beside the text. Where a file cannot hold both, it has the text; where it cannot, it has none."""
+    """exif: further EXIF to write. If a file cannot hold both, it gets the infotext only, or else neither."""
     image = image if image.mode == "RGB" else image.convert("RGB")
     for written in filter(None, (exif_bytes(text, exif) if text else exif, exif_bytes(text) if text else None)):
         stream = io.BytesIO()
         try:
             image.save(stream, pillow, quality=quality, exif=written)
             return stream.getvalue()
-        except ValueError:  # JPEG holds no EXIF as long as this one; the picture is worth more than its text
+        except ValueError:  # too long for JPEG; better a picture without text than none
             continue
     stream = io.BytesIO()
     image.save(stream, pillow, quality=quality)

@@ -1,4 +1,4 @@
-"""How the jobs stand, and stopping them: of whichever runs, as A1111 has it, or of one by its id."""
+"""Progress of jobs, and stopping them: the running one, as in A1111, or one by id."""
 
 from anyio import to_thread
 from fastapi import APIRouter, Query
@@ -15,9 +15,9 @@ from pipeline.previews import unpack
 
 router = APIRouter(tags=["progress"], route_class=StrictRoute)
 
-IdTask = Query(None, description="The job to speak of; without it, the one that runs.")
+IdTask = Query(None, description="The job's id; null: the running job.")
 BEGUN = 0.01
-"""What A1111 says of a job that has begun."""
+"""A1111's progress of a job that has just started."""
 IDLE = State(skipped=False, interrupted=False, stopping_generation=False, job="", job_count=0, job_timestamp="0", job_no=0,
              sampling_step=0, sampling_steps=0)
 
@@ -25,13 +25,13 @@ IDLE = State(skipped=False, interrupted=False, stopping_generation=False, job=""
 @router.get("/sdapi/v1/progress")
 async def progress(here: Here, who: Who, skip_current_image: bool = Query(False, description="Leave the preview out."),
                    id_task: str | None = IdTask) -> ProgressAnswer:
-    """How far the job that runs, or the one asked for, has come."""
+    """The progress of the running job, or of one by id."""
     return await progress_answer(job_of(who, here.engine, id_task), here, with_image=not skip_current_image, id_task=id_task)
 
 
 @router.post("/sdapi/v1/interrupt")
 async def interrupt(here: Here, who: Who, id_task: str | None = IdTask) -> dict:
-    """End the job that runs, or the one asked for, and keep the picture so far; one that waits is dropped."""
+    """End the running job, or one by id, and keep the picture so far; a waiting one is dropped."""
     if (job := job_of(who, here.engine, id_task)) is not None:
         here.engine.interrupt(job.id)
     return {}
@@ -39,27 +39,27 @@ async def interrupt(here: Here, who: Who, id_task: str | None = IdTask) -> dict:
 
 @router.post("/sdapi/v1/skip")
 async def skip(here: Here, who: Who, id_task: str | None = IdTask) -> None:
-    """End the batch that runs, keep its picture so far, and go on with the next."""
+    """End the current batch, keep its picture so far, and go on with the next."""
     if (job := job_of(who, here.engine, id_task)) is not None:
         here.engine.skip(job.id)
 
 
 @router.get("/internal/ping")
 async def ping() -> dict:
-    """Whether somebody is there."""
+    """Answers if the server is up."""
     return {}
 
 
 @router.get("/internal/pending-tasks")
 async def pending_tasks(here: Here) -> PendingTasks:
-    """The jobs that wait."""
+    """The waiting jobs."""
     tasks = [job.id for job in here.engine.jobs() if job.state == "queued"]
     return PendingTasks(size=len(tasks), tasks=tasks)
 
 
 @router.post("/internal/progress")
 async def page_progress(body: PageProgressRequest, here: Here, who: Who) -> PageProgressAnswer:
-    """How far one job has come, as A1111's page asks."""
+    """The progress of one job, in the form of A1111's page."""
     job = None if body.id_task is None else job_of(who, here.engine, body.id_task)
     event = None if job is None else job.newest()[1]
     if not isinstance(event, Step):
@@ -77,7 +77,7 @@ async def page_progress(body: PageProgressRequest, here: Here, who: Who) -> Page
 
 
 async def progress_answer(job: Job | None, here: Backend, *, with_image: bool, id_task: str | None = None) -> ProgressAnswer:
-    """What GET progress says of a job; None: that there is none."""
+    """The answer of GET progress for a job; None: no job."""
     event = None if job is None else job.newest()[1]
     if isinstance(event, Step):
         picture = event.preview if with_image else None
@@ -101,12 +101,12 @@ def state_of(job: Job, event: Step) -> State:
 
 
 def waiting(job: Job) -> State:
-    """Of a job that waits for its turn or for its model: A1111 says -1 batches of what is not set up yet."""
+    """For a job that waits for its turn or its model; A1111 reports -1 batches for one not set up yet."""
     return IDLE.model_copy(update={"job": job.id, "job_count": -1})
 
 
 def in_line(engine: Engine, job: Job) -> str:
-    """A place in the queue, as A1111 words it, or what the job waits for."""
+    """A place in the queue in A1111's words, or what the job waits for."""
     event = job.newest()[1]
     if job.state == "running" or (isinstance(event, Queued) and event.place == 0 and event.loading):
         return f"Loading the model: {event.fraction:.0%}" if isinstance(event, Queued) else "Starting"

@@ -1,7 +1,7 @@
-"""Behind a proxy: under a path of another server's, and by whichever name it has outside.
+"""Running behind a proxy: under a path of another server, and under its outside name.
 
-Proxies tell little of what the browser sees: nginx passes its own name for this server as Host unless it is told otherwise.
-So the page asks its browser where it is, and events are answered for the address that they say they come from.
+Proxies pass on little of what the browser sees; nginx by default sends its own name for this server as Host. So the page
+asks its browser where it is, and events are answered for the address that they report.
 """
 
 from collections.abc import Iterable
@@ -17,13 +17,13 @@ const told = window.gradio_config.root, here = new URL(".", location.href).href.
 if (told && told !== here) window.gradio_config = JSON.parse(JSON.stringify(window.gradio_config).replaceAll(told, here));
 }</script>
 """
-"""What the page does before Gradio starts: every address of this server becomes that which the browser has opened."""
+"""Runs before Gradio starts: replaces every address of this server by the one that the browser opened."""
 FORWARDED = ("x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
-"""What Gradio believes before Host."""
+"""Headers that Gradio trusts more than Host."""
 
 
 class Subpath:
-    """ASGI middleware that answers below a path, such as "/palimpsest", as at the root; a proxy may take it off or leave it."""
+    """ASGI middleware that answers under a path such as "/palimpsest" as at the root, whether or not the proxy strips it."""
 
     def __init__(self, app: ASGIApp, subpath: str):
         self.app, self.subpath = app, subpath
@@ -40,9 +40,9 @@ class Subpath:
 
 
 class OwnAddress:
-    """ASGI middleware through which Gradio learns the address that the browser has. The guard must have let requests pass.
+    """ASGI middleware that tells Gradio the address that the browser uses. Runs behind the guard.
 
-    origins: other sites, whose pages' addresses are not ours.
+    origins: other sites; their addresses are not ours.
     """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str] = ()):
@@ -52,7 +52,7 @@ class OwnAddress:
         await self.app(scope if scope["type"] != "http" or is_api(scope) else self._named(scope), receive, send)
 
     def _named(self, scope: Scope) -> Scope:
-        """The request as if no proxy had been there."""
+        """The request as if there were no proxy."""
         origin = Headers(scope=scope).get("origin", "")
         scheme, _, address = origin.partition("://")
         if scope["method"] in SAFE_METHODS or origin in self.origins or scheme not in ("http", "https"):

@@ -1,4 +1,4 @@
-"""/openapi.json, and /docs: the same as one page to read, without scripts and without anything from elsewhere."""
+"""/openapi.json, and /docs: the same as one readable page, without scripts or external files."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ h3 span, a { color: #a5b4fc; } }
 Schema = dict[str, Any]
 
 
-# both in a thread, as the document takes a second to make
+# both in a thread, as generating the document takes a second
 
 @router.get("/openapi.json")
 def openapi(request: Request) -> Json:
@@ -71,7 +71,7 @@ def operation_html(method: str, path: str, operation: Schema, document: Schema) 
 
 
 def properties(content: Schema | None, document: Schema) -> Schema:
-    """The fields of a request's or an answer's JSON, of its items where it is a list."""
+    """The fields of a request's or answer's JSON, or of its items if it is a list."""
     schema = (content or {}).get("content", {}).get("application/json", {}).get("schema", {})
     while schema.get("type") == "array" or "$ref" in schema:
         schema = schema["items"] if "items" in schema else document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
@@ -79,7 +79,7 @@ def properties(content: Schema | None, document: Schema) -> Schema:
 
 
 def fields_html(title: str, fields: Schema, default: Callable[[Schema], str] | None = None) -> str:
-    """A table of fields, with their defaults where a client may leave them out; empty where there are none."""
+    """A table of fields, with defaults for optional ones; empty if there are none."""
     rows = ""
     for name, schema in fields.items():
         may_be_left_out = "" if default is None else f"<td><code>{escape(default(schema))}</code></td>"
@@ -110,6 +110,6 @@ def number(value: float) -> str:
 
 
 def default_of(schema: Schema) -> str:
-    """As JSON; empty where the field is needed."""
+    """As JSON; empty if the field is required."""
     optional = "default" in schema or {"type": "null"} in schema.get("anyOf", ())
     return json.dumps(schema.get("default")) if optional else ""

@@ -1,4 +1,4 @@
-"""A request's scripts, and what clients are told of those that there are."""
+"""A request's scripts, and the lists of scripts for clients."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from api.models import GenerationRequest, Img2ImgRequest, ScriptArgument, Script
 from pipeline.scripts import ALWAYS_ON, SCRIPTS, AlwaysOn, Script
 
 IGNORED = ("comments", "extra options", "hypertile", "refiner", "sampler", "seed")
-"""Parts of A1111's page that are scripts there; requests may name them among those that always run, to no effect."""
+"""Parts of A1111's page that are scripts there; requests may name them as always-on scripts, without effect."""
 
 
 def script_fields(request: GenerationRequest) -> dict[str, Any]:
-    """The processing object's fields. Raises HTTPException 422 where a request names a script that is not there."""
+    """Fields of the processing object. Raises HTTPException 422 for an unknown script."""
     name = request.script_name or None
     if name is not None and name.lower() not in selectable(source=isinstance(request, Img2ImgRequest)):
         raise HTTPException(422, f"Script '{name}' not found")
@@ -26,7 +26,7 @@ def script_fields(request: GenerationRequest) -> dict[str, Any]:
 
 
 def selectable(*, source: bool) -> dict[str, Script]:
-    """The scripts that can be chosen, by lower-case title; without a source, those that need none."""
+    """Selectable scripts by lower-case title; without a source, those that need none."""
     return {title: script for title, script in SCRIPTS.items() if source or not script.needs_source}
 
 

@@ -1,4 +1,4 @@
-"""The web server: it says when it answers, and ends in good order."""
+"""The web server: reports when it answers, and shuts down cleanly."""
 
 import logging
 import signal
@@ -10,7 +10,7 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """Serves until somebody ends it. started: called once it answers; ending: before it waits for open connections."""
+    """Serves until it is stopped. started: called once it answers; ending: called before it waits for open connections."""
 
     def __init__(self, config: uvicorn.Config, *, started: Callable[[], None], ending: Callable[[], None]):
         super().__init__(config)
@@ -18,7 +18,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ctrl+C or a polite kill ends the server in good order, and is not raised again afterwards."""
+        """Ctrl+C or SIGTERM stops the server cleanly and is not raised again afterwards."""
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         yield
         for number, handler in before.items():
@@ -30,5 +30,5 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ending()
-        logging.getLogger("uvicorn.error").disabled = True  # connections that stay open to the end are no error
+        logging.getLogger("uvicorn.error").disabled = True  # connections that stay open to the end are not errors
         await super().shutdown(sockets)

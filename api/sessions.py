@@ -1,7 +1,7 @@
-"""Which opened pages Gradio remembers: those that are open, and of the others the last few.
+"""Limits which opened pages Gradio remembers: those still open, and the last few others.
 
-What a page's session is called its browser chooses, so anybody may make up as many as they like; what an open page has
-besides is a connection that lasts as long as it is open.
+A page's browser chooses its session's name, so anybody can make up any number of them; but only an open page holds a
+connection as long as it is open.
 """
 
 from collections import Counter
@@ -14,24 +14,24 @@ from api.guard import refused
 from pipeline.limits import network_of
 
 HEARTBEAT = "/gradio_api/heartbeat/"
-"""Followed by a session's name: the connection of an open page."""
+"""Followed by a session's name: an open page's connection."""
 QUEUE = "/gradio_api/queue/data"
-"""Where a page hears what comes of its events."""
+"""Where a page receives the results of its events."""
 SESSIONS = 64
-"""Pages without such a connection that are remembered, a MiB or two each: those used last."""
+"""Pages without such a connection to remember, most recently used; each takes one or two MiB."""
 OPEN = 256
-"""Pages that may be open."""
+"""Pages open at once."""
 OPEN_OF_ONE = 64
-"""And those of one network; all who come through a tunnel or a proxy on this machine share OPEN."""
+"""Pages open at once per network; everyone who comes through a tunnel or proxy on this machine shares OPEN."""
 
 
 class Sessions:
-    """ASGI middleware that lets go of what Gradio remembers of pages that are not open, beyond the last few."""
+    """ASGI middleware that drops Gradio's data of pages that are no longer open, except the last few."""
 
     def __init__(self, app: ASGIApp, page: gr.Blocks):
         self.app, self.page = app, page
         self._open: Counter[str] = Counter()
-        """Connections by session."""
+        """Connections per session."""
         self._networks: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +56,7 @@ class Sessions:
                     del counter[name]
 
     async def _hear(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A stream of the queue. Where nothing of the session is left, Gradio tells the page so in the stream, which then ends."""
+        """A stream of the queue. If the session is gone, Gradio says so in the stream, which then ends."""
         try:
             await self.app(scope, receive, send)
         except RuntimeError as error:
@@ -66,7 +66,7 @@ class Sessions:
 
     def _forget(self) -> None:
         known = self.page.state_holder
-        strangers = [name for name in list(known.session_data) if name not in self._open]  # used longest ago first
+        strangers = [name for name in list(known.session_data) if name not in self._open]  # least recently used first
         for name in strangers[:-SESSIONS]:
             known.session_data.pop(name, None)
             known.time_last_used.pop(name, None)

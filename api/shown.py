@@ -1,4 +1,4 @@
-"""Pictures that browsers cannot show, as PNG: the page asks for it where somebody brings one to paint on."""
+"""Converts pictures that browsers cannot show to PNG, so that they can be painted on."""
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from pipeline.uploads import count_pixels, open_picture
 
 
 async def shown_picture(request: Request) -> Response:
-    """POST a file's bytes: the same picture as PNG, upright and in sRGB. Raises InvalidRequest."""
+    """POST a file's bytes: answers the picture as PNG, upright and in sRGB. Raises InvalidRequest."""
     here: Backend = request.app.state.backend
     file = await request.body()
 

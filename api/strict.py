@@ -1,4 +1,4 @@
-"""Reading a request's JSON as JSON: without Python's NaN and Infinity, which no answer could repeat."""
+"""Reads a request's JSON strictly: without Python's NaN and Infinity, which no answer could repeat."""
 
 import json
 import math
@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 
 MAX_DEPTH = 64
-"""Lists and objects in each other."""
+"""Nesting of lists and objects."""
 
 
 def refuse(text: str) -> float:
-    raise json.JSONDecodeError(f"{text[:40]} is no JSON number", text, 0)
+    raise json.JSONDecodeError(f"{text[:40]} is not a JSON number", text, 0)
 
 
 def finite(text: str) -> float:
@@ -25,24 +25,24 @@ def finite(text: str) -> float:
 
 
 def check_depth(value: Any) -> None:
-    """Raise HTTPException for lists and objects in each other deeper than what reads them could follow."""
+    """Raise HTTPException for lists and objects nested too deeply to process."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for one in level if isinstance(one, (list, dict))
                  for inner in (one.values() if isinstance(one, dict) else one) if isinstance(inner, (list, dict))]
         if not level:
             return
-    raise HTTPException(422, f"The body's lists and objects may lie in each other at most {MAX_DEPTH} deep.")
+    raise HTTPException(422, f"The body's lists and objects may be nested at most {MAX_DEPTH} deep.")
 
 
 class StrictRequest(Request):
-    """A request whose body is kept once, as what its JSON says, and only until forget()."""
+    """A request whose body is kept only as parsed JSON, and only until forget()."""
 
     _text: bytes | None = None
     _value: Any = None
 
     async def body(self) -> bytes:
-        """Whether there is a body, as bytes of no meaning: FastAPI would hold the true ones as long as the request lasts."""
+        """A placeholder that says whether there is a body: FastAPI would keep the real bytes for the whole request."""
         if self._text is None:
             self._text = b"".join([part async for part in self.stream()])
         return b"\0" if self._text else b""
@@ -55,7 +55,7 @@ class StrictRequest(Request):
         return self._value
 
     def forget(self) -> None:
-        """Let go of what the JSON said, of which whoever needs something has taken it."""
+        """Drop the parsed JSON once it has been used."""
         if isinstance(self._value, (dict, list)):
             self._value.clear()
 

@@ -1,4 +1,4 @@
-"""What visitors of a shared page may do with the API: make pictures, read lists, and watch and stop jobs of their own."""
+"""Visitors' permissions in the API of a shared page: make pictures, read lists, watch and stop their own jobs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ LISTS = ("progress", "options", "samplers", "schedulers", "upscalers", "latent-u
          "realesrgan-models")
 OPEN = frozenset((*(("POST", f"/sdapi/v1/{name}") for name in PICTURES), *(("GET", f"/sdapi/v1/{name}") for name in LISTS),
                   ("POST", "/internal/progress"), ("GET", "/internal/ping"), ("GET", "/docs"), ("GET", "/openapi.json")))
-"""(method, path) of what is not the owner's alone."""
+"""(method, path) of routes open to visitors."""
 
 
 def may_ask(method: str, path: str) -> bool:
@@ -24,19 +24,19 @@ def may_ask(method: str, path: str) -> bool:
 
 
 async def client_of(request: Request) -> Client:
-    """Who asks, told by the login and the address that it comes with; the guard has seen to it that it may."""
+    """The client, identified by login and address; the guard has already admitted it."""
     host, owner = request.client.host if request.client else "", request.state.owner
     return Client(f"api {request.state.user} {host}", network_of(host), program=True, owner=owner)
 
 
 Who = Annotated[Client, Depends(client_of)]
-"""Who asks."""
+"""Injects the client."""
 
 
 def job_of(who: Client, engine: Engine, id_task: str | None) -> Job | None:
-    """The waiting or running job of that id, None: the running one; of a visitor only one that it has asked for itself.
+    """The waiting or running job of that id; None: the running one. Visitors get only their own jobs.
 
-    Visitors without an address, who come through a tunnel, have to name it: they cannot be told from each other.
+    Visitors without an address, who come through a tunnel, must give an id, as they cannot be told apart.
     """
     job = engine.find(id_task)
     if job is None or who.owner:
@@ -45,5 +45,5 @@ def job_of(who: Client, engine: Engine, id_task: str | None) -> Job | None:
 
 
 def shown(path: Path, who: Client) -> str:
-    """A file as who asks may know of it: visitors learn its name only."""
+    """A file's path as the client may see it: visitors see only its name."""
     return str(path) if who.owner else path.name

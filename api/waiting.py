@@ -9,14 +9,14 @@ from pipeline.processed import Processed
 
 
 async def events(job: Job, heartbeat: float | None = None) -> AsyncIterator[Event | None]:
-    """The newest event whenever there is a new one; the last is Finished or Failed.
+    """Yields the newest event whenever there is a new one; the last is Finished or Failed.
 
-    With a `heartbeat`, None after so many seconds without one.
+    heartbeat: yields None after that many seconds without one.
     """
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        with suppress(RuntimeError):  # the server has ended before the job
+        with suppress(RuntimeError):  # the server stopped before the job
             loop.call_soon_threadsafe(changed.set)
 
     job.listen(wake)
@@ -37,7 +37,7 @@ async def events(job: Job, heartbeat: float | None = None) -> AsyncIterator[Even
 
 
 async def wait_for(job: Job) -> list[Processed]:
-    """The job's results. Raises what it raised."""
+    """The job's results. Raises its error."""
     async for event in events(job):
         if isinstance(event, Failed):
             raise event.error

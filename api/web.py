@@ -1,4 +1,4 @@
-"""The page's own scripts and styles, which it loads as modules, the first of them before Gradio starts."""
+"""Serves the page's own scripts and styles as modules; the first one runs before Gradio starts."""
 
 import os
 
@@ -8,15 +8,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WEB = "/web"
-"""Where they are served."""
+"""Their path."""
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-"""Told here, as a machine may know .js by another name and browsers then refuse it."""
+"""Fixed here, as some systems map .js to another type, which browsers refuse."""
 GRADIO = b'<script type="module"'
-"""How the first of Gradio's own modules begins in the page."""
+"""The start of the first of Gradio's own modules in the page."""
 
 
 class Web(StaticFiles):
-    """Files by their kinds; browsers ask each time whether theirs is still the newest."""
+    """Static files with fixed types; browsers revalidate them on every load."""
 
     def file_response(self, full_path: os.PathLike | str, stat_result: os.stat_result, scope: Scope, status_code: int = 200) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)

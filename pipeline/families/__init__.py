@@ -1,4 +1,4 @@
-"""Checkpoint in, `Family` out. A new family is one file beside this one and one row in FAMILIES."""
+"""From a checkpoint to a `Family`. A new family is one file beside this one and one row in FAMILIES."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +23,9 @@ class FamilyRow:
     facts: Facts
     layout: Layout
     matches: Callable[[Checkpoint], bool]
-    """Whether what the layout has read is of this family."""
+    """Whether the layout's checkpoint belongs to this family."""
     check: Callable[[Facts, Checkpoint], None]
-    """Raises ModelError for a checkpoint that is not whole, or not computed like its family."""
+    """Raises ModelError for an incomplete checkpoint, or one that computes differently from its family."""
     sees: Callable[[Checkpoint], Sees]
     load: Callable[[Facts, Checkpoint, ModelInfo, Placement, LoadingCallback], Family]
     """Raises ModelError."""
@@ -41,7 +41,7 @@ FAMILIES = {row.facts.name: row for row in (
 
 
 def describe(path: Path | str) -> ModelInfo:
-    """What is known of a checkpoint from its headers, without loading it or computing its hash. Raises ModelError.
+    """Facts about a checkpoint from its headers, without loading or hashing it. Raises ModelError.
 
     path: a diffusers folder, or a .safetensors file in the original layout.
     """
@@ -56,9 +56,9 @@ def describe(path: Path | str) -> ModelInfo:
 
 def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, vae: Path | None = None,
          progress: LoadingCallback = lambda share: None) -> Family:
-    """The checkpoint in a diffusers folder or a .safetensors file. Raises ModelError with one sentence where it cannot be.
+    """Load a checkpoint from a diffusers folder or .safetensors file. Raises ModelError with one sentence.
 
-    info: what describe() has said of it, where somebody has asked already. vae: a VAE to use in place of its own.
+    info: the result of describe(), if known. vae: a VAE to use instead of the checkpoint's own.
     """
     info = info or describe(path)
     with one_sentence(path):
@@ -68,7 +68,7 @@ def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, v
 
 
 def change_vae(family: Family, path: Path | str, info: ModelInfo, vae: Path | None) -> None:
-    """Give the loaded checkpoint of `path` another VAE, or its own again. Raises ModelError, and all is as before then."""
+    """Give the loaded checkpoint of `path` another VAE, or its own again. Raises ModelError, and then changes nothing."""
     with one_sentence(path):
         row, checkpoint = read_checkpoint(Path(path), vae)
         row.check(row.facts, checkpoint)
@@ -77,9 +77,9 @@ def change_vae(family: Family, path: Path | str, info: ModelInfo, vae: Path | No
 
 
 def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDecoder | None:
-    """The small decoder for a model's previews, its weights unread; None where there is no such thing.
+    """The small decoder for a model's previews, its weights not read yet; None if there is none.
 
-    It lies in the model's own folder, or for all of a family in a folder like A1111's VAE-approx.
+    It is in the model's own folder, or, shared by the family, in a folder like A1111's VAE-approx.
     """
     path = Path(info.path) / PREVIEW_DECODER
     if not (path / "config.json").is_file() and not info.own_latents and info.family in FAMILIES:
@@ -94,17 +94,17 @@ def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDe
 
 @contextmanager
 def one_sentence(path: Path | str) -> Iterator[None]:
-    """Whatever a file's content makes the readers of tensors and configs raise, as a ModelError."""
+    """Turns whatever a file's content makes the readers raise into ModelError."""
     try:
         yield
     except (PalimpsestError, Interrupted, Cancelled):
         raise
-    except Exception as error:  # diffusers, transformers and tokenizers raise whatever they like, even Exception itself
+    except Exception as error:  # diffusers, transformers and tokenizers raise anything, even Exception itself
         raise ModelError(f'model "{Path(path).name}" cannot be loaded: {reason(error)}') from error
 
 
 def read_checkpoint(path: Path, vae: Path | None = None) -> tuple[FamilyRow, Checkpoint]:
-    """The family of a file or folder, and what it holds, its weights unread. Raises ModelError.
+    """The family of a file or folder, and its checkpoint without weights. Raises ModelError.
 
     vae: a file or folder to take the VAE from.
     """
@@ -114,7 +114,7 @@ def read_checkpoint(path: Path, vae: Path | None = None) -> tuple[FamilyRow, Che
 
 
 def read_single(weights: Weights) -> tuple[Layout, Checkpoint]:
-    """What a file holds, by the first layout that its tensors are named in. Raises ModelError."""
+    """The contents of a file, by the first layout that knows its tensors' names. Raises ModelError."""
     for layout in layouts():
         if (checkpoint := layout.read_file(weights)) is not None:
             return layout, checkpoint
@@ -122,7 +122,7 @@ def read_single(weights: Weights) -> tuple[Layout, Checkpoint]:
 
 
 def read_diffusers(folder: Path) -> tuple[Layout, Checkpoint]:
-    """What a folder holds, by the layout of its pipeline. Raises ModelError."""
+    """The contents of a folder, by the layout of its pipeline class. Raises ModelError."""
     pipeline = pipeline_class(folder)
     for layout in layouts():
         if pipeline.startswith(layout.pipelines):
@@ -135,7 +135,7 @@ def layouts() -> list[Layout]:
 
 
 def find_row(layout: Layout, checkpoint: Checkpoint) -> FamilyRow:
-    """The first family that a checkpoint belongs to. Raises ModelError."""
+    """The first family that the checkpoint belongs to. Raises ModelError."""
     for row in FAMILIES.values():
         if row.layout == layout and row.matches(checkpoint):
             return row

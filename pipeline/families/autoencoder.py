@@ -1,4 +1,4 @@
-"""Pixels to latents and back, also where the precision or the memory is not enough for it at once."""
+"""Encodes and decodes pictures, in tiles if they are large, in float32 if the precision overflows."""
 
 import torch
 from torch import Tensor, nn
@@ -7,13 +7,13 @@ from pipeline.families.offload import Offload
 from pipeline.families.placement import Placement
 
 LARGEST_AT_ONCE = 1536 * 1536
-"""Pixels; larger pictures are cut into tiles."""
+"""Pixels; larger pictures are tiled."""
 TILE = 1024
-"""Pixels along a tile's edge. Neighbours share a quarter, where one blends into the other."""
+"""A tile's side in pixels. Neighbours overlap by a quarter and are blended there."""
 
 
 class Autoencoder:
-    """A diffusers AutoencoderKL. Latents are the autoencoder's own, not scaled."""
+    """Wraps a diffusers AutoencoderKL. Latents are at the autoencoder's own scale."""
 
     def __init__(self, module: nn.Module, placement: Placement, notes: list[str], offload: Offload, downscale: int):
         """downscale: pixels per cell of its latents, in each direction."""
@@ -22,7 +22,7 @@ class Autoencoder:
         self.cut_into_tiles()
 
     def cut_into_tiles(self, edge: int = TILE, above: int = LARGEST_AT_ONCE) -> None:
-        """From now on cut pictures of more pixels than `above` into tiles with this edge."""
+        """From now on tile pictures of more than `above` pixels, with tiles of this side."""
         self._above = above
         self.module.tile_sample_min_size, self.module.tile_latent_min_size = edge, edge // self._downscale
 
@@ -42,7 +42,7 @@ class Autoencoder:
         return self.module.decode(latent).sample
 
     def _run(self, work, image: Tensor, pixels: int) -> Tensor:
-        """The work in the autoencoder's precision, and once more in float32 where that one overflows."""
+        """Run `work` in the autoencoder's precision, and again in float32 if that overflows."""
         self.module.use_tiling = pixels > self._above
         dtype = self.module.dtype
         result = work(image.to(self._placement.device, dtype)).float()
@@ -54,6 +54,6 @@ class Autoencoder:
 
     @torch.inference_mode(False)
     def _widen(self) -> None:
-        # for as long as the model is loaded: what overflows once does so for every picture
+        # until the model is unloaded: a model that overflows once does so for every picture
         self._offload.rest()
         self.module.float()

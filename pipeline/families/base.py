@@ -1,4 +1,4 @@
-"""What a model family is: small records and one protocol. No network library is imported here but torch."""
+"""What a model family must provide: small records and one protocol. Imports no network library except torch."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(Protocol):
-    """Texts to features, by a tokenizer of its own."""
+    """Turns texts into features, with its own tokenizer."""
 
     name: str
-    """Which vectors of an embedding for several encoders are this one's."""
+    """Selects its vectors in an embedding for several encoders."""
     width: int
-    """Numbers in each vector."""
+    """Numbers per vector."""
     embeddings: "EmbeddingTable | None"
-    """What may stand for words of a prompt; None: it takes no embeddings."""
+    """Embeddings that prompts may use; None: the encoder takes none."""
 
     def count(self, text: str, how: Encoding) -> int:
-        """How many tokens of the text count."""
+        """The text's number of tokens."""
 
     def find_embeddings(self, texts: list[str], how: Encoding) -> "tuple[list[Embedding], list[str]]":
-        """The embeddings that texts name, and a sentence for each that they name but that cannot be used."""
+        """The embeddings that texts name, and a sentence for each named one that cannot be used."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What infotext and menus say of a loaded checkpoint."""
+    """Facts about a checkpoint for infotext and menus."""
 
     name: str
     """File stem or folder name."""
@@ -49,22 +49,22 @@ class ModelInfo:
     hash: str | None = None
     """The first 10 hex digits of the weights' SHA-256."""
     sha256: str | None = None
-    """All of them."""
+    """The whole SHA-256 in hex."""
     native_size: int = 512
-    """Width and height, in pixels, that the network was trained on."""
+    """Side in pixels of the pictures that the network was trained on."""
     family: str = ""
     """A name in families.FAMILIES."""
     vae: str | None = None
-    """The file of the VAE; None: it came with the checkpoint."""
+    """File name of a separate VAE; None: the checkpoint's own."""
     vae_hash: str | None = None
-    """As `hash`, of that file."""
+    """Like `hash`, for that file."""
     vae_sha256: str | None = None
     sees_source: bool = False
-    """Whether its network is shown the source picture and guided by it too, as InstructPix2Pix is."""
+    """Whether the network takes the source picture and is guided by it, like InstructPix2Pix."""
     own_latents: bool = False
-    """Whether its latents mean something else than those of its family, whose decoders then do not fit."""
+    """Whether its latents differ from its family's, so that the family's decoders do not fit."""
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
-    """Numbers in the weights of each network, by its name in a diffusers folder."""
+    """Numbers in each network's weights, by its name in a diffusers folder."""
 
     @property
     def title(self) -> str:
@@ -73,11 +73,11 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Layer:
-    """Weights that a network (LoRA and its like) can change; the same ones under all their names."""
+    """Weights that a network (LoRA and the like) can change; equal for every name of the layer."""
 
     module: nn.Module
     rows: tuple[int, int] | None = None
-    """The part of its weight's and its bias's rows; None: all. A fused layer holds several layers below each other."""
+    """The range of rows in its module's weight and bias; None: all. A fused module holds several layers, stacked."""
     is_text_encoder: bool = False
 
     @property
@@ -90,31 +90,32 @@ class Layer:
         return None if bias is None else self.part_of(bias)
 
     def part_of(self, tensor: Tensor) -> Tensor:
-        """The rows of this layer."""
+        """This layer's rows of a tensor."""
         return tensor if self.rows is None else tensor[slice(*self.rows)]
 
 
 class LayerFinder(Protocol):
-    """A model's layers by their names in the files of networks."""
+    """Finds a model's layers by their names in network files."""
 
     def find(self, layer: str) -> Layer | None:
-        """The layer of this name, which has underscores only, as networks.keys.split_name() gives it."""
+        """The layer of this name, which uses underscores only, as networks.keys.split_name() gives it."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What all checkpoints of a family have in common."""
+    """What all checkpoints of a family share."""
 
     name: str
     native_size: int
     """Pixels."""
     latent_format: LatentFormat
     parts: Mapping[str, PartKind]
-    """By their names in a diffusers folder."""
+    """By name in a diffusers folder."""
 
 
 Sees = Literal["nothing", "masked source", "source"]
-"""An inpainting network sees what is not masked; an InstructPix2Pix network all of it, and image_cfg_scale says how much it counts."""
+"""What the network sees of the source: an inpainting network the unmasked part, InstructPix2Pix all of it, weighted by
+image_cfg_scale."""
 
 
 class Family(Protocol):
@@ -125,56 +126,56 @@ class Family(Protocol):
     placement: Placement
     latent_format: LatentFormat
     modules: dict[str, nn.Module]
-    """diffusers and transformers modules by their names in a diffusers folder: unet, vae, text_encoder, text_encoder_2.
+    """diffusers and transformers modules, by name in a diffusers folder: unet, vae, text_encoder, text_encoder_2.
 
     Their weights may be changed until the family computes again.
     """
     offload: "Offload"
     text_encoders: list[TextEncoder]
     knows_old_emphasis: bool
-    """Whether prompts can be read as in 2022."""
+    """Whether it supports the attention grammar of 2022."""
     autoencoder: "Autoencoder"
     tiny: "TinyDecoder | None"
-    """Decodes previews, where its file is there."""
+    """Decodes previews; None: its file is missing."""
     sees: Sees
-    """What the network sees of the source besides the noisy latent."""
+    """What the network sees of the source in addition to the noisy latent."""
     takes_negative_prompt: bool
-    """Whether it is guided away from one; a network distilled to need no guidance is not."""
+    """False for networks distilled to work without guidance."""
     notes: list[str]
-    """Sentences for the person whose picture is made; who reads them takes them out."""
+    """Sentences for the person who asked; the reader removes them."""
 
     def prediction(self, size: Size) -> Prediction:
-        """What the network's output means where pictures of that size, in pixels, are sampled."""
+        """The meaning of the network's output when sampling pictures of that size, in pixels."""
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
-        """Texts in A1111's attention grammar → one Cond with a row for each. Raises InvalidRequest."""
+        """Texts in A1111's attention grammar → one Cond with one row each. Raises InvalidRequest."""
 
     def take_vae(self, module: nn.Module, info: ModelInfo) -> None:
-        """Use this autoencoder from now on, and be known by that info."""
+        """Use this autoencoder from now on; `info` replaces the model's."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, C, h, w): the mean of the posterior, at model scale."""
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
-        """What the network sees of the source: (B, channels, h, w), with no channels where it sees nothing.
+        """What the network sees of the source: (B, channels, h, w), with zero channels if it sees nothing.
 
-        pixels (B, 3, H, W) in [-1, 1]; mask (1, 1, H, W), 1 = regenerate, or None for all of it.
+        pixels (B, 3, H, W) in [-1, 1]; mask (1, 1, H, W), 1 = regenerate; None: regenerate everything.
         """
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
-        """The network's raw output for scaled input x (B, C, h, w) at timesteps t (B,), fractional allowed."""
+        """The network's raw output for scaled input x (B, C, h, w) at timesteps t (B,), which may be fractional."""
 
     def layers(self) -> LayerFinder:
-        """Where networks go."""
+        """The layers that networks can change."""
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
-        """Within it, denoise() takes this share of the tokens of its self-attentions for others: faster, less detail."""
+        """Context in which denoise() merges this fraction of its self-attention tokens: faster, less detail."""
 
     def reusing(self, reuse: Reuse) -> AbstractContextManager[Reused]:
-        """Within it, which is one sampling, denoise() takes over from earlier calls; what it gives counts them."""
+        """Context for one sampling, in which denoise() reuses results of earlier calls. Yields a count of them."""
 
     def forget_edit(self) -> None:
-        """Let go of the memory of the latest edit."""
+        """Free the memory of the latest edit."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """(B, C, h, w) → (B, 3, H, W) in [-1, 1], float32."""

@@ -1,4 +1,4 @@
-"""A checkpoint before its weights are read: which networks it holds, how they are built and where their tensors lie."""
+"""A checkpoint before its weights are read: its networks, how to build them, and where their tensors are."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from pipeline.small_files import read_json, shortened
 from pipeline.weights import Weights, converted, refuse_pickle
 
 LoadingCallback = Callable[[float], None]
-"""Told how much is loaded, 0 to 1."""
+"""Called with the fraction that is loaded, 0 to 1."""
 
 
 def unchanged(tensor: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def unchanged(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file, and how it becomes a network's."""
+    """A tensor in a file, with its conversion to the network's form."""
 
     weights: Weights
     name: str
@@ -48,13 +48,13 @@ class Stored:
 
     @property
     def scale(self) -> str | None:
-        """The name of what the tensor has to be multiplied by: one number, or one for each output."""
+        """The name of the tensor's scale: one number, or one per output; None: it has none."""
         names = (self.name.removesuffix("weight") + "scale_weight", self.name + "_scale") if self.name.endswith("weight") else ()
         return next((name for name in names if name in self.weights), None)
 
     @property
     def scale_fits(self) -> bool:
-        """Whether that is a number, or one for each output; in other quantizations it is one for each block."""
+        """Whether the scale is one number or one per output; other quantizations have one per block."""
         shape, tensor = (self.weights.shape(name) for name in (self.scale, self.name))
         return shape.numel() == 1 or len(tensor) > 1 and shape[:1] == tensor[:1] and shape.numel() == tensor[0]
 
@@ -66,65 +66,65 @@ class Part:
     config: dict
     """As in the config.json of a diffusers folder."""
     tensors: dict[str, Stored]
-    """By their names in the network, without "text_model."."""
+    """By name in the network, without "text_model."."""
 
     @property
     def size(self) -> int:
-        """How many numbers its tensors hold."""
+        """Total numbers in its tensors."""
         return sum(stored.shape.numel() for stored in self.tensors.values())
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file or a folder holds."""
+    """The contents of a file or folder."""
 
     path: Path
     parts: dict[str, Part]
-    """By their names in a diffusers folder."""
+    """By name in a diffusers folder."""
     prediction: str | None = None
-    """epsilon or v_prediction; None: it is not said."""
+    """epsilon or v_prediction; None: unspecified."""
     zero_snr: bool = False
-    """Whether it was trained with a schedule that ends in pure noise."""
+    """Whether it was trained with zero terminal SNR (a schedule that ends in pure noise)."""
     betas: tuple[float, float] = (0.00085, 0.012)
-    """The first and the last."""
+    """(first, last)."""
     unknown: tuple[str, ...] = ()
-    """The tensors that are of none of its parts, and of which it is not known that they do not matter."""
+    """Tensors that belong to no part and are not known to be irrelevant."""
     latent_scale: float | None = None
     extra: dict = field(default_factory=dict)
-    """What our own models say besides, in palimpsest.json: native_size, latent_rgb_factors, latent_rgb_bias."""
+    """Further facts in our own models' palimpsest.json: native_size, latent_rgb_factors, latent_rgb_bias."""
 
     def config(self, part: str) -> dict:
-        """A part's config; empty where there is no such part."""
+        """A part's config; empty if there is no such part."""
         return self.parts[part].config if part in self.parts else {}
 
     @property
     def vae_downscale(self) -> int | None:
-        """Pixels per cell of its VAE's latents, as far as its config says."""
+        """Pixels per cell of its VAE's latents; None: its config does not say."""
         levels = self.config("vae").get("block_out_channels")
         return 2 ** (len(levels) - 1) if isinstance(levels, list) and levels else None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the files of related families are read, their weights untouched. All raise ModelError."""
+    """Reads files of related families, without their weights. All functions raise ModelError."""
 
     pipelines: str
-    """How the classes of diffusers that run them begin."""
+    """Prefix of the diffusers pipeline classes."""
     read_folder: Callable[[Path], Checkpoint]
-    """A diffusers folder of one of these classes."""
+    """Reads a diffusers folder of one of these classes."""
     read_file: Callable[[Weights], Checkpoint | None]
-    """A single file, recognised by its tensors' names; None where it is of another layout."""
+    """Reads a single file, recognised by its tensors' names; None if it has another layout."""
     read_vae: Callable[[Path], Part]
-    """An autoencoder in a file or folder of its own, or in a whole checkpoint."""
+    """Reads an autoencoder from its own file or folder, or from a whole checkpoint."""
 
 
 # --- building -------------------------------------------------------------------------------------------------------
 
 def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: Placement,
                   progress: LoadingCallback = lambda share: None) -> dict[str, nn.Module]:
-    """The networks with their weights, each tensor read straight into its place in the precision that it is used in.
+    """The networks with their weights, each tensor read straight into place in its final precision.
 
-    Raises ModelError before anything is read when a tensor is missing or has another shape than it should.
+    Raises ModelError, before reading anything, if a tensor is missing or has the wrong shape.
     """
     modules = {name: empty_module(checkpoint.path, name, part.config, kinds[name]) for name, part in checkpoint.parts.items()}
     for name, part in checkpoint.parts.items():
@@ -144,23 +144,23 @@ def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: 
 
 
 def empty_module(path: Path, name: str, config: dict, kind: PartKind) -> nn.Module:
-    """The network of a config, without memory for its weights. Raises ModelError for a config out of bounds."""
+    """The network of a config, without memory for weights. Raises ModelError for an invalid config."""
     config = configs.checked(f'the {name} of "{path.name}"', config, kind.rules)
     with torch.device("meta"):
         return kind.build(config)
 
 
 MEANINGLESS = re.compile(r"""(?x) (?:.*\.)? (?:
-      position_ids | logit_scale | attn_mask         # CLIP's: what every computation of it starts with, and its training's
-    | text_projection (?:\.weight)?                  # of a text encoder whose pooled features nobody takes
+      position_ids | logit_scale | attn_mask         # of CLIP: constants, and for training
+    | text_projection (?:\.weight)?                  # of a text encoder whose pooled output is unused
     | (?:vision_model | visual)\..* | visual_projection\.weight
-    | scaled_fp8 | scale_input | input_scale | comfy_quant  # how to multiply in float8, which is not done here
-    | (?:loss | model_ema)\..* | logvar )            # of the training""")
-"""Names of tensors in a network that do not matter to a picture."""
+    | scaled_fp8 | scale_input | input_scale | comfy_quant  # for float8 multiplication, which is not used here
+    | (?:loss | model_ema)\..* | logvar )            # for training""")
+"""Tensor names within a network that do not affect pictures."""
 
 
 def check_tensors(path: Path, name: str, part: Part, module: nn.Module) -> None:
-    """Raise ModelError where a network would not get all its tensors, or where the file's say more than it would take."""
+    """Raise ModelError if a tensor is missing or misshapen, or if the file holds one that the network does not take."""
     expected = {bare(key): tensor.shape for key, tensor in module.state_dict().items()}
     missing = [key for key in expected if key not in part.tensors]
     if missing:
@@ -168,8 +168,8 @@ def check_tensors(path: Path, name: str, part: Part, module: nn.Module) -> None:
         raise ModelError(f'"{path.name}" is incomplete: its {name} lacks "{missing[0]}"{others}')
     for key, shape in expected.items():
         if part.tensors[key].shape != shape:
-            raise ModelError(f'"{path.name}" does not fit together: "{part.tensors[key].name}" has the shape '
-                             f"{tuple(part.tensors[key].shape)} where its {name} needs {tuple(shape)}")
+            raise ModelError(f'"{path.name}" is inconsistent: "{part.tensors[key].name}" has the shape '
+                             f"{tuple(part.tensors[key].shape)} but its {name} needs {tuple(shape)}")
     scaled = {stored.scale: stored for key, stored in part.tensors.items() if key in expected and stored.scale}
     for scale, stored in scaled.items():
         if not stored.scale_fits:
@@ -182,7 +182,7 @@ def check_tensors(path: Path, name: str, part: Part, module: nn.Module) -> None:
 
 
 def bare(key: str) -> str:
-    """A tensor's name without what transformers puts before it in some versions."""
+    """A tensor's name without the prefix that some versions of transformers add."""
     return key.removeprefix("text_model.")
 
 
@@ -191,7 +191,7 @@ def module_size(module: nn.Module) -> int:
 
 
 def fill_positions(module: nn.Module, device: torch.device) -> None:
-    """CLIP's 0, 1, 2, …, which no file holds."""
+    """Fill CLIP's positions 0, 1, 2, …, which files do not hold."""
     for owner in module.modules():
         if "position_ids" in owner._buffers:
             owner.position_ids = torch.arange(owner.position_ids.shape[-1], device=device)[None]
@@ -200,7 +200,7 @@ def fill_positions(module: nn.Module, device: torch.device) -> None:
 # --- diffusers folders ----------------------------------------------------------------------------------------------
 
 def pipeline_class(folder: Path) -> str:
-    """Which class of diffusers runs a folder's model. Raises ModelError where it is no diffusers folder."""
+    """The diffusers pipeline class of a folder. Raises ModelError if it is not a diffusers folder."""
     index = read_json(folder / "model_index.json")
     if index is None:
         raise ModelError(f'model "{folder}" is not a diffusers folder: it has no model_index.json')
@@ -208,7 +208,7 @@ def pipeline_class(folder: Path) -> str:
 
 
 def read_folder(folder: Path, names: Iterable[str]) -> Checkpoint:
-    """What a diffusers folder holds of the parts of those names. Raises ModelError."""
+    """The parts of those names in a diffusers folder. Raises ModelError."""
     parts = {name: read_part(folder / name) for name in names if (folder / name / "config.json").exists()}
     schedule = read_checked(folder / "scheduler" / "scheduler_config.json", configs.SCHEDULER)
     vae = configs.checked(f'the vae of "{folder.name}"', parts["vae"].config, configs.VAE) if "vae" in parts else {}
@@ -220,12 +220,12 @@ def read_folder(folder: Path, names: Iterable[str]) -> Checkpoint:
 
 
 def read_checked(path: Path, rules: Mapping[str, configs.Rule]) -> dict:
-    """What a config says of the keys that have rules; empty where there is no such file. Raises ModelError."""
+    """A config's values for the keys with rules; empty if the file does not exist. Raises ModelError."""
     return configs.checked(f'"{path.parent.name}/{path.name}"', read_json(path) or {}, rules)
 
 
 def read_part(folder: Path) -> Part:
-    """One network in diffusers' or transformers' own layout."""
+    """One network in the layout of diffusers or transformers."""
     config = read_json(folder / "config.json")
     if config is None:
         raise ModelError(f'"{folder.name}" has no config.json')
@@ -237,7 +237,7 @@ def read_part(folder: Path) -> Part:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of one network: the whole one or its shards, without other variants of the same."""
+    """The safetensors files of one network, whole or sharded, without other variants."""
     variants: dict[str, list[Path]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         variants.setdefault(re.sub(r"-\d+-of-\d+", "", file.name), []).append(file)
@@ -249,10 +249,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""What diffusers called the parts of an autoencoder's attention until 2023."""
+"""Names that diffusers used in an autoencoder's attention until 2023."""
 
 
 def current_name(name: str) -> str:
-    """The name that today's diffusers and transformers have for a tensor in a folder."""
+    """The current diffusers or transformers name of a tensor in a folder."""
     old = re.fullmatch(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)(\..*)", name)
     return bare(f"{old[1]}.{OLD_ATTENTION[old[2]]}{old[3]}" if old else name)

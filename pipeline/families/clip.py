@@ -1,4 +1,4 @@
-"""Prompt to token features the way A1111 does it: 75-token chunks, BREAK, weights, clip skip."""
+"""From prompts to token features, like A1111: 75-token chunks, BREAK, weights, clip skip."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,27 +19,27 @@ from pipeline.prompt_parser import parse_attention
 CHUNK_LENGTH = 75
 """Prompt tokens per chunk; a start and an end token make it 77."""
 MAX_CHUNKS = 64
-"""More is nobody's prompt, and one request would hold up all others."""
+"""No real prompt is longer, and one request must not hold up all others."""
 
 
 @dataclass
 class Chunk:
-    """Up to 75 tokens with one weight each, in the making."""
+    """Up to 75 tokens with one weight each, under construction."""
 
     tokens: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     embeddings: list[tuple[int, Embedding]] = field(default_factory=list)
-    """Whose vectors replace the tokens from a position on."""
+    """(position, embedding): its vectors replace the tokens from there on."""
 
 
 class Tokens(Protocol):
-    """The token ids that chunks are built from."""
+    """A tokenizer that chunks are built with."""
 
     start: int
     end: int
     comma: int | None
     brackets: dict[int, float]
-    """What each token with a bracket in it multiplies the weight of all that follows by, in the old reading."""
+    """By token: the factor of its brackets on the weight of all later tokens, in the grammar of 2022."""
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without start and end."""
@@ -49,14 +49,14 @@ class ClipTokens:
     """A transformers CLIPTokenizer as `Tokens`."""
 
     def __init__(self, tokenizer):
-        from ftfy import fix_text  # with the model, as nobody reads a prompt before
+        from ftfy import fix_text  # slow to import, and needed only with a model
 
         self._tokenizer, self._fix_text = tokenizer, fix_text
         self.start, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
         vocabulary = tokenizer.get_vocab()
         self.comma = vocabulary.get(",</w>")
         self.count = max(vocabulary.values()) + 1
-        """Ids are below this."""
+        """All ids are below this."""
 
     @cached_property
     def brackets(self) -> dict[int, float]:
@@ -69,18 +69,18 @@ class ClipTokens:
     def encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        # as CLIP's captions were cleaned before it learned from them: plain quotes, widths and entities
+        # cleaned like CLIP's training captions: plain quotes, normal widths, no entities
         texts = [self._fix_text(text).lower() for text in texts]
         return self._tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
 
 
 OPEN_CLIP_SPECIAL = ("<start_of_text>", "<end_of_text>")
-"""What OpenCLIP calls the tokens that CLIP calls <|startoftext|> and <|endoftext|>; those are plain text to it."""
+"""OpenCLIP's names for CLIP's <|startoftext|> and <|endoftext|>, which are plain text to OpenCLIP."""
 OPEN_CLIP_WORDS = (rf"{'|'.join(OPEN_CLIP_SPECIAL)}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+")
 
 
 class OpenClipTokens(ClipTokens):
-    """The same words as open_clip 2.20's SimpleTokenizer reads them, for the text encoders that were trained with it."""
+    """Tokenizes like open_clip 2.20's SimpleTokenizer, for text encoders trained with it."""
 
     def __init__(self, tokenizer):
         super().__init__(tokenizer)
@@ -91,7 +91,7 @@ class OpenClipTokens(ClipTokens):
         return [self._ids(unescape(unescape(self._fix_text(text))).lower()) for text in texts]
 
     def _ids(self, text: str) -> list[int]:
-        """Word by word: joined again by spaces, the words are read as they are, and none is one of CLIP's special tokens."""
+        """Word by word: the words, rejoined by spaces, tokenize as they are, and none is a special token of CLIP."""
         words = [word for word, _ in self._words.pre_tokenize_str(text)]
         ids = []
         for special, run in groupby(words, key=self._special.get):
@@ -100,7 +100,7 @@ class OpenClipTokens(ClipTokens):
 
 
 def bracket_factor(text: str) -> float:
-    """What the brackets in a token's text do to the weight: opening ones and closing ones cancel each other."""
+    """The factor of a token's brackets on the weight; opening and closing ones cancel out."""
     factor = 1.0
     for character in text:
         factor *= {"(": 1.1, ")": 1 / 1.1, "[": 1 / 1.1, "]": 1.1}.get(character, 1.0)
@@ -116,12 +116,12 @@ class ChunkBuilder:
         self._chunk, self._last_comma = Chunk(), -1
 
     def close(self) -> None:
-        """End the chunk, even an empty one."""
+        """End the chunk, even if it is empty."""
         self.chunks.append(self._chunk)
         self._chunk, self._last_comma = Chunk(), -1
 
     def add(self, token: int, weight: float, embedding: Embedding | None) -> None:
-        """Append a token, or what an embedding has in its place; to a chunk of its own where this one is too full."""
+        """Append a token, or an embedding's vectors in its place; starts a new chunk if this one is too full."""
         since_comma = len(self._chunk.tokens) - self._last_comma
         if token == self._comma:
             self._last_comma = len(self._chunk.tokens)
@@ -141,7 +141,7 @@ class ChunkBuilder:
         return self.chunks
 
     def _cut_behind_comma(self) -> None:
-        # A1111: embeddings behind the comma do not move along, and act on the padding of the chunk that is left
+        # A1111: embeddings after the comma do not move along; they act on the remaining chunk's padding
         cut, whole = self._last_comma + 1, self._chunk
         self._chunk = Chunk(whole.tokens[:cut], whole.weights[:cut], whole.embeddings)
         self.close()
@@ -152,8 +152,8 @@ def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: i
                  embeddings: EmbeddingTable = EmbeddingTable()) -> list[Chunk]:
     """The prompt as chunks; always at least one, the last may be short.
 
-    A chunk is cut behind its last comma if that is at most `comma_backtrack` tokens from its end. Emphasis "None"
-    takes brackets and BREAK literally. An embedding's name is found within a piece of one weight only.
+    A chunk ends after its last comma if that is at most `comma_backtrack` tokens from its end. Emphasis "None" reads
+    brackets and BREAK literally. An embedding's name must lie within a piece of one weight.
     """
     builder = ChunkBuilder(tokens.comma, comma_backtrack)
     for (piece, weight), ids in encode_pieces(tokens, text, emphasis):
@@ -169,7 +169,7 @@ def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: i
 
 
 def read_old(tokens: Tokens, text: str, *, emphasis: str, embeddings: EmbeddingTable = EmbeddingTable()) -> Chunk:
-    """The prompt as one chunk of at most 75 tokens, the rest cut off, with brackets read among the tokens."""
+    """The prompt as one chunk of at most 75 tokens, truncated, with brackets read among the tokens."""
     chunk, weight = Chunk(), 1.0
     brackets = {} if emphasis == "None" else tokens.brackets
     for token, embedding in embeddings.split(tokens.encode([text])[0]):
@@ -194,13 +194,13 @@ class ClipTextEncoder:
     """A transformers CLIP text model that encodes weighted prompts of any length.
 
     model: a CLIPTextModel; a CLIPTextModelWithProjection where `pooled` asks for its projection.
-    name: "clip_l" or "clip_g": which vectors of an embedding for several encoders are this one's.
-    padding: the id behind the end token; None: the end token again. OpenCLIP's towers, in SD2 and SDXL, have 0.
-    layer: the hidden layer to take, counted from the end: 1 the last, 2 the one before. A request's clip_skip replaces it.
+    name: "clip_l" or "clip_g": selects its vectors in an embedding for several encoders.
+    padding: the id after the end token; None: the end token itself. OpenCLIP's towers, in SD2 and SDXL, have 0.
+    layer: the hidden layer to take, counted from the end: 1 the last, 2 the one before. A request's clip_skip overrides it.
     final_norm: whether the model's final layer norm is applied to that layer: in SD1 and SD2, but not in SDXL.
-    pooled: whether the projected features of the first chunk's end token are given too.
+    pooled: whether the projected features of the first chunk's end token are returned too.
 
-        SD1     (as it is)            SDXL's first   layer=2, final_norm=False
+        SD1     (defaults)            SDXL's first   layer=2, final_norm=False
         SD2     padding=0, layer=2    its second     name="clip_g", padding=0, layer=2, final_norm=False, pooled=True
     """
 
@@ -210,16 +210,16 @@ class ClipTextEncoder:
         self.tokens = tokens
         self.name, self.width = name, model.config.hidden_size
         self.embeddings = EmbeddingTable()
-        """What may stand for words of a prompt; set by EmbeddingShelf.offer()."""
+        """Embeddings that prompts may use; set by EmbeddingShelf.offer()."""
         self._padding, self._layer, self._final_norm, self._pooled = padding, layer, final_norm, pooled
 
     def encode(self, texts: list[str], how: Encoding, *, clip_skip: int | None = None) -> Cond:
         """Tokens (len(texts), 77 chunks, width) float32; shorter texts are padded with empty chunks.
 
-        extra["pooled"]: (len(texts), projection width) float32 where the encoder is `pooled`; no weight acts on it.
+        extra["pooled"]: (len(texts), projection width) float32 if the encoder is `pooled`; weights do not affect it.
         clip_skip: 1 is the last layer; None: the encoder's own layer. Emphasis "Original" keeps the mean of each
-        chunk over all texts, so the variants of one prompt editing schedule belong in one call.
-        Raises InvalidRequest for a clip_skip of more layers than there are.
+        chunk over all texts, so the texts of one prompt editing schedule belong in one call.
+        Raises InvalidRequest if clip_skip exceeds the number of layers.
         """
         chunked = [self._chunks(text, how) for text in texts]
         count = max(len(chunks) for chunks in chunked)
@@ -238,12 +238,12 @@ class ClipTextEncoder:
         return Cond(torch.hstack(features), {} if pooled is None else {"pooled": pooled})
 
     def count(self, text: str, how: Encoding) -> int:
-        """How many tokens of chunks a text takes: all chunks but the last count as full."""
+        """Tokens of a text; every chunk but the last counts as full."""
         chunks = self._chunks(text, replace(how, old_emphasis=False))
         return CHUNK_LENGTH * (len(chunks) - 1) + len(chunks[-1].tokens)
 
     def find_embeddings(self, texts: list[str], how: Encoding) -> tuple[list[Embedding], list[str]]:
-        """The embeddings that texts name, and a sentence for each that they name but that cannot be used."""
+        """The embeddings that texts name, and a sentence for each named one that cannot be used."""
         found, missed = {}, {}
         for text in texts:
             for _, ids in encode_pieces(self.tokens, text, how.emphasis):
@@ -257,7 +257,7 @@ class ClipTextEncoder:
         return build_chunks(self.tokens, text, emphasis=how.emphasis, comma_backtrack=how.comma_backtrack, embeddings=self.embeddings)
 
     def _run(self, chunks: list[Chunk], layer: int) -> tuple[Tensor, Tensor | None]:
-        """The features (n, 77, width) of a layer counted from the end, and the pooled ones; both float32."""
+        """The features (n, 77, width) of a layer counted from the end, and the pooled features; both float32."""
         def insert(_module, _args, features: Tensor) -> Tensor:
             return self._insert_embeddings(features, chunks)
 
@@ -270,21 +270,21 @@ class ClipTextEncoder:
         return z.float(), output.text_embeds.float() if self._pooled else None
 
     def _insert_embeddings(self, features: Tensor, chunks: list[Chunk]) -> Tensor:
-        """Token features (n, 77, width) before the first layer, with the vectors of embeddings in their places."""
+        """Token features (n, 77, width) before the first layer, with embeddings' vectors in place."""
         features = features.clone()
         for row, chunk in zip(features, chunks):
             for offset, embedding in chunk.embeddings:
-                start = offset + 1  # behind the start token
+                start = offset + 1  # after the start token
                 vectors = embedding.vectors_for(self.name)[:len(row) - start]
                 row[start:start + len(vectors)] = vectors.to(row)
         return features
 
     def _padded(self, chunk: Chunk) -> list[int]:
-        """77 ids: start, the chunk's, end, padding."""
+        """77 ids: start, tokens, end, padding."""
         ids = [self.tokens.start, *chunk.tokens, *[self.tokens.end] * (CHUNK_LENGTH + 1 - len(chunk.tokens))]
         if self._padding is None:
             return ids
-        # A1111: behind the first end token all is padding, also where the prompt itself spells that token
+        # A1111: everything after the first end token is padding, even if the prompt itself spells that token
         text = ids.index(self.tokens.end) + 1
         return [*ids[:text], *[self._padding] * (len(ids) - text)]
 

@@ -1,4 +1,4 @@
-"""What a network is conditioned on besides the picture, and what that is made of."""
+"""Conditioning of a network, and the settings for encoding prompts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,14 +12,14 @@ from pipeline.geometry import Size
 
 @dataclass(frozen=True)
 class Cond:
-    """What the network is conditioned on, for a batch of B prompts. Only the family that made it looks inside."""
+    """What the network is conditioned on, for a batch of B prompts. Only the family that made it reads it."""
 
     tokens: Tensor
     """(B, T, width) features of the prompts' tokens."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the network takes besides, by name; B rows each."""
+    """Further inputs of the network, by name; B rows each."""
     mask: Tensor | None = None
-    """(B, T) bool: the tokens that count; None: all."""
+    """(B, T) bool: tokens to attend to; None: all."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -29,12 +29,12 @@ class Cond:
 
     @property
     def length(self) -> int:
-        """Tokens in each row."""
+        """Tokens per row."""
         return self.tokens.shape[1]
 
     @staticmethod
     def cat(conds: list["Cond"]) -> "Cond":
-        """All their rows; shorter ones as padded() makes them."""
+        """The rows of all, padded to one length."""
         longest = max(cond.length for cond in conds)
         conds = [cond.padded(longest) for cond in conds]
         first = conds[0]
@@ -43,7 +43,7 @@ class Cond:
                     None if first.mask is None else torch.cat([cond.mask for cond in conds]))
 
     def padded(self, length: int) -> "Cond":
-        """With so many tokens at least: behind the last they do not count, or repeat it where all have to."""
+        """At least `length` tokens: added ones are masked, or repeat the last token if there is no mask."""
         missing = length - self.length
         if missing <= 0:
             return self
@@ -52,14 +52,14 @@ class Cond:
         return replace(self, tokens=F.pad(self.tokens, (0, 0, 0, missing)), mask=F.pad(self.mask, (0, missing)))
 
     def followed_by(self, other: "Cond", length: int) -> "Cond":
-        """With so many tokens at least: as often as it takes, the tokens of `other`, which has one row."""
+        """At least `length` tokens: extended by repeating the tokens of `other`, which has one row."""
         times = max(length - self.length, 0) // other.length
         if times == 0:
             return self
         return replace(self, tokens=torch.hstack([self.tokens, *[other.tokens.expand(len(self), -1, -1)] * times]))
 
     def cut(self, length: int) -> "Cond":
-        """The first so many tokens."""
+        """The first `length` tokens."""
         return replace(self, tokens=self.tokens[:, :length], mask=None if self.mask is None else self.mask[:, :length])
 
     def copied(self) -> "Cond":
@@ -72,21 +72,21 @@ class Cond:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How texts are read, and what the network is told besides them; a family takes of it what it knows."""
+    """How to encode texts, and what else the network is told; each family uses what applies to it."""
 
     emphasis: str = "Original"
     comma_backtrack: int = 20
-    """How many tokens from the end of a chunk it may be cut behind a comma."""
+    """How many tokens before the end of a chunk a comma may end it."""
     clip_skip: int = 1
     """The hidden layer to take, counted from the end."""
     clip_l_skip: bool = False
-    """Whether that acts on SDXL's first text encoder."""
+    """Whether clip_skip applies to SDXL's first text encoder."""
     old_emphasis: bool = False
-    """The attention grammar of 2022, for the families that knew it."""
+    """Use the attention grammar of 2022, in families that support it."""
     negative: bool = False
     """A negative prompt."""
     size: Size = Size(1024, 1024)
-    """Pixels that are asked for."""
+    """Requested picture size in pixels."""
     crop_top: int = 0
     crop_left: int = 0
     aesthetic_score: float = 6.0

@@ -1,7 +1,7 @@
-"""What the configs of a model may say: which keys are read, and within which bounds.
+"""Valid contents of a model's configs: the keys that are read, and their bounds.
 
-A config comes from wherever the model was downloaded. What is not listed here reaches no builder of networks, so no key
-can have code fetched or a million layers built.
+A config comes from wherever the model was downloaded. Only the keys listed here reach the code that builds networks, so a
+config cannot make it fetch code or build a million layers.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,15 +16,15 @@ from pipeline.small_files import shortened
 
 MAX_LEVELS = 8
 MAX_SHOWN = 60
-"""Characters of a wrong value that a sentence quotes."""
+"""Characters of an invalid value that a sentence quotes."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Which values a key may have."""
+    """The valid values of a key."""
 
     valid: str
-    """As a sentence has it behind "must be"."""
+    """Completes the sentence "must be …"."""
     takes: Callable[[Any], bool]
 
     def __or__(self, other: "Rule") -> "Rule":
@@ -33,11 +33,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class PartKind:
-    """A kind of network: what its config may say, and how it is built from one."""
+    """A kind of network: its config's rules, and how to build it."""
 
     rules: Mapping[str, Rule]
     build: Callable[[dict[str, Any]], nn.Module]
-    """With the config; called where tensors take no memory."""
+    """Takes the config; called where tensors take no memory (torch's "meta" device)."""
 
 
 def whole(low: int, high: int) -> Rule:
@@ -60,7 +60,7 @@ def several(rule: Rule, least: int = 1, most: int = MAX_LEVELS) -> Rule:
 
 
 def each(rule: Rule) -> Rule:
-    """One value, or one for each level."""
+    """One value, or one per level."""
     return rule | several(rule)
 
 
@@ -199,7 +199,7 @@ BESIDE_UNET = {
 
 
 def checked(label: str, config: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
-    """Those values of a config that `rules` name. Raises ModelError, with `label` in its sentence, for one that breaks its rule."""
+    """The config's values for the keys in `rules`. Raises ModelError, with `label` in its sentence, for an invalid one."""
     for key, rule in rules.items():
         if key in config and not rule.takes(config[key]):
             raise ModelError(f'{label}: {key} must be {rule.valid}, got {shown(config[key])}')
@@ -207,7 +207,7 @@ def checked(label: str, config: Mapping[str, Any], rules: Mapping[str, Rule]) ->
 
 
 def shown(value: Any) -> str:
-    """A wrong value as a sentence quotes it; of a list or an object only what it is, as writing it out may take forever."""
+    """An invalid value for use in a sentence; lists and objects only by their size, as printing them could take forever."""
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 200:

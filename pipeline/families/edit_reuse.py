@@ -1,8 +1,8 @@
-"""Edit-aware reuse: a picture that is edited again is computed around its mask only.
+"""Edit-aware reuse: when a picture is edited again, only the part around its mask is computed.
 
-The first edit leaves, for every call of the UNet, what its layers saw. The next ones take from that what lies outside a
-window: the tokens that self-attention looks at, the statistics of group norms, and what convolutions see beyond the
-window's edge. The idea of sparse edits is SIGE's (Li et al., 2022).
+The first edit records, for every UNet call, the inputs of its layers. Later edits take from the record what lies outside a
+window: the tokens that self-attention attends to, group norm statistics, and the cells that convolutions see beyond the
+window's edge. Sparse edits are the idea of SIGE (Li et al., 2022).
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from torch.nn import functional as F
 from pipeline.families.reuse import Reused, Window
 
 LARGEST_SHARE = 0.5
-"""Of the picture; a larger window is not worth it."""
+"""Fraction of the picture; a larger window is not worth it."""
 
 
 @dataclass
 class Call:
-    """What one whole call left, in half precision but for the statistics."""
+    """The record of one full call, in half precision except for the statistics."""
 
     output: Tensor
     """(B, C, h, w)."""
     tokens: list[Tensor] = field(default_factory=list)
-    """(B, n, C): what each self-attention was given."""
+    """(B, n, C): the input of each self-attention."""
     statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """(B, groups, 1) mean and variance of each group norm's input, float32."""
     maps: list[Tensor] = field(default_factory=list)
-    """(B, C, H, W): what each convolution was given."""
+    """(B, C, H, W): the input of each convolution."""
 
     @property
     def nbytes(self) -> int:
@@ -42,7 +42,7 @@ class Call:
 
 @dataclass
 class Recording:
-    """The calls of one sampling, in order."""
+    """The recorded calls of one sampling, in order."""
 
     key: tuple
     limit: int
@@ -50,17 +50,17 @@ class Recording:
     calls: list[Call] = field(default_factory=list)
 
     def add(self, number: int, call: Call) -> None:
-        """Keep a call under its number in place of what followed, unless that would take more than the limit."""
+        """Store a call under its number, dropping later ones; not if that would exceed the limit."""
         before = self.calls[:number]
         if len(before) == number and sum(kept.nbytes for kept in before) + call.nbytes <= self.limit:
             self.calls = [*before, call]
 
 
 class EditedUNet:
-    """Stands in for a diffusers UNet during one sampling: it records, or computes a window of what is recorded."""
+    """Stands in for a diffusers UNet during one sampling: records its calls, or computes a window of recorded ones."""
 
     def __init__(self, unet: nn.Module, recording: Recording, window: Window, reused: Reused):
-        """window: in cells of the latent."""
+        """window: in latent cells."""
         self._unet, self._recording, self._window, self._reused = unet, recording, window, reused
         self._layers = WideLayers.of(unet)
         self._align = 2 ** (len(unet.config.block_out_channels) - 1)
@@ -94,7 +94,7 @@ class EditedUNet:
 
 @dataclass(frozen=True)
 class WideLayers:
-    """A UNet's layers that look beyond one place of the picture, each kind in the same order whenever it is asked for."""
+    """A UNet's layers that mix different places of the picture; each kind always in the same order."""
 
     attentions: list[nn.Module]
     norms: list[nn.GroupNorm]
@@ -110,7 +110,7 @@ class WideLayers:
 
 @contextmanager
 def recording(layers: WideLayers) -> Iterator[Call]:
-    """Within it one call of the UNet is kept."""
+    """Context that records one call of the UNet."""
     call = Call(torch.empty(0), [None] * len(layers.attentions), [None] * len(layers.norms), [None] * len(layers.convolutions))
 
     def keep_tokens(index: int, _module: nn.Module, inputs: tuple) -> None:
@@ -132,7 +132,7 @@ def recording(layers: WideLayers) -> Iterator[Call]:
 
 @contextmanager
 def computing(layers: WideLayers, known: Call, window: Window, size: tuple[int, int]) -> Iterator[None]:
-    """Within it the UNet takes a window of a latent of this (height, width), and what is around it as it is known."""
+    """Context in which the UNet computes a window of a latent of this (height, width), with the rest as recorded."""
     with ExitStack() as hooks:
         for attention, tokens in zip(layers.attentions, known.tokens):
             hooks.enter_context(attention.register_forward_pre_hook(partial(look_around, tokens, window, size), with_kwargs=True))
@@ -146,7 +146,7 @@ def computing(layers: WideLayers, known: Call, window: Window, size: tuple[int, 
 
 def look_around(tokens: Tensor, window: Window, size: tuple[int, int], _attention: nn.Module, args: tuple,
                 kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Let a window's tokens attend to the whole picture's."""
+    """Let the window's tokens attend to the whole picture's."""
     own = args[0]
     shrink = round((size[0] * size[1] / tokens.shape[1]) ** 0.5)
     height, width = size[0] // shrink, size[1] // shrink
@@ -157,7 +157,7 @@ def look_around(tokens: Tensor, window: Window, size: tuple[int, int], _attentio
 
 
 def normalise(mean: Tensor, variance: Tensor, norm: nn.GroupNorm, inputs: tuple, _output: Tensor) -> Tensor:
-    """What a group norm gives with the whole picture's statistics."""
+    """A group norm's output with the whole picture's statistics."""
     x = inputs[0]
     values = ((grouped(x, norm) - mean) * (variance + norm.eps).rsqrt()).to(x.dtype)
     shape = (1, -1) + (1,) * (x.ndim - 2)
@@ -165,9 +165,9 @@ def normalise(mean: Tensor, variance: Tensor, norm: nn.GroupNorm, inputs: tuple,
 
 
 def widen(around: Tensor, window: Window, convolution: nn.Conv2d, inputs: tuple) -> tuple:
-    """A convolution's input with what is known beyond the window's edges; zeros beyond the picture's."""
+    """A convolution's input extended by recorded cells beyond the window's edges; zeros beyond the picture."""
     x, = inputs
-    edge = convolution.stride[0]  # so that a stride meets the window's own cells
+    edge = convolution.stride[0]  # so that strides stay aligned with the window's cells
     part = window.scaled(x.shape[-2], x.shape[-1])
     wide = F.pad(around, (edge,) * 4)[..., part.top:part.bottom + 2 * edge, part.left:part.right + 2 * edge].to(x.dtype, copy=True)
     wide[..., edge:-edge, edge:-edge] = x
@@ -175,7 +175,7 @@ def widen(around: Tensor, window: Window, convolution: nn.Conv2d, inputs: tuple)
 
 
 def narrow(_convolution: nn.Conv2d, _inputs: tuple, output: Tensor) -> Tensor:
-    """The window's own part of what a convolution gave for its widened input."""
+    """The window's part of a convolution's output for its widened input."""
     return output[..., 1:-1, 1:-1]
 
 

@@ -1,4 +1,4 @@
-"""Latents as a network sees them, and as its autoencoder gives them."""
+"""How a family's latents relate to pixels and to its autoencoder's latents."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,25 @@ RgbFactors = tuple[tuple[float, float, float], ...]
 
 @dataclass(frozen=True)
 class LatentFormat:
-    """How a family's latents relate to pixels, and to the latents that its autoencoder gives."""
+    """The scale and shape of a family's model-scale latents."""
 
     channels: int = 4
     downscale: int = 8
     """Pixels per latent cell, in each direction."""
     scale: float = 0.18215
     shift: float = 0.0
-    """Model-scale latents are the autoencoder's less the shift, times the scale."""
+    """Model-scale latents are (the autoencoder's - shift) * scale."""
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
-    """Per channel, in place of shift and 1 / scale."""
+    """Per channel, instead of shift and 1 / scale."""
     patch: int = 1
-    """Cells of the autoencoder's latents, in each direction, that one cell holds as channels."""
+    """Each cell packs patch x patch cells of the autoencoder's latents into channels."""
     rgb_factors: RgbFactors = ()
     rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
     cheap_rgb_factors: RgbFactors = ()
-    """As A1111 approximates pixels; none: rgb_factors."""
+    """A1111's own fit for "Approx cheap"; empty: rgb_factors."""
     tiny: str = ""
-    """The diffusers folder in VAE-approx that holds its small decoder."""
+    """Its small decoder's folder in VAE-approx, in diffusers layout."""
 
     @property
     def autoencoder_downscale(self) -> int:
@@ -44,7 +44,7 @@ class LatentFormat:
         return (latent - self._each(self.mean, latent)) / self._each(self.deviation, latent)
 
     def out_of(self, latent: Tensor) -> Tensor:
-        """The way back."""
+        """Model-scale latents → the autoencoder's."""
         latent = latent * self._each(self.deviation, latent) + self._each(self.mean, latent) if self.mean \
             else latent / self.scale + self.shift
         return F.pixel_shuffle(latent, self.patch) if self.patch > 1 else latent

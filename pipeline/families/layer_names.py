@@ -1,4 +1,4 @@
-"""The layers of Stable Diffusion's networks by all the names that LoRA files have for them."""
+"""The layers of Stable Diffusion's networks under all names that LoRA files use."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from pipeline.families.base import Layer
 
-COMPONENTS = {  # how a layer's name begins, behind "lora_" and the like: the component of the model
+COMPONENTS = {  # prefix of a layer's name, after "lora_" and the like: component of the model
     "unet": "unet", "diffusion_model": "unet", "model_diffusion_model": "unet",
     "text_encoder_2": "text_encoder_2", "te2": "text_encoder_2",
     "text_encoder": "text_encoder", "te1": "text_encoder", "te": "the only text encoder",
-    # OneTrainer's, the standard of the Open Model Initiative; ComfyUI's where it saves a LoRA
+    # OneTrainer's, the standard of the Open Model Initiative; ComfyUI's, when it saves a LoRA
     **{f"{start}{tower}": component for start in ("", "text_encoders_")
        for tower, component in (("clip_l", "text_encoder"), ("clip_h", "text_encoder"), ("clip_g", "text_encoder_2"))},
 }
@@ -19,10 +19,10 @@ _LAYER = re.compile(rf"(?:base_model_model_)?(?:(?:lora|lycoris|oft)_)?(?:({'|'.
 
 
 class LayerNames:
-    """The layers of a Stable Diffusion model by every name that files use for them."""
+    """Finds the layers of a Stable Diffusion model by any of their names."""
 
     def __init__(self, modules: Mapping[str, nn.Module]):
-        """modules: the UNet and text encoders under diffusers' names, with modules called as in diffusers and transformers."""
+        """modules: the UNet and text encoders, named as in diffusers; their modules as in diffusers and transformers."""
         self._layers = {component: {name: Layer(module, is_text_encoder=component != "unet")
                                     for name, module in named_layers(component, model)}
                         for component, model in modules.items() if component != "vae"}
@@ -43,7 +43,7 @@ class LayerNames:
 
 
 def named_layers(component: str, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of every module with a weight, once for each name that it has."""
+    """(name, module) for every module with a weight, once per name."""
     original = OriginalNames(model) if component == "unet" else None
     for path, module in model.named_modules():
         if not isinstance(getattr(module, "weight", None), Tensor):
@@ -61,7 +61,7 @@ _OLD_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out_
 
 
 def text_encoder_name(name: str) -> str:
-    """transformers' name, with underscores, of a layer that may be called as in OpenCLIP or old diffusers."""
+    """transformers' name, with underscores, of a layer named as in OpenCLIP or old diffusers."""
     name = name.removeprefix("transformer_").removeprefix("text_model_")
     if match := _RESBLOCK.fullmatch(name):
         inner = match[2].replace("attn_", "self_attn_", 1) if match[2].startswith("attn_") else match[2]
@@ -82,7 +82,7 @@ _UNET_PATH = re.compile(r"(.+?\.(?:resnets|attentions|downsamplers|upsamplers)\.
 
 
 class OriginalNames:
-    """What the original Stable Diffusion code calls the modules of a diffusers UNet, of any depth."""
+    """The original Stable Diffusion code's names for the modules of a diffusers UNet, of any depth."""
 
     def __init__(self, unet: nn.Module):
         self._blocks = dict(_OUTSIDE_BLOCKS)

@@ -1,6 +1,6 @@
-"""What every loaded checkpoint has in common: its networks in their places, and an autoencoder.
+"""The common base of all loaded checkpoints: networks in place, and an autoencoder.
 
-Accelerations are here as well, for families that have none: they do nothing and say so.
+It also has default accelerations for families without any: they do nothing and say so.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,7 @@ from pipeline.families.tiny import TinyDecoder
 
 
 class LoadedModel:
-    """A family's class adds text_encoders, prediction(), encode_prompts(), denoise() and layers(), and what is different about it."""
+    """Families add text_encoders, prediction(), encode_prompts(), denoise() and layers(), and override the rest as needed."""
 
     text_encoders: list[TextEncoder]
     sees: Sees = "nothing"
@@ -27,7 +27,7 @@ class LoadedModel:
     tiny: TinyDecoder | None = None
 
     def __init__(self, name: str, modules: dict[str, nn.Module], info: ModelInfo, placement: Placement, latent_format: LatentFormat):
-        """modules: by their names in a diffusers folder; "vae" is one of them."""
+        """modules: by name in a diffusers folder, including "vae"."""
         self.name, self.info, self.placement, self.latent_format = name, info, placement, latent_format
         self._modules, self.notes = modules, []
         self.offload = Offload(modules, placement.device, placement.offload)
@@ -54,16 +54,16 @@ class LoadedModel:
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         if ratio > 0:
-            self.notes.append(f"Token merging does nothing with {self.info.name}.")
+            self.notes.append(f"Token merging has no effect with {self.info.name}.")
         return nullcontext()
 
     def reusing(self, reuse: Reuse) -> AbstractContextManager[Reused]:
         if reuse != Reuse():
-            self.notes.append(f"Step cache and edit reuse do nothing with {self.info.name}.")
+            self.notes.append(f"Step cache and edit reuse have no effect with {self.info.name}.")
         return nullcontext(Reused())
 
     def forget_edit(self) -> None:
-        """No edit is remembered."""
+        """Nothing to forget."""
 
     def _autoencoder(self, module: nn.Module) -> Autoencoder:
         arrange(module, self.placement)

@@ -1,4 +1,4 @@
-"""Weights that wait in main memory and are on the device while they compute, so that a small card runs a large model."""
+"""Keeps weights in main memory and moves them to the device only to compute, so that small cards run large models."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,24 +9,24 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Offload:
-    """Where the weights of a model's networks are, by a plan of placement.OFFLOADS.
+    """Places a model's weights by one of placement.OFFLOADS.
 
-    What waits in main memory is the weights themselves; what computes is a copy that is dropped afterwards. So they may
-    only be changed between rest() and the next computation.
+    Main memory holds the weights themselves; the device computes on a copy that is dropped afterwards. So weights may only be
+    changed between rest() and the next computation.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], device: torch.device, plan: str):
-        """modules: which networks there are, whenever a plan begins to be followed."""
+        """modules: read again whenever a plan is applied."""
         self._modules, self._device = modules, device
         self._hooks: list[RemovableHandle] = []
         self._there: nn.Module | None = None
         self._waiting: list[tuple[nn.Parameter, Tensor]] = []
-        """The parameters of what is on the device, and what they are in main memory."""
+        """(parameter on the device, its tensor in main memory)."""
         self.follow(plan)
 
     @torch.inference_mode(False)
     def follow(self, plan: str) -> None:
-        """Keep to this plan from now on. Where the device has no room for "none", it is to be followed by another one."""
+        """Apply this plan from now on. If the device is too small for "none", call it again with another plan."""
         self.rest()
         for hook in self._hooks:
             hook.remove()
@@ -45,7 +45,7 @@ class Offload:
 
     @torch.inference_mode(False)
     def rest(self) -> None:
-        """Have nothing on the device that only computes there."""
+        """Move everything off the device that is there only to compute."""
         for parameter, weights in self._waiting:
             parameter.data = weights
         self._waiting.clear()
@@ -53,7 +53,7 @@ class Offload:
 
     @torch.inference_mode(False)
     def _bring(self, unit: nn.Module, _layer: nn.Module, inputs: tuple) -> tuple:
-        """Have a network or a layer on the device, in place of what was there, and its inputs too."""
+        """Move a network or layer, and its inputs, to the device, replacing what was there."""
         if self._there is not unit:
             self.rest()
             for parameter in unit.parameters():

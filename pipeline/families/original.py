@@ -1,7 +1,7 @@
-"""Single files in the layout of the original Stable Diffusion code (ldm, sgm), read by tensor names and shapes only.
+"""Reads single files in the layout of the original Stable Diffusion code (ldm, sgm), by tensor names and shapes.
 
-A .yaml beside the file, in the original code's form, tells what shapes cannot: the number of attention heads, what the
-network predicts, the scale of latents.
+A .yaml beside the file, in the original code's form, supplies what shapes do not show: the number of attention heads, the
+prediction type and the latents' scale.
 """
 
 import re
@@ -33,8 +33,8 @@ OPEN_CLIP_TOWERS = {  # prefix: part
     "conditioner.embedders.1.model.": "text_encoder_2",
 }
 KNOWN = (UNET, EMA, *VAES[:2], *CLIP_TOWERS, *OPEN_CLIP_TOWERS)
-"""How the names of tensors begin that belong to a network."""
-NUMBERS = {  # of the noise levels, which follow from betas; and marks
+"""Prefixes of tensors that belong to a network."""
+NUMBERS = {  # noise levels, which follow from betas; and markers
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
     "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance",
     "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2", "lvlb_weights", "logvar",
@@ -44,7 +44,7 @@ NUMBERS = {  # of the noise levels, which follow from betas; and marks
 
 
 def read_file(weights: Weights) -> Checkpoint | None:
-    """What a single file holds; None where it is of another layout. Raises ModelError."""
+    """The contents of a single file; None if it has another layout. Raises ModelError."""
     if not any(name.startswith(UNET + "input_blocks.") for name in weights) or any(name.startswith("edm_") for name in weights):
         return None
     path, settings = weights.path, read_settings(weights.path)
@@ -63,11 +63,11 @@ def read_file(weights: Weights) -> Checkpoint | None:
 # --- the .yaml beside ------------------------------------------------------------------------------------------------
 
 MAX_YAML = 1 << 16
-"""Bytes of a .yaml; real ones have two or three thousand."""
+"""Bytes; real ones have two or three thousand."""
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, with which a small file may mean a huge value."""
+    """YAML without aliases, since they let a small file expand to a huge value."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         if self.check_event(yaml.AliasEvent):
@@ -77,21 +77,21 @@ class PlainLoader(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a .yaml says; the defaults are what is used where there is none."""
+    """The settings in a .yaml; the defaults are used without one."""
 
     prediction: str | None = None
     betas: tuple[float, float] = (0.00085, 0.012)
     latent_scale: float | None = None
     heads: int = -1
-    """Attention heads on every level; -1: that is not said."""
+    """Attention heads on every level; -1: unspecified."""
     head_channels: int = -1
-    """Channels of each head; -1: that is not said."""
+    """Channels per head; -1: unspecified."""
     text_encoder: str | None = None
-    """A name of CLIP on the Hub, or of a folder near the checkpoint."""
+    """CLIP's name on the Hub, or a folder near the checkpoint."""
 
 
 def read_settings(path: Path) -> Settings:
-    """What the .yaml beside a checkpoint says. Raises ModelError."""
+    """The settings in the .yaml beside a checkpoint. Raises ModelError."""
     beside = path.with_suffix(".yaml")
     try:
         params = yaml.load(read_bytes(beside, MAX_YAML), PlainLoader)["model"]["params"]
@@ -99,7 +99,7 @@ def read_settings(path: Path) -> Settings:
             raise TypeError("model.params must be an object")
     except FileNotFoundError:
         return Settings()
-    except Exception as error:  # whatever YAML makes of a file, a date that is none and a key that cannot be one included
+    except Exception as error:  # YAML raises many kinds, such as for invalid dates and keys
         raise ModelError(f'"{beside.name}" beside the checkpoint cannot be read: {reason(error)}') from error
     label, usual = f'"{beside.name}" beside "{path.name}"', Settings()
     values = configs.checked(label, params, configs.BESIDE)
@@ -115,7 +115,7 @@ def read_settings(path: Path) -> Settings:
 
 
 def setting(values: Any, *keys: str) -> Any:
-    """A value deep in a .yaml, or None."""
+    """A value nested in a .yaml, or None."""
     for key in keys:
         values = values.get(key) if isinstance(values, dict) else None
     return values
@@ -128,7 +128,7 @@ def find_prediction(params: dict[str, Any]) -> str:
 
 
 def find_text_encoder(params: dict[str, Any]) -> str | None:
-    """The first text encoder's name; None where none is said, or one that could be no folder's."""
+    """The first text encoder's name; None if unspecified or not a valid folder name."""
     encoders = setting(params, "conditioner_config", "params", "emb_models")
     first = encoders[0] if isinstance(encoders, list) and encoders else params.get("cond_stage_config")
     version = setting(first, "params", "version")
@@ -157,7 +157,7 @@ def read_unet(weights: Weights, settings: Settings) -> Part:
 
 
 def unet_name(name: str, blocks: int) -> str:
-    """diffusers' name for a UNet's tensor; `blocks`: residual blocks per level on the way down, one less than up."""
+    """diffusers' name for a UNet's tensor. `blocks`: residual blocks per level on the way down, one fewer than up."""
     for old, new in UNET_ENDS.items():
         if name.startswith(old + "."):
             return new + name.removeprefix(old)
@@ -222,15 +222,15 @@ def transformer_depth(tensors: Iterable[str], attention: str) -> int:
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """How many different numbers stand where the pattern's group is, at the beginning of names."""
+    """How many different numbers the pattern's group matches, at the start of names."""
     return len({found[1] for found in map(re.compile(pattern).match, names) if found})
 
 
 def shape(path: Path, tensors: dict[str, Stored], name: str) -> torch.Size:
-    """A tensor's shape. Raises ModelError where the file lacks the tensor."""
+    """A tensor's shape. Raises ModelError if it is missing."""
     if name not in tensors:
         raise ModelError(f'"{path.name}" is incomplete, or of a reduced kind such as SSD-1B, which is not supported: '
-                         f'it lacks what diffusers calls "{name}"')
+                         f'it lacks the tensor that diffusers calls "{name}"')
     return tensors[name].shape
 
 
@@ -250,7 +250,7 @@ VAE_NAMES = tuple((re.compile(old), new) for old, new in (
 
 
 def read_vae(path: Path) -> Part:
-    """The autoencoder in a file of its own, in a whole checkpoint, or in a folder; in either layout. Raises ModelError."""
+    """The autoencoder in its own file, a whole checkpoint, or a folder; in either layout. Raises ModelError."""
     if path.is_dir():
         return read_part(path / "vae" if (path / "vae").is_dir() else path)
     weights = Weights(path)
@@ -261,7 +261,7 @@ def read_vae(path: Path) -> Part:
 
 
 def read_vae_from(weights: Weights, prefixes: Iterable[str]) -> Part | None:
-    """The autoencoder whose tensors' names begin with one of the prefixes."""
+    """The autoencoder whose tensors have one of the prefixes; None if there is none."""
     prefix = next((prefix for prefix in prefixes if prefix + "decoder.conv_in.weight" in weights), None)
     if prefix is None:
         return None
@@ -275,7 +275,7 @@ def read_vae_from(weights: Weights, prefixes: Iterable[str]) -> Part | None:
 
 
 def vae_name(name: str, levels: int) -> str:
-    """diffusers' name for an autoencoder's tensor; diffusers counts the levels of the decoder from the other end."""
+    """diffusers' name for an autoencoder's tensor; diffusers counts the decoder's levels in reverse."""
     new = name
     for old, ours in VAE_NAMES:
         new = old.sub(ours, new)
@@ -327,7 +327,7 @@ def read_text_encoders(weights: Weights, settings: Settings) -> dict[str, Part]:
         if tensors:
             config = text_config(weights.path, tensors, "gelu")
             if part == "text_encoder":
-                config["num_hidden_layers"] -= 1  # SD2 never looks at the last one, and diffusers' folders lack it
+                config["num_hidden_layers"] -= 1  # SD2 does not use the last layer, and diffusers' folders lack it
                 last = f"encoder.layers.{config['num_hidden_layers']}."
                 tensors = {name: stored for name, stored in tensors.items() if not name.startswith(last)}
             parts[part] = Part(config, tensors)
@@ -335,7 +335,7 @@ def read_text_encoders(weights: Weights, settings: Settings) -> dict[str, Part]:
 
 
 def open_clip_tensors(weights: Weights, prefix: str) -> dict[str, Stored]:
-    """An OpenCLIP text tower by transformers' names: q, k and v are one matrix there, and the projection is transposed."""
+    """An OpenCLIP text tower under transformers' names; OpenCLIP fuses q, k and v and transposes the projection."""
     tensors = {}
     for name in weights:
         if not name.startswith(prefix):
@@ -354,7 +354,7 @@ def open_clip_tensors(weights: Weights, prefix: str) -> dict[str, Stored]:
 
 
 def third(tensor: Tensor, *, index: int) -> Tensor:
-    """One of three equal parts along the first axis, in memory of its own."""
+    """One of three equal parts along the first axis, copied."""
     return tensor.chunk(3)[index].clone()
 
 
@@ -382,7 +382,7 @@ def text_config(path: Path, tensors: dict[str, Stored], activation: str) -> dict
 
 
 def local_text_config(path: Path, settings: Settings) -> dict:
-    """What shapes do not tell of the text encoder that the .yaml names, where its folder lies near the checkpoint."""
+    """Config values that shapes do not show, from the text encoder named in the .yaml, if its folder is near the checkpoint."""
     if settings.text_encoder is None:
         return {}
     near = (folder / settings.text_encoder / "config.json" for folder in path.absolute().parents[:2])

@@ -1,4 +1,4 @@
-"""Which device and precision a model runs in: chosen once, passed in, never looked up."""
+"""The device and precision of a model: chosen once, then passed in."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,23 @@ import torch
 from pipeline.errors import InvalidRequest, UnknownName
 
 OFFLOADS = ("none", "model", "sequential")
-"""Which weights are on the device: all of them; those of the network that computes; those of its layer that computes. The
-others wait in main memory."""
+"""Which weights are on the device: all; the computing network's; the computing layer's. The others are in main memory."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model lives and in which precision it computes."""
+    """The device and precision of a model."""
 
     device: torch.device
     dtype: torch.dtype
-    """Text encoder and UNet. Latents, noise and solver arithmetic stay float32 whatever this is."""
+    """Precision of text encoder and UNet. Latents, noise and solver arithmetic are always float32."""
     vae_dtype: torch.dtype
     offload: str = "none"
     """One of OFFLOADS."""
 
     @property
     def home(self) -> torch.device:
-        """Where weights are while nothing computes."""
+        """Where weights are while idle."""
         return self.device if self.offload == "none" else torch.device("cpu")
 
     def dtype_of(self, part: str) -> torch.dtype:
@@ -38,8 +37,8 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 def choose(device: str = "auto", precision: str = "auto") -> Placement:
     """The placement for `device` ("auto", "cpu", "cuda", "cuda:1", "mps") and `precision` ("auto" or a PRECISIONS name).
 
-    Automatic precision is the fastest good one: bfloat16 on CUDA cards and CPUs that compute in it, float16 on older
-    cards and on Apple's, else float32. Raises InvalidRequest for a device that is not there.
+    Automatic precision is the fastest adequate one: bfloat16 on CUDA cards and CPUs with native support, float16 on older
+    cards and on Apple's, else float32. Raises InvalidRequest for an unavailable device.
     """
     if precision not in ("auto", *PRECISIONS):
         raise UnknownName("precision", "precision", precision, ("auto", *PRECISIONS))
@@ -56,7 +55,7 @@ def find_device(name: str) -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         raise InvalidRequest("device", f'device "{name}" cannot be used on this machine; '
-                                       "valid: auto, cpu, cuda, cuda:N, mps where present") from error
+                                       "valid: auto, cpu, cuda, cuda:N, mps if present") from error
     return device
 
 

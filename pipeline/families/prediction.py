@@ -1,7 +1,7 @@
-"""What a network's output means, and how its own time relates to the noise level.
+"""The meaning of a network's output, and its time in terms of the noise level.
 
-Solvers see one picture of the world: z = x0 + sigma * noise. A prediction turns that into what the network was trained on,
-and its output into the x0 estimate.
+Solvers always work with z = x0 + sigma * noise. A prediction translates that to the network's input, and the network's
+output to the x0 estimate.
 """
 
 from typing import Protocol, Self
@@ -11,34 +11,34 @@ from torch import Tensor
 
 
 class Prediction(Protocol):
-    """The way between a network and z = x0 + sigma * noise. Noise levels are (B,) or any shape, on the CPU or beside x;
+    """Translates between a network and z = x0 + sigma * noise. Noise levels are (B,) or any shape, on the CPU or with x;
     pictures are (B, C, h, w)."""
 
     sigmas: Tensor
-    """The levels of the network's 1000 training timesteps: ascending, float32, on the CPU."""
+    """Noise levels of the network's 1000 training timesteps: ascending, float32, on the CPU."""
     steps: "DiscreteSchedule | None"
-    """Itself where the network was trained on discrete timesteps, which some samplers count; else None."""
+    """Itself if the network was trained on discrete timesteps, which some samplers need; else None."""
 
     def sigma_to_t(self, sigma: Tensor) -> Tensor:
-        """The t of a noise level, which schedules space evenly."""
+        """The t of a noise level; schedules space t evenly."""
 
     def t_to_sigma(self, t: Tensor) -> Tensor:
-        """The noise level at t, fractions allowed."""
+        """The noise level at t, which may be fractional."""
 
     def time(self, sigma: Tensor) -> Tensor:
-        """What denoise() is told of a noise level."""
+        """The time argument of denoise() for a noise level."""
 
     def completed(self, sigma: Tensor) -> float:
-        """Which share of the training timesteps lies behind at the highest of these levels, 0 to 1."""
+        """Fraction of the training timesteps done at the highest of these levels, 0 to 1."""
 
     def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """What the network is shown of z."""
+        """The network's input for z."""
 
     def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """The x0 estimate that its output means."""
+        """The x0 estimate for the network's output."""
 
     def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool) -> Self:
-        """The same with A1111's options for discrete timesteps, which mean nothing to others."""
+        """A copy with A1111's options for discrete timesteps applied; others ignore them."""
 
 
 def append_dims(x: Tensor, like: Tensor) -> Tensor:
@@ -49,10 +49,10 @@ def append_dims(x: Tensor, like: Tensor) -> Tensor:
 # --- discrete timesteps ----------------------------------------------------------------------------------------------
 
 class DiscreteSchedule:
-    """The noise levels of a network trained on discrete timesteps, and the way between sigma and t.
+    """Noise levels of a network trained on discrete timesteps, and conversion between sigma and t.
 
-    alphas_cumprod: (1000,) float32 on the CPU. Between two timesteps log sigma is linear, so sigma_to_t gives a
-    fractional t, as in k-diffusion's DiscreteSchedule; with `quantize` the nearest whole one.
+    alphas_cumprod: (1000,) float32 on the CPU. log sigma is linear between timesteps, so sigma_to_t gives a
+    fractional t, as in k-diffusion's DiscreteSchedule; with `quantize`, the nearest integer.
     """
 
     def __init__(self, alphas_cumprod: Tensor, *, quantize: bool = False):
@@ -65,7 +65,7 @@ class DiscreteSchedule:
         return self
 
     def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool) -> Self:
-        # A1111: use_downcasted_alpha_bar: everything that is made of them is computed in this precision too
+        # A1111: use_downcasted_alpha_bar: everything derived from them is computed in this precision too
         alphas = self.alphas_cumprod.half() if downcast else self.alphas_cumprod
         return type(self)(zero_terminal_snr(alphas) if zero_snr else alphas, quantize=quantize)
 
@@ -90,7 +90,7 @@ class DiscreteSchedule:
         return self.sigma_to_t(sigma)
 
     def completed(self, sigma: Tensor) -> float:
-        # A1111: counted in the sampler's own table, of which LCM's has 50 entries
+        # A1111: counted in the sampler's own table, which has 50 entries for LCM
         return (999 - (self.sigmas - sigma.max()).abs().argmin().item()) / 1000
 
     def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class DiscreteSchedule:
         raise NotImplementedError
 
     def to_eps(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The noise estimate in x of unit variance at whole timesteps t (B,)."""
+        """The noise estimate in x of unit variance at integer timesteps t (B,)."""
         raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ class V(DiscreteSchedule):
 
 
 def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
-    """The schedule stretched so that the last timestep is all but pure noise (Lin et al., 2023)."""
+    """The schedule rescaled so that the last timestep is almost pure noise (Lin et al., 2023)."""
     root = alphas_cumprod**0.5
     stretched = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
     # A1111: not 0, which has no sigma
@@ -138,14 +138,14 @@ def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
 # --- flow matching ---------------------------------------------------------------------------------------------------
 
 LAST_TIME = 1 - 1e-4
-"""Pure noise would be sigma = infinity; a flow's schedule begins this near to it."""
+"""Pure noise would be sigma = infinity; a flow's schedule starts this close to it."""
 
 
 class Flow:
     """The network predicts the velocity noise - x0 of a straight path (Liu et al., 2022; Lipman et al., 2022).
 
-    Its own latent is x_t = t * noise + (1 - t) * x0. Divided by 1 - t that is z = x0 + sigma * noise with
-    sigma = t / (1 - t), which is what solvers see; so start noise, mask blend and every solver are those of the others.
+    Its own latent is x_t = t * noise + (1 - t) * x0. Dividing by 1 - t gives z = x0 + sigma * noise with
+    sigma = t / (1 - t), which solvers use; so start noise, mask blend and every solver work unchanged.
 
     shift: moves the schedule towards noise, t' = shift * t / (1 + (shift - 1) * t), which is sigma' = shift * sigma
     (Esser et al., 2024, equation 23). FLUX's exp(mu) is the same number.
@@ -161,7 +161,7 @@ class Flow:
         return self
 
     def t_to_sigma(self, t: Tensor) -> Tensor:
-        """Of t before the shift, 0 to 1, as schedules space it."""
+        """t before the shift, 0 to 1, as schedules space it."""
         t = t.float().clamp(max=LAST_TIME)
         return self.shift * t / (1 - t)
 
@@ -169,7 +169,7 @@ class Flow:
         return sigma / (self.shift + sigma)
 
     def time(self, sigma: Tensor) -> Tensor:
-        """The share of noise in the network's own latent, 0 to 1."""
+        """The fraction of noise in the network's own latent, 0 to 1."""
         return sigma / (1 + sigma)
 
     def completed(self, sigma: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What becomes of a model of no family that is known: one sentence that says what it is."""
+"""Error messages for models of no known family: one sentence that says what the file is."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ from pipeline.errors import ModelError
 from pipeline.families.original import EMA, UNET
 from pipeline.weights import Weights
 
-OTHER_KINDS = {  # what a name begins with: what the file is
+OTHER_KINDS = {  # prefix of a tensor's name: kind of file
     "edm_": "a checkpoint with EDM noise levels, which is not supported",
     "control_model.": "a ControlNet, which is not supported",
     UNET + "joint_blocks.": "a Stable Diffusion 3 checkpoint, which is not supported",
     UNET + "double_blocks.": "a Flux checkpoint, which is not supported",
     "double_blocks.": "a Flux checkpoint, which is not supported",
     EMA: f'a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too',
-    "lora_": "a LoRA, which goes into the Lora folder",
-    "emb_params": "a textual inversion embedding, which goes into the embeddings folder",
-    "clip_g": "a textual inversion embedding, which goes into the embeddings folder",
-    "down_blocks.": "one network of a diffusers folder; name the folder that holds its model_index.json",
-    "first_stage_model.": "a VAE, which goes into the VAE folder",
-    "encoder.": "a VAE, which goes into the VAE folder",
+    "lora_": "a LoRA, which belongs in the Lora folder",
+    "emb_params": "a textual inversion embedding, which belongs in the embeddings folder",
+    "clip_g": "a textual inversion embedding, which belongs in the embeddings folder",
+    "down_blocks.": "one network of a diffusers folder; choose the folder that contains model_index.json",
+    "first_stage_model.": "a VAE, which belongs in the VAE folder",
+    "encoder.": "a VAE, which belongs in the VAE folder",
 }
 
 

@@ -1,11 +1,11 @@
-"""What a network may take over from earlier calls: where, from which edit, and how often it did."""
+"""What a network may reuse from earlier calls, and how often it did."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a map, in its cells; the lower and right bounds are outside."""
+    """A part of a map, in its cells; the lower and right bounds are exclusive."""
 
     top: int
     left: int
@@ -33,40 +33,40 @@ class Window:
         return slice(self.left, self.right)
 
     def aligned(self, cells: int, height: int, width: int) -> "Window":
-        """The smallest window around this one whose bounds are multiples of `cells`, within a map of that size."""
+        """The smallest window around this one with bounds that are multiples of `cells`, within a map of that size."""
         return Window(self.top // cells * cells, self.left // cells * cells,
                       min(-(-self.bottom // cells) * cells, height), min(-(-self.right // cells) * cells, width))
 
     def scaled(self, height: int, width: int) -> "Window":
-        """The same part of a larger or smaller map, in which it has this size."""
+        """The same part of the map resized to this size."""
         return Window(self.top * height // self.height, self.left * width // self.width,
                       self.bottom * height // self.height, self.right * width // self.width)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What is edited, for a network that remembers its latest edit."""
+    """The current edit, for a network that remembers its latest one."""
 
     key: tuple
-    """Edits with equal keys start from the same picture and take the same calls."""
+    """Edits with equal keys start from the same picture and make the same calls."""
     window: Window
     """The part of the latent that may change."""
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """What a network may take over from earlier calls in place of computing it: faster, and a little different."""
+    """What a network may reuse from earlier calls instead of computing it: faster, slightly different."""
 
     interval: int = 1
-    """Calls that share their deep features; 1: each has its own."""
+    """Calls that share one pass through the deep layers; 1: none do."""
     threshold: float = 0.0
-    """They are shared while the first layer's output has changed by less than this share; 0: that is not asked."""
+    """They are shared while the first layer's output has changed by less than this fraction; 0: not checked."""
     edit: Edit | None = None
-    """Where the same picture was edited before, only around its window; this goes before the others."""
+    """If the same picture was edited before, compute only around this edit's window; takes precedence over the others."""
 
 
 @dataclass
 class Reused:
-    """How often a network did so."""
+    """How often a network reused something."""
 
     calls: int = 0

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: one text encoder, a UNet, latents of 4 channels; their inpainting and edit variants."""
+"""Stable Diffusion 1.x and 2.x: one text encoder, a UNet, 4-channel latents; also inpainting and edit checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -33,14 +33,14 @@ from pipeline.geometry import Size
 RGB_FACTORS = ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177))
 """A linear fit from SD1 latents to RGB in [-1, 1], public since 2022."""
 CHEAP_RGB_FACTORS = ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473))
-"""The fit of A1111, for its "Approx cheap"."""
+"""A1111's fit for "Approx cheap"."""
 
 PLAIN, EDIT, INPAINTING = 4, 8, 9
-"""Channels that a UNet takes: the latent; the source's latent too; or a mask and the masked source's latent too."""
+"""A UNet's input channels: the latent alone; with the source's latent; with a mask and the masked source's latent."""
 SEES: dict[int, Sees] = {PLAIN: "nothing", EDIT: "source", INPAINTING: "masked source"}
 
 EDIT_BYTES = 4 << 30
-"""How much is kept of the latest edit at most."""
+"""Maximum size of the record of the latest edit."""
 
 TOKENIZER = Path(__file__).parents[2] / "assets" / "tokenizers" / "clip"
 PREDICTIONS = {"epsilon": Eps, "v_prediction": V}
@@ -77,14 +77,14 @@ PARTS = {"unet": PartKind(configs.UNET, unet), "vae": PartKind(configs.VAE, auto
 
 @dataclass(frozen=True)
 class ClipFacts(Facts):
-    """Those of families whose text encoders are CLIP's."""
+    """Facts about families with CLIP text encoders."""
 
     text_encoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Part → the settings of its ClipTextEncoder."""
     clip_skip: bool = False
-    """Whether a request chooses the text encoder's layer."""
+    """Whether a request may choose the text encoder's layer."""
     old_emphasis: bool = False
-    """Whether prompts can be read as in 2022."""
+    """Whether the attention grammar of 2022 is supported."""
 
 
 LATENT = LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS, cheap_rgb_factors=CHEAP_RGB_FACTORS, tiny="taesd")
@@ -161,7 +161,7 @@ class StableDiffusion(LoadedModel):
         return self._unet(x, t, return_dict=False, **conditions)[0]
 
     def _extra_conditions(self, cond: Cond) -> dict[str, Any]:
-        """What the UNet takes besides."""
+        """Further inputs of the UNet."""
         return {}
 
     def _find_prediction(self, checkpoint: Checkpoint) -> DiscreteSchedule:
@@ -170,10 +170,10 @@ class StableDiffusion(LoadedModel):
         return PREDICTIONS[name](zero_terminal_snr(alphas) if checkpoint.zero_snr else alphas)
 
     def _looks_like_v(self) -> bool:
-        """Whether an SD2 network that does not say so predicts v."""
+        """Whether an SD2 network without a declared prediction type predicts v."""
         if self.sees != "nothing":
             return False
-        # A1111: near pure noise, v is about the negative picture, while the noise is about the input itself
+        # A1111: near pure noise, v is about the negated picture, whereas the noise is about the input itself
         x = torch.full((1, PLAIN, 8, 8), 0.5, device=self.placement.device)
         cond = Cond(x.new_full((1, 2, self._unet.config.cross_attention_dim), 0.5))
         with torch.inference_mode():
@@ -190,8 +190,8 @@ class StableDiffusion(LoadedModel):
 
 
 def fit_to_skip(block: torch.nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """What a block on the UNet's way up gets, as large as what it is joined with from the way down."""
-    # A1111: always doubled on the way up and then cut; diffusers resizes to the right size at once, before a convolution
+    """Resize the input of an upward block to the skip connection's size."""
+    # A1111: always doubles on the way up and then crops; diffusers resizes to the final size at once, before a convolution
     skip = inputs["res_hidden_states_tuple"][-1]
     if inputs["hidden_states"].shape[-2:] != skip.shape[-2:]:
         inputs["hidden_states"] = F.interpolate(inputs["hidden_states"], size=skip.shape[-2:], mode="nearest")
@@ -199,7 +199,7 @@ def fit_to_skip(block: torch.nn.Module, args: tuple, inputs: dict[str, Any]) -> 
 
 
 def latent_format(facts: ClipFacts, checkpoint: Checkpoint) -> LatentFormat:
-    """The family's, with what the checkpoint itself says of its latents."""
+    """The family's latent format, with the checkpoint's own facts."""
     usual, extra = facts.latent_format, checkpoint.extra
     return replace(
         usual, scale=checkpoint.latent_scale or usual.scale,
@@ -208,7 +208,7 @@ def latent_format(facts: ClipFacts, checkpoint: Checkpoint) -> LatentFormat:
 
 
 def scaled_linear_alphas(start: float = 0.00085, end: float = 0.012, steps: int = 1000) -> Tensor:
-    """alphas_cumprod of betas that are linear in their square root; computed in float64 as the original code does."""
+    """alphas_cumprod of betas that are linear in their square root; computed in float64 like the original code."""
     betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0).float()
 
@@ -228,7 +228,7 @@ def is_sdxl(checkpoint: Checkpoint) -> bool:
 
 
 def what_it_sees(checkpoint: Checkpoint) -> Sees:
-    """Of the source, as far as its config says."""
+    """What the network sees of the source, according to its config."""
     return SEES.get(checkpoint.config("unet").get("in_channels"), "nothing")
 
 
@@ -248,11 +248,11 @@ def load(facts: ClipFacts, checkpoint: Checkpoint, info: ModelInfo, placement: P
 
 
 def check_supported(facts: ClipFacts, checkpoint: Checkpoint) -> None:
-    """Raise ModelError for a checkpoint that is not whole, or not computed like its family."""
+    """Raise ModelError for an incomplete checkpoint, or one that computes differently from its family."""
     name = checkpoint.path.name
     missing = [part for part in ("unet", "vae", *facts.text_encoders) if part not in checkpoint.parts]
     if missing:
-        raise ModelError(f'"{name}" is not a whole checkpoint: it lacks the {" and the ".join(missing)}'
+        raise ModelError(f'"{name}" is not a complete checkpoint: it lacks the {" and the ".join(missing)}'
                          + ("; a VAE can be chosen separately" if missing == ["vae"] else ""))
     channels = checkpoint.config("unet").get("in_channels")
     if channels not in SEES:
@@ -269,19 +269,19 @@ def check_supported(facts: ClipFacts, checkpoint: Checkpoint) -> None:
 
 
 def check_vocabulary(path: Path, part: str, words: int, tokens: ClipTokens) -> None:
-    """Raise ModelError where the tokenizer gives ids for which a text encoder has no vector."""
+    """Raise ModelError if the tokenizer's ids exceed the text encoder's vectors."""
     if tokens.count > words:
-        raise ModelError(f'"{path.name}" does not fit together: its tokenizer has {tokens.count} tokens, '
-                         f"its {part} has vectors for {words}")
+        raise ModelError(f'"{path.name}" is inconsistent: its tokenizer has {tokens.count} tokens, '
+                         f"but its {part} has vectors for {words}")
 
 
 def prompt_readers(facts: ClipFacts, modules: Mapping[str, torch.nn.Module], tokens: ClipTokens) -> list[ClipTextEncoder]:
-    """The text encoders with their tokenizers: OpenCLIP's towers, which are known by their padding, with OpenCLIP's own."""
+    """The text encoders with their tokenizers; OpenCLIP's towers, recognised by their padding, use OpenCLIP's."""
     return [ClipTextEncoder(modules[part], tokens if settings.get("padding") is None else tokens.as_open_clip(), **settings)
             for part, settings in facts.text_encoders.items()]
 
 
 def read_tokenizer(path: Path) -> ClipTokens:
-    """The tokenizer in a diffusers folder, or else CLIP's own. Raises ModelError."""
+    """The tokenizer in a diffusers folder, or CLIP's own. Raises ModelError."""
     folder = next((folder for folder in (path / "tokenizer", path / "tokenizer_2") if folder.is_dir()), TOKENIZER)
     return ClipTokens(clip_tokenizer(folder))

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, pooled features, and the picture's size as a condition; and its refiner."""
+"""Stable Diffusion XL and its refiner: two text encoders, pooled features, and the picture's size as conditions."""
 
 from typing import Any
 
@@ -25,20 +25,20 @@ REFINER = ClipFacts("sdxl-refiner", 1024, LATENT, PARTS, {"text_encoder_2": CLIP
 
 
 class StableDiffusionXL(StableDiffusion):
-    """A loaded checkpoint of SDXL or its refiner. Besides tokens it takes pooled features, and the numbers of the picture."""
+    """A loaded checkpoint of SDXL or its refiner. Also conditioned on pooled features and the picture's size."""
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
         conds = [encoder.encode(texts, how, clip_skip=how.clip_skip if how.clip_l_skip and encoder.name == "clip_l" else None)
                  for encoder in self.text_encoders]
         tokens, pooled = torch.cat([cond.tokens for cond in conds], dim=-1), conds[-1].extra["pooled"]
-        # A1111: only where every text of the prompt's schedule is empty
+        # A1111: only if every text of the prompt's schedule is empty
         if how.negative and not any(texts):
             tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
         numbers = pooled.new_tensor([self._picture(how)]).expand(len(texts), -1)
         return Cond(tokens, {"text_embeds": pooled, "time_ids": numbers})
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
-        # A1111: the mask is rounded, also where the request says not to
+        # A1111: the mask is rounded even if the request says not to
         mask = None if mask is None else mask.round()
         return super().image_conditioning(pixels, latent, mask, mask_weight=mask_weight)
 
@@ -55,7 +55,7 @@ def is_base(checkpoint: Checkpoint) -> bool:
 
 
 def is_refiner(checkpoint: Checkpoint) -> bool:
-    """Whether the UNet reads the second text encoder only."""
+    """Whether the UNet takes the second text encoder only."""
     second = checkpoint.config("text_encoder_2").get("hidden_size")
     return sd.is_sdxl(checkpoint) and checkpoint.config("unet").get("cross_attention_dim") == second
 

@@ -1,7 +1,7 @@
-"""Step caching: most calls of a UNet redo its outermost layers only and take the rest from an earlier call.
+"""Step caching: most UNet calls recompute only the outermost layers and reuse an earlier call's deep features.
 
-The layers are DeepCache's (Ma, Fang and Wang, 2023), those of its first branch where calls are counted. Where it is judged
-by how much the first layer's output has changed, as first-block caches do, that layer is there and its branch is used.
+The layers are DeepCache's (Ma, Fang and Wang, 2023), on its first branch with `interval`. With `threshold`, reuse depends
+on how much the first layer's output has changed, as in first-block caches, on that layer's branch.
 """
 
 from collections.abc import Iterator
@@ -15,27 +15,27 @@ from torch import Tensor, nn
 from pipeline.families.reuse import Reused
 
 SLOTS = 4
-"""Batches that are told apart within one sampling, such as prompt and negative prompt where they are asked one by one."""
+"""Batches kept apart within one sampling, such as prompt and negative prompt run separately."""
 
 
 @dataclass
 class Slot:
-    """What one batch's latest whole call left."""
+    """The features from one batch's latest full call."""
 
     crossattn: Tensor
     deep: Tensor
-    """(B, C, h, w): what the first of the redone layers on the way up was given from below."""
+    """(B, C, h, w): the deep input of the first recomputed layer on the way up."""
     first: Tensor
-    """(B, C, h, w): the output of the last of those on the way down."""
+    """(B, C, h, w): the output of the last recomputed layer on the way down."""
     age: int = 1
-    """Calls that it has answered, the whole one included."""
+    """Calls answered with it, including the full one."""
 
 
 class StepCache:
     """Stands in for a diffusers UNet during one sampling.
 
-    interval: calls that share one whole call; 1: no limit but the threshold. threshold: as long as the first layer's output
-    has changed by a smaller share than this; 0: however much it has.
+    interval: calls per full call; 1: limited only by the threshold. threshold: reuse while the first layer's output has
+    changed by less than this fraction; 0: no limit.
     """
 
     def __init__(self, unet: nn.Module, interval: int, threshold: float, reused: Reused):
@@ -55,7 +55,7 @@ class StepCache:
         return outer.finish(slot.deep)
 
     def _slot(self, x: Tensor, crossattn: Tensor) -> Slot | None:
-        """What is kept of this batch with these prompts."""
+        """The features kept for this batch with these prompts."""
         return next((slot for slot in self._slots if len(slot.deep) == len(x) and slot.crossattn.shape == crossattn.shape
                      and torch.equal(slot.crossattn, crossattn)), None)
 
@@ -69,7 +69,7 @@ class StepCache:
 
 @contextmanager
 def seeing(unet: nn.Module, layers: int) -> Iterator[dict[str, Tensor]]:
-    """Within it a call of the UNet leaves what a Slot holds in the dictionary."""
+    """Context in which a UNet call stores a Slot's features in the dictionary."""
     seen: dict[str, Tensor] = {}
     down, up = unet.down_blocks[0], unet.up_blocks[-1]
     first = unet.conv_in if layers == 1 else (down.attentions if has_attention(down) else down.resnets)[0]
@@ -90,9 +90,9 @@ def seeing(unet: nn.Module, layers: int) -> Iterator[dict[str, Tensor]]:
 
 
 class OuterLayers:
-    """The first layers of a UNet's way down and as many of the last of its way up, for one input.
+    """The first layers on a UNet's way down, and as many of the last on its way up, for one input.
 
-    layers: 1, the first of which is the convolution that takes the latent in; or 2.
+    layers: 1 or 2; the first is the convolution of the input latent.
     """
 
     def __init__(self, unet: nn.Module, layers: int, x: Tensor, t: Tensor, crossattn: Tensor,
@@ -110,7 +110,7 @@ class OuterLayers:
         return self._skips[0]
 
     def finish(self, deep: Tensor) -> Tensor:
-        """The network's output with this from below."""
+        """The network's output, given the deep features."""
         up, unet = self._unet.up_blocks[-1], self._unet
         for index, skip in enumerate(self._skips, -len(self._skips)):
             deep = self._layer(up, index, torch.cat([deep, skip], dim=1))
@@ -128,5 +128,5 @@ def has_attention(block: nn.Module) -> bool:
 
 
 def change(now: Tensor, before: Tensor) -> float:
-    """By which share a feature map has changed."""
+    """By what fraction a feature map has changed."""
     return ((now - before).abs().mean() / before.abs().mean()).item()

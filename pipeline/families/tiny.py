@@ -1,4 +1,4 @@
-"""TAESD (Ollin Boer Bohan, 2023): an autoencoder so small that every step can be decoded. Stable Diffusion's is the user's own file."""
+"""TAESD (Ollin Boer Bohan, 2023): a decoder small enough to run at every step. Users supply the file for Stable Diffusion."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.families.placement import Placement
 
 
 class TinyDecoder:
-    """An AutoencoderTiny that is read when it is first used."""
+    """An AutoencoderTiny that is loaded on first use."""
 
     def __init__(self, placement: Placement, read: Callable[[], nn.Module]):
         self._placement, self._read = placement, read
@@ -23,13 +23,13 @@ class TinyDecoder:
         return self._read()
 
     def decode(self, latent: Tensor) -> Tensor:
-        """(B, C, h, w) at model scale → (B, 3, H, W) in [-1, 1], float32. Raises what reading it raises."""
+        """(B, C, h, w) at model scale → (B, 3, H, W) in [-1, 1], float32. Raises what loading raises."""
         self._module = self._module or self._load()
         return self._module.decode(latent.to(self._placement.device, self._placement.dtype)).sample.float()
 
 
 def read(folder: Path, placement: Placement) -> nn.Module:
-    """The AutoencoderTiny in a diffusers folder. Raises ModelError, and what else the file's content makes its readers raise."""
+    """The AutoencoderTiny in a diffusers folder. Raises ModelError, and whatever invalid content makes its readers raise."""
     from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
     part = read_part(folder)

@@ -1,6 +1,6 @@
-"""Token merging (Bolya and Hoffman, 2023): self-attention over fewer tokens, where the most alike count as one.
+"""Token merging (Bolya and Hoffman, 2023): self-attention over fewer tokens, with the most similar ones merged.
 
-The choices are tomesd 0.1.3's without random numbers. Only layers at the latent's own resolution merge.
+Matching is tomesd 0.1.3's without random numbers. Only layers at the latent's full resolution merge.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def merging_tokens(unet: nn.Module, ratio: float) -> Iterator[None]:
-    """Within it, a diffusers UNet merges this share of the tokens of its self-attentions."""
+    """Context in which a diffusers UNet merges this fraction of its self-attention tokens."""
     if ratio <= 0:
         yield
         return
@@ -49,7 +49,7 @@ class MergingLayer:
         self.matches: Matches | None = None
 
     def match(self, _block: nn.Module, args: tuple) -> None:
-        """Find what to merge, from the block's input: its tokens before the norm."""
+        """Find what to merge, from the block's input tokens before the norm."""
         tokens, (height, width) = args[0], self.size
         downsample = math.ceil(math.sqrt(height * width // tokens.shape[1]))
         self.matches = Matches.find(tokens, height, width, int(tokens.shape[1] * self.ratio)) if downsample <= 1 else None
@@ -63,23 +63,23 @@ class MergingLayer:
 
 @dataclass(frozen=True)
 class Matches:
-    """Which of the tokens (B, h*w, C) become one. The first of each 2x2 square is a target; the others are sources."""
+    """Which of the tokens (B, h*w, C) to merge. The first of each 2x2 square is a target; the others are sources."""
 
     targets: Tensor
-    """(n,): places of the targets."""
+    """(n,): indices of the targets."""
     sources: Tensor
     """(m,)."""
     merged: Tensor
-    """(B, r): which of the sources go into a target."""
+    """(B, r): sources to merge."""
     into: Tensor
-    """(B, r): into which of the targets."""
+    """(B, r): the target of each."""
     kept: Tensor
-    """(B, m - r): the sources that stay."""
+    """(B, m - r): sources to keep."""
 
     @classmethod
     def find(cls, tokens: Tensor, height: int, width: int, count: int) -> Self | None:
-        """The `count` sources that are most like a target, by their cosine; None: there are none to merge."""
-        is_target = torch.zeros(height, width, dtype=torch.bool)  # on the CPU, as counting them on a card would wait for it
+        """The `count` sources with the highest cosine similarity to a target; None: nothing to merge."""
+        is_target = torch.zeros(height, width, dtype=torch.bool)  # on the CPU, as counting on a GPU would synchronize
         is_target[:height // 2 * 2:2, :width // 2 * 2:2] = True
         targets, sources = (places.flatten().nonzero()[:, 0].to(tokens.device, non_blocking=True)
                             for places in (is_target, ~is_target))
@@ -93,14 +93,14 @@ class Matches:
         return cls(targets, sources, merged, nearest.gather(1, merged), order[:, count:])
 
     def merge(self, tokens: Tensor) -> Tensor:
-        """(B, h*w - r, C): the sources that stay, then the targets, each the mean with what goes into it."""
+        """(B, h*w - r, C): the kept sources, then the targets, each averaged with the sources merged into it."""
         sources, targets = tokens[:, self.sources], tokens[:, self.targets]
         into = self.into[..., None].expand(-1, -1, tokens.shape[-1])
         targets = targets.scatter_reduce(1, into, rows(sources, self.merged), reduce="mean")
         return torch.cat([rows(sources, self.kept), targets], dim=1)
 
     def unmerge(self, tokens: Tensor) -> Tensor:
-        """(B, h*w, C) again: merged sources get what their target has."""
+        """(B, h*w, C): merged sources get their target's value."""
         kept, targets = tokens.split([self.kept.shape[1], len(self.targets)], dim=1)
         sources = tokens.new_empty(len(tokens), len(self.sources), tokens.shape[-1])
         for places, values in ((self.kept, kept), (self.merged, rows(targets, self.into))):
@@ -111,5 +111,5 @@ class Matches:
 
 
 def rows(tokens: Tensor, places: Tensor) -> Tensor:
-    """(B, n, C) at places (B, r) of tokens (B, m, C)."""
+    """(B, r, C): tokens (B, m, C) at indices (B, r)."""
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))

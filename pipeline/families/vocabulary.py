@@ -1,7 +1,7 @@
-"""CLIP's tokenizer from the words and merges in a folder, and from nothing else that lies there.
+"""Builds CLIP's tokenizer from a folder's words and merges, and nothing else in it.
 
-transformers' own from_pretrained() reads five or six files more, each of which may change what the tokenizer does; a folder
-from anywhere should not.
+transformers' own from_pretrained() reads several more files, each of which may change the tokenizer's behaviour; a
+downloaded folder must not be able to.
 """
 
 from pathlib import Path
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 MAX_BYTES = 1 << 24
-"""Of one file; CLIP's own have 0.5 to 4 MB."""
+"""Per file; CLIP's own have 0.5 to 4 MB."""
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
 def clip_tokenizer(folder: Path) -> "CLIPTokenizer":
-    """The tokenizer with the vocab.json and merges.txt of a folder, or with its tokenizer.json. Raises ModelError."""
+    """The tokenizer from a folder's vocab.json and merges.txt, or from its tokenizer.json. Raises ModelError."""
     from transformers import CLIPTokenizer
 
     words, merges, added = read_words(folder)
@@ -27,7 +27,7 @@ def clip_tokenizer(folder: Path) -> "CLIPTokenizer":
     try:
         tokenizer = CLIPTokenizer(vocab=words, merges=merges)
         tokenizer.add_tokens(sorted(added, key=added.get))
-    except Exception as error:  # the type that tokenizers raises for a merge of unknown words is Exception
+    except Exception as error:  # tokenizers raises Exception itself for a merge of unknown words
         raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be read: {reason(error)}') from error
     if tokenizer.get_vocab() != words | added:
         raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: the ids of its added tokens '
@@ -36,7 +36,7 @@ def clip_tokenizer(folder: Path) -> "CLIPTokenizer":
 
 
 def read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, int]]:
-    """The words with their ids, the merges in order, and the added words with their ids. Raises ModelError."""
+    """(words with ids, merges in order, added words with ids). Raises ModelError."""
     words, merges = read_json(folder / "vocab.json", MAX_BYTES), read_merges(folder / "merges.txt")
     if words is not None and merges is not None:
         added = read_json(folder / "added_tokens.json") or {}
@@ -55,7 +55,7 @@ def read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], dic
 
 
 def read_merges(path: Path) -> list[tuple[str, str]] | None:
-    """The pairs in a merges.txt, or None where there is no such file. Raises ModelError."""
+    """The pairs in a merges.txt; None if the file does not exist. Raises ModelError."""
     try:
         lines = read_bytes(path, MAX_BYTES).decode("utf-8").split("\n")
         return [pair(line) for line in lines if line.strip() and not line.startswith("#version")]
@@ -66,7 +66,7 @@ def read_merges(path: Path) -> list[tuple[str, str]] | None:
 
 
 def pair(merge: Any) -> tuple[str, str]:
-    """A merge, written as "a b" or as a list, as (a, b). Raises ValueError."""
+    """A merge, given as "a b" or as a list, as (a, b). Raises ValueError."""
     parts = merge.split() if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise ValueError("each merge must be two words")
@@ -74,7 +74,7 @@ def pair(merge: Any) -> tuple[str, str]:
 
 
 def check_words(folder: Path, words: dict[Any, Any]) -> None:
-    """Raise ModelError for words that are not CLIP's kind: text, with the ids from 0 on, each once."""
+    """Raise ModelError unless the words are text with ids from 0 on, each once, as in CLIP."""
     sound = all(isinstance(word, str) and type(number) is int for word, number in words.items())
     if not sound or sorted(words.values()) != list(range(len(words))):
         raise ModelError(f'the tokenizer of "{folder.parent.name}" cannot be used: its words must have the ids from 0 on, each exactly once')

@@ -1,4 +1,4 @@
-"""Pictures that can be laid side by side: their networks see each edge beside the opposite one."""
+"""Seamless tiling: convolutions wrap around at the picture's edges."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def wrapping_around(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Within it every convolution in the modules continues its input beyond an edge from the other side."""
+    """Context in which every convolution in the modules wraps its input around at the edges."""
     convolutions = [part for module in modules for part in module.modules() if isinstance(part, nn.Conv2d)]
     for convolution in convolutions:
         convolution.padding_mode = "circular"

@@ -1,4 +1,4 @@
-"""Which samplers there are. A new one is a function in solvers.py, or a file of its own, and a row in OURS."""
+"""The table of samplers. A new one is a function in solvers.py, or a file of its own, and a row in OURS."""
 
 from pipeline.errors import UnknownName
 from pipeline.families.base import Family
@@ -41,24 +41,24 @@ OF_A1111 = (
 )
 """In A1111's order."""
 OURS: tuple[SamplerRow, ...] = ()
-"""Those that A1111 lacks."""
+"""Samplers that A1111 lacks."""
 SAMPLERS = {row.name: row for row in (*OF_A1111, *OURS)}
-"""By name, in the order of the menu: a script that takes a sampler by its place in A1111's list finds it there."""
+"""By name, in menu order: A1111's come first, so that scripts can name one by its position in A1111's list."""
 
 
 def create_sampler(name: str, sd_model: Family, options: Options, size: Size) -> Sampler:
-    """The sampler of that name for a model, whose noise schedule is as options want it.
+    """The sampler of that name for a model, with the noise schedule that the options ask for.
 
-    size: pixels of the picture that is sampled. Raises UnknownName, and InvalidRequest where the two do not go together.
+    size: of the picture, in pixels. Raises UnknownName, and InvalidRequest if sampler and model do not fit.
     """
     row = SAMPLERS[checked(name)]
     return row.kind(row, sd_model, options, size)
 
 
 def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str, str]:
-    """(a name in SAMPLERS, a schedule's label) of what a request says. Raises UnknownName.
+    """(sampler's name in SAMPLERS, schedule's label) for a request's values. Raises UnknownName.
 
-    No sampler is "DPM++ 2M", no schedule is "Automatic"; "DPM++ 2M Karras" is the sampler with the schedule.
+    No sampler means "DPM++ 2M", no schedule "Automatic"; "DPM++ 2M Karras" is split into both.
     """
     schedule = find_schedule(str(scheduler)) if scheduler else SCHEDULES["automatic"]
     if schedule is None:
@@ -68,7 +68,7 @@ def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str,
 
 
 def split_schedule(name: str) -> tuple[str, str | None]:
-    """("DPM++ 2M", "Karras") of "DPM++ 2M Karras"; None where it ends with no schedule."""
+    """("DPM++ 2M", "Karras") for "DPM++ 2M Karras"; (name, None) if it does not end with a schedule."""
     endings = {ending: s.label for s in SCHEDULES.values() for ending in (s.label, s.name, *s.aliases)}
     for ending in sorted(endings, key=len, reverse=True):
         if name.endswith(" " + ending):
@@ -83,7 +83,7 @@ def checked(name: str) -> str:
 
 
 def schedule_label(name: str, scheduler: str) -> str:
-    """What infotext calls the schedule: the sampler's own where "Automatic" means a particular one."""
+    """Infotext's name of the schedule: if "Automatic" means a particular one for this sampler, that one."""
     default = SAMPLERS[name].scheduler
     return SCHEDULES[default].label if scheduler == "Automatic" and default else scheduler
 

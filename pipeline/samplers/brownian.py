@@ -1,6 +1,6 @@
-"""Brownian motion that a seed alone determines: the noise of the DPM++ SDE samplers.
+"""Brownian motion determined by a seed alone: the noise of the DPM++ SDE samplers.
 
-The numbers are those of torchsde 0.2.6's BrownianTree as k-diffusion's BrownianTreeNoiseSampler asks it.
+Gives the numbers of torchsde 0.2.6's BrownianTree as used by k-diffusion's BrownianTreeNoiseSampler.
 """
 
 import math
@@ -21,10 +21,10 @@ CACHED_SPLITS = 64  # two paths down the tree, each about 24 long: successive qu
 
 
 class BrownianNoise:
-    """Increments of one Brownian motion per seed between two noise levels, (B, C, h, w) of variance 1.
+    """Increments of one Brownian motion per seed between two noise levels: (B, C, h, w), variance 1.
 
-    They depend on the seed and the two levels, not on what else was asked: the same seed at other step counts gives
-    similar pictures. Levels outside sigma_min to sigma_max count as these. Seeds count modulo 2**64.
+    They depend only on the seed and the two levels, so one seed gives similar pictures at different step counts. Levels are
+    clamped to sigma_min..sigma_max; seeds are taken modulo 2**64.
     """
 
     def __init__(self, shape: tuple[int, ...], seeds: list[int], sigma_min: float, sigma_max: float, *,
@@ -43,7 +43,7 @@ class BrownianNoise:
 
 
 class BrownianTree:
-    """A Brownian motion over start..end, refined by halving intervals. `draw` gives the normals of a 32-bit seed."""
+    """A Brownian motion over start..end, refined by bisection. `draw` gives the normals of a 32-bit seed."""
 
     def __init__(self, entropy: int, start: float, end: float, draw: Callable[[int], Tensor]):
         w = draw(node_seed(entropy)) * math.sqrt(end - start)
@@ -56,7 +56,7 @@ class BrownianTree:
         return sum(self._increments(self.root, start, end), start=torch.zeros_like(self.root.w))
 
     def _increments(self, node: "Interval", start: float, end: float) -> Iterator[Tensor]:
-        """The increments of the largest nodes that make up start..end, from left to right."""
+        """The increments of the largest nodes that make up start..end, left to right."""
         if start == end:
             return
         if (start, end) == (node.start, node.end):
@@ -77,12 +77,12 @@ class Interval:
     end: float
     w: Tensor
     path: int = 0
-    """The turns from the root as binary digits, 1 = right."""
+    """Turns from the root as binary digits, 1 = right."""
     depth: int = 0
 
 
 def halves(node: Interval, *, entropy: int, draw: Callable[[int], Tensor]) -> tuple[Interval, Interval]:
-    """The Brownian bridge: the left half's increment is normal about its share, the right half has the rest."""
+    """The Brownian bridge: the left half's increment is normal around its share; the right half gets the rest."""
     midway = round(0.5 * (node.end + node.start), DIGITS)
     left, right, per_length = midway - node.start, node.end - midway, 1 / (node.end - node.start)
     noise = draw(node_seed(entropy, node.path, node.depth))

@@ -1,4 +1,4 @@
-"""One look at the model with classifier-free guidance, as the solvers see it: denoised = denoiser(x, sigma)."""
+"""One model call with classifier-free guidance, as solvers see it: denoised = denoiser(x, sigma)."""
 
 from dataclasses import dataclass, replace
 from typing import Callable
@@ -15,20 +15,20 @@ from pipeline.options import infotext_name
 from pipeline.samplers.sampling_job import SamplingJob
 
 ROW = 8192
-"""Values that a network has in use for each pixel of a latent, about; with some to spare."""
+"""Values in use by a network per latent cell, generously estimated."""
 FEW_ROWS = 2
-"""That AND may add without a question for memory."""
+"""Extra rows from AND that need no memory check."""
 MOST_ROWS = 64
-"""Rows that go through the network at once where AND has made more."""
+"""Maximum rows per network call if AND adds rows."""
 ConditionedModel = Callable[[Tensor, Tensor, Cond, Tensor], tuple[Tensor, Tensor]]
-"""(x, sigma or t on the CPU, cond, image_cond) → (what the solver asks for, the x0 estimate)."""
+"""(x, sigma or t on the CPU, cond, image_cond) → (the solver's quantity, the x0 estimate)."""
 Members = list[list[tuple[int, float]]]
-"""Per picture the (row, weight) of the parts that AND joins."""
+"""Per picture: (row, weight) of the subprompts that AND joins."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the model is asked about some of the pictures of the batch, once per row."""
+    """One model query about some pictures of the batch, one row each."""
 
     pictures: list[int]
     cond: Cond
@@ -36,19 +36,19 @@ class Question:
 
 
 class CFGDenoiser:
-    """Guides the model from the negative prompt to the prompt, and holds the unmasked part where it was.
+    """Applies guidance, and keeps the unmasked part in place.
 
     `last_latent`: the latest x0 estimate of the prompt alone, (B, C, h, w); the init latent before the first call.
-    `last_uncond`: the latest output for the negative prompt, or what stood in for it.
-    Asked with noise levels on the CPU, so that what depends on them is known without a wait for the device.
-    `family`: the one that is asked: the job's, and from where it switches its refiner.
+    `last_uncond`: the latest output for the negative prompt, or its substitute.
+    Called with noise levels on the CPU, so that decisions on them need not wait for the device.
+    `family`: the model in use: the job's, later the refiner.
     """
 
     def __init__(self, p: SamplingJob, family: Family, init_latent: Tensor, cond: list[Subprompts], uncond: list[Timeline],
                  image_cond: Tensor, *, model_of: Callable[[Family], ConditionedModel], completed: Callable[[Tensor], float],
                  cfg_scale: float, blend_before: bool, calls: int, uses_uncond: bool = False):
-        """model_of: how a family is asked; completed: which share of the way down a sigma (or t) is; uses_uncond: whether the
-        solver itself reads last_uncond.
+        """model_of: how to query a family; completed: fraction of the way down at a sigma (or t); uses_uncond: whether the
+        solver reads last_uncond.
         """
         self.p, self.family, self.model = p, family, model_of(family)
         self.init_latent = self.last_latent = init_latent
@@ -60,9 +60,9 @@ class CFGDenoiser:
         self.blend_before, self.uses_uncond = blend_before, uses_uncond
         self.calls, self.call = calls, 0
         self.rows_at_once: int | None = None
-        """How many rows that AND has made go into one call; set at the first one that has such rows."""
+        """Rows per call if AND adds rows; set at the first such call."""
         self.padding: str | None = None
-        """What infotext calls the way in which prompts were brought to one length, where that was needed."""
+        """Infotext's value for how prompts were padded to one length; None: not needed so far."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         self.p.progress.checkpoint()
@@ -81,7 +81,7 @@ class CFGDenoiser:
         return guided
 
     def _guided(self, x: Tensor, sigma: Tensor, cond: Cond, members: Members, uncond: Cond) -> tuple[Tensor, Tensor]:
-        """What the solver asks for, with guidance; and the x0 estimates of the positive prompts' parts."""
+        """The solver's quantity with guidance, and the x0 estimates of the positive subprompts."""
         everyone = list(range(len(x)))
         pictures = [picture for picture, rows in enumerate(members) for _ in rows]
         positive = Question(pictures, cond, rows_of(self.image_cond, pictures))
@@ -101,9 +101,9 @@ class CFGDenoiser:
             + self.image_cfg_scale * (with_image - self.last_uncond), estimate
 
     def _run(self, x: Tensor, sigma: Tensor, questions: list[Question]) -> list[tuple[Tensor, Tensor]]:
-        """The model's two answers to each question; in one call where it may and their prompts have the same length.
+        """The model's two answers to each question; in one call if allowed and the prompts have equal length.
 
-        What AND makes more rows than the memory takes at once is asked in slices.
+        If AND adds more rows than memory allows at once, they are run in slices.
         """
         rows = max(len(question.pictures) for question in questions)
         if rows > len(x) + FEW_ROWS:
@@ -122,7 +122,7 @@ class CFGDenoiser:
         return list(zip(outputs.split(sizes), estimates.split(sizes)))
 
     def _run_slices(self, x: Tensor, sigma: Tensor, question: Question) -> tuple[Tensor, Tensor]:
-        """The model's two answers to a question, some rows at a time. Stops between them where the job is to stop."""
+        """The model's two answers to a question, some rows at a time. The job can stop between slices."""
         answers = []
         for start in range(0, len(question.pictures), self.rows_at_once):
             self.p.progress.checkpoint()
@@ -136,7 +136,7 @@ class CFGDenoiser:
         """Whether this call is the refiner's first."""
         p = self.p
         if p.options.refiner_switch_by_sample_steps:
-            # A1111: recorded also where there is no refiner
+            # A1111: recorded even without a refiner
             p.extra_generation_params[infotext_name("refiner_switch_by_sample_steps")] = True
         if p.refiner is None or self.family is p.refiner:
             return False
@@ -145,7 +145,7 @@ class CFGDenoiser:
         return p.refiner_switch_at is None or completed >= p.refiner_switch_at
 
     def _switch(self, refiner: Family) -> None:
-        """Ask another family from now on, about the same prompts."""
+        """Query another family from now on, with the same prompts."""
         p = self.p
         p.extra_generation_params["Refiner"] = refiner.info.title
         p.extra_generation_params["Refiner switch at"] = p.refiner_switch_at
@@ -154,7 +154,7 @@ class CFGDenoiser:
         self.cond, self.uncond = self.encoder.positive(p.prompts), self.encoder.negative(p.negative_prompts)
 
     def _skips_uncond(self, sigma: Tensor) -> bool:
-        """Whether this call does without the negative prompt; recorded when it does."""
+        """Whether this call skips the negative prompt; recorded if so."""
         options, record = self.p.options, self.p.extra_generation_params
         if options.skip_early_cond and self.call / self.calls <= options.skip_early_cond:
             record[infotext_name("skip_early_cond")] = options.skip_early_cond
@@ -172,21 +172,21 @@ class CFGDenoiser:
         return False
 
     def _is_unguided(self, members: Members) -> bool:
-        """Whether the negative prompt cannot count: what is guided by exactly 1 is the prompt's own answer."""
+        """Whether the negative prompt has no effect: guidance by exactly 1 is the prompt's own answer."""
         if not self.family.takes_negative_prompt:
             return True
         return (self.cfg_scale == 1.0 and self.image_cfg_scale is None and not self.uses_uncond
                 and all(len(parts) == 1 and parts[0][1] == 1.0 for parts in members))
 
     def _beyond_guidance(self, sigma: Tensor) -> bool:
-        """Whether this noise level is outside of those that the options limit guidance to."""
+        """Whether this noise level is outside the options' guidance interval."""
         start, stop = self.p.options.guidance_start, self.p.options.guidance_stop
         if (start, stop) == (0.0, 1.0) or self.image_cfg_scale is not None:
             return False
         return not start <= self.completed(sigma) <= stop
 
     def _padded(self, cond: Cond, uncond: Cond) -> tuple[Cond, Cond]:
-        """Both with the same number of tokens, where the options ask for it."""
+        """Both with the same number of tokens, if the options ask for it."""
         options = self.p.options
         length, other = cond.length, uncond.length
         if length == other:
@@ -211,18 +211,18 @@ class CFGDenoiser:
 
 
 def rows_that_fit(x: Tensor, free: int | None) -> int:
-    """Rows of latents as in x that go through a network at once, within half of the bytes that are free."""
+    """Rows like those of x that fit through a network at once, within half of the free bytes."""
     each = x[0, 0].numel() * ROW * x.element_size()
     return MOST_ROWS if free is None else min(max(free // 2 // each, 1), MOST_ROWS)
 
 
 def rows_of(tensor: Tensor, rows: list[int]) -> Tensor:
-    """Those rows, each as often as it is named. Not by a list as index, which waits for the device that it is copied to."""
+    """The named rows, possibly repeated. Avoids indexing by a list, which would synchronize with the device."""
     return tensor if rows == list(range(len(tensor))) else torch.stack([tensor[row] for row in rows])
 
 
 def combine(output: Tensor, members: Members, uncond: Tensor, cfg_scale: float) -> Tensor:
-    """uncond + sum of weight * cfg_scale * (part - uncond) per picture."""
+    """uncond + the sum of weight * cfg_scale * (subprompt - uncond), per picture."""
     guided = uncond.clone()
     for picture, rows in enumerate(members):
         for row, weight in rows:
@@ -231,9 +231,9 @@ def combine(output: Tensor, members: Members, uncond: Tensor, cfg_scale: float) 
 
 
 def active_image_cfg_scale(p: SamplingJob, family: Family, cond: list[Subprompts]) -> float | None:
-    """How much an edit model is to keep to its source, or None where that is not guided. Raises InvalidRequest.
+    """The image CFG scale for an edit model; None: not guided by the source. Raises InvalidRequest.
 
-    A1111: at exactly 1 the negative prompt goes without its call that does not see the source.
+    A1111: at exactly 1, the call with the negative prompt but without the source is left out.
     """
     if family.sees != "source" or p.image_cfg_scale in (None, 1.0):
         return None

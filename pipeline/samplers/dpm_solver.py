@@ -1,7 +1,7 @@
-"""DPM fast and DPM adaptive: DPM-Solver of Lu et al. (2022), which has x in t = -log(sigma) and asks the model for eps.
+"""DPM fast and DPM adaptive: DPM-Solver of Lu et al. (2022), with x as a function of t = -log(sigma) and a model for eps.
 
-After k-diffusion (Katherine Crowson, MIT licence), in whose order the operations come. Both end at the schedule's last
-level but one, since they cannot reach 0.
+After k-diffusion (Katherine Crowson, MIT licence), in its order of operations. Both end at the schedule's next-to-last
+level, since they cannot reach 0.
 """
 
 import math
@@ -19,7 +19,7 @@ Eps = Callable[[Tensor, Tensor], Tensor]
 
 
 def solver_step(eps_fn: Eps, x: Tensor, eps: Tensor, t: Tensor, t_next: Tensor, order: int) -> Tensor:
-    """x at t_next; eps is the noise at t. Order n asks the model n - 1 times more. Order 2 is the paper's with r1 = 1/2."""
+    """x at t_next; eps is the noise at t. Order n makes n - 1 more model calls. Order 2 is the paper's with r1 = 1/2."""
     h = t_next - t
     if order == 1:
         return x - sigma_fn(t_next) * h.expm1() * eps
@@ -29,19 +29,19 @@ def solver_step(eps_fn: Eps, x: Tensor, eps: Tensor, t: Tensor, t_next: Tensor, 
 
 
 def first_probe(eps_fn: Eps, x: Tensor, eps: Tensor, t: Tensor, h: Tensor, r: float) -> Tensor:
-    """The noise at the fraction r of the step."""
+    """The noise at fraction r of the step."""
     s = t + r * h
     return eps_fn(x - sigma_fn(s) * (r * h).expm1() * eps, s)
 
 
 def second_order(x: Tensor, eps: Tensor, eps_r: Tensor, h: Tensor, t_next: Tensor, r: float) -> Tensor:
-    """DPM-Solver-2, from the noise at the step's start and at its fraction r."""
+    """DPM-Solver-2, from the noise at the step's start and at fraction r."""
     scale = sigma_fn(t_next)
     return x - scale * h.expm1() * eps - scale / (2 * r) * h.expm1() * (eps_r - eps)
 
 
 def third_order(eps_fn: Eps, x: Tensor, eps: Tensor, eps_r1: Tensor, t: Tensor, h: Tensor, t_next: Tensor) -> Tensor:
-    """DPM-Solver-3, from the noise at the step's start and at its first third."""
+    """DPM-Solver-3, from the noise at the step's start and at one third."""
     r1, r2 = 1 / 3, 2 / 3
     s2 = t + r2 * h
     u2 = x - sigma_fn(s2) * (r2 * h).expm1() * eps \
@@ -58,7 +58,7 @@ def noise_prediction(model: Model) -> Eps:
 
 
 def ancestral_t(t: Tensor, t_next: Tensor, t_end: Tensor, eta: float) -> tuple[Tensor, Tensor]:
-    """(t to step to without noise, sigma of the noise that leads back from there to t_next)."""
+    """(the t to step to without noise, sigma of the noise that leads back to t_next)."""
     if not eta:
         return t_next, torch.zeros_like(t_next)
     sigma_down, _ = ancestral_step(sigma_fn(t), sigma_fn(t_next), eta)
@@ -67,7 +67,7 @@ def ancestral_t(t: Tensor, t_next: Tensor, t_end: Tensor, eta: float) -> tuple[T
 
 
 def span(sigmas: Tensor) -> tuple[Tensor, Tensor]:
-    """(first t, last t) of a schedule that ends in 0. Raises InvalidRequest where there is no way between them."""
+    """(first t, last t) of a schedule that ends in 0. Raises InvalidRequest if there are fewer than two levels."""
     start, end = t_fn(sigmas[0]), t_fn(sigmas[-2])
     if not start < end:
         raise InvalidRequest("denoising_strength", "denoising_strength: DPM fast and DPM adaptive need at least two noise "
@@ -77,9 +77,9 @@ def span(sigmas: Tensor) -> tuple[Tensor, Tensor]:
 
 def sample_dpm_fast(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op, noise_sampler: NoiseSampler,
                     eta: float = 0.0, s_noise: float = 1.0) -> Tensor:
-    """DPM-Solver-Fast: even steps of log sigma, with as many model calls as the schedule has steps.
+    """DPM-Solver-Fast: even steps in log sigma, with as many model calls as the schedule has steps.
 
-    A1111: it ends at the schedule's last level but one, so that much noise is left.
+    A1111: ends at the schedule's next-to-last level, so that much noise remains.
     """
     t_start, t_end = span(sigmas)
     eps_fn = noise_prediction(model)
@@ -95,7 +95,7 @@ def sample_dpm_fast(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callba
 
 
 def fast_orders(calls: int) -> list[int]:
-    """Orders of steps that make so many model calls: threes, and the rest at the end."""
+    """Orders of the steps for that many model calls: threes, then the remainder."""
     threes = calls // 3
     return [3] * (threes - 1) + [2, 1] if calls % 3 == 0 else [3] * threes + [calls % 3]
 
@@ -103,9 +103,9 @@ def fast_orders(calls: int) -> list[int]:
 def sample_dpm_adaptive(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op, noise_sampler: NoiseSampler,
                         eta: float = 0.0, s_noise: float = 1.0, rtol: float = 0.05, atol: float = 0.0078,
                         h_init: float = 0.05) -> Tensor:
-    """DPM-Solver-23: steps of the length that keeps the difference of orders 2 and 3 below the tolerances.
+    """DPM-Solver-23: step lengths keep the difference between orders 2 and 3 below the tolerances.
 
-    A1111: it ends at the schedule's last level but one, asks no number of steps, and measures the error over all
+    A1111: ends at the schedule's next-to-last level, ignores the number of steps, and measures the error over all
     pictures of the batch, so a picture depends on the others.
     """
     s, t_end = span(sigmas)
@@ -139,7 +139,7 @@ class StepSizeController:
         self._order, self._accept_safety = order, accept_safety
 
     def accepts(self, error: float) -> bool:
-        """Whether a step with this error is good enough. Sets the length of the next one."""
+        """Whether a step with this error is accepted. Sets the next step's length."""
         factor = (1 / (error + 1e-8)) ** (1 / self._order)
         factor = 1 + math.atan(factor - 1)
         self.h *= factor

@@ -1,4 +1,4 @@
-"""Latent consistency models (Luo et al., 2023): the network jumps to the picture, and noise leads back to the next level."""
+"""Latent consistency models (Luo et al., 2023): the network jumps to the picture, then noise is added for the next level."""
 
 from itertools import pairwise
 
@@ -8,19 +8,19 @@ from pipeline.families.prediction import DiscreteSchedule, append_dims
 from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, row_each
 
 SKIP = 20
-"""Training timesteps between two that the network was distilled at: 50 of 1000, the last one included."""
+"""Spacing of the timesteps that the network was distilled at: 50 of 1000, including the last."""
 SIGMA_DATA = 0.5
 TIMESTEP_SCALING = 10.0
 
 
 class LCMSchedule(DiscreteSchedule):
-    """The noise levels of a consistency model and what its output means."""
+    """The noise levels of a consistency model, and the meaning of its output."""
 
     def __init__(self, alphas_cumprod: Tensor):
         super().__init__(alphas_cumprod[SKIP - 1::SKIP].float(), quantize=True)
 
     def sigma_to_t(self, sigma: Tensor) -> Tensor:
-        """The nearest of the 50 timesteps, a whole number."""
+        """The nearest of the 50 timesteps, an integer."""
         return super().sigma_to_t(sigma) * SKIP + (SKIP - 1)
 
     def t_to_sigma(self, t: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class LCMSchedule(DiscreteSchedule):
     def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """The boundary condition of consistency models: at t = 0 the output is x itself.
 
-        A1111: the output is taken as eps, also of a network that predicts v.
+        A1111: the output is taken as eps even if the network predicts v.
         """
         scaled = append_dims(self.sigma_to_t(sigma), x) * TIMESTEP_SCALING
         c_skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)

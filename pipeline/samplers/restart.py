@@ -1,4 +1,4 @@
-"""The Restart sampler of Xu et al. (2023): Heun's method that now and then goes back up by adding noise."""
+"""The Restart sampler of Xu et al. (2023): Heun's method that repeatedly goes back up by adding noise."""
 
 from itertools import pairwise
 
@@ -8,12 +8,12 @@ from pipeline.samplers.schedules import karras
 from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, row_each, to_d
 
 RESTART_FROM, RESTART_TO = 0.1, 2.0
-"""Sigmas: where the way down is left, and where it is taken up again."""
+"""Sigmas between which restarts go back up."""
 
 
 def sample_restart(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                    noise_sampler: NoiseSampler) -> Tensor:
-    """Heun steps along `restart_steps`, with noise wherever a step starts above the end of the one before."""
+    """Heun steps along `restart_steps`, adding noise if a step starts above the previous one's end."""
     s_in = row_each(x)
     last = sigmas[0]
     for i, (sigma, sigma_next) in enumerate(restart_steps(sigmas)):
@@ -36,9 +36,9 @@ def sample_restart(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callbac
 
 
 def restart_steps(sigmas: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """(from, to) of every step. From 20 steps on some of them are spent on restarts.
+    """(from, to) of every step. From 20 steps on, some are spent on restarts.
 
-    A1111: then the rest of them follow Karras et al.'s schedule, whatever schedule was asked for.
+    A1111: the others then follow Karras et al.'s schedule, whatever schedule was requested.
     """
     steps = len(sigmas) - 1
     if steps < 20:

@@ -1,4 +1,4 @@
-"""What a network may take over from earlier calls, as the options say; and what infotext says of it."""
+"""What the options let a network reuse from earlier calls, and its record in infotext."""
 
 import hashlib
 from typing import Any
@@ -11,11 +11,11 @@ from pipeline.samplers.denoiser import CFGDenoiser
 from pipeline.samplers.sampling_job import SamplingJob
 
 MARGIN = 1
-"""Cells of the latent around a mask that are computed with it."""
+"""Latent cells around a mask that are computed with it."""
 
 
 def planned(denoiser: CFGDenoiser, sampler: str, schedule: Tensor) -> Reuse:
-    """What the options let the network take over from earlier calls, in a run of that sampler by that schedule."""
+    """What the network may reuse, by the options, when that sampler runs on that schedule."""
     p, options = denoiser.p, denoiser.p.options
     edit = None
     if remembers_edit(p):
@@ -25,12 +25,12 @@ def planned(denoiser: CFGDenoiser, sampler: str, schedule: Tensor) -> Reuse:
 
 
 def remembers_edit(p: SamplingJob) -> bool:
-    """Whether the network remembers this edit, and takes over from the one before where that was alike."""
+    """Whether the network records this edit, and reuses a similar earlier one."""
     return p.options.edit_reuse and p.nmask is not None
 
 
 def surroundings(nmask: Tensor) -> Window:
-    """The part of a latent that a mask (C, h, w) regenerates, with MARGIN around it."""
+    """The part of a latent that a mask (C, h, w) regenerates, plus MARGIN."""
     regenerated = nmask.amax(dim=0) > 0
     bounds = []
     for axis, length in ((1, nmask.shape[-2]), (0, nmask.shape[-1])):
@@ -42,7 +42,7 @@ def surroundings(nmask: Tensor) -> Window:
 
 
 def record(params: dict[str, Any], plan: Reuse, reused: Reused) -> None:
-    """Note what made the pixels others than the exact ones."""
+    """Record in infotext whatever made the pixels differ from the exact ones."""
     if reused.calls and plan.edit is not None:
         params[infotext_name("edit_reuse")] = True
     elif reused.calls:

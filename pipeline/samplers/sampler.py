@@ -1,4 +1,4 @@
-"""From a request to a solver's run: how many steps, from which noise level, with which settings."""
+"""Sets up a solver's run for a request: number of steps, first noise level, settings."""
 
 import math
 from abc import ABC, abstractmethod
@@ -26,17 +26,17 @@ from pipeline.samplers.schedules import SCHEDULES, Schedule, find_schedule
 from pipeline.samplers.timesteps import ddim_timesteps
 
 CFGPP_SCALE = 12.5
-"""The cfg_scale that CFG++ counts as 1."""
+"""The cfg_scale that counts as 1 in CFG++."""
 MAX_TIMESTEPS = 1000
 MAX_STEPS = 100_000
-"""Steps of a whole schedule, of which img2img_fix_steps runs the end."""
+"""Limit for a whole schedule, of which img2img_fix_steps runs only the end."""
 
 
 def img2img_steps(steps: int, denoising_strength: float, *, fix_steps: bool) -> tuple[int, int]:
-    """(steps of the whole schedule, t_enc): the last t_enc + 1 of the steps are run.
+    """(steps of the whole schedule, t_enc); the last t_enc + 1 steps are run.
 
-    With `fix_steps` the schedule is made longer, so that `steps` of it are run. Raises InvalidRequest where that would
-    be more than MAX_STEPS.
+    With `fix_steps` the schedule is made longer, so that `steps` of them are run. Raises InvalidRequest if it would exceed
+    MAX_STEPS.
     """
     # A1111: capped, so t_enc stays below steps; and even strength 0 runs one step
     strength = min(denoising_strength, 0.999)
@@ -49,13 +49,13 @@ def img2img_steps(steps: int, denoising_strength: float, *, fix_steps: bool) -> 
 
 
 def altered(prediction: Prediction, options: Options) -> Prediction:
-    """The noise schedule of a network as options want it."""
+    """A network's noise schedule, changed as the options ask."""
     return prediction.altered(downcast=options.use_downcasted_alpha_bar, quantize=options.enable_quantization,
                               zero_snr=options.sd_noise_schedule == "Zero Terminal SNR")
 
 
 def record_noise_schedule(p: SamplingJob) -> None:
-    """Note the options that changed the network's noise levels."""
+    """Record the options that changed the network's noise levels."""
     if p.options.use_downcasted_alpha_bar:
         p.extra_generation_params[infotext_name("use_downcasted_alpha_bar")] = True
     if p.options.sd_noise_schedule != "Default":
@@ -63,11 +63,11 @@ def record_noise_schedule(p: SamplingJob) -> None:
 
 
 def token_merging_ratio(p: SamplingJob, options: Options | None = None) -> float:
-    """Which share of the tokens is merged; none where an edit is remembered, which needs each in its place.
+    """The fraction of tokens to merge; 0 if an edit is recorded, which needs every token in place.
 
     options: None: the request's.
 
-    A1111: the ratio for img2img comes before the general one, unless the request itself overrides the latter.
+    A1111: the ratio for img2img takes precedence over the general one, unless the request itself overrides the latter.
     """
     options = options or p.options
     if reuse.remembers_edit(p):
@@ -77,18 +77,18 @@ def token_merging_ratio(p: SamplingJob, options: Options | None = None) -> float
 
 
 def beside(x: Tensor, levels: Tensor) -> Tensor:
-    """A few numbers of the CPU where x is, without a wait for what the device computes."""
+    """A few CPU numbers moved to x's device, without synchronizing."""
     return levels.to(x.device, non_blocking=True)
 
 
 class Sampler(ABC):
-    """One way through the noise levels, for one model."""
+    """A sampling method, for one model."""
 
     def __init__(self, row: "SamplerRow", family: Family, options: Options, size: Size):
-        """size: pixels of the picture that is sampled."""
+        """size: of the sampled picture, in pixels."""
         self.row, self.family, self._size = row, family, size
         self.final_family = family
-        """The one that the latest sampling ended with: the refiner where it was reached."""
+        """The family used by the latest sampling's last step: the refiner if it was reached."""
         self.prediction = self._prediction(family, options)
 
     @abstractmethod
@@ -96,31 +96,31 @@ class Sampler(ABC):
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
         """x: the clean init latent (B, C, h, w); noise like it. Returns the denoised latent.
 
-        When the job is interrupted, that is the last x0 estimate, or x itself before the first one.
+        If the job is interrupted, returns the last x0 estimate, or x if there is none yet.
         """
 
     @abstractmethod
     def sample_txt2img(self, p: SamplingJob, noise: Tensor, conditioning: Any, unconditional_conditioning: Any, *,
                        image_conditioning: Tensor) -> Tensor:
-        """The same from noise (B, C, h, w) alone, by the whole schedule of p.steps; what stands for x is zeros."""
+        """The same from pure noise (B, C, h, w), on the whole schedule of p.steps; zeros stand in for x."""
 
     @abstractmethod
     def _model(self, family: Family, prediction: Prediction) -> ConditionedModel:
-        """How the solver's question is put to a family."""
+        """How to query a family for the solver's quantity."""
 
     @abstractmethod
     def _completed(self, sigma: Tensor) -> float:
-        """Which share of the training timesteps lies behind, at a call's sigma (B,)."""
+        """Fraction of the training timesteps done at a call's sigma (B,)."""
 
     def _prediction(self, family: Family, options: Options) -> Prediction:
         return altered(family.prediction(self._size), options)
 
     def _discrete(self, family: Family, options: Options) -> DiscreteSchedule:
-        """The prediction of a network that has training timesteps to count. Raises InvalidRequest."""
+        """The prediction of a network with discrete training timesteps. Raises InvalidRequest."""
         steps = altered(family.prediction(self._size), options).steps
         if steps is None:
-            raise InvalidRequest("sampler_name", f'sampler_name: {self.row.name} counts training timesteps, and '
-                                                 f'"{family.info.name}" was trained without any; Euler, for example, can be used')
+            raise InvalidRequest("sampler_name", f'sampler_name: {self.row.name} needs discrete training timesteps, and '
+                                                 f'"{family.info.name}" has none; use Euler, for example')
         return steps
 
     def _denoiser(self, p: SamplingJob, init_latent: Tensor, cond: Any, uncond: Any, image_cond: Tensor, *,
@@ -155,20 +155,20 @@ class Sampler(ABC):
                 p.extra_generation_params[denoiser.padding] = True
 
     def _with_extra_noise(self, p: SamplingJob, x: Tensor, noise: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """x with what img2img_extra_noise adds, recorded."""
+        """x with the noise of img2img_extra_noise added, recorded in infotext."""
         if p.options.img2img_extra_noise <= 0:
             return x
         p.extra_generation_params[infotext_name("img2img_extra_noise")] = p.options.img2img_extra_noise
         return x + noise * p.options.img2img_extra_noise * scale
 
     def _discards(self, p: SamplingJob) -> bool:
-        """Whether the last noise level but one is left out; recorded where an option asks for it."""
+        """Whether to drop the next-to-last noise level; recorded if an option asks for it."""
         if p.options.always_discard_next_to_last_sigma and not self.row.discard_next_to_last_sigma:
             p.extra_generation_params[infotext_name("always_discard_next_to_last_sigma")] = True
         return p.options.always_discard_next_to_last_sigma or self.row.discard_next_to_last_sigma
 
     def _eta(self, p: SamplingJob, option: str, usual: float) -> dict[str, float]:
-        """The solver's eta, recorded where it is not the usual one."""
+        """The solver's eta, recorded unless it is `usual`."""
         if "eta" not in self.row.takes:
             return {}
         eta = getattr(p.options, option) if p.eta is None else p.eta
@@ -178,21 +178,21 @@ class Sampler(ABC):
 
 
 class KDiffusionSampler(Sampler):
-    """Solvers that count noise levels: they start from x + noise * sigma."""
+    """Solvers in terms of noise levels, starting from x + noise * sigma."""
 
     def sample_img2img(self, p: SamplingJob, x: Tensor, noise: Tensor, conditioning: Any,
                        unconditional_conditioning: Any, *, image_conditioning: Tensor) -> Tensor:
         if p.options.img2img_fix_steps and p.denoising_strength == 0:
-            # A1111: the schedule has no steps then, so the source comes back, under the noise of the schedule's only level
+            # A1111: the schedule has no steps then, so the result is the source plus noise of the schedule's only level
             level = self.sigmas(p, 0)[-1].to(x.device)
             start = self._with_extra_noise(p, x + noise * level, noise)
-            self._solver_settings(p)  # which infotext tells all the same
+            self._solver_settings(p)  # for infotext
             return start
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
         sigmas = self.sigmas(p, steps)
         schedule = sigmas[steps - t_enc - 1:]
         if len(schedule) < 2:
-            raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of {steps} steps, too "
+            raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of the {steps} steps, too "
                                           "few for this denoising_strength; use fewer steps or another schedule")
         start = self._with_extra_noise(p, x + noise * schedule[0], noise)
         return self._run(p, x, start, sigmas, schedule, conditioning, unconditional_conditioning, image_conditioning,
@@ -210,7 +210,7 @@ class KDiffusionSampler(Sampler):
 
     def _run(self, p: SamplingJob, x: Tensor, start: Tensor, sigmas: Tensor, schedule: Tensor, conditioning: Any,
              unconditional_conditioning: Any, image_conditioning: Tensor, *, steps: int) -> Tensor:
-        """Solve from `start` by `schedule`, the end of `sigmas` that takes so many steps; x: the clean init latent."""
+        """Solve from `start` along `schedule`, the last `steps` steps of `sigmas`; x: the clean init latent."""
         settings = self._solver_settings(p)
         if self.row.draws_noise:
             settings["noise_sampler"] = self._noise_sampler(p, x, sigmas, schedule)
@@ -222,11 +222,11 @@ class KDiffusionSampler(Sampler):
         return self._launch(denoiser, start, schedule, **settings)
 
     def _solver_settings(self, p: SamplingJob) -> dict[str, float]:
-        """The solver's eta and churn, recorded where they are not the usual ones."""
+        """The solver's eta and churn; unusual values are recorded."""
         return self._eta(p, "eta_ancestral", 1.0) | self._churn(p)
 
     def sigmas(self, p: SamplingJob, steps: int) -> Tensor:
-        """The whole schedule for `steps` steps: float32, on the CPU, descending to 0. Records what is unusual in it."""
+        """The whole schedule for `steps` steps: float32, on the CPU, descending to 0. Unusual settings are recorded."""
         discard = self._discards(p)
         n = steps + 1 if discard else steps
         schedule = find_schedule(p.scheduler)
@@ -246,7 +246,7 @@ class KDiffusionSampler(Sampler):
         return (0.1, 10.0) if options.use_old_karras_scheduler_sigmas else (sigmas[0].item(), sigmas[-1].item())
 
     def _adjusted(self, p: SamplingJob, schedule: Schedule) -> tuple[float, float, dict[str, Any]]:
-        """The range and the keywords of a schedule as options want them, recorded where they are not the usual ones."""
+        """A schedule's range and keywords as the options ask; unusual values are recorded."""
         options, record = p.options, p.extra_generation_params
         usual = self.prediction.sigmas[0].item(), self.prediction.sigmas[-1].item()
         (low, high), settings = self._range(options), {}
@@ -265,7 +265,7 @@ class KDiffusionSampler(Sampler):
 
     def _model(self, family: Family, prediction: Prediction) -> ConditionedModel:
         def denoise(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
-            """The x0 estimate, twice: as what the solver asks for and as what a watcher sees."""
+            """The x0 estimate twice: for the solver and for the preview."""
             t, sigma = beside(x, prediction.time(sigma)), beside(x, sigma)
             output = family.denoise(prediction.scale_input(x, sigma), t, cond, image_cond)
             denoised = prediction.to_denoised(output, x, sigma)
@@ -277,29 +277,29 @@ class KDiffusionSampler(Sampler):
         return self.prediction.completed(sigma)
 
     def _noise_sampler(self, p: SamplingJob, x: Tensor, sigmas: Tensor, schedule: Tensor) -> Any:
-        """sigmas: the whole schedule; schedule: the end of it that is run."""
+        """sigmas: the whole schedule; schedule: the part that is run."""
         if not self.row.brownian:
             return lambda sigma, sigma_next: p.rng.next()
         randn = partial(randn_local, source=p.options.randn_source, device=x.device)
         if p.options.no_dpmpp_sde_batch_determinism:
-            # A1111: one motion for the whole batch, of the number that follows the last picture's seed
+            # A1111: one motion for the whole batch, seeded with the last picture's seed + 1
             seed = torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(p.seeds[-1] % 2**64)).item()
             low, high = schedule[schedule > 0].min().item(), schedule.max().item()
             noise = BrownianNoise(tuple(x.shape), [seed], low, high, randn=randn, device=x.device)
             return lambda sigma, sigma_next: noise(sigma, sigma_next)[0]
-        # A1111: over the whole schedule, also where only its end is run
+        # A1111: over the whole schedule, even if only its end is run
         return BrownianNoise(tuple(x.shape[1:]), p.seeds, sigmas[sigmas > 0].min().item(), sigmas.max().item(),
                              randn=randn, device=x.device)
 
     def _churn(self, p: SamplingJob) -> dict[str, float]:
-        """s_churn, s_tmin, s_tmax and s_noise as far as the solver takes them."""
+        """s_churn, s_tmin, s_tmax and s_noise, as far as the solver takes them."""
         settings = {}
         for name, usual in (("s_churn", 0.0), ("s_tmin", 0.0), ("s_tmax", 0.0), ("s_noise", 1.0)):
             if name not in self.row.takes:
                 continue
             option, asked = getattr(p.options, name), getattr(p, name)
             value = option if asked is None else asked
-            # A1111: an option that is not at its default beats the request, and only then is it recorded
+            # A1111: an option not at its default beats the request, and is recorded only then
             if option != usual:
                 value = p.extra_generation_params[infotext_name(name)] = option
             settings[name] = math.inf if name == "s_tmax" and value == 0 else value
@@ -307,14 +307,14 @@ class KDiffusionSampler(Sampler):
 
 
 class LCMSampler(KDiffusionSampler):
-    """For latent consistency models, which know 50 timesteps."""
+    """For latent consistency models, which have 50 timesteps."""
 
     def _prediction(self, family: Family, options: Options) -> Prediction:
         return LCMSchedule(self._discrete(family, options).alphas_cumprod)
 
 
 class TimestepSampler(Sampler):
-    """Solvers that count training timesteps: the latent keeps unit variance and the model gives eps."""
+    """Solvers in terms of training timesteps: the latent keeps unit variance, and the model gives eps."""
 
     prediction: DiscreteSchedule
 
@@ -337,16 +337,16 @@ class TimestepSampler(Sampler):
                          image_conditioning, calls=p.steps, from_noise=True)
 
     def _timesteps(self, p: SamplingJob, steps: int) -> Tensor:
-        """The whole schedule for so many steps, ascending. Raises InvalidRequest where there are not as many timesteps."""
+        """The whole schedule of `steps` timesteps, ascending. Raises InvalidRequest if there are not that many."""
         steps = steps + 1 if self._discards(p) else steps
         if steps > MAX_TIMESTEPS:
-            raise InvalidRequest("steps", f"steps: {self.row.name} has at most {MAX_TIMESTEPS} in its whole schedule, "
+            raise InvalidRequest("steps", f"steps: {self.row.name} has at most {MAX_TIMESTEPS} steps in its whole schedule, "
                                           f"got {steps}")
         return ddim_timesteps(steps)
 
     def _run(self, p: SamplingJob, x: Tensor, start: Tensor, timesteps: Tensor, conditioning: Any,
              unconditional_conditioning: Any, image_conditioning: Tensor, *, calls: int, from_noise: bool = False) -> Tensor:
-        """Solve from `start` by the timesteps, which ascend; x: the clean init latent. from_noise: there is none."""
+        """Solve from `start` along ascending timesteps; x: the clean init latent. from_noise: txt2img, without a source."""
         denoiser = self._denoiser(p, x, conditioning, unconditional_conditioning, image_conditioning, blend_before=True,
                                   calls=calls)
         p.progress.begin_sampling(self._shown_steps(len(timesteps)))
@@ -379,7 +379,7 @@ class TimestepSampler(Sampler):
 
 
 class UniPCSampler(TimestepSampler):
-    """UniPC, which has options of its own."""
+    """UniPC, with its own options."""
 
     def _shown_steps(self, t_enc: int) -> int:
         return t_enc
@@ -391,25 +391,25 @@ class UniPCSampler(TimestepSampler):
 
 @dataclass(frozen=True)
 class SamplerRow:
-    """A sampler as A1111 lists it."""
+    """A sampler, as listed by A1111."""
 
     name: str
     solver: Callable[..., Tensor]
     aliases: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
-    """The request's settings that the solver has a use for."""
+    """The request's settings that the solver takes."""
     kind: type[Sampler] = KDiffusionSampler
     scheduler: str | None = None
-    """Name of the schedule that "Automatic" means; None: every n-th training timestep."""
+    """Name of the schedule that "Automatic" stands for; None: evenly spaced training timesteps."""
     second_order: bool = False
-    """Calls the model twice a step."""
+    """Calls the model twice per step."""
     draws_noise: bool = True
     """Takes a noise_sampler."""
     brownian: bool = False
-    """Noise comes from a Brownian motion over the schedule instead of step by step."""
+    """Draws noise from a Brownian motion over the schedule instead of independently per step."""
     discard_next_to_last_sigma: bool = False
     uses_ensd: bool = False
     solver_type: str | None = None
-    """The solver's keyword of that name; None: it has none, or its usual one."""
+    """The solver's keyword of that name; None: not passed."""
     cfgpp: bool = False
-    """Guides as CFG++ does: cfg_scale counts less, and the negative prompt's noise leads on."""
+    """Guides like CFG++: cfg_scale counts less, and the negative prompt's noise sets the direction."""

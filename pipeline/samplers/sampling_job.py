@@ -1,4 +1,4 @@
-"""What samplers read of the request that they run: fields of the processing object, by their names there."""
+"""The fields of the processing object that samplers read."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from pipeline.rng import ImageRNG
 
 
 class SamplingJob(Protocol):
-    """What a sampler reads of the processing object."""
+    """The part of the processing object that samplers use."""
 
     steps: int
     denoising_strength: float

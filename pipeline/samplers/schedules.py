@@ -19,7 +19,7 @@ def append_zero(sigmas: Tensor) -> Tensor:
 
 
 def uniform(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) -> Tensor:
-    """Even steps of t. The range is the network's own; sigma_min and sigma_max are not asked."""
+    """Even steps of t over the network's whole range; sigma_min and sigma_max are ignored."""
     start, end = prediction.sigma_to_t(prediction.sigmas[[-1, 0]].cpu()).tolist()
     return append_zero(prediction.t_to_sigma(torch.linspace(start, end, n)))
 
@@ -39,13 +39,13 @@ def exponential(n: int, sigma_min: float, sigma_max: float, *, prediction: Predi
 
 
 def polyexponential(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction, rho: float = 1.0) -> Tensor:
-    """Steps of log sigma that grow with rho; Exponential where that is 1."""
+    """Steps of log sigma along ramp ** rho; rho 1 is Exponential."""
     ramp = torch.linspace(1, 0, n) ** rho
     return append_zero((ramp * (math.log(sigma_max) - math.log(sigma_min)) + math.log(sigma_min)).exp())
 
 
 def sgm_uniform(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) -> Tensor:
-    """Even steps of t as in Stability's generative-models: the last one leads to sigma_min, which 0 replaces."""
+    """Even steps of t as in Stability's generative-models: n + 1 levels, with 0 in place of the last, sigma_min."""
     start, end = prediction.sigma_to_t(torch.tensor([sigma_max, sigma_min])).tolist()
     return append_zero(prediction.t_to_sigma(torch.linspace(start, end, n + 1)[:-1]))
 
@@ -59,7 +59,7 @@ def normal(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction
 def kl_optimal(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) -> Tensor:
     """Theorem 3.1 of Sabour et al. (2024): even steps of arctan(sigma).
 
-    A1111: n + 1 levels of which the last is sigma_min, with no 0 behind it, so that much noise is left.
+    A1111: n + 1 levels ending at sigma_min, without a final 0, so that much noise remains.
     """
     if n == 0:
         return torch.zeros(1)
@@ -72,11 +72,11 @@ AYS_SIGMAS = {
     False: (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
     True: (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
 }
-"""The published levels of ten steps, for networks other than (False) and like (True) SDXL."""
+"""The published levels for ten steps: other networks (False), and SDXL-like ones (True)."""
 
 
 def align_your_steps(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction, xl: bool = False) -> Tensor:
-    """The optimised levels of Sabour et al. (2024), log-linearly interpolated; the range is theirs."""
+    """The optimised levels of Sabour et al. (2024), log-linearly interpolated, over their own range."""
     published = np.array(AYS_SIGMAS[xl])
     places = np.linspace(0, 1, n), np.linspace(0, 1, len(published))
     levels = published if n == len(published) else np.exp(np.interp(*places, np.log(published[::-1])))[::-1].copy()
@@ -84,7 +84,7 @@ def align_your_steps(n: int, sigma_min: float, sigma_max: float, *, prediction: 
 
 
 def simple(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) -> Tensor:
-    """Every (1000/n)th of the network's levels from the highest on, rounded to a timestep."""
+    """Every (1000/n)th of the network's levels, from the highest down, rounded to a timestep."""
     step = len(prediction.sigmas) / max(n, 1)
     return append_zero(prediction.sigmas[[-1 - int(i * step) for i in range(n)]].float())
 
@@ -92,7 +92,7 @@ def simple(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction
 def ddim(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) -> Tensor:
     """The levels of DDIM's timesteps.
 
-    A1111: they are spaced by 1000 // n, so there may be more than n of them (16 for 15).
+    A1111: spaced by 1000 // n, so there may be more than n of them (16 for 15).
     """
     if n == 0:
         return torch.zeros(1)
@@ -102,16 +102,16 @@ def ddim(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction) 
 
 def beta(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction, alpha: float = 0.6,
          beta: float = 0.6) -> Tensor:
-    """Quantiles of the beta distribution, of Lee et al. (2024).
+    """Quantiles of the beta distribution, by Lee et al. (2024).
 
-    A1111: they are spread over sigma, where the paper has them over t.
+    A1111: spread over sigma, whereas the paper spreads them over t.
     """
     quantiles = beta_quantiles(1 - np.linspace(0, 1, n), alpha, beta)
     return append_zero(torch.from_numpy(sigma_min + quantiles * (sigma_max - sigma_min)).float())
 
 
 def beta_quantiles(p: np.ndarray, a: float, b: float) -> np.ndarray:
-    """Where the beta distribution has the cumulated probabilities p, found by bisection."""
+    """Quantiles of the beta distribution at cumulative probabilities p, by bisection."""
     low, high = np.zeros_like(p), np.ones_like(p)
     for _ in range(60):
         middle = (low + high) / 2
@@ -122,7 +122,7 @@ def beta_quantiles(p: np.ndarray, a: float, b: float) -> np.ndarray:
 
 def beta_cdf(x: np.ndarray, a: float, b: float) -> np.ndarray:
     """The regularised incomplete beta function for 0 < x <= 1, by its continued fraction (DLMF 8.17.22)."""
-    right = x > (a + 1) / (a + b + 2)  # there the fraction converges slowly, and the mirrored one fast
+    right = x > (a + 1) / (a + b + 2)  # there the fraction converges slowly, but its mirror image fast
     x = np.where(right, np.maximum(1 - x, 1e-300), x)
     a, b = np.where(right, b, a), np.where(right, a, b)
     fraction = 1.0
@@ -141,14 +141,14 @@ class Schedule:
     name: str
     label: str
     sigmas: Callable[..., Tensor] | None
-    """None for the one that stands for the sampler's own default."""
+    """None: stands for the sampler's default."""
     aliases: tuple[str, ...] = ()
     default_rho: float = -1.0
-    """Below 0: takes no rho."""
+    """Negative: takes no rho."""
     need_inner_model: bool = False
-    """What A1111's list says: whether its function asks for the network's timesteps, even if it makes no use of them."""
+    """In A1111's list: whether its function takes the network's timesteps, even if unused."""
     takes: tuple[str, ...] = ()
-    """Further keywords of the function: "alpha" and "beta" of the distribution, "xl" for networks like SDXL."""
+    """Further keywords of the function: "alpha" and "beta" of the distribution; "xl" for SDXL-like networks."""
 
 
 SCHEDULES = {schedule.name: schedule for schedule in (
@@ -168,6 +168,6 @@ SCHEDULES = {schedule.name: schedule for schedule in (
 
 
 def find_schedule(name_or_label: str) -> Schedule | None:
-    """The schedule of that exact name or label. Aliases only count as the end of a sampler's name."""
+    """The schedule of that exact name or label. Aliases are recognised only at the end of a sampler's name."""
     matches = (s for s in SCHEDULES.values() if name_or_label in (s.name, s.label))
     return next(matches, None)

@@ -1,8 +1,8 @@
 """Solvers of the diffusion ODE and SDE, after k-diffusion (Katherine Crowson, MIT licence).
 
-A solver takes the noisy latent x (B, C, h, w) down `sigmas`, where model(x, sigma) gives `denoised`; sigma is (B,).
-All noise levels are on the CPU, wherever x is: a solver that asks for their values must not wait for the device.
-Operations come in k-diffusion's order, so float32 results agree with it. All randomness is the `noise_sampler`'s.
+A solver takes the noisy latent x (B, C, h, w) down along `sigmas`; model(x, sigma) gives `denoised`; sigma is (B,).
+Noise levels are always on the CPU, so that a solver can branch on them without waiting for the device.
+Operations follow k-diffusion's order, so float32 results agree. All randomness comes from `noise_sampler`.
 """
 
 import math
@@ -17,11 +17,11 @@ Model = Callable[[Tensor, Tensor], Tensor]
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 """(sigma, sigma_next) → standard normals like x."""
 Callback = Callable[[int, Tensor], None]
-"""(step, denoised), once a step, after the step's first look at the model and before x moves."""
+"""(step, denoised), called once per step, after the step's first model call and before x moves."""
 
 
 def no_op(step: int, denoised: Tensor) -> None:
-    """The callback of somebody who does not watch."""
+    """A callback that does nothing."""
 
 
 def row_each(x: Tensor) -> Tensor:
@@ -30,12 +30,12 @@ def row_each(x: Tensor) -> Tensor:
 
 
 def to_d(x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
-    """The derivative of x by sigma, from a denoised estimate."""
+    """The derivative of x by sigma, given a denoised estimate."""
     return (x - denoised) / sigma
 
 
 def ancestral_step(sigma: Tensor, sigma_next: Tensor, eta: float) -> tuple[Tensor, Tensor]:
-    """(sigma_down, sigma_up): go down to the one without noise, then add noise of the other to be at sigma_next."""
+    """(sigma_down, sigma_up): step down to sigma_down, then add noise of sigma_up to arrive at sigma_next."""
     if not eta:
         return sigma_next, torch.zeros_like(sigma_next)
     sigma_up = torch.minimum(
@@ -44,12 +44,12 @@ def ancestral_step(sigma: Tensor, sigma_next: Tensor, eta: float) -> tuple[Tenso
 
 
 def churn_gamma(sigma: Tensor, steps: int, s_churn: float, s_tmin: float, s_tmax: float) -> float:
-    """By which fraction of itself sigma is raised before the step."""
+    """The fraction by which sigma is raised before the step."""
     return min(s_churn / steps, 2**0.5 - 1) if s_tmin <= sigma <= s_tmax else 0.0
 
 
 def raise_noise(x: Tensor, sigma: Tensor, gamma: float, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-    """x with the noise that takes it from sigma to sigma_hat = sigma * (1 + gamma), and sigma_hat."""
+    """(x with noise added to go from sigma to sigma_hat = sigma * (1 + gamma), sigma_hat)."""
     sigma_hat = sigma * (gamma + 1)
     if gamma > 0:
         x = x + noise * (sigma_hat**2 - sigma**2) ** 0.5
@@ -63,7 +63,7 @@ def sample_euler(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback 
     s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         gamma = churn_gamma(sigma, len(sigmas) - 1, s_churn, s_tmin, s_tmax)
-        # A1111: one draw a step even where churn is 0
+        # A1111: one draw per step even if churn is 0
         noise = noise_sampler(sigma, sigma_next) * s_noise if noise_sampler else None
         x, sigma_hat = raise_noise(x, sigma, gamma, noise)
         denoised = model(x, sigma_hat * s_in)
@@ -95,7 +95,7 @@ def sample_heun(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback =
     s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         gamma = churn_gamma(sigma, len(sigmas) - 1, s_churn, s_tmin, s_tmax)
-        # A1111: one draw a step even where churn is 0
+        # A1111: one draw per step even if churn is 0
         noise = noise_sampler(sigma, sigma_next) * s_noise if noise_sampler else None
         x, sigma_hat = raise_noise(x, sigma, gamma, noise)
         denoised = model(x, sigma_hat * s_in)
@@ -114,7 +114,7 @@ def sample_heun(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback =
 
 
 def midpoint_step(model: Model, x: Tensor, sigma: Tensor, sigma_next: Tensor, d: Tensor) -> Tensor:
-    """DPM-Solver-2: x moved by the derivative halfway between the two levels in log sigma; d is the one at sigma."""
+    """DPM-Solver-2: x moved by the derivative at the midpoint in log sigma; d is the one at sigma."""
     sigma_mid = sigma.log().lerp(sigma_next.log(), 0.5).exp()
     x_2 = x + d * (sigma_mid - sigma)
     d_2 = to_d(x_2, sigma_mid, model(x_2, sigma_mid * row_each(x)))
@@ -128,7 +128,7 @@ def sample_dpm_2(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback 
     s_in = row_each(x)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         gamma = churn_gamma(sigma, len(sigmas) - 1, s_churn, s_tmin, s_tmax)
-        # A1111: one draw a step even where churn is 0
+        # A1111: one draw per step even if churn is 0
         noise = noise_sampler(sigma, sigma_next) * s_noise if noise_sampler else None
         x, sigma_hat = raise_noise(x, sigma, gamma, noise)
         denoised = model(x, sigma_hat * s_in)
@@ -161,7 +161,7 @@ def sample_dpm_2_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callback:
 
 
 def sample_lms(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op, order: int = 4) -> Tensor:
-    """Linear multistep: the derivatives of the last `order` steps as a polynomial of sigma (Adams-Bashforth)."""
+    """Linear multistep: the last `order` derivatives as a polynomial of sigma (Adams-Bashforth)."""
     s_in = row_each(x)
     levels = sigmas.tolist()
     ds: list[Tensor] = []  # the newest first
@@ -175,7 +175,7 @@ def sample_lms(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = 
 
 
 def lagrange_integrals(nodes: list[float], start: float, end: float) -> list[float]:
-    """For each node the integral over start..end of the polynomial that is 1 there and 0 at the other nodes."""
+    """For each node, the integral over start..end of its Lagrange basis polynomial."""
     integrals = []
     for k, node in enumerate(nodes):
         others = nodes[:k] + nodes[k + 1:]
@@ -220,7 +220,7 @@ def sample_dpmpp_2s_ancestral(model: Model, x: Tensor, sigmas: Tensor, *, callba
 
 def sample_dpmpp_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Callback = no_op,
                      noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0, r: float = 0.5) -> Tensor:
-    """DPM-Solver++ (stochastic), of Lu et al. (2022): second order by a model call at the fraction r of the step."""
+    """DPM-Solver++ (stochastic), of Lu et al. (2022): second order, with a model call at fraction r of the step."""
     s_in = row_each(x)
     fac = 1 / (2 * r)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
@@ -280,7 +280,7 @@ def sample_dpmpp_2m_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Ca
             return denoised
         h = t_fn(sigma_next) - t_fn(sigma)
         eta_h = eta * h
-        gain = (-h - eta_h).expm1().neg()  # the share of denoised in the new x
+        gain = (-h - eta_h).expm1().neg()  # the weight of denoised in the new x
         x = sigma_next / sigma * (-eta_h).exp() * x + gain * denoised
         if old_denoised is not None:
             r = h_last / h
@@ -296,7 +296,7 @@ def sample_dpmpp_3m_sde(model: Model, x: Tensor, sigmas: Tensor, *, callback: Ca
                         noise_sampler: NoiseSampler, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
     """DPM-Solver++(3M) SDE."""
     s_in = row_each(x)
-    denoised_1 = denoised_2 = h_1 = h_2 = None  # of the last step and of the one before
+    denoised_1 = denoised_2 = h_1 = h_2 = None  # from the last step and the one before
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = model(x, sigma * s_in)
         callback(i, denoised)

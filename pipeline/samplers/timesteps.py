@@ -1,6 +1,6 @@
-"""Samplers that step through training timesteps, not noise levels: model(x, t) gives eps; t is (B,).
+"""Samplers that step through training timesteps instead of noise levels: model(x, t) gives eps; t is (B,).
 
-Timesteps and alphas_cumprod are on the CPU, wherever x is.
+Timesteps and alphas_cumprod are always on the CPU.
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from pipeline.samplers.solvers import Callback, Model, NoiseSampler, no_op, row_
 def ddim_timesteps(steps: int) -> Tensor:
     """Evenly spaced timesteps, ascending from 1, for 1 to 1000 steps.
 
-    A1111: the spacing is rounded down, so there may be more of them than `steps` (16 for 15).
+    A1111: the spacing is rounded down, so there may be more than `steps` of them (16 for 15).
     """
     return (torch.arange(0, 1000, 1000 // steps) + 1).clamp(max=999)
 
 
 def sample_ddim(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: Tensor, callback: Callback = no_op,
                 noise_sampler: NoiseSampler, eta: float = 0.0, uncond_eps: Callable[[], Tensor] | None = None) -> Tensor:
-    """Equation 12 of Song et al. (2021). `timesteps` ascend; noise_sampler is asked for (t, t_prev).
+    """Equation 12 of Song et al. (2021). `timesteps` ascend; noise_sampler is called with (t, t_prev).
 
-    uncond_eps: the negative prompt's share of the latest call; the way on follows it, as in CFG++ of Chung et al. (2024).
+    uncond_eps: the latest call's eps for the negative prompt; it then sets the direction, as in CFG++ (Chung et al., 2024).
 
-    A1111: each step goes from one timestep to the one before it, so the first timestep is only arrived at, and
-    fewer than two leave x as it is. Noise is drawn even where eta is 0.
+    A1111: each step goes from one timestep to the previous one, so the first timestep is only arrived at, and
+    fewer than two leave x unchanged. Noise is drawn even if eta is 0.
     """
     if not 0 <= eta <= 1:
         raise InvalidRequest("eta", f"eta must be between 0 and 1 for DDIM, got {eta}")
@@ -48,7 +48,7 @@ def sample_plms(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: T
                 callback: Callback = no_op) -> Tensor:
     """Pseudo linear multistep of Liu et al. (2022): DDIM's steps with eps extrapolated from the last four calls.
 
-    A1111: it stops at the first timestep, as DDIM does.
+    A1111: stops at the first timestep, like DDIM.
     """
     s_in = row_each(x)
     older: list[Tensor] = []  # the newest first
@@ -70,9 +70,9 @@ def sample_plms(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: T
 
 
 ADAMS_BASHFORTH = {1: (3 / 2, -1 / 2), 2: (23 / 12, -16 / 12, 5 / 12), 3: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
-"""Weights of eps, the newest first, by how many older ones there are."""
+"""Weights of eps, newest first, by the number of older ones."""
 
 
 def predicted_x0(x: Tensor, eps: Tensor, alpha: Tensor) -> Tensor:
-    """The picture under the noise; `alpha` is the timestep's alphas_cumprod, whose precision the roots are taken in."""
+    """The x0 estimate; `alpha` is alphas_cumprod at the timestep, in the precision to take roots in."""
     return (x - (1 - alpha).sqrt().item() * eps) / alpha.item() ** 0.5

@@ -1,7 +1,7 @@
-"""UniPC of Zhao et al. (2023): a multistep predictor that the model's next call corrects. Equations are the paper's.
+"""UniPC of Zhao et al. (2023): a multistep predictor, corrected by the next model call. Equations are the paper's.
 
-It works in the continuous time of a discrete noise schedule: t is (timestep + 1) / 1000, between two of which log alpha
-is linear; x = alpha * data + sigma * noise, and lambda = log(alpha / sigma).
+Works in the continuous time of a discrete noise schedule: t is (timestep + 1) / 1000, with log alpha linear between
+timesteps; x = alpha * data + sigma * noise, and lambda = log(alpha / sigma).
 """
 
 import math
@@ -20,7 +20,7 @@ SKIP_TYPES = ("time_uniform", "time_quadratic", "logSNR")
 
 
 class ContinuousSchedule:
-    """log alpha, sigma and lambda of a network's timesteps at any time between them; float32."""
+    """log alpha, sigma and lambda at any time between a network's timesteps; float32."""
 
     def __init__(self, alphas_cumprod: Tensor):
         self.log_alphas = (0.5 * alphas_cumprod.log()).float()
@@ -42,7 +42,7 @@ class ContinuousSchedule:
 
 
 def interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """The piecewise linear function through ascending xs, going straight on beyond them."""
+    """The piecewise linear function through ascending xs, extrapolated linearly."""
     right = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
     left = right - 1
     return ys[left] + (x - xs[left]) * (ys[right] - ys[left]) / (xs[right] - xs[left])
@@ -61,7 +61,7 @@ def times(schedule: ContinuousSchedule, start: Tensor, steps: int, skip_type: st
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the model said at a time."""
+    """The model's output at a time."""
 
     denoised: Tensor
     lambda_: Tensor
@@ -72,9 +72,9 @@ def sample_unipc(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: 
                  lower_order_final: bool = True, from_noise: bool = False) -> Tensor:
     """UniPC that predicts the data. model(x, t) gives eps at fractional timesteps; `timesteps` ascend.
 
-    lower_order_final: lets the order fall to 1 towards the end. from_noise: x is nothing but noise, so all of the
-    network's timesteps are gone through.
-    A1111: else it starts at the last of the timesteps although x is as noisy as the one after it. The steps between
+    lower_order_final: lower the order to 1 towards the end. from_noise: x is pure noise, so all of the network's
+    timesteps are gone through.
+    A1111: otherwise it starts at the last of `timesteps`, although x is as noisy as the one after it. The steps in between
     are its own.
     """
     steps = len(timesteps)
@@ -105,9 +105,9 @@ def sample_unipc(model: Model, x: Tensor, timesteps: Tensor, *, alphas_cumprod: 
 
 def advance(schedule: ContinuousSchedule, x: Tensor, t_prev: Tensor, t: Tensor, estimates: list[Estimate], *, variant: str,
             new: Estimate | None = None) -> Tensor:
-    """x at t, of the order of len(estimates), from x at t_prev where the last of the estimates was had.
+    """x at t, of order len(estimates), from x at t_prev, the time of the last estimate.
 
-    With the `new` estimate at the predicted x it is the corrector, whose order is one higher.
+    With the `new` estimate at the predicted x, this is the corrector, of one order more.
     """
     latest = estimates[-1]
     h = schedule.lambda_(t) - latest.lambda_
@@ -126,7 +126,7 @@ def advance(schedule: ContinuousSchedule, x: Tensor, t_prev: Tensor, t: Tensor, 
 
 
 def phis(hh: float, count: int) -> list[float]:
-    """hh * phi_2(hh), hh * phi_3(hh), …: exp's Taylor remainders, each divided by one power of hh less than its own."""
+    """hh * phi_2(hh), hh * phi_3(hh), …: Taylor remainders of exp, each divided by one power of hh less than its own."""
     values, value, factorial = [], math.expm1(hh), 1
     for k in range(1, count + 1):
         value = value / hh - 1 / factorial
@@ -136,7 +136,7 @@ def phis(hh: float, count: int) -> list[float]:
 
 
 def fixed_weights(ratios: list[float], hh: float, b_h: float) -> list[float]:
-    """The weights of UniPC-bh1 and bh2, whose B(h) is h or exp(h) - 1; a single one is 1/2, as the paper has it."""
+    """The weights of UniPC-bh1 and bh2, where B(h) is h or exp(h) - 1; a single one is 1/2, as in the paper."""
     count = len(ratios)
     if count <= 1:
         return [0.5 * b_h] * count
@@ -146,10 +146,9 @@ def fixed_weights(ratios: list[float], hh: float, b_h: float) -> list[float]:
 
 
 def varying_weights(ratios: list[float], hh: float, *, corrects: bool) -> list[float]:
-    """The weights of UniPC-v, which depend on the step's length through more than B(h).
+    """The weights of UniPC-v, which depend on the step's length beyond B(h).
 
-    A1111: as in its authors' code, a corrector's last row of coefficients is left out but for the new estimate, which takes
-    the row before it.
+    A1111: like its authors' code, a corrector's last row of coefficients is left out; the new estimate takes the row before.
     """
     count = len(ratios)
     if not count:

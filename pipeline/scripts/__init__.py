@@ -32,9 +32,9 @@ class Script:
     record: type
     """Its arguments."""
     run: Callable[[StableDiffusionProcessingImg2Img, Any], Processed]
-    """(request, record) → result. The request is bound, and is not changed."""
+    """(request, record) → result. The request is bound; the script must not change it."""
     needs_source: bool = True
-    """Whether it starts from a picture, so that txt2img has no use for it."""
+    """Whether it needs a source picture, and so cannot run in txt2img."""
 
     @property
     def arguments(self) -> list[Argument]:
@@ -43,11 +43,11 @@ class Script:
 
 @dataclass(frozen=True)
 class AlwaysOn:
-    """A script that acts inside every run of a request, also of a script's."""
+    """A script that acts inside every run of a request, including runs by another script."""
 
     title: str
     record: type
-    """Its arguments; the first one switches it on."""
+    """Its arguments; the first one enables it."""
     hooks: Callable[[Any], Hooks]
 
     @property
@@ -72,7 +72,7 @@ ALWAYS_ON = {script.title.lower(): script for script in (
 
 
 def run(p: StableDiffusionProcessingImg2Img) -> Processed:
-    """What the request gives: by its script, or by running it once. Raises InvalidRequest."""
+    """The result of the request: from its script, or from running it once. Raises InvalidRequest."""
     script, args, hooks = resolve(p)
     p.receipts.begin(asked(p))
     if hooks:
@@ -87,12 +87,12 @@ def run(p: StableDiffusionProcessingImg2Img) -> Processed:
 
 
 def check(p: StableDiffusionProcessingImg2Img) -> None:
-    """Raise InvalidRequest where run(p) would do so before it begins: for unknown scripts and bad arguments."""
+    """Raise InvalidRequest if run(p) would do so at its start: for unknown scripts and bad arguments."""
     resolve(p)
 
 
 def resolve(p: StableDiffusionProcessingImg2Img) -> tuple[Script | None, Any, list[Hooks]]:
-    """The script that the request names with its arguments, and the hooks of those that are always on."""
+    """(the request's script, its arguments, the hooks of its always-on scripts). Raises InvalidRequest."""
     hooks = [script.hooks(args) for script, args in always_on(p.alwayson_scripts) if args.enabled]
     if not p.script_name:
         return None, None, hooks
@@ -105,14 +105,14 @@ def resolve(p: StableDiffusionProcessingImg2Img) -> tuple[Script | None, Any, li
 
 
 def find(title: str) -> Script:
-    """The script of that title, in any case. Raises UnknownName."""
+    """The script of that title, ignoring case. Raises UnknownName."""
     if not isinstance(title, str) or title.lower() not in SCRIPTS:
         raise UnknownName("script_name", "script", title, [script.title for script in SCRIPTS.values()])
     return SCRIPTS[title.lower()]
 
 
 def always_on(given: Any) -> list[tuple[AlwaysOn, Any]]:
-    """Those scripts that a request gives arguments, with their records. Raises InvalidRequest."""
+    """The always-on scripts that a request gives arguments for, with their records. Raises InvalidRequest."""
     if not isinstance(given, Mapping):
         raise InvalidRequest("alwayson_scripts", 'alwayson_scripts must be like {"Soft Inpainting": {"args": [true]}}, '
                                                  f"got {given!r}")
@@ -128,6 +128,6 @@ def always_on(given: Any) -> list[tuple[AlwaysOn, Any]]:
 
 
 def completed(args: Any, script: AlwaysOn) -> Any:
-    """The arguments at their full number: defaults for those left out, nothing for those beyond."""
+    """The arguments filled up with defaults, and without surplus ones."""
     defaults = [argument.value for argument in script.arguments]
     return [*args, *defaults[len(args):]][:len(defaults)] if isinstance(args, list) else args

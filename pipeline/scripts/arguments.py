@@ -9,12 +9,12 @@ from pipeline.options import number
 
 
 WIDGET = object()
-"""Stands for what a widget of the page holds."""
+"""Stands for the value of a widget on the page."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """What programs are told of one argument, under the names of A1111's script-info."""
+    """An argument as described to programs, with the names of A1111's script-info."""
 
     label: str
     value: Any
@@ -24,25 +24,25 @@ class Argument:
     step: float | None = None
     choices: tuple[str, ...] | None = None
     on_page: Any = WIDGET
-    """What the page gives where it has no widget for it."""
+    """What the page sends if it has no widget for it."""
 
 
 def argument(default: Any, label: str, *, minimum: float | None = None, maximum: float | None = None,
              step: float | None = None, choices: tuple[str, ...] | None = None, on_page: Any = WIDGET) -> Any:
-    """A field of a script's record, annotated with the argument's type; a tuple holds any of the choices.
+    """A field of a script's record, annotated with the argument's type; a tuple holds any number of the choices.
 
-    Where there are choices, a number stands for the one in that place.
+    A request may give a choice by its index.
     """
     return field(default=default, metadata={"argument": Argument(label, default, minimum, maximum, step, choices, on_page)})
 
 
 def notice(text: str) -> Any:
-    """A text on A1111's page that takes a place among the arguments; what a request puts there does not matter."""
+    """A text on A1111's page that takes a position among the arguments; its value is ignored."""
     return field(default=text, metadata={"argument": Argument("", text)})
 
 
 def free(default: Any, label: str, choices: tuple[str, ...] | None = None, *, on_page: Any = WIDGET) -> Any:
-    """A field whose value the script itself checks."""
+    """A field that the script checks itself."""
     known = Argument(label, default, choices=choices, on_page=on_page)
     return field(default=default, metadata={"argument": known, "free": True})
 
@@ -66,7 +66,7 @@ def read(record: type, given: Any, *, name: str, title: str) -> Any:
 
 
 def checked_argument(spec: Field, value: Any) -> Any:
-    """`value` as the argument's type, in its range. Raises InvalidRequest."""
+    """`value` converted to the argument's type, within its range. Raises InvalidRequest."""
     known: Argument = spec.metadata["argument"]
     if not known.label or spec.metadata.get("free"):
         return value
@@ -85,11 +85,11 @@ def checked_argument(spec: Field, value: Any) -> Any:
             raise InvalidRequest(spec.name, f"{known.label} must be text, got {value!r}")
         return value
     converted = number(known.label, value, spec.type, known.minimum, known.maximum)
-    return value if spec.type is float and isinstance(value, (int, float)) else converted  # infotext prints it as it came
+    return value if spec.type is float and isinstance(value, (int, float)) else converted  # infotext prints it as it was given
 
 
 def chosen(known: Argument, value: Any) -> str:
-    """The choice that a name, in any case, or a place means. Raises InvalidRequest."""
+    """The choice with that name, ignoring case, or index. Raises InvalidRequest."""
     names = {choice.lower(): choice for choice in known.choices}
     if isinstance(value, str) and value.lower() in names:
         return names[value.lower()]

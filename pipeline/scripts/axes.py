@@ -1,4 +1,4 @@
-"""What an X/Y/Z plot can vary: the axes in A1111's order, and the values that a text stands for."""
+"""The axes of an X/Y/Z plot, in A1111's order, and the values that a text gives them."""
 
 import csv
 import re
@@ -17,26 +17,26 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 
 Request = StableDiffusionProcessingImg2Img
 Apply = Callable[[Request, Any, Sequence[Any]], dict[str, Any]]
-"""(request, value, all values of the axis) → the fields that the value changes."""
+"""(request, value, all values of the axis) → the fields to change."""
 
 MAX_VALUES = 1000
-"""Of one axis."""
+"""Per axis."""
 
 
 def field(name: str) -> Apply:
-    """An axis of the request's field."""
+    """An axis that varies a field of the request."""
     def apply(p: Request, value: Any, values: Sequence[Any]) -> dict[str, Any]:
         if not hasattr(p, name):
-            raise InvalidRequest("script_args", f"script_args: no axis can vary {name}: there is no such setting")
+            raise InvalidRequest("script_args", f"script_args: this axis varies {name}, which does not exist here")
         return {name: value}
     return apply
 
 
 def option(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Apply:
-    """An axis of an option."""
+    """An axis that varies an option."""
     def apply(p: Request, value: Any, values: Sequence[Any]) -> dict[str, Any]:
         if name not in SPECS:
-            raise InvalidRequest("script_args", f"script_args: no axis can vary {name}: there is no such setting")
+            raise InvalidRequest("script_args", f"script_args: this axis varies {name}, which does not exist here")
         return {"override_settings": {name: convert(value)}}
     return apply
 
@@ -46,14 +46,14 @@ def nothing(p: Request, value: Any, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def search_and_replace(p: Request, value: str, values: Sequence[str]) -> dict[str, Any]:
-    """Both prompts with the first value of the axis replaced."""
+    """Both prompts with the axis's first value replaced."""
     if values[0] not in p.prompt and values[0] not in p.negative_prompt:
         raise InvalidRequest("script_args", f'script_args: Prompt S/R did not find "{values[0]}" in prompt or negative_prompt')
     return {"prompt": p.prompt.replace(values[0], value), "negative_prompt": p.negative_prompt.replace(values[0], value)}
 
 
 def reorder(p: Request, words: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    """The prompt with these words in this order at the places where they stand."""
+    """The prompt with these words reordered, in the positions where they occur."""
     missing = next((word for word in words if word not in p.prompt), None)
     if missing is not None:
         raise InvalidRequest("script_args", f'script_args: Prompt order did not find "{missing}" in prompt')
@@ -107,21 +107,21 @@ def blank(label: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that can be varied."""
+    """A setting that a plot can vary."""
 
     label: str
     kind: type = str
     """int, float or str."""
     apply: Apply = nothing
     cost: float = 0.0
-    """How slow a change is: dear axes are varied last."""
+    """How slow a change is: expensive axes are varied last."""
     choices: bool = False
-    """Values are a list of names, unless the plot is told to read text."""
+    """Values are a list of names, unless the plot reads text."""
     legend: Callable[[str, Any], str] = labelled
     orders: bool = False
-    """The values are all orders of those given."""
+    """The values are all permutations of the given ones."""
     told: str | None = None
-    """An option whose value in its first cell a grid's infotext tells."""
+    """An option whose value in a grid's first cell is written into the grid's infotext."""
 
 
 def boolean(label: str, name: str) -> Axis:
@@ -183,7 +183,7 @@ AXES = (
 
 
 def find_axis(given: Any) -> Axis:
-    """The axis of that place in AXES, or of that label; None is the first. Raises InvalidRequest."""
+    """The axis with that index in AXES, or that label; None is the first. Raises InvalidRequest."""
     if given is None:
         return AXES[0]
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < len(AXES):
@@ -206,7 +206,7 @@ COUNTED = {kind: re.compile(rf"{number}-{number}(?:\[\s*(\d+)\s*\])?\s*")
 
 
 def parse_values(axis: Axis, text: Any, names: Any, *, as_text: bool) -> tuple[list[Any], str]:
-    """An axis's values from a text or a list of names, and what infotext says of them. Raises InvalidRequest."""
+    """(an axis's values from a text or a list of names, their form in infotext). Raises InvalidRequest."""
     if axis.label == "Nothing":
         return [0], ""
     if axis.choices and not as_text:
@@ -231,7 +231,7 @@ def write_csv(items: Sequence[str]) -> str:
 
 
 def typed(axis: Axis, items: Sequence[str]) -> list[Any]:
-    """The items as the axis's type, ranges spelt out."""
+    """The items converted to the axis's type, with ranges expanded."""
     if axis.orders:
         if len(items) > 6:
             raise InvalidRequest("script_args", f"script_args: {axis.label} can order at most 6 words, got {len(items)}")
@@ -246,12 +246,12 @@ def typed(axis: Axis, items: Sequence[str]) -> list[Any]:
 
 
 def spelt_out(kind: type, item: str) -> list[Any]:
-    """The numbers of "a-b", "a-b(+step)" or "a-b[count]", or the item itself. Raises ValueError where they are too many."""
+    """The numbers in "a-b", "a-b(+step)" or "a-b[count]", or the item itself. Raises ValueError if there are too many."""
     if match := STEPPED[kind].fullmatch(item):
         start, end, step = kind(match[1]), kind(match[2]), kind(match[3] or 1)
         if step == 0 or abs((end - start) / step) > MAX_VALUES:
             raise ValueError(item)
-        # A1111: whole numbers end one short of the last where they go down, decimals may go beyond it
+        # A1111: descending whole numbers stop one short of the end; decimals may go beyond it
         return list(range(start, end + 1, step)) if kind is int else np.arange(start, end + step, step).tolist()
     if match := COUNTED[kind].fullmatch(item):
         count = int(match[3])

@@ -1,4 +1,4 @@
-"""img2img alternative test: sampling starts from the noise that the sampler itself finds in the source."""
+"""img2img alternative test: sampling starts from noise found in the source by running the sampler backwards."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Img2ImgAlternative:
 
 
 def run(p: StableDiffusionProcessingImg2Img, args: Img2ImgAlternative) -> Processed:
-    """What the request gives with that noise."""
+    """The request's result, started from that noise."""
     changes = {}
     if args.override_sampler:
         changes["sampler_name"] = "Euler"
@@ -55,7 +55,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: Img2ImgAlternative) -> Proces
 
 
 class FoundNoise(Hooks):
-    """Puts the noise that is found in the source in the place of the start noise."""
+    """Replaces the start noise by noise found in the source."""
 
     def __init__(self, args: Img2ImgAlternative):
         self.args = args
@@ -69,25 +69,25 @@ class FoundNoise(Hooks):
             p.progress.batch_done()
         r = self.args.randomness
         mixed = ((1 - r) * self.found + r * p.rng.anew().next()) / (r**2 + (1 - r) ** 2) ** 0.5
-        # the sampler adds the init latent, which is in the found noise already
+        # the sampler adds the init latent, which the found noise includes already
         noise.copy_(mixed - x / model_sigmas(p, p.steps)[0])
-        # A1111: the sampler's own noise begins at the seed's first draw
+        # A1111: the sampler's own noise starts at the seed's first draw
         p.rng = p.rng.anew()
 
     def on_mask_blend(self, p: StableDiffusionProcessingImg2Img, mba: MaskBlendArgs) -> None:
         if mba.is_final_blend:
-            # A1111: what was sampled is not blended with the source once more
+            # A1111: no final blend with the source
             mba.blended_latent = mba.current_latent
 
 
 def model_sigmas(p: StableDiffusionProcessingImg2Img, steps: int) -> Tensor:
-    """Even steps of the network's own levels, whatever schedule is asked for, and 0."""
+    """Even steps through the network's own levels, whatever schedule was requested, and 0."""
     prediction = p.sd_model.prediction(p.size)
     return uniform(steps, prediction.sigmas[0].item(), prediction.sigmas[-1].item(), prediction=prediction)
 
 
 def find_noise(p: StableDiffusionProcessingImg2Img, latent: Tensor, args: Img2ImgAlternative) -> Tensor:
-    """Euler's method backwards from the clean latent (B, C, h, w) to the noise that would lead to it, of unit size."""
+    """Euler's method backwards from the clean latent (B, C, h, w) to the noise that leads to it, scaled to unit size."""
     sigmas = model_sigmas(p, args.decode_steps).flip(0)  # 0 first; on the CPU
     cond, uncond = encode(p, args, len(latent))
     x = latent
@@ -96,9 +96,9 @@ def find_noise(p: StableDiffusionProcessingImg2Img, latent: Tensor, args: Img2Im
         try:
             p.progress.checkpoint()
         except Interrupted:
-            if p.progress.stopped:  # then the sampler does not begin; a skip is for the sampler only
+            if p.progress.stopped:  # the sampler will not start then; a skip is left to the sampler
                 break
-        # A1111: with the adjustment each step looks from the level before, and the first one counts half
+        # A1111: with the adjustment, each step evaluates at the previous level, and the first one counts half
         seen = sigmas[i - 1] if args.sigma_adjustment else sigmas[i]
         timed = sigmas[1] if i == 1 else seen
         slope = 2 * sigmas[1] if args.sigma_adjustment and i == 1 else seen
@@ -109,7 +109,7 @@ def find_noise(p: StableDiffusionProcessingImg2Img, latent: Tensor, args: Img2Im
 
 
 def encode(p: StableDiffusionProcessingImg2Img, args: Img2ImgAlternative, count: int) -> tuple[Cond, Cond]:
-    """Both original prompts as they stand, without editing over time or AND."""
+    """Both original prompts as written, without prompt editing or AND."""
     how = Encoding(p.options.emphasis, p.options.comma_padding_backtrack, p.options.CLIP_stop_at_last_layers)
     both = p.sd_model.encode_prompts([args.original_prompt, args.original_negative_prompt], how)
     return Cond.cat([both[:1]] * count), Cond.cat([both[1:]] * count)
@@ -117,13 +117,13 @@ def encode(p: StableDiffusionProcessingImg2Img, args: Img2ImgAlternative, count:
 
 def guided_estimate(p: StableDiffusionProcessingImg2Img, x: Tensor, sigma: Tensor, timed: Tensor, cond: Cond, uncond: Cond,
          cfg_scale: float) -> Tensor:
-    """The guided estimate of the clean latent: x as noisy as `sigma`, the network told the time of `timed`."""
+    """The guided x0 estimate: x is as noisy as `sigma`, but the network is told the time of `timed`."""
     prediction = p.sd_model.prediction(p.size)
     twice, levels = torch.cat([x, x]), sigma.expand(2 * len(x))
     t, levels = (level.to(x.device, non_blocking=True) for level in (prediction.time(timed.expand_as(levels)), levels))
     image_cond = p.image_conditioning[:len(x)]
     output = p.sd_model.denoise(prediction.scale_input(twice, levels), t, Cond.cat([uncond, cond]), torch.cat([image_cond, image_cond]))
-    # A1111: the noisy latent is taken whole, also where a v-prediction model would scale it
+    # A1111: the noisy latent is used unscaled, even though a v-prediction model would scale it
     estimates = twice + prediction.to_denoised(output, torch.zeros_like(twice), levels)
     without, with_prompt = estimates.chunk(2)
     return without + (with_prompt - without) * cfg_scale

@@ -1,4 +1,4 @@
-"""Loopback: each picture is the source of the next one, under a strength that changes on the way."""
+"""Loopback: each picture is the source of the next one, with a denoising strength that changes over the loops."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ CURVES: dict[str, Callable[[float], float]] = {
     "Linear": lambda x: x,
     "Lazy": lambda x: 1 - math.cos(x * math.pi / 2),
 }
-"""From 0 to 1 with the share of the loops that are done."""
+"""Map the fraction of loops done, 0 to 1, to the fraction of the change."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Loopback:
 
 
 def run(p: StableDiffusionProcessingImg2Img, args: Loopback) -> Processed:
-    """Every loop's picture of a single batch, or the last one of each of several."""
+    """Every loop's picture if there is one batch; with several, the last picture of each."""
     if args.append_interrogation != "None":
         raise InvalidRequest("script_args", f'script_args: "{args.append_interrogation}" cannot describe pictures here; '
                                             'Append interrogated prompt at each iteration must be "None"')
@@ -43,7 +43,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: Loopback) -> Processed:
     base.extra_generation_params = {"Final denoising strength": args.final_denoising_strength,
                                     "Denoising curve": args.denoising_curve}
     if base.standing.img2img_color_correction:
-        # A1111: the very first source, transparent parts and size as they are
+        # A1111: the original source, with its transparent parts and size
         base.color_corrections = [color_target(base.init_images[0])]
     p.progress.begin(args.loops * p.n_iter)
     made: list[Made] = []
@@ -59,14 +59,14 @@ def run(p: StableDiffusionProcessingImg2Img, args: Loopback) -> Processed:
             break
     if not made:  # stopped in the first loop
         made = [Made(output, first) for output in pictures(first)]
-    # A1111: the first loop's infotext stands for all
+    # A1111: the first loop's infotext is used for all
     made = [replace(one, output=replace(one.output, infotext=first.info)) for one in made]
     return collect(base, made, first, grid=True, rows=1)
 
 
 def run_batch(p: StableDiffusionProcessingImg2Img, args: Loopback,
               seed: int) -> Iterator[tuple[StableDiffusionProcessingImg2Img, Processed]]:
-    """The loops of one batch, up to the first that was not finished: what each leaves of the request, and its result."""
+    """(the request for what follows, result) for each loop of one batch, up to the first unfinished one."""
     source, fill = p.init_images, p.inpainting_fill
     for loop in range(args.loops):
         one = p.variant(seed=seed, batch_size=1, n_iter=1, do_not_save_grid=True, init_images=source, inpainting_fill=fill,
@@ -77,14 +77,14 @@ def run_batch(p: StableDiffusionProcessingImg2Img, args: Loopback,
         yield p, done
         if done.interrupted:
             return
-        # A1111: behind the first loop, masked content is the original
+        # A1111: after the first loop, masked content is the original
         seed, source, fill = done.seed + 1, [done.images[0]], 1
 
 
 def behind(p: StableDiffusionProcessingImg2Img, loop: StableDiffusionProcessingImg2Img) -> StableDiffusionProcessingImg2Img:
-    """The request as a loop leaves it to all that follow.
+    """The request for what follows a loop.
 
-    A1111: they go on telling what it recorded, as its masked content.
+    A1111: infotext parameters that the loop recorded, such as its masked content, stay.
     """
     rest = behind_mask(p, loop)
     rest.extra_generation_params, rest.color_corrections = dict(loop.extra_generation_params), p.color_corrections

@@ -1,4 +1,4 @@
-"""A mask for each of several pictures: each picture is run with its own, and one result comes of them."""
+"""Several pictures with a mask each: every picture is run with its own mask, and the results are joined."""
 
 from pipeline.errors import InvalidRequest
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
@@ -6,7 +6,7 @@ from pipeline.scripts.passes import Made, collect, pictures
 
 
 def run(p: StableDiffusionProcessingImg2Img) -> Processed:
-    """What the request gives, whose image_mask is a list. Seeds and prompts are those that its pictures would have together."""
+    """The result of a request whose image_mask is a list. Seeds and prompts are those of one batch of all its pictures."""
     count = len(p.init_images)
     seed = p.seed if isinstance(p.seed, list) else p.receipts.seed(p.seed, "seed")
     subseed = p.receipts.seed(p.subseed, "subseed") if p.subseed_strength else p.subseed
@@ -29,9 +29,9 @@ def run(p: StableDiffusionProcessingImg2Img) -> Processed:
 
 
 def of(value: object, number: int, name: str) -> object:
-    """A picture's part of a field that may have a list. Raises InvalidRequest where that is too short."""
+    """A picture's entry of a field that may be a list. Raises InvalidRequest if the list is too short."""
     if not isinstance(value, list):
         return value
     if number >= len(value):
-        raise InvalidRequest(name, f"{name}: {len(value)} are given, too few for the pictures")
+        raise InvalidRequest(name, f"{name} must have one value per picture, got only {len(value)}")
     return value[number]

@@ -1,4 +1,4 @@
-"""How far a picture grows at each side, and the masks of it: what both outpainting scripts share."""
+"""Growth of a picture at each side, and its masks; shared by both outpainting scripts."""
 
 import math
 from collections.abc import Collection
@@ -14,18 +14,18 @@ DIRECTIONS = ("left", "right", "up", "down")
 
 @dataclass(frozen=True)
 class Growth:
-    """Pixels that are added at each side."""
+    """Pixels to add at each side."""
 
     left: int
     right: int
     up: int
     down: int
     target: Size
-    """The picture's size afterwards, multiples of 64. A1111 rounds it up also where neither side of an axis grows."""
+    """The new size, multiples of 64. A1111: rounded up even on an axis that does not grow."""
 
 
 def growth(image: Size, pixels: int, directions: Collection[str]) -> Growth:
-    """About `pixels` at each of the sides, a little more where the target asks for it. Raises InvalidRequest for no side."""
+    """About `pixels` at each of the sides, more where rounding requires it. Raises InvalidRequest if there is no side."""
     if not directions:
         raise InvalidRequest("script_args", "script_args: Outpainting direction must name at least one side; valid: "
                                             + ", ".join(DIRECTIONS))
@@ -36,7 +36,7 @@ def growth(image: Size, pixels: int, directions: Collection[str]) -> Growth:
 
 
 def spread(length: int, before: int, after: int) -> tuple[int, int, int]:
-    """The target length, and what of it is before and after."""
+    """(the target length, pixels added before, pixels added after)."""
     target = math.ceil((length + before + after) / 64) * 64
     if before > 0:
         before = before * (target - length) // (before + after)
@@ -46,7 +46,7 @@ def spread(length: int, before: int, after: int) -> tuple[int, int, int]:
 
 
 def framed(mode: str, size: Size, box: Box) -> Image.Image:
-    """A white mask with a black box, where there is anything in the box."""
+    """A white mask with a black box, unless the box is empty."""
     mask = Image.new(mode, size, "white")
     if box.x1 <= box.x2 and box.y1 <= box.y2:
         # A1111: the box's right and lower edges are black too

@@ -1,4 +1,4 @@
-"""Outpainting mk2: the picture grows side by side, each from noise with the picture's own spectrum and colours."""
+"""Outpainting mk2: the picture grows one side at a time, from noise with its own spectrum and colours."""
 
 import math
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class OutpaintingMk2:
     color_variation: float = argument(0.05, "Color variation", minimum=0.0, maximum=1.0, step=0.01)
 
     def blur(self, side: str, other: str) -> int:
-        """The blur along an axis, 0 where neither of its sides grows."""
+        """The blur along an axis, 0 if neither of its sides grows."""
         return self.mask_blur if side in self.directions or other in self.directions else 0
 
 
@@ -49,13 +49,13 @@ def run(p: StableDiffusionProcessingImg2Img, args: OutpaintingMk2) -> Processed:
         made += [finished(p, image, by, first) for image in images]
         if p.progress.stopped:
             break
-    # A1111: where n_rows asks for rows of the batch size, it takes that for 1
+    # A1111: if n_rows asks for the batch size, that counts as 1
     return collect(p, made, first, grid=True, rows=1 if p.standing.n_rows == 0 else None)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side to grow at."""
+    """A side to grow at."""
 
     pixels: int
     horizontal: bool
@@ -63,7 +63,7 @@ class Side:
     """Left or upper."""
 
     def pick(self, horizontal: int, vertical: int) -> tuple[int, int]:
-        """Each on its own axis, 0 on the axis that does not grow."""
+        """The value of the side's own axis, as (x, y), with 0 on the other."""
         return (horizontal, 0) if self.horizontal else (0, vertical)
 
 
@@ -76,7 +76,7 @@ def sides_of(grown: Growth) -> Iterator[Side]:
 
 def expand(p: StableDiffusionProcessingImg2Img, images: list[Image.Image], side: Side, blur: tuple[int, int],
            args: OutpaintingMk2) -> tuple[list[Image.Image], Processed]:
-    """The pictures, all of one size, grown at one side, and the run that did it."""
+    """(the pictures, all of one size, grown at one side; the run that did it)."""
     grow_x, grow_y = side.pick(side.pixels, side.pixels)
     size = Size(images[0].width + grow_x, images[0].height + grow_y)
     canvas = Size(math.ceil(size.width / 64) * 64, math.ceil(size.height / 64) * 64)
@@ -99,18 +99,18 @@ def expand(p: StableDiffusionProcessingImg2Img, images: list[Image.Image], side:
 
 
 def kept(mask: Size, size: Size, side: Side, blur: tuple[int, int]) -> Box:
-    """The part of a mask that stays, short of the growing side by its pixels and the blur."""
+    """The part of a mask that stays: everything except the added pixels and the blur at the growing side."""
     inset_x, inset_y = side.pick(side.pixels + blur[0], side.pixels + blur[1])
     if side.first:
         return Box(inset_x, inset_y, *size)
-    # A1111: behind a growing side the box is measured from the mask's edge, elsewhere it ends with the picture
+    # A1111: after a growing side the box is measured from the mask's edge; otherwise it ends with the picture
     return Box(0, 0, mask.width - inset_x if inset_x else size.width, mask.height - inset_y if inset_y else size.height)
 
 
 # --- noise that looks like the picture ------------------------------------------------------------------------------
 
 def fill_with_noise(image: Image.Image, mask: Image.Image, args: OutpaintingMk2) -> Image.Image:
-    """An RGB picture with matched noise where the mask, RGB of its size, is white."""
+    """An RGB picture with matched noise where the mask (RGB, same size) is white."""
     pixels, hole = (np.asarray(picture) / 255.0 for picture in (image, mask))
     noised = matched_noise(pixels, hole, args.exponent, args.color_variation)
     return Image.fromarray(np.clip(noised * 255.0, 0.0, 255.0).astype(np.uint8))
@@ -119,8 +119,8 @@ def fill_with_noise(image: Image.Image, mask: Image.Image, args: OutpaintingMk2)
 def matched_noise(pixels: np.ndarray, mask: np.ndarray, exponent: float, color_variation: float) -> np.ndarray:
     """`pixels` with noise where `mask` is 1; all (H, W, 3) float64 in [0, 1].
 
-    The noise has the phases of the picture, its magnitudes to the power of `exponent`, and its colours' histograms.
-    Raises InvalidRequest where the mask leaves nothing of the picture.
+    The noise has the picture's phases, its magnitudes raised to `exponent`, and its colour histograms. Raises
+    InvalidRequest if the mask leaves nothing of the picture.
     """
     gray = mask.sum(axis=2) / 3
     hole, reference = gray > 1e-6, gray < 1e-3
@@ -141,8 +141,8 @@ def matched_noise(pixels: np.ndarray, mask: np.ndarray, exponent: float, color_v
 
 
 def soft_noise(shape: tuple[int, int, int], color_variation: float) -> np.ndarray:
-    """Noise of low frequencies mostly, (H, W, 3), the same for every picture of a size; gray where color_variation is 0."""
-    # A1111: always seed 0, so that only the sampling depends on the request's
+    """Mostly low-frequency noise (H, W, 3), the same for every picture of a size; grey if color_variation is 0."""
+    # A1111: always seed 0; only sampling depends on the request's seed
     noise = np.random.default_rng(0).random(shape)
     noise = noise * color_variation + (1.0 - color_variation) * (noise.sum(axis=2, keepdims=True) / 3)
     y, x = ((np.arange(length) / length * 2.0 - 1.0) * (length / min(shape[:2])) for length in shape[:2])
@@ -151,17 +151,17 @@ def soft_noise(shape: tuple[int, int, int], color_variation: float) -> np.ndarra
 
 
 def fft2(pixels: np.ndarray) -> np.ndarray:
-    """The spectrum of each channel with its zero frequency in the middle; (H, W, C)."""
+    """The spectrum of each channel, zero frequency in the middle; (H, W, C)."""
     return np.fft.ifftshift(np.fft.fft2(np.fft.fftshift(pixels, (0, 1)), axes=(0, 1), norm="ortho"), (0, 1))
 
 
 def ifft2(spectrum: np.ndarray) -> np.ndarray:
-    """What fft2 turns into this spectrum, complex."""
+    """The inverse of fft2, complex."""
     return np.fft.ifftshift(np.fft.ifft2(np.fft.fftshift(spectrum, (0, 1)), axes=(0, 1), norm="ortho"), (0, 1))
 
 
 def match_values(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`values` (N,) mapped so that they are distributed as the `reference` (M,) is."""
+    """`values` (N,) mapped to the distribution of `reference` (M,)."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     targets, target_counts = np.unique(reference, return_counts=True)
     return np.interp(np.cumsum(counts) / values.size, np.cumsum(target_counts) / reference.size, targets)[places]

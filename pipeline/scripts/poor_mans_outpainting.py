@@ -1,4 +1,4 @@
-"""Poor man's outpainting: the picture on a larger canvas, whose new parts are drawn tile by tile as an inpainting."""
+"""Poor man's outpainting: the picture on a larger canvas, whose new parts are inpainted tile by tile."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from pipeline.scripts.passes import collect, finished, pictures, quiet
 from pipeline.tiles import combine, split, tile_boxes
 
 CONTENTS = ("fill", "original", "latent noise", "latent nothing")
-"""inpainting_fill by its numbers."""
+"""By the numbers of inpainting_fill."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: PoorMansOutpainting) -> Proce
 
 
 def kept(grown: Growth, blur: int) -> Box:
-    """The part of the canvas that stays: the picture, less the blur at each side that grows."""
+    """The part of the canvas that stays: the picture minus the blur at each growing side."""
     left, right, up, down = (pixels + blur if pixels else 0 for pixels in (grown.left, grown.right, grown.up, grown.down))
     return Box(left, up, grown.target.width - right, grown.target.height - down)
 

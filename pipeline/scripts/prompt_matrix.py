@@ -29,7 +29,7 @@ class PromptMatrix:
 
 
 def run(p: StableDiffusionProcessingImg2Img, args: PromptMatrix) -> Processed:
-    """A picture for each combination behind their grid. The parts of a prompt are what its "|" separate."""
+    """A grid, then a picture for each combination of the prompt's parts, which are separated by "|"."""
     field = "prompt" if args.prompt_type == "positive" else "negative_prompt"
     base, *parts = getattr(p, field).split("|")
     if len(parts) > MAX_PARTS:
@@ -50,18 +50,18 @@ def run(p: StableDiffusionProcessingImg2Img, args: PromptMatrix) -> Processed:
 
 
 def combined(base: str, parts: list[str], number: int, args: PromptMatrix) -> str:
-    """The base with those parts whose bits are set in the number."""
+    """The base prompt with the parts whose bits are set in `number`."""
     chosen = [part.strip().strip(",") for bit, part in enumerate(parts) if number >> bit & 1]
     return JOINS[args.delimiter].join([*chosen, base] if args.put_at_start else [base, *chosen])
 
 
 def matrix(images: list[Image.Image], parts: list[str], margin: int, options: Options) -> Image.Image:
-    """The grid: the first half of the parts, rounded up, runs along the columns, the others along the rows."""
+    """The grid: the first half of the parts, rounded up, along the columns; the others along the rows."""
     across = math.ceil(len(parts) / 2)
     grid = image_grid(images, 1 << len(parts) - across, options.grid_background_color)
     return annotate(grid, Size(*images[0].size), legends(parts[:across]), legends(parts[across:]), margin, options)
 
 
 def legends(parts: list[str]) -> list[Legend]:
-    """A legend for each combination: those parts that are left out are struck through."""
+    """A legend per combination, with the omitted parts struck through."""
     return [[Legend(part, bool(number >> bit & 1)) for bit, part in enumerate(parts)] for number in range(1 << len(parts))]

@@ -1,4 +1,4 @@
-"""Prompts from file or textbox: one run per line, which is a prompt or sets other fields of the request too."""
+"""Prompts from file or textbox: one run per line, which is a prompt or sets other fields too."""
 
 import shlex
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class PromptsFromFile:
 
 
 def run(p: StableDiffusionProcessingImg2Img, args: PromptsFromFile) -> Processed:
-    """All lines' pictures, one line after the other."""
+    """All lines' pictures in order."""
     if args.iterate_seed or args.same_seed:
         p = seeded(p)
     lines = [read_line(line) for line in map(str.strip, args.text.splitlines()) if line]
@@ -43,14 +43,14 @@ def run(p: StableDiffusionProcessingImg2Img, args: PromptsFromFile) -> Processed
 
 
 def changes(p: StableDiffusionProcessingImg2Img, line: dict[str, Any], args: PromptsFromFile, index: int) -> dict[str, Any]:
-    """The fields that a line changes, its prompts joined with the request's own."""
+    """The fields that a line changes, with its prompts joined to the request's."""
     fields = {"seed": p.seed + index * p.batch_size * p.n_iter} if args.iterate_seed else {}
     fields |= line
     for name in PROMPTS:
         both = [line.get(name, ""), getattr(p, name)]
         if all(both):
             fields[name] = " ".join(both if args.insert_at == "start" else reversed(both))
-    fields = {name: value for name, value in fields.items() if hasattr(p, name) or value is not False}  # off is what it is
+    fields = {name: value for name, value in fields.items() if hasattr(p, name) or value is not False}  # unknown but off: nothing to do
     unknown = next((name for name in fields if not hasattr(p, name)), None)
     if unknown is not None:
         raise InvalidRequest("script_args", f'script_args: a line uses "--{unknown}", which does not exist')
@@ -64,7 +64,7 @@ def true(value: str) -> bool:
 
 
 def sampler(value: str) -> str:
-    """The sampler's name, of which a line may have any case, or an alias."""
+    """The sampler's name, given in any case or as an alias."""
     names = {name.lower(): row.name for row in SAMPLERS.values() for name in (row.name, *row.aliases)}
     return names.get(value.lower(), value)
 
@@ -77,17 +77,17 @@ TAGS: dict[str, Callable[[str], Any]] = {
     "outpath_samples": str, "outpath_grids": str, "prompt_for_display": str, "sampler_index": int,
 }
 IGNORED = ("outpath_samples", "outpath_grids", "prompt_for_display", "sampler_index")
-"""Where pictures are saved is not for a prompt to say; the others do nothing in A1111 either."""
+"""A prompt must not choose where pictures are saved; the others have no effect in A1111 either."""
 
 
 def read_line(line: str) -> dict[str, Any]:
-    """The fields that a line sets. One that cannot be read as options is a prompt as it stands."""
+    """The fields that a line sets. A line that is not valid options is a prompt as a whole."""
     if "--" not in line:
         return {"prompt": line}
     try:
         fields = read_options(shlex.split(line))
     except ValueError:
-        # A1111: a mistake makes the whole line a prompt
+        # A1111: an error makes the whole line a prompt
         return {"prompt": line}
     model = fields.pop("sd_model", None)
     if model is not None:

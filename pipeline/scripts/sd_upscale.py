@@ -1,4 +1,4 @@
-"""SD upscale: the source is enlarged and then redrawn tile by tile, each tile of width x height."""
+"""SD upscale: enlarges the source, then redraws it in tiles of width x height."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class SDUpscale:
 
 
 def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
-    """n_iter enlarged pictures, each from the next seed."""
+    """n_iter enlarged pictures, each with the next seed."""
     base = seeded(p)
     base.extra_generation_params |= {"SD upscale overlap": args.overlap, "SD upscale upscaler": args.upscaler}
     picture = enlarge(base, args)
@@ -41,7 +41,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
         first = first or done[0]
         drawn = [output.image for one in done for output in pictures(one)][:len(tiles)]
         if drawn:
-            # what was not redrawn stays as the upscaler made it
+            # tiles that were not redrawn stay as upscaled
             whole = combine(drawn + tiles[len(drawn):], boxes, Size(*picture.size), args.overlap)
             made.append(finished(base, whole, done[0], first))
         if p.progress.stopped:
@@ -50,10 +50,10 @@ def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
 
 
 def enlarge(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Image.Image:
-    """The source as the tiles are cut from it: RGB, times the scale factor unless no upscaler is chosen."""
+    """The source to cut tiles from: RGB, enlarged by the scale factor if an upscaler is chosen."""
     picture = flatten(p.init_images[0], p.standing.img2img_background_color)
     if args.upscaler == "None":
-        # A1111: without an upscaler the scale factor does nothing
+        # A1111: without an upscaler the scale factor has no effect
         return picture
     if max(picture.size) * args.scale_factor > MAX_SIDE:
         raise InvalidRequest("script_args", f"script_args: {picture.width}x{picture.height} times {args.scale_factor} is more "
@@ -63,8 +63,8 @@ def enlarge(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Image.Image
 
 def redraw(p: StableDiffusionProcessingImg2Img, groups: list[list[Image.Image]],
            seed: int) -> tuple[list[Processed], StableDiffusionProcessingImg2Img]:
-    """(the groups of tiles, each in one batch, from the seeds that follow one another; all but the first can be missing,
-    the request for what follows)."""
+    """(results of the groups of tiles, one batch per group, with consecutive seeds, fewer if stopped but at least one; the
+    request for what follows)."""
     done: list[Processed] = []
     for group in groups:
         one = quiet(p, seed=seed, n_iter=1, init_images=group)
@@ -72,6 +72,6 @@ def redraw(p: StableDiffusionProcessingImg2Img, groups: list[list[Image.Image]],
         p = behind_mask(p, one)
         if p.progress.stopped:
             break
-        # A1111: behind each group the seed counts up by one, however many tiles it holds
+        # A1111: the seed increments by one per group, however many tiles it holds
         seed = done[-1].seed + 1
     return done, p

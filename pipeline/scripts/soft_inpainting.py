@@ -1,4 +1,4 @@
-"""Soft inpainting: greys of a mask are blended by degrees at each step, and the source put back where little changed."""
+"""Soft inpainting: a mask's greys blend gradually at each step, and the source is put back where little changed."""
 
 from dataclasses import dataclass, fields
 
@@ -13,7 +13,7 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.scripts.arguments import argument
 
 REACH = 2
-"""Latent cells to each side that the filter looks at."""
+"""Radius of the filter, in latent cells."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class SoftInpainting:
 
 
 KEYS = {spec.name: f"Soft inpainting {spec.name.replace('_', ' ')}" for spec in fields(SoftInpainting)}
-"""What infotext calls each argument."""
+"""Each argument's name in infotext."""
 
 
 class SoftHooks(Hooks):
-    """Soft inpainting of one request, wherever it has a mask."""
+    """Soft inpainting for a request, in every run with a mask."""
 
     def __init__(self, settings: SoftInpainting):
         self.settings = settings
         self.overlays: list[OverlayArgs] = []
-        """One for each picture of the batch."""
+        """One per picture of the batch."""
 
     def process(self, p: StableDiffusionProcessingImg2Img) -> None:
         if p.image_mask is None:
@@ -50,7 +50,7 @@ class SoftHooks(Hooks):
         if mba.is_final_blend:
             mba.blended_latent = mba.current_latent
             return
-        # A1111: for samplers that count timesteps this sigma is the timestep
+        # A1111: for timestep samplers this sigma is the timestep
         share = mba.nmask ** (mba.sigma[0] ** self.settings.schedule_bias * self.settings.preservation_strength)
         mba.blended_latent = blend(mba.init_latent, mba.current_latent, share, self.settings.transition_contrast_boost)
 
@@ -73,13 +73,13 @@ class SoftHooks(Hooks):
 
 
 def blend(init: Tensor, current: Tensor, share: Tensor, contrast: float) -> Tensor:
-    """From `init` to `current`, (B, C, h, w), by `share`, (C, h, w) in [0, 1], with lengths interpolated apart.
+    """From `init` to `current`, (B, C, h, w), by `share`, (C, h, w) in [0, 1], interpolating magnitudes separately.
 
-    The lengths of the latents' vectors are averaged in the power of `contrast`, so that the more contrasting one counts
-    more and blending does not blur.
+    The latent vectors' magnitudes are averaged in the power of `contrast`, which favours the larger one, so that blending does
+    not blur.
     """
     mixed = init * (1 - share) + current * share
-    # powers are beyond float32, so where there is no more, as on Apple's cards, they are taken of shares of the larger length
+    # powers overflow float32; without float64, as on Apple's GPUs, use magnitudes relative to the larger one
     precision = torch.float64 if init.device.type in ("cpu", "cuda") else torch.float32
     length, *lengths = (latent.norm(dim=1, keepdim=True).to(precision) for latent in (mixed, init, current))
     largest = 1.0 if precision == torch.float64 else torch.maximum(*lengths).clamp(min=0.00001)
@@ -92,7 +92,7 @@ def blend(init: Tensor, current: Tensor, share: Tensor, contrast: float) -> Tens
 # --- what is put back -----------------------------------------------------------------------------------------------
 
 def whole_source(p: StableDiffusionProcessingImg2Img, image: Image.Image) -> Image.Image:
-    """A source as the result has it: RGBA, opaque, resized unless only a part of it is worked on."""
+    """A source as in the result: RGBA, opaque, resized unless only a part of it is processed."""
     image = flatten(image, p.options.img2img_background_color)
     if p.paste_to is None and p.resize_mode != 3:
         image = resize_image(p.resize_mode, image, p.width, p.height, p.options.upscaler_for_img2img)
@@ -100,14 +100,14 @@ def whole_source(p: StableDiffusionProcessingImg2Img, image: Image.Image) -> Ima
 
 
 def halfway(nmask: np.ndarray, settings: SoftInpainting) -> np.ndarray:
-    """The difference at which half of the source is shown, (h, w)."""
+    """The difference at which half of the source shows, (h, w)."""
     kept = 1 - np.clip(nmask, 0, 1) ** np.float32(settings.preservation_strength / 2)
     kept = 0.5 * (1 - settings.mask_influence) + kept * settings.mask_influence
     return settings.difference_threshold * (kept / (1.00001 - kept))
 
 
 def opacity(distance: np.ndarray, half: np.ndarray, contrast: float) -> np.ndarray:
-    """How far the result is shown, (h, w) in [0, 1], for latents so far apart."""
+    """How much of the result shows, (h, w) in [0, 1], for latents at this distance."""
     distance = weighted_percentiles(weighted_percentiles(distance, 0.9, 1.0), 0.25, 0.75)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = 1 / (1 + np.nan_to_num(distance / half, nan=0.0) ** contrast)
@@ -115,16 +115,16 @@ def opacity(distance: np.ndarray, half: np.ndarray, contrast: float) -> np.ndarr
 
 
 def shown_mask(p: StableDiffusionProcessingImg2Img, shown: np.ndarray, source: Image.Image) -> Image.Image:
-    """The mask over a source, 255 = the result is shown, from what is (h, w) in [0, 1] in latent cells."""
+    """The mask over a source, 255 = show the result; `shown`: (h, w) in [0, 1], in latent cells."""
     mask = resize_image(2, Image.fromarray((255.0 * shown).astype(np.uint8)), p.width, p.height).convert("L")
     mask = mask.filter(ImageFilter.GaussianBlur(4))
     return mask if p.paste_to is None else uncrop(mask, source.size, p.paste_to, p.options.upscaler_for_img2img)
 
 
 def weighted_percentiles(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """For each place of (h, w) the mean of what lies around it, of those values only that are between two percentiles.
+    """The weighted mean around each cell of (h, w), using only values between two percentiles.
 
-    Nearer places weigh more. The percentiles are at least one whole weight apart.
+    Nearer cells weigh more. The percentiles span at least one whole weight.
     """
     weights, around = neighbourhood(values)  # (h, w, n) each
     order = np.argsort(around, axis=-1, kind="stable")
@@ -136,7 +136,7 @@ def weighted_percentiles(values: np.ndarray, low: float, high: float) -> np.ndar
 
 
 def window(total: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """From where to where weights count, of a `total` above 1: at least 1 of it."""
+    """(start, end) of the weights that count, out of a `total` above 1; they span at least 1."""
     start, end = total * low, total * high
     narrow = end - start < 1
     middle = np.clip((start + end) / 2, 0.5, total - 0.5)
@@ -144,7 +144,7 @@ def window(total: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.n
 
 
 def neighbourhood(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weights and values at and around each place of (h, w), (h, w, n); what is beyond the edge weighs nothing."""
+    """(weights, values) at and around each cell of (h, w), both (h, w, n); beyond the edge the weight is 0."""
     offsets = range(-REACH, REACH + 1)
     height, width = values.shape
     padded = np.pad(values.astype(np.float64), REACH)
@@ -159,6 +159,6 @@ def neighbourhood(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weight(squared_distance: float) -> float:
-    """A Gaussian that is cut, and lowered, so that it reaches 0 one place beyond the neighbourhood."""
+    """A Gaussian, truncated and shifted to reach 0 one cell beyond the neighbourhood."""
     end = np.exp(-((REACH + 1) ** 2) / 2.25)
     return max(0.0, (np.exp(-squared_distance / 2.25) - end) / (1 - end))

@@ -23,7 +23,7 @@ from pipeline.scripts.passes import Made, collect, seeded
 
 MAX_CELLS = 5000
 MAX_MEGAPIXELS = 200
-"""Of the whole grid, exclusive."""
+"""Of the whole grid; must be less."""
 SEEDS = ("Seed", "Var. seed")
 LABELS = tuple(axis.label for axis in AXES)
 
@@ -52,16 +52,16 @@ class XYZPlot:
 
 @dataclass(frozen=True)
 class Ruler:
-    """One axis of a plot with its values."""
+    """An axis of a plot, with its values."""
 
     name: str
     """X, Y or Z."""
     axis: Axis
     values: list[Any]
     text: str
-    """The values as infotext names them."""
+    """The values as written in infotext."""
     fixed: bool
-    """Seeds that were asked to be random were drawn before."""
+    """Whether random seeds were drawn in advance."""
     varies_seeds: bool
 
     @property
@@ -79,11 +79,11 @@ class Ruler:
 
 
 Place = tuple[int, int, int]
-"""A cell by its x, y and z."""
+"""A cell's x, y and z."""
 
 
 def run(p: StableDiffusionProcessingImg2Img, args: XYZPlot) -> Processed:
-    """The grid of all grids, then as asked the grid of each z, and each picture."""
+    """The grid of all grids; then, if asked for, the grid of each z, and each picture."""
     base = p if args.no_fixed_seeds else seeded(p)
     if not p.standing.return_grid:
         base = base.variant(batch_size=1)
@@ -97,7 +97,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: XYZPlot) -> Processed:
             drawn[place] = draw(cells.pop(place), rulers)
         except PalimpsestError as failure:
             error = failure
-            p.comments.append(f"{', '.join(labels(rulers, place))} could not be drawn: {failure}")
+            p.comments.append(f"{', '.join(labels(rulers, place))} could not be made: {failure}")
         if p.progress.stopped:
             break
     if not drawn:
@@ -110,16 +110,16 @@ class Cell:
     """One run of a plot."""
 
     made: Made | None
-    """None where it was stopped before there was a picture."""
+    """None if it was stopped before there was a picture."""
     by: Processed
     sheet_infotext: str
-    """Of a grid of x and y that begins with it."""
+    """For a grid of x and y that starts with this cell."""
     infotext: str
-    """Of a grid of all axes."""
+    """For a grid of all axes that starts with this cell."""
 
 
 def draw(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> Cell:
-    """Run one cell, which is shown by its first picture: where there are several, that is their grid."""
+    """Run one cell, which shows the first picture; if there are several, that is their grid."""
     done = process_images(p)
     made = Made(Output(done.images[0], done.infotexts[0], done.paths[0]), done) if done.images else None
     told = replace(p.standing, **{name: getattr(p.options, name) for name in (one.axis.told for one in rulers) if name})
@@ -129,8 +129,8 @@ def draw(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> Cell:
 def grid_infotext(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], told: Options) -> str:
     """The infotext of a run's first picture, with the options `told`, and the axes.
 
-    A1111: it is written when the options are again as they stand, so it does not tell those that the request or an axis has
-    changed for its runs; but the weight of the conditioning mask, where an axis varies that, is a field of the run.
+    A1111: it is written after the options have been restored, so it lacks those changed by the request or an axis for the runs;
+    except the conditioning mask's weight, a field of the run, if an axis varies it.
     """
     record = p.extra_generation_params
     p.iteration, p.seeds, p.subseeds, p.negative_prompts = 0, p.all_seeds, p.all_subseeds, p.all_negative_prompts
@@ -153,7 +153,7 @@ def ruler(args: XYZPlot, name: str, draw: Callable[[], int] = random_seed) -> Ru
 
 
 def make_cells(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> dict[Place, StableDiffusionProcessingImg2Img]:
-    """The request of each cell. Raises InvalidRequest, before anything is drawn, where one cannot be run."""
+    """Each cell's request. Raises InvalidRequest, before anything runs, if one is invalid."""
     counts = [len(ruler.values) for ruler in rulers]
     cells = math.prod(counts)
     megapixels = round(cells * p.width * p.height / 1e6)
@@ -173,7 +173,7 @@ def make_cells(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> dict
 
 
 def ordered(rulers: list[Ruler]) -> Iterator[Place]:
-    """All places, the axes that are dear to change outermost; of equal ones z, then y."""
+    """All places, with expensive axes outermost; among equal ones z, then y."""
     outer = sorted(reversed(range(3)), key=lambda index: -rulers[index].axis.cost)
     for indices in product(*(range(len(rulers[index].values)) for index in outer)):
         by_axis = dict(zip(outer, indices))
@@ -187,7 +187,7 @@ def labels(rulers: list[Ruler], place: Place) -> list[str]:
 # --- the result -----------------------------------------------------------------------------------------------------
 
 def result(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], drawn: dict[Place, Cell], args: XYZPlot) -> Processed:
-    """The grids and pictures that were asked for. What was not drawn is black."""
+    """The requested grids and pictures. Cells that were not run are black."""
     x, y, z = rulers
     first = next(iter(drawn.values()))
     images = {place: cell.made.output.image for place, cell in drawn.items() if cell.made}
@@ -205,7 +205,7 @@ def result(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], drawn: dict
     if args.include_sub_grids:
         for level, sheet in enumerate(sheets):
             head = drawn.get((0, 0, level), first)
-            folder = p.outpath_grids if len(sheets) > 1 else None  # else it is the grid that is saved
+            folder = p.outpath_grids if len(sheets) > 1 else None  # otherwise it is the saved grid itself
             grids.append(Made(keep_grid(p.variant(outpath_grids=folder), sheet, head.sheet_infotext, "xyz_grid"), head.by))
     listed = [drawn[place].made for place in sorted(images, key=lambda place: place[::-1])] if args.include_lone_images else []
     return replace(collect(p, grids + listed, first.by), index_of_first_image=len(grids) if listed else 0)
@@ -213,7 +213,7 @@ def result(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler], drawn: dict
 
 def table(images: list[Image.Image], rows: list[list[Legend]], columns: list[list[Legend]], args: XYZPlot, margin: int,
           options: Options) -> Image.Image:
-    """The pictures in so many rows, with legends if asked."""
+    """The pictures as a grid, with legends if asked for."""
     grid = image_grid(images, len(rows), options.grid_background_color)
     if not args.draw_legend:
         return grid

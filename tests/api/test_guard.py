@@ -93,7 +93,7 @@ def test_what_another_sites_page_reads_is_refused_but_a_link_to_here_works(open_
 def test_gradio_fetches_nothing_from_elsewhere(open_client, route):
     for address in ("http://192.0.2.1/x.png", "https%3A//192.0.2.1/x.png"):
         answer = open_client.get(route + address)
-        assert answer.status_code == 403 and answer.text == "Nothing is fetched from elsewhere."
+        assert answer.status_code == 403 and answer.text == "Files are not fetched from other servers."
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def send(client, route, file, **how):
 @pytest.mark.parametrize("route", ROUTES)
 def test_an_address_in_an_event_is_refused_on_every_route(client, fetched, seen, route):
     answer = send(client, route, {"path": FETCHED, "meta": META})
-    assert answer.status_code == 403 and answer.json()["error"] == "Nothing is fetched from elsewhere."
+    assert answer.status_code == 403 and answer.json()["error"] == "Files are not fetched from other servers."
     assert not fetched and not seen
 
 
@@ -91,7 +91,7 @@ FORMS = {
 @pytest.mark.parametrize("route", ["run/predict", "queue/join"])
 def test_every_form_of_an_address_is_refused(client, fetched, route, file):
     answer = send(client, route, file)
-    assert answer.status_code == 403 and answer.json()["detail"] == "Nothing is fetched from elsewhere."
+    assert answer.status_code == 403 and answer.json()["detail"] == "Files are not fetched from other servers."
     assert not fetched
 
 

@@ -96,7 +96,7 @@ def test_below_a_path_everything_answers_whether_or_not_the_proxy_takes_the_path
     assert client.get(f"{prefix}/openapi.json", **asked).json()["servers"] == [{"url": "/palimpsest"}]
     for path in ("/", "/sdapi/v1/options", "/gradio_api/file=http://192.0.2.1/"):
         assert client.get(f"{prefix}{path}").status_code == 401, path
-    assert client.get(f"{prefix}/gradio_api/file=http://192.0.2.1/", **asked).text == "Nothing is fetched from elsewhere."
+    assert client.get(f"{prefix}/gradio_api/file=http://192.0.2.1/", **asked).text == "Files are not fetched from other servers."
     event = {"data": [{"path": "http://192.0.2.1/", "meta": {"_type": "gradio.FileData"}}]}
     assert client.post(f"{prefix}/gradio_api/run/same", json=event, **asked).status_code == 403
 

@@ -116,8 +116,8 @@ def test_samplers_that_count_timesteps_are_refused_in_a_sentence(name):
         return
     with pytest.raises(InvalidRequest) as refusal:
         create_sampler(name, Family(), Options(), Size(64, 64))
-    assert str(refusal.value) == (f'sampler_name: {name} counts training timesteps, and "some-flow" was trained without any; '
-                                  "Euler, for example, can be used")
+    assert str(refusal.value) == (f'sampler_name: {name} needs discrete training timesteps, and "some-flow" has none; '
+                                  "use Euler, for example")
 
 
 def test_the_options_for_timesteps_leave_a_flow_as_it_is():

@@ -44,16 +44,16 @@ def without(part):
 
 
 @pytest.mark.parametrize("change, sentence", [
-    (only(UNET), '"my.safetensors" is not a whole checkpoint: it lacks the vae and the text_encoder'),
-    (only(UNET, "first_stage_model."), '"my.safetensors" is not a whole checkpoint: it lacks the text_encoder'),
-    (only("first_stage_model."), '"my.safetensors" is a VAE, which goes into the VAE folder'),
+    (only(UNET), '"my.safetensors" is not a complete checkpoint: it lacks the vae and the text_encoder'),
+    (only(UNET, "first_stage_model."), '"my.safetensors" is not a complete checkpoint: it lacks the text_encoder'),
+    (only("first_stage_model."), '"my.safetensors" is a VAE, which belongs in the VAE folder'),
     (only("cond_stage_model."),
      f'"my.safetensors" is not a Stable Diffusion checkpoint: it has no tensor "{UNET}input_blocks…"'),
     (renamed(UNET, "model_ema.diffusion_model"),
      f'"my.safetensors" is a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too'),
     (without("middle_block"),
      '"my.safetensors" is incomplete, or of a reduced kind such as SSD-1B, which is not supported: '
-     'it lacks what diffusers calls "mid_block.attentions.0.proj_in.weight"'),
+     'it lacks the tensor that diffusers calls "mid_block.attentions.0.proj_in.weight"'),
     (without("output_blocks.2.0.in_layers.2.bias"),
      '"my.safetensors" is incomplete: its unet lacks "up_blocks.1.resnets.0.conv1.bias"'),
     (without("decoder.up.2"), '"my.safetensors" is incomplete: its vae lacks "decoder.up_blocks.'),
@@ -67,13 +67,13 @@ def test_averaged_weights_beside_the_others_do_not_matter(write):
 
 
 @pytest.mark.parametrize("name, kind", [
-    ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight", "a LoRA, which goes into the Lora folder"),
-    ("emb_params", "a textual inversion embedding, which goes into the embeddings folder"),
+    ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight", "a LoRA, which belongs in the Lora folder"),
+    ("emb_params", "a textual inversion embedding, which belongs in the embeddings folder"),
     (UNET + "joint_blocks.0.context_block.attn.qkv.weight", "a Stable Diffusion 3 checkpoint, which is not supported"),
     ("double_blocks.0.img_attn.qkv.weight", "a Flux checkpoint, which is not supported"),
     ("control_model.input_blocks.0.0.weight", "a ControlNet, which is not supported"),
     ("down_blocks.0.resnets.0.conv1.weight",
-     "one network of a diffusers folder; name the folder that holds its model_index.json"),
+     "one network of a diffusers folder; choose the folder that contains model_index.json"),
 ])
 def test_another_kind_of_file_is_told_what_it_is(name, kind, write):
     assert refusal(write(lambda state: {name: torch.zeros(2, 2)})) == f'"my.safetensors" is {kind}'
@@ -87,8 +87,8 @@ def test_a_checkpoint_with_other_noise_levels_is_refused(write):
 def test_parts_that_do_not_fit_together_are_refused(write):
     name = "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc2.weight"
     path = write(lambda state: state | {name: torch.zeros(7, 7)})
-    assert refusal(path) == (f'"my.safetensors" does not fit together: "{name}" has the shape (7, 7) '
-                             "where its text_encoder needs (32, 64)")
+    assert refusal(path) == (f'"my.safetensors" is inconsistent: "{name}" has the shape (7, 7) '
+                             "but its text_encoder needs (32, 64)")
 
 
 def test_a_unet_of_other_inputs_is_refused(write):

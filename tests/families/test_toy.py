@@ -93,13 +93,13 @@ def test_samplers_that_count_noise_levels_draw_with_it(model, sampler):
 
 @pytest.mark.parametrize("sampler", ["DDIM", "PLMS", "UniPC", "LCM"])
 def test_samplers_that_count_timesteps_are_refused(model, sampler):
-    with pytest.raises(InvalidRequest, match=f'^sampler_name: {sampler} counts training timesteps, and "toy-model" was trained without any'):
+    with pytest.raises(InvalidRequest, match=f'^sampler_name: {sampler} needs discrete training timesteps, and "toy-model" has none'):
         made(model, sampler_name=sampler)
 
 
 def test_accelerations_that_it_has_not_say_so(model):
     result = made(model, override_settings={"token_merging_ratio": 0.5, "step_cache_interval": 3})
-    assert result.comments == ["Token merging does nothing with toy-model.", "Step cache and edit reuse do nothing with toy-model."]
+    assert result.comments == ["Token merging has no effect with toy-model.", "Step cache and edit reuse have no effect with toy-model."]
 
 
 def test_a_network_acts_on_its_fused_layer_and_is_taken_out_again(model, tmp_path):

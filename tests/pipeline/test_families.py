@@ -85,7 +85,7 @@ def test_a_model_of_another_class_is_refused_by_its_name(index, name, folder):
 
 def test_a_folder_with_no_networks_is_refused(folder):
     assert refusal(families.load, folder(), placement.choose("cpu")) == (
-        '"my-model" is not a whole checkpoint: it lacks the unet and the vae and the text_encoder')
+        '"my-model" is not a complete checkpoint: it lacks the unet and the vae and the text_encoder')
 
 
 def test_a_damaged_part_is_refused_with_its_name(folder):
@@ -122,7 +122,7 @@ def test_a_device_that_is_not_there_is_refused(device):
         placement.choose(device)
     assert error.value.field == "device"
     assert str(error.value) == (f'device "{device}" cannot be used on this machine; '
-                                "valid: auto, cpu, cuda, cuda:N, mps where present")
+                                "valid: auto, cpu, cuda, cuda:N, mps if present")
 
 
 # noise levels

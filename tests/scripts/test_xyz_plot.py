@@ -96,7 +96,7 @@ def test_a_value_changes_the_request(request_for, axis, value, values, changes):
     ("Prompt S/R", "dog,cat", 'Prompt S/R did not find "dog"'),
     ("Prompt order", "forest,dog", 'Prompt order did not find "dog"'),
     ("Size", "32", 'a Size must be like 512x768, got "32"'), ("Steps", "2,0", "steps must be a whole number"),
-    ("[Hypertile] Unet Max Depth", "1", "no axis can vary hypertile_max_depth_unet"),
+    ("[Hypertile] Unet Max Depth", "1", "this axis varies hypertile_max_depth_unet, which does not exist here"),
 ])
 def test_a_value_that_cannot_be_run_is_refused_before_the_first_cell(watched, axis, text, sentence):
     p = watched(script_name="X/Y/Z plot", script_args=args(("Seed", "1,2"), (axis, text)))
@@ -200,7 +200,7 @@ def test_another_checkpoint_is_loaded_for_its_cells_and_one_that_is_not_there_is
     result = scripts.run(p)
     pixels = np.asarray(result.images[0])
     assert not pixels[:, :64].any() and pixels[:, 64:].any()
-    assert result.comments == ["missing could not be drawn: there is no such model"]
+    assert result.comments == ["missing could not be made: there is no such model"]
 
 
 def test_where_every_cell_fails_the_plot_does(request_for):

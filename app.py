@@ -31,32 +31,32 @@ ROOT = Path(__file__).parent
 DEMO_MODEL = ROOT / "assets" / "demo-model"
 DEMO_NETWORKS = ROOT / "assets" / "demo-networks"
 PORTS = range(7860, 7880)
-"""Tried in turn where no port is asked for."""
+"""Tried in order unless --port is given."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Palimpsest, the diffusion image editor you run yourself.",
-                                     epilog="python app.py verify FILE.png makes a picture again and compares; see verify --help.")
-    parser.add_argument("--model", default=str(DEMO_MODEL), help="a file or folder, the name, title or hash of one in --models-dir, or owner/name on the Hugging Face Hub; default: the demo model")
-    parser.add_argument("--models-dir", default="models", help="a folder with Stable-diffusion, VAE, Lora and embeddings in it, or one of A1111; default: %(default)s")
+                                     epilog="python app.py verify FILE.png makes a picture again and compares the two; see verify --help.")
+    parser.add_argument("--model", default=str(DEMO_MODEL), help="a file or folder; a name, title or hash in --models-dir; or owner/name on the Hugging Face Hub; default: the demo model")
+    parser.add_argument("--models-dir", default="models", help="a folder with subfolders Stable-diffusion, VAE, Lora and embeddings, or an A1111 installation; default: %(default)s")
     parser.add_argument("--outputs-dir", default="outputs", help="where results are saved; default: %(default)s")
-    parser.add_argument("--styles-file", default="styles.csv", help="named pieces of prompts, as A1111 keeps them; a * in its name takes several files; default: %(default)s")
+    parser.add_argument("--styles-file", default="styles.csv", help="A1111's file of prompt styles; a * in the name matches several files; default: %(default)s")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: %(default)s, this machine only")
     parser.add_argument("--listen", action="store_true", help="listen on all addresses of this machine: --host 0.0.0.0")
     parser.add_argument("--port", type=int, help=f"default: the first free one from {PORTS[0]}")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
-    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this; without it, --share and --listen make a password up")
-    parser.add_argument("--visitor-quota", type=int, default=60, metavar="PICTURES", help="that a visitor of a shared page may ask for in an hour, 0: as many as they like; default: %(default)s")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="login for the page; without it, --share and --listen generate a password")
+    parser.add_argument("--visitor-quota", type=int, default=60, metavar="PICTURES", help="pictures per hour for each visitor of a shared page, 0: unlimited; default: %(default)s")
     parser.add_argument("--no-api", action="store_true", help="serve the page only, without A1111's HTTP API")
-    parser.add_argument("--api-auth", metavar="USER:PASSWORD[,…]", help="logins that the API accepts besides that of --auth")
-    parser.add_argument("--api-urls", action="store_true", help="let requests name pictures by http and https addresses of the internet")
+    parser.add_argument("--api-auth", metavar="USER:PASSWORD[,…]", help="further logins for the API, in addition to --auth")
+    parser.add_argument("--api-urls", action="store_true", help="let requests load pictures from public http and https addresses")
     parser.add_argument("--api-max-body", type=int, default=256, metavar="MIB", help="largest request to the API; default: %(default)s")
-    parser.add_argument("--cors-allow-origins", metavar="ORIGIN[,…]", help="other sites, as https://example.org, whose pages may send requests")
-    parser.add_argument("--subpath", default="", metavar="PATH", help="where a proxy has this server, as /palimpsest; default: at its root")
-    parser.add_argument("--tls-keyfile", metavar="FILE", help="private key in PEM, to be reached by https; needs --tls-certfile")
-    parser.add_argument("--tls-certfile", metavar="FILE", help="certificate in PEM, with those that it depends on; needs --tls-keyfile")
-    parser.add_argument("--settings-file", default="config.json", help="where options that are set are remembered; default: %(default)s")
+    parser.add_argument("--cors-allow-origins", metavar="ORIGIN[,…]", help="other sites whose pages may send requests, such as https://example.org")
+    parser.add_argument("--subpath", default="", metavar="PATH", help="the path under which a proxy serves this server, such as /palimpsest; default: the root")
+    parser.add_argument("--tls-keyfile", metavar="FILE", help="private key in PEM, to serve https; needs --tls-certfile")
+    parser.add_argument("--tls-certfile", metavar="FILE", help="certificate chain in PEM; needs --tls-keyfile")
+    parser.add_argument("--settings-file", default="config.json", help="file that remembers changed options; default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16; default: %(default)s")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
@@ -67,12 +67,12 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--visitor-quota must be 0 or more, got {flags.visitor_quota}")
     flags.subpath = flags.subpath and f"/{flags.subpath.strip('/')}".rstrip("/")
     if not re.fullmatch("(/[A-Za-z0-9._~-]+)*", flags.subpath):
-        parser.error(f"--subpath must be a path as /palimpsest, got {flags.subpath!r}")
+        parser.error(f"--subpath must be a path such as /palimpsest, got {flags.subpath!r}")
     if bool(flags.tls_keyfile) != bool(flags.tls_certfile):
         parser.error("--tls-keyfile and --tls-certfile need each other")
     if flags.tls_certfile:
         if flags.share:
-            parser.error("--share has a certificate of its own and speaks plain HTTP to this server; leave --tls-certfile out")
+            parser.error("--share has its own certificate and connects to this server by plain HTTP; leave out --tls-certfile")
         try:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(flags.tls_certfile, flags.tls_keyfile, lambda: "")
         except (OSError, ValueError) as error:
@@ -83,7 +83,7 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
                 parser.error(f"{name} must be USER:PASSWORD, got {login!r}")
     for origin in split(flags.cors_allow_origins):
         if not re.fullmatch("https?://[^/*]+", origin):
-            parser.error(f"--cors-allow-origins must be sites as https://example.org, got {origin!r}")
+            parser.error(f"--cors-allow-origins must be sites such as https://example.org, got {origin!r}")
     return flags
 
 
@@ -91,9 +91,9 @@ def parse_verify_flags(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="app.py verify", description="Make a picture again from its receipt and say whether it "
                                      "is the same: status 0 identical, 1 different, 2 cannot be verified.")
     parser.add_argument("file", help="a PNG as Palimpsest saved it")
-    parser.add_argument("--picture", action="append", default=[], metavar="FILE", help="what it was made from, where the outputs folder has it no more; once for each of several")
-    parser.add_argument("--mask", action="append", default=[], metavar="FILE", help="the same of its mask")
-    parser.add_argument("--model", help="a checkpoint that lies elsewhere: a file, a folder, or owner/name on the Hugging Face Hub")
+    parser.add_argument("--picture", action="append", default=[], metavar="FILE", help="its source picture, if the outputs folder no longer has it; repeat for several")
+    parser.add_argument("--mask", action="append", default=[], metavar="FILE", help="its mask, likewise")
+    parser.add_argument("--model", help="a checkpoint outside the models folder: a file, a folder, or owner/name on the Hugging Face Hub")
     parser.add_argument("--models-dir", default="models", help="default: %(default)s")
     parser.add_argument("--outputs-dir", default="outputs", help="default: %(default)s")
     parser.add_argument("--styles-file", default="styles.csv", help="default: %(default)s")
@@ -103,34 +103,34 @@ def parse_verify_flags(argv: list[str]) -> argparse.Namespace:
 
 
 def split(listed: str | None) -> list[str]:
-    """The parts of a flag that takes several, separated by commas."""
+    """The parts of a comma-separated flag."""
     return [] if listed is None else [part.strip() for part in listed.split(",")]
 
 
 def credentials(flags: argparse.Namespace) -> tuple[str, str] | None:
-    """(user, password) that visitors need: as asked, or made up where others than this machine can come in."""
+    """(user, password) that visitors need: as given, or generated if other machines can connect; None: no login."""
     if flags.auth:
         return login_of(flags.auth)
     if is_shared(flags):
         password = secrets.token_urlsafe(12)
-        say(f"Others can reach this page, so it asks for a login: user palimpsest, password {password}")
+        say(f"Others can reach this page, so it requires a login: user palimpsest, password {password}")
         return "palimpsest", password
     return None
 
 
 def is_shared(flags: argparse.Namespace) -> bool:
-    """Whether others than this machine's people can come in."""
+    """Whether other machines can connect."""
     return flags.share or flags.host not in LOOPBACK
 
 
 def login_of(text: str) -> tuple[str, str]:
-    """(user, password) of "user:password"."""
+    """(user, password) from "user:password"."""
     user, _, password = text.partition(":")
     return user, password
 
 
 def find_model(wanted: str, catalog: "Catalog") -> "ModelFile":
-    """The checkpoint that --model means: a path, a name in the models folder, or one of the Hub, which is downloaded.
+    """The checkpoint for --model: a path, a name in the models folder, or a Hub model, which is downloaded.
 
     Raises UnknownName or ModelError.
     """
@@ -150,7 +150,7 @@ def find_model(wanted: str, catalog: "Catalog") -> "ModelFile":
 
 
 def settle_model(settings: "Settings", models: "ModelStore", *, asked: bool) -> None:
-    """Drop the model chosen in an earlier run where `--model` asks for another, or where it is not there any more."""
+    """Undo a model choice from an earlier run if `--model` is given now, or if the chosen model is gone."""
     from pipeline.errors import PalimpsestError
 
     try:
@@ -158,15 +158,15 @@ def settle_model(settings: "Settings", models: "ModelStore", *, asked: bool) -> 
         if not asked:
             return
     except PalimpsestError as error:
-        say(f"{error}. The model of --model is used.")
+        say(f"{error}. Using the model of --model.")
     settings.change({"sd_model_checkpoint": "", "sd_vae": "Automatic"}, remember=False)
 
 
 def free_port(host: str, wanted: int | None) -> int:
-    """A port that can be listened on: the wanted one, or the first free one of PORTS."""
+    """A free port to listen on: the wanted one, or the first free one of PORTS."""
     for port in PORTS if wanted is None else [wanted]:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            if os.name != "nt":  # Windows would let two programs have the port
+            if os.name != "nt":  # Windows would let two programs share the port
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
@@ -175,11 +175,11 @@ def free_port(host: str, wanted: int | None) -> int:
             except OSError:
                 continue
             return probe.getsockname()[1]
-    sys.exit(f"--port: {wanted or f'{PORTS[0]} to {PORTS[-1]}'} cannot be listened on at {host}; is it in use already?")
+    sys.exit(f"--port: {wanted or f'{PORTS[0]} to {PORTS[-1]}'} cannot be opened on {host}; is it in use already?")
 
 
 def announce(flags: argparse.Namespace, port: int) -> None:
-    """Say where the page is, now that it answers, and open it."""
+    """Print the page's address once it answers, and open it."""
     host = "127.0.0.1" if flags.host == "0.0.0.0" else flags.host
     scheme = "https" if flags.tls_certfile else "http"
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -191,34 +191,34 @@ def announce(flags: argparse.Namespace, port: int) -> None:
 
 
 def share(host: str, port: int) -> None:
-    """Open a public link, or say why there is none."""
+    """Open a public link, or say why that failed."""
     from gradio.networking import setup_tunnel
 
     try:
         link = setup_tunnel(host, port, secrets.token_urlsafe(32), None, None)
         say(f"Public link: {link.replace('http://', 'https://')}")
-    except Exception as error:  # the tunnel is somebody else's service and program: whatever it is, the page goes on
-        say(f"The public link could not be made ({error}); the page goes on at its local address.")
+    except Exception as error:  # the tunnel is an external service; whatever fails, the page stays up
+        say(f"The public link could not be opened ({error}); the page stays available at its local address.")
 
 
 def open_journal(folder: Path) -> "Journal | None":
-    """The history of the outputs folder, or a sentence on why there is none."""
+    """The outputs folder's history; None, after saying why, if it cannot be kept."""
     from pipeline.journal import Journal
 
     try:
         journal = Journal(folder)
     except OSError as error:
-        say(f"History cannot be kept in {folder}: {error}. Pictures are saved all the same.")
+        say(f"History cannot be kept in {folder}: {error}. Pictures are still saved.")
         return None
     if journal.others:
-        say(f"Another Palimpsest uses {folder} too: both keep their pictures and their history there.")
+        say(f"Another Palimpsest is using {folder} too; they share its pictures and history.")
     return journal
 
 
 def collect_after(loading: "Job") -> None:
-    """Collect garbage again once the model is loaded, or could not be; what is there by then stays, and is not looked through.
+    """Re-enable garbage collection once the model is loaded or has failed to; objects created before are exempt from it.
 
-    After a minute at the latest: while people wait for pictures nothing is loaded ahead.
+    After a minute at the latest, since preloading waits while pictures are being made.
     """
     latest = time.monotonic() + 60
     while loading.state != "done" and time.monotonic() < latest:
@@ -228,7 +228,7 @@ def collect_after(loading: "Job") -> None:
 
 
 def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase", **how: Any) -> "Engine":
-    """An engine around the models and what else the models folder holds; how: what else LocalEngine takes."""
+    """An engine for the models, networks and embeddings in the models folder; how: further arguments of LocalEngine."""
     from pipeline.device import DeviceWorker
     from pipeline.embeddings import EmbeddingShelf
     from pipeline.engine import LocalEngine
@@ -243,7 +243,7 @@ def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase
 
 
 def verify(argv: list[str]) -> int:
-    """Say whether a picture is what its receipt says; the status to end with."""
+    """Verify a picture against its receipt; returns the exit status."""
     flags = parse_verify_flags(argv)
     from pipeline import verify
     from pipeline.errors import PalimpsestError
@@ -280,14 +280,14 @@ def say(line: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    # nothing leaves the machine unasked: read by these packages when they are imported
+    # no telemetry: these packages read this at import
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["verify"]:
         sys.exit(verify(argv[1:]))
     flags = parse_flags(argv)
     say("Palimpsest is starting.")
-    gc.disable()  # until page and model are there: what imports make stays, and looking through it takes a fifth of their time
+    gc.disable()  # until page and model are ready: scanning the imports' permanent objects takes a fifth of the start
     try:
         serve(flags)
     finally:
@@ -295,7 +295,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def serve(flags: argparse.Namespace) -> None:
-    """Serve the page until somebody ends it."""
+    """Serve the page until it is stopped."""
     from pipeline.limits import Limits
     from pipeline.settings import Settings
 
@@ -310,23 +310,23 @@ def serve(flags: argparse.Namespace) -> None:
     from api.server import Server
 
     port = free_port(flags.host, flags.port)
-    # no proxy_headers: who comes through a tunnel could claim any address
+    # no proxy_headers: visitors through a tunnel could claim any address
     config = uvicorn.Config(application(flags, engine, models, settings), host=flags.host, port=port, log_level="warning",
                             timeout_graceful_shutdown=1, proxy_headers=False, ssl_keyfile=flags.tls_keyfile,
                             ssl_certfile=flags.tls_certfile)
 
     def started() -> None:
         announce(flags, port)
-        loading = engine.preload()  # not sooner: the two would be in each other's way
+        loading = engine.preload()  # not earlier: loading would slow down the start
         threading.Thread(target=collect_after, args=[loading], daemon=True).start()
 
-    # the jobs are cancelled first, so that whoever waits for one is answered before the server ends
+    # cancel the jobs first, so that waiting clients get an answer before the server stops
     Server(config, started=started, ending=partial(engine.close, timeout=0)).run()
     engine.close(timeout=5)
 
 
 def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]":
-    """The models and the styles that flags name. Ends the program with a sentence where they cannot be read."""
+    """The models and styles named by the flags. Exits with a sentence if they cannot be read."""
     from pipeline import allocator
     from pipeline.errors import PalimpsestError
     from pipeline.families import placement
@@ -346,7 +346,7 @@ def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]"
 
 
 def application(flags: argparse.Namespace, engine: "Engine", models: "ModelStore", settings: "Settings") -> "FastAPI":
-    """The page and the API, as flags want them."""
+    """The application with page and API, configured by the flags."""
     from api import Backend, Fetcher, build_app
     from pipeline.drafts import Drafts
     from ui import WEB, build_ui, look

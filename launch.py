@@ -1,10 +1,10 @@
-"""Installs Palimpsest beside this file at the first start, and starts it:
+"""Starts Palimpsest, and on the first start installs it beside this file:
 
     python3 launch.py [flags of app.py]
     python3 launch.py test [arguments of pytest]
 
-Needs nothing but Python. This file keeps to syntax and imports that Python 3.6 has, so that an old Python
-gets as far as check_python and its sentence.
+Needs only Python. This file sticks to syntax and imports of Python 3.6, so that an old Python gets as far as
+check_python and its message.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 11)
 ROOT = Path(__file__).resolve().parent
 
-# Requirement files, in the order they are installed, each with pip's extra flags for it.
+# Requirement files in order of installation, each with extra pip flags.
 APP_PACKAGES = {"requirements.txt": []}
-# The oracles are old packages that we only compare numbers with: their own pins would undo ours.
+# The oracles are old packages used only to compare numbers; their own pins would undo ours.
 TEST_PACKAGES = {"requirements-dev.txt": [], "requirements-oracles.txt": ["--no-deps"]}
 CONSTRAINTS = "constraints.txt"
 
 
 class LaunchFailed(Exception):
-    """What the person at the terminal reads instead of a traceback."""
+    """A message for the person at the terminal, shown instead of a traceback."""
 
 
 def main(arguments: list, root: Path = ROOT) -> int:
@@ -52,8 +52,8 @@ def main(arguments: list, root: Path = ROOT) -> int:
 def run_tests(root: Path, arguments: list) -> int:
     python = ensure_installed(root, "installed-app", APP_PACKAGES)
     ensure_installed(root, "installed-tests", TEST_PACKAGES)
-    run_step("Making sure of a browser", [python, str(root / "tests" / "browser.py")])
-    run_step("Making sure of OpenGL", [python, str(root / "tests" / "opengl.py")])
+    run_step("Checking for a browser", [python, str(root / "tests" / "browser.py")])
+    run_step("Checking for OpenGL", [python, str(root / "tests" / "opengl.py")])
     os.chdir(str(root))
     return hand_over([python, "-m", "pytest"] + arguments)
 
@@ -71,8 +71,8 @@ def check_python(version: tuple) -> None:
 def ensure_installed(root: Path, stamp_name: str, packages: dict) -> str:
     """The path of the virtual environment's Python, with `packages` installed.
 
-    The stamp is written last, so whatever stopped an installation, the next start takes it up. A mark lies in
-    the environment meanwhile: where one is found, packages may be there by halves and all is made anew.
+    A stamp is written last, so an interrupted installation continues at the next start. Meanwhile a marker file lies in the
+    environment: if it is found later, packages may be half installed, and the environment is rebuilt.
     """
     venv = root / ".venv"
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -86,15 +86,15 @@ def ensure_installed(root: Path, stamp_name: str, packages: dict) -> str:
     venv.mkdir(exist_ok=True)
     unfinished.touch()
     if stamp.exists():
-        stamp.unlink()  # else it would hold again for one who stops here and goes back to the older pins
+        stamp.unlink()  # otherwise it would be valid again after an abort and a return to older pins
     if clear or not has_pip(python):
         make_venv(venv, clear)
-    unfinished.touch()  # --clear has taken it away
+    unfinished.touch()  # --clear has removed it
     try:
         for name, flags in packages.items():
             install(root, python, name, flags)
     except LaunchFailed:
-        unfinished.unlink()  # pip ended by itself and left no package by halves
+        unfinished.unlink()  # pip ended by itself, leaving no half-installed package
         raise
     stamp.write_text(wanted)
     unfinished.unlink()
@@ -109,7 +109,7 @@ def stamp_text(root: Path, packages: dict) -> str:
 
 
 def is_of_another_python(venv: Path) -> bool:
-    """Whether `venv` was made by another minor version, whose packages this Python would not find."""
+    """Whether `venv` belongs to another minor version, whose packages this Python would not find."""
     config = venv / "pyvenv.cfg"
     if not config.exists():
         return False
@@ -127,11 +127,11 @@ def has_pip(python: Path) -> bool:
 
 
 def make_venv(venv: Path, clear: bool) -> None:
-    """Makes the environment; in one that is there already, only what is missing, unless `clear`."""
+    """Create the environment; in an existing one add only what is missing, unless `clear`."""
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         package = "python{}.{}-venv".format(*sys.version_info[:2])
         raise LaunchFailed(
-            f"{sys.executable} cannot make virtual environments, as its venv or ensurepip module is missing; "
+            f"{sys.executable} cannot make virtual environments, because its venv or ensurepip module is missing; "
             f"on Debian and Ubuntu install it with: apt install {package}"
         )
     command = [sys.executable, "-m", "venv", str(venv)] + (["--clear"] if clear else [])
@@ -143,14 +143,14 @@ def install(root: Path, python: Path, requirements: str, flags: list) -> None:
     run_step(
         f"Installing {requirements}",
         pip + flags + ["-r", str(root / requirements)],
-        advice="Check the network and the free disk space, and start again. If a version is not found, it is not made "
+        advice="Check the network and the free disk space, and start again. If a version is not found, it is not available "
         "for this system: torch needs Python 3.11 to 3.14, and Linux, Windows, or macOS 14 on Apple silicon.",
         describe=lambda line: pip_progress(root / ".venv", line),
     )
 
 
 def pip_progress(venv: Path, line: str) -> str:
-    """What pip is at, given its latest line: it tells of what it downloads, but not of what it unpacks."""
+    """pip's current activity for its latest line of output; pip reports downloads but not unpacking."""
     if line.startswith("Downloading"):
         return line
     folder = "Lib/site-packages" if os.name == "nt" else "lib/python*/site-packages"
@@ -158,12 +158,12 @@ def pip_progress(venv: Path, line: str) -> str:
 
 
 def run_step(title: str, command: list, advice: str = "", describe=str, plain_seconds: float = 15) -> None:
-    """Runs one command, showing only that it goes on; its output is for the error of one that fails.
+    """Run one command, showing only progress; its output is shown only if it fails.
 
-    describe: makes what is shown of its latest line of output.
-    plain_seconds: how often a line comes where standard error is not a terminal.
+    describe: turns the latest line of output into the progress text.
+    plain_seconds: seconds between progress lines if standard error is not a terminal.
     """
-    # PIP_USER would send the packages past the environment.
+    # PIP_USER would install the packages outside the environment.
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8", PIP_USER="0")
     process = subprocess.Popen(
         command,
@@ -186,7 +186,7 @@ def run_step(title: str, command: list, advice: str = "", describe=str, plain_se
     reader.join(timeout=5)  # a grandchild may hold the pipe open for longer
     if process.returncode != 0:
         last_words = "".join(f"    {line[:300]}\n" for line in list(lines))
-        raise LaunchFailed(f"{title} failed. Its last words:\n{last_words}{advice}".rstrip())
+        raise LaunchFailed(f"{title} failed. Its last output:\n{last_words}{advice}".rstrip())
 
 
 def keep_last_lines(stream, lines: deque) -> None:
@@ -195,7 +195,7 @@ def keep_last_lines(stream, lines: deque) -> None:
 
 
 def show_progress(process: subprocess.Popen, title: str, latest, plain_seconds: float) -> None:
-    """Until `process` ends: a line that ticks on a terminal, and elsewhere a new one every `plain_seconds`."""
+    """Show progress until `process` ends: one updating line on a terminal, else a new line every `plain_seconds`."""
     on_terminal = sys.stderr.isatty()
     show = overwrite_line if on_terminal else say
     started = time.monotonic()
@@ -225,7 +225,7 @@ def say(text: str) -> None:
 
 
 def hand_over(command: list) -> int:
-    """Becomes `command`; on Windows, which has no such thing, its exit status."""
+    """Replace this process by `command`; on Windows, which lacks that, run it and return its exit status."""
     if os.name == "nt":
         return run_as_child(command)
     os.execv(command[0], command)
@@ -237,7 +237,7 @@ def run_as_child(command: list) -> int:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            pass  # Ctrl+C reached the child as well, which ends in its own time
+            pass  # Ctrl+C reached the child too; let it finish
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ SHARED = ("__init__", "__main__", "competitors", "contest", "report")
 
 
 def find() -> dict[str, str]:
-    """The benchmarks' names and what each is about, read without importing them."""
+    """The benchmarks' names and subjects, read without importing them."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return {file.stem: about(file) for file in files if file.stem not in SHARED}
 
@@ -28,7 +28,7 @@ def main() -> None:
         return
     print("\n".join([__doc__, "", *(f"  {name:14} {says}" for name, says in known.items())]))
     if name not in ("", "-h", "--help"):
-        sys.exit(f'there is no benchmark "{name}"')
+        sys.exit(f'unknown benchmark "{name}"')
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Palimpsest and diffusers, each ready for the same edits: from a request to the saved PNG."""
+"""Palimpsest and diffusers, each ready to run the same edits: from a request to the saved PNG."""
 
 import tempfile
 import threading
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
 
 DEMO = ROOT / "assets" / "demo-model"
 SIZES = {"demo": 256, "sd1": 512, "sdxl": 1024}
-"""The models, and the pixels of their pictures."""
+"""Model → side of its pictures in pixels."""
 NEGATIVE = "blurry, dark"
 STAGES = ("text", "VAE encode", "UNet", "around the UNet", "preview", "VAE decode", "overlay", "save", "rest")
 
 
 def picture(number: int, size: int) -> Image.Image:
-    """Another one for each number: coloured clouds."""
+    """Coloured clouds, different for each number."""
     noise = np.random.default_rng(number).integers(0, 256, (size // 32, size // 32, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def square_mask(share: float, size: int) -> Image.Image:
-    """White in a square in the middle, which is that share of the picture."""
+    """White in a centred square that covers this fraction of the picture."""
     mask, half = Image.new("L", (size, size)), size * share**0.5 / 2
     ImageDraw.Draw(mask).rectangle([size / 2 - half, size / 2 - half, size / 2 + half - 1, size / 2 + half - 1], fill=255)
     return mask
 
 
 def model_calls(steps: int, strength: float) -> int:
-    """How many steps of so many an edit does here; diffusers does one less."""
+    """Steps that an edit runs here; diffusers runs one fewer."""
     return int(min(strength, 0.999) * steps) + 1
 
 
 def share_outside(answer: Answer, *stages: str) -> float:
-    """Per cent of an edit's time that is not in these stages."""
+    """Percentage of an edit's time spent outside these stages."""
     return 100 * (1 - sum(answer["stages"].get(stage, 0.0) for stage in stages) / answer["seconds"])
 
 
 class Stopwatch:
-    """Seconds by stage, around functions. Of a stage within another one the outer has no part."""
+    """Seconds per stage, measured around functions. A nested stage's time does not count for the outer one."""
 
     def __init__(self):
         self.seconds: dict[str, float] = defaultdict(float)
         self._within: dict[int, list[float]] = defaultdict(list)
-        """By thread: seconds that stages within each open one took."""
+        """Thread → seconds spent in nested stages, per open stage."""
 
     def around(self, owner: Any, name: str, stage: str) -> None:
-        """From now on measure calls of owner.name."""
+        """Measure calls of owner.name from now on."""
         function = getattr(owner, name)
 
         def timed(*args: Any, **named: Any) -> Any:
@@ -77,9 +77,9 @@ class Stopwatch:
 
 
 class Palimpsest:
-    """The engine with a model from its file, as app.py has it: with journal, previews and saving.
+    """The engine with a model file, set up as in app.py: with journal, previews and saving.
 
-    begin: is called with each job when it is submitted.
+    begin: called with each submitted job.
     """
 
     def __init__(self, file: Path, outputs: Path, *, precision: str = "auto", cache: "Cache | None" = None):
@@ -95,7 +95,7 @@ class Palimpsest:
         place = families.placement.choose("auto", precision)
         load = lru_cache(lambda: families.load(file, place))
         self.engine = local_engine(lambda options: load(), journal=Journal(outputs), cache=cache)
-        self.engine.preload().result()  # on its thread: OpenMP's threads of another would hinder those that compute
+        self.engine.preload().result()  # on its thread: OpenMP threads of another thread would slow down the computation
         self.model = load()
         self.ready = {"load": time.perf_counter() - began}
         self.watch = Stopwatch()
@@ -114,7 +114,7 @@ class Palimpsest:
 
     def __call__(self, *, number: int, size: int, steps: int, strength: float, prompt: str, seed: int,
                  mask: float | None = None, settings: dict[str, Any] | None = None, cfg_scale: float = 7.0, **ignored: Any) -> Answer:
-        """mask: the share of the picture that is masked; settings: options."""
+        """mask: the masked fraction of the picture; settings: options."""
         from pipeline.processing import StableDiffusionProcessingImg2Img
 
         source, masked = picture(number, size), None if mask is None else square_mask(mask, size)
@@ -136,7 +136,7 @@ class Palimpsest:
 class Diffusers:
     """diffusers' own pipelines for the same model.
 
-    configs: the folder with the model's configs. compiled: the UNet by torch.compile, frozen on a processor.
+    configs: the folder with the model's configs. compiled: torch.compile for the UNet, frozen on a CPU.
     """
 
     def __init__(self, file: Path, configs: Path, outputs: Path, *, precision: str, channels_last: bool, compiled: bool):

@@ -1,4 +1,4 @@
-"""Competitors in processes of their own that run by turns, so that what the machine does meanwhile hits all of them alike."""
+"""Competitors in separate processes that take turns, so that other load on the machine affects them equally."""
 
 import json
 import math
@@ -16,28 +16,28 @@ ROOT = Path(__file__).parents[1]
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
-"""What a run gave: seconds, and what else its competitor tells."""
+"""The result of a run: seconds, and whatever else its competitor reports."""
 Rounds = list[dict[str, Answer]]
-"""Of one competitor: the answers by case."""
+"""A competitor's rounds: answers by case."""
 
 
 class Contestant:
-    """A process that makes itself ready, and then does one run for each line on its stdin.
+    """A process that gets ready, then does one run for each line on its stdin.
 
-    module: its main() calls compete() where it gets --child TASK. python: the interpreter, where not this one.
+    module: its main() calls compete() if given --child TASK. python: the interpreter; default: this one.
     """
 
     def __init__(self, name: str, module: str, task: dict[str, Any], *, python: str = sys.executable):
         self.name = name
         self.ready: Answer = {}
-        """What it said when it was ready."""
+        """What it reported when ready."""
         self.peak = 0
-        """Bytes that it has had resident at most."""
+        """Its peak resident memory in bytes."""
         self._command = [python, "-m", f"benchmarks.{module}", "--child", json.dumps(task)]
         self._process: subprocess.Popen | None = None
 
     def run(self, request: Request) -> Answer:
-        """One run. Raises SystemExit where the process has ended."""
+        """One run. Raises SystemExit if the process has ended."""
         if self._process is None:
             self._process = subprocess.Popen(self._command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self.ready = self._answer()
@@ -59,9 +59,9 @@ class Contestant:
 
 
 def compete(make: Callable[[], Callable[..., Answer]]) -> None:
-    """In the child: get ready by `make`, whose result does a run for each line on stdin, given that line's keywords."""
+    """In the child: get ready with `make`, then run its result for each line on stdin, with that line's keywords."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # so that libraries' output is not taken for an answer
 
     def tell(answer: Answer) -> None:
         print(json.dumps(answer | {"peak": peak_memory()}), file=answers, flush=True)
@@ -74,10 +74,10 @@ def compete(make: Callable[[], Callable[..., Answer]]) -> None:
 
 def by_turns(contestants: Sequence[Contestant], rounds: Iterable[Sequence[Request]], *, fresh: bool = False,
              told: Callable[[str], None] = lambda line: None) -> list[list[list[Answer]]]:
-    """[contestant][round][request]: each request is done by all before the next, and each round another is first.
+    """[contestant][round][request]: all run each request before the next one, and a different one goes first each round.
 
-    fresh: for machines that cannot hold all models at once. Then a contestant does a whole round, and its process ends before
-    the next contestant's begins. told: gets a line for each run.
+    fresh: for machines that cannot hold all models at once: a contestant runs a whole round, and its process ends before the
+    next contestant starts. told: called with a line for each run.
     """
     answers: list[list[list[Answer]]] = [[] for _ in contestants]
     for turn, requests in enumerate(rounds):

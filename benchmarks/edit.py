@@ -1,9 +1,9 @@
 """One edit from click to saved picture, beside diffusers' pipelines: python -m benchmarks edit --model sd1
 
-Everybody gets the same checkpoint (random weights in SD 1.5's or SDXL's size, or the demo model), the same pictures and as
-many model calls, in a process of their own, by turns. Seconds are medians of whole edits, from the request to the saved PNG,
-after a short one to warm up; CPU seconds, of all cores, are what to look at where others use the machine meanwhile. The last
-table holds each figure against its bar; a bar that counts on bfloat16 is judged only where the processor has it.
+All use the same checkpoint (random weights in SD 1.5's or SDXL's size, or the demo model), the same pictures and the same
+number of model calls, in separate processes that take turns. Seconds are medians of whole edits, from the request to the
+saved PNG, after a short warm-up; on a busy machine look at CPU seconds (all cores). The last table compares each figure with
+its bar; bars that rely on bfloat16 are judged only if the CPU supports it.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def competitors(task: dict[str, Any], *, compiled: bool) -> list[Contestant]:
 
 
 def requests(number: int, size: int, steps: int, strength: float) -> list[Request]:
-    """A round: a picture that nobody has seen and what is asked about it, after something to warm up."""
+    """A round: a warm-up, then a new picture and several requests about it."""
     edit = {"case": "img2img", "number": number, "size": size, "steps": steps, "strength": strength, "seed": number,
             "prompt": f"a red house, {number} trees"}
     return [edit | {"case": "warm-up", "number": 1000 + number, "steps": 2, "prompt": "a boat"}, edit,
@@ -46,12 +46,12 @@ def requests(number: int, size: int, steps: int, strength: float) -> list[Reques
 
 
 def seconds(rounds: Rounds, case: str, key: str = "seconds") -> float:
-    """A case's seconds, the median; those of all cores with the key "cpu"."""
+    """The median seconds of a case; CPU seconds of all cores with key "cpu"."""
     return middle((answers[case] for answers in rounds), key)
 
 
 def in_stages(rounds: Rounds, case: str, *names: str) -> float:
-    """Seconds of a case in these stages, the median."""
+    """The median seconds of a case spent in these stages."""
     return median(sum(answers[case]["stages"].get(name, 0.0) for name in names) for answers in rounds)
 
 
@@ -81,7 +81,7 @@ def judge(everyone: dict[str, Rounds]) -> list[Bar]:
 
 
 def check_calls(everyone: dict[str, Rounds], calls: int) -> None:
-    """Raise SystemExit where somebody had less to do than others."""
+    """Raise SystemExit if the competitors made different numbers of model calls."""
     counts = {answers[case]["calls"] for rounds in everyone.values() for answers in rounds for case in CASES}
     if counts != {calls}:
         raise SystemExit(f"there should be {calls} model calls in each edit, got {sorted(counts)}")
@@ -90,13 +90,13 @@ def check_calls(everyone: dict[str, Rounds], calls: int) -> None:
 def parse_flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=SIZES, default="sd1")
-    parser.add_argument("--size", type=int, help="pixels; default: what the model was made for")
+    parser.add_argument("--size", type=int, help="pixels; default: the model's own size")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--strength", type=float, default=0.75)
     parser.add_argument("--runs", type=int, default=3, help="rounds of all cases; default: %(default)s")
-    parser.add_argument("--compile", action="store_true", help="also diffusers with torch.compile, which takes minutes first")
+    parser.add_argument("--compile", action="store_true", help="also diffusers with torch.compile, which starts slowly")
     parser.add_argument("--fresh", action="store_true", help="only one model in memory at a time; it is loaded in every round")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -130,7 +130,7 @@ def report(contest: Sequence[Contestant], everyone: dict[str, Rounds], title: st
     show(("Palimpsest's stages, s", *CASES),
          [(name, *(in_stages(everyone[MINE], case, name) for case in CASES)) for name in STAGES])
     bars = judge(everyone)
-    show_bars(bars, "The bars are for sd1, 512x512, 20 steps, strength 0.75. This was " + title)
+    show_bars(bars, "The bars are for sd1, 512x512, 20 steps, strength 0.75. This run: " + title)
     write_json(file, {"title": title, "rows": [dict(zip(head, row)) for row in rows], "load and peak": loads,
                       "rounds": everyone, "bars": [bar.row() for bar in bars]})
 

@@ -1,9 +1,9 @@
 """Fast mode against exact mode: python -m benchmarks fast --model sd1
 
 One process edits a picture exactly and then in each fast way, and inpaints one again with another seed, exactly and around
-its mask. What all have in common, such as the encoded source, is there before. Whole edits, from the request to the saved
-PNG, and the model calls alone; how alike the pictures are says something of the demo model only, as the others' weights are
-random. At CFG scale 1 the picture is another one: which weights need no guidance is a matter of their training.
+its mask. Shared work, such as encoding the source, is done beforehand. Reported are whole edits, from the request to the
+saved PNG, and model calls alone. How similar the pictures are means something only for the demo model, as the others' weights
+are random. At CFG scale 1 the picture differs anyway: whether weights need guidance depends on their training.
 """
 
 import argparse
@@ -21,21 +21,21 @@ from benchmarks.contest import Contestant, Request, Rounds, by_case, by_turns, c
 from benchmarks.report import Bar, show, show_bars, show_machine, write_json
 
 SMALL_MASK = 0.05
-"""Share of the picture."""
+"""Fraction of the picture."""
 EXACT, MASKED = "exact", f"exact, mask of {SMALL_MASK}"
 STEP_CACHE, EDIT_REUSE, UNGUIDED = "step cache, interval 3", f"edit reuse, mask of {SMALL_MASK}", "CFG scale 1, not 7"
 OPTIONS = {STEP_CACHE: {"step_cache_interval": 3}, "step cache, threshold 0.1": {"step_cache_threshold": 0.1},
            "guidance, first 0.6": {"guidance_stop": 0.6}, "token merging 0.5": {"token_merging_ratio": 0.5},
            EDIT_REUSE: {"edit_reuse": True}}
 WAYS = {way: {"settings": options} for way, options in OPTIONS.items()} | {UNGUIDED: {"cfg_scale": 1.0}}
-"""What each changes in the request."""
+"""Changes to the request."""
 BARS = {STEP_CACHE: 2, EDIT_REUSE: 3}
 CALLS_BARS = {UNGUIDED: 1.8}
-"""For the model calls alone."""
+"""For the model calls only."""
 
 
 def requests(ways: list[str], number: int, size: int, steps: int, strength: float) -> list[Request]:
-    """A round: something to warm up, the exact edit, the fast ones, and the same with a mask."""
+    """A round: a warm-up, the exact edit, the fast ones, and the same with a mask."""
     edit = {"case": EXACT, "number": number, "size": size, "steps": steps, "strength": strength, "seed": number,
             "prompt": f"a red house, {number} trees"}
     whole = [way for way in ways if way != EDIT_REUSE]
@@ -49,14 +49,14 @@ def requests(ways: list[str], number: int, size: int, steps: int, strength: floa
 
 
 def psnr(one: str, other: str) -> float:
-    """How alike two picture files are, in dB."""
+    """How similar two picture files are, in dB."""
     with Image.open(one) as a, Image.open(other) as b:
         error = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def compare(way: str, rounds: Rounds) -> tuple:
-    """A row of the table: a fast way beside its exact one, medians."""
+    """A row of the table: a fast way beside the exact one, medians."""
     pairs = [(answers[MASKED if way == EDIT_REUSE else EXACT], answers[way]) for answers in rounds]
     exact, fast = (median(pair[side]["seconds"] for pair in pairs) for side in (0, 1))
     calls = [median(pair[side]["stages"]["UNet"] for pair in pairs) for side in (0, 1)]
@@ -66,12 +66,12 @@ def compare(way: str, rounds: Rounds) -> tuple:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ways", nargs="*", metavar="WAY", help=f"any of: {'; '.join(WAYS)}. All where none is given")
+    parser.add_argument("ways", nargs="*", metavar="WAY", help=f"any of: {'; '.join(WAYS)}. Default: all")
     parser.add_argument("--model", choices=SIZES, default="demo")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--strength", type=float, default=0.75)
     parser.add_argument("--runs", type=int, default=1, help="rounds; default: %(default)s")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:

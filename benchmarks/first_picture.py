@@ -1,4 +1,4 @@
-"""How long until a newcomer sees a picture: python -m benchmarks first_picture
+"""Time until a new user sees a picture: python -m benchmarks first_picture
 
 Starts app.py with the demo model, opens the page in a headless Chromium, clicks the first sample and Generate, and
 prints seconds from process start to page ready, from click to first preview and to picture (first and warm), and the
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def start_server(python: str, outputs: str) -> tuple[subprocess.Popen, str, float]:
-    """(process, address, seconds until it said that it is ready)."""
+    """(process, address, seconds until it reported ready)."""
     began = time.perf_counter()
     process = subprocess.Popen([python, "-u", "app.py", "--port", "0", "--no-browser", "--outputs-dir", outputs],
                                cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -35,7 +35,7 @@ def start_server(python: str, outputs: str) -> tuple[subprocess.Popen, str, floa
 
 
 def edit(page: Page) -> tuple[float, float]:
-    """Seconds from the click on Generate to the first preview, and to the picture."""
+    """Seconds from clicking Generate to the first preview, and to the picture."""
     before = page.locator("#infotext textarea").input_value()
     page.evaluate("""before => {
         window.marks = {};
@@ -58,7 +58,7 @@ def edit(page: Page) -> tuple[float, float]:
 
 
 def peak_memory(pid: int) -> float | None:
-    """Peak resident memory in GiB, where /proc tells."""
+    """Peak resident memory in GiB; None if /proc does not say."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -105,7 +105,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
           f"{flags.runs} warm edits")
     for name, value in figures.items():
-        print(f"{name:40} {'not known' if value is None else f'{value:8.2f}'}")
+        print(f"{name:40} {'unknown' if value is None else f'{value:8.2f}'}")
 
 
 if __name__ == "__main__":

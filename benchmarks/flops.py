@@ -1,7 +1,8 @@
-"""What Fast leaves to compute, counted: python -m benchmarks flops
+"""Operations saved by Fast mode: python -m benchmarks flops
 
-The floating point operations of one UNet call of Stable Diffusion 1.5's size, prompt and negative prompt in one batch: whole, with
-the depth from an earlier call, and around a mask. Nothing is timed and no weights are there, so it is the same on every machine.
+The floating point operations of one UNet call in Stable Diffusion 1.5's size, with prompt and negative prompt in one
+batch: full, with cached deep features, and around a mask. It measures no time and needs no weights, so results are the same
+everywhere.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pipeline.samplers.reuse import surroundings
 
 INTERVAL = 3
 MASKS = (0.05, 0.02, 0.1)
-"""Shares of the picture."""
+"""Fractions of the picture."""
 
 
 def counted(work: Callable[[], object]) -> float:
@@ -32,7 +33,7 @@ def counted(work: Callable[[], object]) -> float:
 
 
 def square(share: float, cells: int) -> Window:
-    """A square mask in the middle, as the network computes it."""
+    """A centred square mask, as the network computes it."""
     mask, side = torch.zeros(4, cells, cells), round(cells * share**0.5)
     first = (cells - side) // 2
     mask[:, first:first + side, first:first + side] = 1
@@ -41,7 +42,7 @@ def square(share: float, cells: int) -> Window:
 
 @torch.inference_mode()
 def count(size: int) -> list[Row]:
-    """(what, 10^12 operations, how many times less than whole)."""
+    """(what, 10^12 operations, factor below the full call)."""
     cells = size // 8
     with torch.device("meta"):
         unet = PARTS["unet"].build(UNETS["sd1"]).eval()
@@ -70,7 +71,7 @@ def count(size: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512, help="pixels, a multiple of 64; default: %(default)s")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
     rows = count(args.size)
     show(("one call", "10^12 operations", "times less"), rows)

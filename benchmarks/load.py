@@ -1,10 +1,10 @@
-"""How long a full-size single file takes to load, and how much memory: python -m benchmarks load [sd1] [sdxl]
+"""Time and memory to load a full-size single file: python -m benchmarks load [sd1] [sdxl]
 
-Writes a checkpoint of random weights in the original layout, float16, with the dimensions of SD 1.5 and of SDXL, and
-loads it with Palimpsest and with diffusers' from_single_file, in a child process each, from a warm file cache, without
-a network, until every weight is in memory. Prints seconds and the growth of the process's memory to its peak, beside the
-weights' size in the precision used. diffusers loads faster and in less memory with accelerate, which requirements-oracles.txt
-installs. SDXL in float32 needs 14 GB with Palimpsest.
+Writes a float16 checkpoint of random weights in the original layout, in SD 1.5's and SDXL's dimensions, and loads it with
+Palimpsest and with diffusers' from_single_file, each in a child process, from a warm file cache, offline, until every weight
+is in memory. Prints seconds and the peak growth of the process's memory, beside the weights' size in the precision used.
+diffusers loads faster and in less memory with accelerate, which requirements-oracles.txt installs. SDXL in float32 needs
+14 GB with Palimpsest.
 """
 
 import argparse
@@ -38,13 +38,13 @@ UNETS = {
 VAE = dict(block_out_channels=[128, 256, 512, 512], layers_per_block=2, latent_channels=4,
            down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4)
 BLOCK = 1 << 22
-"""Numbers written at once."""
+"""Numbers per write."""
 PAGE = 1024
-"""Numbers that are in one page of memory at least, whatever their precision."""
+"""At most as many numbers as fit in one memory page, in any precision."""
 
 
 def write_checkpoint(kind: str, place: Path) -> tuple[Path, Path, int]:
-    """(single file, folder with the configs that diffusers asks for, number of weights)."""
+    """(single file, folder with the configs that diffusers needs, number of weights)."""
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -70,7 +70,7 @@ def write_checkpoint(kind: str, place: Path) -> tuple[Path, Path, int]:
 
 
 def write_random(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """A safetensors file of small random numbers in float16, never more than a block of it in memory."""
+    """Write a safetensors file of small random float16 numbers, with at most one block in memory."""
     header, offset = {}, 0
     for name, shape in shapes.items():
         header[name] = {"dtype": "F16", "shape": shape, "data_offsets": (offset, offset + 2 * math.prod(shape))}
@@ -113,7 +113,7 @@ def measure(loader: str, file: Path, configs: Path, precision: str) -> None:
     model = LOADERS[loader](file, configs, getattr(torch, precision))
     for module in (model.components if loader == "diffusers" else model.modules).values():
         for parameter in module.parameters() if isinstance(module, torch.nn.Module) else ():
-            parameter.detach().view(-1)[::PAGE].sum()  # what is only mapped is read now
+            parameter.detach().view(-1)[::PAGE].sum()  # reads tensors that are only mapped so far
     print(json.dumps({"seconds": time.perf_counter() - began, "bytes": peak_memory() - before, "model": type(model).__name__}))
 
 
@@ -131,7 +131,7 @@ def run(loader: str, file: Path, configs: Path, precision: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kinds", nargs="*", metavar="MODEL", help=f"any of {', '.join(UNETS)}; all where none is given")
+    parser.add_argument("kinds", nargs="*", metavar="MODEL", help=f"any of {', '.join(UNETS)}; default: all")
     parser.add_argument("--precisions", nargs="+", default=["float16", "float32"])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)

@@ -1,10 +1,10 @@
-"""How closely Palimpsest draws what A1111 drew: python -m benchmarks parity [--goldens FOLDER] [--only REGEX] [--misses]
+"""How closely Palimpsest reproduces A1111's pictures: python -m benchmarks parity [--goldens FOLDER] [--only REGEX] [--misses]
 
 Without a folder it runs the cases of tests/golden, where the UNet and the VAE are recordings and everything around them is
-computed. With one, laid out likewise and with whole checkpoints in FOLDER/models, it starts a server of its own in float32 on
-the CPU and computes everything. A case is within where the status, and the number and sizes of the pictures, are A1111's,
-the mean absolute difference is at most 0.5/255 and its 99.9th percentile at most 3/255; where A1111 failed, or was asked for
-nonsense, an answer 4xx is right. Infotext is compared by its keys and values, but Version.
+computed. With a folder of the same layout and whole checkpoints in FOLDER/models, it starts its own server in float32 on the
+CPU and computes everything. A case is within the bar if status, number and sizes of pictures are A1111's, the mean absolute
+difference is at most 0.5/255 and its 99.9th percentile at most 3/255; if A1111 failed or the request was invalid, a 4xx
+answer is right. Infotext is compared by keys and values, except Version.
 """
 
 import argparse
@@ -59,7 +59,7 @@ Post = Callable[[str, str, dict[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A request and what A1111 answered."""
+    """A request and A1111's answer."""
 
     folder: Path
 
@@ -81,7 +81,7 @@ class Case:
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is posted: file names stand for pictures beside the request or in the folder `inputs`."""
+        """The body to post, with file names replaced by the pictures beside the request or in the folder `inputs`."""
         body = dict(self.request["body"])
         if isinstance(body.get("init_images"), list):
             body["init_images"] = [self._wire(value) for value in body["init_images"]]
@@ -90,7 +90,7 @@ class Case:
         return body
 
     def input(self, name: str) -> Path:
-        """The file of a picture that the request names."""
+        """The file of a picture named in the request."""
         beside = self.folder / name
         return beside if beside.is_file() else self.folder.parents[1] / "inputs" / name
 
@@ -115,7 +115,7 @@ class Verdict:
 
 
 def read_cases(goldens: Path, only: str = "") -> list[Case]:
-    """The cases of a folder, those of one checkpoint together."""
+    """The cases of a folder, grouped by checkpoint."""
     cases = [Case(path.parent) for path in sorted(goldens.glob("cases/*/request.json")) if re.search(only, path.parent.name)]
     return sorted(cases, key=lambda case: case.request["checkpoint"])
 
@@ -163,7 +163,7 @@ def compact(cases: list[Case]) -> list[Verdict]:
 
 
 def whole(goldens: Path, cases: list[Case]) -> list[Verdict]:
-    """The cases of a folder with whole checkpoints, by a server of their own."""
+    """The cases of a folder with whole checkpoints, on a server of their own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -184,7 +184,7 @@ def whole(goldens: Path, cases: list[Case]) -> list[Verdict]:
 
 
 class Remote:
-    """A server, which is told of each change of checkpoint."""
+    """A server, told of each change of checkpoint."""
 
     def __init__(self, client: httpx.Client):
         self._client, self._checkpoint = client, None
@@ -226,7 +226,7 @@ def run(cases: list[Case], post: Post) -> list[Verdict]:
 # --- the table
 
 def table(verdicts: Iterable[Verdict]) -> str:
-    """A row per group, and the sums."""
+    """A row per group, and the totals."""
     groups: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         groups[verdict.case.group].append(verdict)
@@ -248,18 +248,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goldens", type=Path, help="a folder with cases, inputs and models")
     parser.add_argument("--only", default="", help="regular expression on the cases' names")
-    parser.add_argument("--misses", action="store_true", help="name each case that is not within or whose infotext differs")
+    parser.add_argument("--misses", action="store_true", help="list cases outside the bar or with different infotext")
     flags = parser.parse_args()
     cases = read_cases(flags.goldens or COMPACT, flags.only)
     if not cases:
-        sys.exit("there are no such cases")
+        sys.exit("no case matches")
     verdicts = compact(cases) if flags.goldens is None else whole(flags.goldens.resolve(), cases)
     print(table(verdicts))
     for verdict in verdicts if flags.misses else ():
         if not verdict.within or verdict.infotext is False:
             print(f"{verdict.case.name}: {verdict.why or 'its infotext differs'}")
     if flags.goldens is None:
-        print("UNet and VAE were recordings of what they answered; see tests/golden/README.md.")
+        print("UNet and VAE were recordings; see tests/golden/README.md.")
 
 
 if __name__ == "__main__":

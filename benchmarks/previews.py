@@ -1,8 +1,8 @@
-"""What previews cost: python -m benchmarks previews --model demo
+"""The cost of previews: python -m benchmarks previews --model demo
 
-Edits without previews, with one at every step, and with watchers each of whom makes a JPEG of the newest, by turns in one
-process. Their pixels must be equal. Then a preview alone, beside a model call. CPU seconds, of all cores, are what to look at
-where others use the machine meanwhile.
+Runs edits without previews, with one at every step, and with watchers that each convert the newest to JPEG, taking turns in
+one process. Their pixels must be equal. Then compares a preview alone with a model call. On a busy machine look at CPU
+seconds (all cores).
 """
 
 import argparse
@@ -37,7 +37,7 @@ def watch(job: Job, size: int) -> None:
 
 
 def preview_seconds(model: Family, size: int, runs: int = 50) -> float:
-    """Seconds of one preview alone, the median."""
+    """Median seconds of one preview alone."""
     latent, taken = torch.randn(1, model.latent_format.channels, size // 8, size // 8), []
     for _ in range(runs):
         began = time.perf_counter()
@@ -54,11 +54,11 @@ def differ(one: str, other: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=SIZES, default="demo")
-    parser.add_argument("--size", type=int, help="pixels; default: what the model was made for")
+    parser.add_argument("--size", type=int, help="pixels; default: the model's own size")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--watchers", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     flags = parser.parse_args()
     size, watchers = flags.size or SIZES[flags.model], {NONE: 0, PREVIEWS: 0, WATCHED: flags.watchers}
     show_machine()

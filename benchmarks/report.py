@@ -1,4 +1,4 @@
-"""What every benchmark prints and keeps: the machine, a table, JSON."""
+"""Output shared by the benchmarks: the machine, a table, JSON."""
 
 import json
 import platform
@@ -20,7 +20,7 @@ Row = Sequence[Any]
 
 
 def machine() -> dict[str, Any]:
-    """Processor, what it multiplies fast, memory, card, threads and versions."""
+    """CPU and its fast matrix types, memory, GPU, threads and versions."""
     names = {"processor": processor(), "multiplies": ", ".join(fast_types()) or "float32 only",
              "threads": torch.get_num_threads(), "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
              "system": platform.system(), "Python": platform.python_version()}
@@ -28,20 +28,20 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Its name, as far as the system tells."""
+    """The CPU's name, if the system tells."""
     lines = read_lines("/proc/cpuinfo")
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
 
 
 def fast_types() -> list[str]:
-    """The instructions for matrices that this processor has, by PyTorch's names."""
+    """The CPU's matrix instructions, by PyTorch's names."""
     known = torch.cpu.get_capabilities()
     return [name for name in ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512_f", "avx2") if known.get(name)]
 
 
 def has_bf16() -> bool:
-    """Whether the processor computes in bfloat16."""
+    """Whether the CPU computes in bfloat16."""
     return bool({"amx_bf16", "avx512_bf16"} & set(fast_types()))
 
 
@@ -54,18 +54,18 @@ def version(package: str) -> str:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has had resident at most."""
+    """This process's peak resident memory in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def resident_memory() -> int:
-    """Bytes that this process has resident now. Raises OSError where /proc does not tell."""
+    """This process's resident memory in bytes. Raises OSError without /proc."""
     return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines()
                 if line.startswith("VmRSS"))
 
 
 def read_lines(path: str) -> list[str]:
-    """A file's lines; none where there is no such file."""
+    """A file's lines; empty if it does not exist."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:
@@ -73,7 +73,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def table(head: Row, rows: Sequence[Row]) -> str:
-    """Columns as wide as their widest cell; numbers with two places, to the right."""
+    """A table with columns as wide as their widest cell; numbers right-aligned with two decimals."""
     cells = [[cell(value) for value in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     right = [any(isinstance(row[column], (int, float)) for row in rows) for column in range(len(head))]
@@ -94,15 +94,15 @@ def show(head: Row, rows: Sequence[Row], title: str = "") -> None:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a figure is held against."""
+    """A threshold for a figure."""
 
     what: str
     value: float | None
-    """None: it was not measured."""
+    """None: not measured."""
     bar: float
     at_most: bool = False
     needs: str = ""
-    """What the bar counts on and this machine has not; then nothing is said of it."""
+    """What the bar requires but this machine lacks; then it is not judged."""
 
     @property
     def verdict(self) -> str:
@@ -123,6 +123,6 @@ def show_machine() -> None:
 
 
 def write_json(path: Path | None, figures: dict[str, Any]) -> None:
-    """The figures with the machine and the command that made them; nothing where no file is asked for."""
+    """Write the figures with the machine and the command line, if a file is given."""
     if path is not None:
         path.write_text(json.dumps({"command": " ".join(sys.argv), "machine": machine()} | figures, indent=1) + "\n")

@@ -1,9 +1,9 @@
 """Many pictures and large ones: python -m benchmarks scale [memory] [batch] [large]
 
-memory: the process's memory over hundreds of edits of all kinds, through the engine, with a cache so small that it is full
-before memory is to grow no more. batch: seconds per picture of a folder
-as one batch, against the same files one by one, by turns. large: peak memory of a 2048x2048 edit with a model of SD 1.5's
-size and random weights, one model call, which takes minutes on a few cores. The first two use the demo model.
+memory: the process's memory over hundreds of edits of all kinds through the engine, with a cache small enough to be full
+before the growth is measured. batch: seconds per picture of a folder as one batch, compared with the same files one by one,
+taking turns. large: peak memory of a 2048x2048 edit with a model of SD 1.5's size and random weights, one model call, which
+takes minutes on a few cores. The first two use the demo model.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from pipeline.img2img import Mode, img2img
 from pipeline.uploads import open_picture
 
 SETTLED = 200
-"""Edits after which memory is to grow no more: by then all pictures have been seen and what is kept of the last is full."""
+"""Edits after which memory must stop growing: by then all pictures have been used and the caches are full."""
 SMALL_CACHE = 16 << 20
 """Bytes."""
 AT_A_TIME = 6
-"""Files of a batch; as many one by one follow."""
+"""Files per batch, and one by one after it."""
 LARGE = {"number": 0, "size": 2048, "steps": 1, "strength": 0.75, "prompt": "a red house", "seed": 1}
 
 
 def measure_memory(flags: argparse.Namespace) -> list[Bar]:
-    """RSS after each edit, in its own picture, prompt and seed; every third an inpainting, and with some that come again."""
+    """RSS after each edit, with changing pictures, prompts and seeds, some repeated; every third is an inpainting."""
     with model_files("demo") as (file, _, outputs):
         cache, memory = Cache(SMALL_CACHE), []
         ours = Palimpsest(file, outputs, cache=cache)
@@ -79,7 +79,7 @@ def measure_batch(flags: argparse.Namespace) -> list[Bar]:
 
 
 def sources(folder: Path, name: str, size: int) -> list[Path]:
-    """New files that nobody has read."""
+    """New files that nothing has read yet."""
     files = [folder / f"{name}-{number}.png" for number in range(AT_A_TIME)]
     for file in files:
         picture(crc32(file.name.encode()), size).save(file)
@@ -108,11 +108,11 @@ PARTS = {"memory": measure_memory, "batch": measure_batch, "large": measure_larg
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; memory and batch where none is given")
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; default: memory and batch")
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--runs", type=int, default=6, help="turns of batch and one by one")
     parser.add_argument("--size", type=int, default=256, help="pixels, for memory and batch")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:

@@ -1,12 +1,11 @@
-"""Many people at the page for a long time: python -m benchmarks soak --minutes 30 --sessions 8
+"""Many people using the page for a long time: python -m benchmarks soak --minutes 30 --sessions 8
 
-Starts the app with the demo model and a folder of its own, and opens so many browsers in one Chromium. Each does at random,
-by a fixed seed, what people do: chooses a sample, changes the prompt, generates in any mode, interrupts, skips, reloads the
-page while its job runs, looks into History, and goes on from a result. At the end each job must have ended, each picture
-that the journal or a page knew of must be there and whole, the server's memory must not have grown any more after the first
-sixth (at most five minutes), and neither the server nor a page may have reported an error. Exit status 1 where it is not so.
-Memory settles when as many pages have been opened as Gradio remembers (api.SESSIONS), so a short run shows it growing.
-Needs a Chromium, and `ps`.
+Starts the app with the demo model and its own folder, and opens that many sessions in one Chromium. Each randomly (but
+seeded) does what people do: chooses a sample, changes the prompt, generates in any mode, interrupts, skips, reloads the page
+while its job runs, looks at History, and continues from a result. In the end each job must have ended, each picture known to
+the journal or a page must exist and be intact, the server's memory must not have grown after the first sixth (at most five
+minutes), and neither the server nor a page may have reported an error; otherwise the exit status is 1. Memory settles once as
+many pages have been opened as Gradio remembers (api.SESSIONS), so a short run shows it growing. Needs a Chromium and `ps`.
 """
 
 import argparse
@@ -42,15 +41,15 @@ TABS = {"img2img": "img2img", "sketch": "Sketch", "inpaint": "Inpaint", "inpaint
 WITH_SAMPLES = ("img2img", "inpaint", "inpaint_upload")
 WORDS = "a red house, mountains at sunset, a forest in winter, a boat on the sea, a city at night, a car, a meadow".split(", ")
 PATIENCE = 20_000
-"""Milliseconds for one click; what cannot be clicked by then is passed over, as a person would."""
+"""Milliseconds per click; a click that is not possible by then is skipped, as a person would."""
 GLANCE = 2_000
-"""The same for what a person sees at once: a button that rests, a result that is not there."""
+"""The same for what is visible at once: a disabled button, a missing result."""
 NICE = 10
-"""How far Chromium stands behind the server when both want the processor."""
+"""Chromium's niceness, to rank behind the server."""
 
 
 class Server:
-    """The app in a process of its own."""
+    """The app in its own process."""
 
     def __init__(self, folder: Path):
         self.outputs, self.log, self.memory = folder / "outputs", [], []
@@ -68,7 +67,7 @@ class Server:
         Thread(target=lambda: self.log.extend(self.process.stdout), daemon=True).start()
 
     def measure(self) -> None:
-        """Note (when, bytes of memory)."""
+        """Record (time, bytes of memory)."""
         said = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True)
         self.memory.append((time.monotonic(), int(said.stdout) * 1024))
 
@@ -77,11 +76,11 @@ class Server:
             return json.load(answer)
 
     def running(self) -> str:
-        """The id of the job that runs; empty where none does."""
+        """The running job's id; empty: none."""
         return self.ask("/sdapi/v1/progress?skip_current_image=true")["state"]["job"]
 
     def settle(self, seconds: float = 120) -> None:
-        """Interrupt what runs and waits."""
+        """Interrupt all running and waiting jobs."""
         deadline = time.monotonic() + seconds
         while (job := self.running()) and time.monotonic() < deadline:
             self.ask("/sdapi/v1/interrupt", "POST")
@@ -103,12 +102,12 @@ def started(folder: Path) -> Iterator[Server]:
 
 
 class Person:
-    """One browser session, and what it has seen."""
+    """A browser session and what it has seen."""
 
     def __init__(self, page: Page, chance: random.Random):
         self.page, self.chance = page, chance
         self.done, self.errors, self.seen = Counter(), [], set()
-        """What was done how often; errors of the page; digests of the results that it showed."""
+        """Counts of actions; errors of the page; digests of the results it showed."""
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.set_default_timeout(PATIENCE)
         self.habits: dict[Callable, int] = {
@@ -122,7 +121,7 @@ class Person:
             try:
                 await habit()
                 self.done[habit.__name__] += 1
-            except PageError as error:  # mostly a button that rests just now
+            except PageError as error:  # mostly a button that is disabled at the moment
                 self.done[f"{habit.__name__}: {str(error).splitlines()[0][:60]}"] += 1
             await self.page.wait_for_timeout(self.chance.uniform(200, 3000))
 
@@ -176,7 +175,7 @@ class Person:
         await self.page.locator(f"#use-in-{self.chance.choice(list(TABS))}").click(timeout=GLANCE)
 
     async def look_at_result(self) -> None:
-        """Keep the digest of what the gallery shows: a file that was handed out as it was saved."""
+        """Record the digest of the result shown: the saved file itself."""
         await self.open_tab("Make")
         source = await self.page.locator("#gallery img").first.get_attribute("src", timeout=GLANCE)
         answer = await self.page.request.get(source)
@@ -184,7 +183,7 @@ class Person:
 
 
 async def people(url: str, sessions: int, seed: int, deadline: float, watch: Callable[[], None]) -> list[Person]:
-    """Let so many sessions live until the deadline."""
+    """Run that many sessions until the deadline."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
         them = [await person(browser, random.Random(f"{seed}-{number}")) for number in range(sessions)]
@@ -203,7 +202,7 @@ async def person(browser: Browser, chance: random.Random) -> Person:
 
 
 def lost_pictures(outputs: Path, seen: set[str]) -> list[str]:
-    """A line for each picture that the journal or a page knew of and that is not there, or not whole."""
+    """A line for each picture known to the journal or a page that is missing or damaged."""
     with closing(sqlite3.connect(outputs / "palimpsest.sqlite3")) as journal:
         kept = [outputs / path for path, in journal.execute("SELECT path FROM pictures")]
         without = journal.execute("SELECT id FROM jobs WHERE state = 'done' AND id NOT IN "
@@ -228,7 +227,7 @@ def states(outputs: Path) -> Counter:
 
 
 def growth(memory: list[tuple[float, int]], settled: float) -> float:
-    """Per cent between what the server had when it had settled and what it has at the end, each the median of a tenth."""
+    """Percentage growth from the settled memory to the end, each the median over a tenth of the run."""
     width = (memory[-1][0] - settled) / 10
     early = [size for when, size in memory if settled <= when <= settled + width]
     late = [size for when, size in memory if when >= memory[-1][0] - width]
@@ -242,7 +241,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, started(Path(folder)) as server:
-        os.nice(NICE)  # what is started from here on
+        os.nice(NICE)  # for processes started from here on
         began, seconds = time.monotonic(), flags.minutes * 60
         them = asyncio.run(people(server.url, flags.sessions, flags.seed, began + seconds, server.measure))
         server.settle()

@@ -1,8 +1,8 @@
-"""What makes one UNet call faster: python -m benchmarks unet
+"""Ways to make a UNet call faster: python -m benchmarks unet
 
-A UNet of SD 1.5's size with random weights, a batch of two (prompt and negative prompt), in each way by turns with the plain
-one, in processes of their own. Seconds are medians; the first call of each is left out and told apart. The ratio of CPU time
-is what to look at where others use the machine meanwhile.
+Runs a UNet of SD 1.5's size with random weights and a batch of two (prompt and negative prompt) in each way, alternating
+with the plain one in separate processes. Seconds are medians; each way's first call is reported separately. On a busy machine
+look at the ratio of CPU times.
 """
 
 import argparse
@@ -44,13 +44,13 @@ def frozen(unet: nn.Module) -> nn.Module:
 
 
 def keeping_memory(unet: nn.Module) -> nn.Module:
-    """As the engine does it."""
+    """As in the engine."""
     allocator.keep_freed(True)
     return unet
 
 
 def openvino(unet: nn.Module) -> Callable[..., Tensor]:
-    """Converted with the shapes that it is asked for first."""
+    """Converted for the shapes of the first call."""
     import openvino as ov
 
     class Plain(nn.Module):
@@ -111,7 +111,7 @@ def prepare(way: str, size: int, precision: str) -> Callable[..., Answer]:
 
 
 def compare(ways: Sequence[str], task: dict, runs: int, pythons: dict[str, str]) -> list[tuple]:
-    """A row for each way, all of them by turns with the plain one."""
+    """A row for each way, alternating with the plain one."""
     contest = [Contestant(way, "unet", task | {"way": way}, python=pythons.get(way, sys.executable)) for way in (PLAIN, *ways)]
     answers = by_turns(contest, [[{}]] * (runs + 1), told=partial(print, flush=True))
     plain, *others = ([answer for answer, in rounds] for rounds in answers)
@@ -127,14 +127,14 @@ def compare(ways: Sequence[str], task: dict, runs: int, pythons: dict[str, str])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ways", nargs="*", help=f"any of {', '.join(WAYS)}; all where none is given")
+    parser.add_argument("ways", nargs="*", help=f"any of {', '.join(WAYS)}; default: all")
     parser.add_argument("--size", type=int, default=512, help="pixels")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--together", type=int, default=1, help="ways in memory at once, besides the plain one")
     parser.add_argument("--python", nargs=2, metavar=("WAY", "INTERPRETER"), action="append", default=[],
-                        help="another interpreter for a way, such as one that has OpenVINO")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+                        help="another interpreter for a way, such as one with OpenVINO")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:

@@ -1,6 +1,6 @@
-"""A Chromium for the tests of the page: found, or installed where that is possible.
+"""Finds a Chromium for the browser tests, or installs one if possible.
 
-Run as a program, it prints the path.
+As a program, it prints the path.
 """
 
 import os
@@ -25,8 +25,8 @@ class BrowserMissing(RuntimeError):
 
 
 def find_chromium() -> str:
-    """The path of a Chromium that runs. Raises BrowserMissing where there is none and none can be installed."""
-    # Debian's package before playwright's download: it brings the system libraries that Chromium needs.
+    """The path of a working Chromium. Raises BrowserMissing if none is found or can be installed."""
+    # Debian's package before playwright's download: it includes the system libraries that Chromium needs.
     for source in (on_path, of_playwright, from_debian, from_playwright):
         if path := source():
             return path
@@ -52,7 +52,7 @@ def of_playwright() -> str | None:
 
 
 def from_debian() -> str | None:
-    # Not for Ubuntu, whose package of that name only asks for a snap.
+    # Not for Ubuntu, where that package only installs a snap.
     if not (is_debian() and os.geteuid() == 0):
         return None
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
@@ -74,7 +74,7 @@ def is_debian() -> bool:
 
 
 def runs(path: str) -> bool:
-    # On Windows Chrome answers --version with a window.
+    # On Windows, Chrome opens a window for --version.
     return os.path.exists(path) if os.name == "nt" else succeeds([path, "--version"], seconds=60, output=subprocess.DEVNULL)
 
 

@@ -32,7 +32,7 @@ def engine(demo):
 
 @pytest.fixture
 def picture():
-    """64x64, RGB: a gradient, so that every pixel can be told from its neighbours."""
+    """64x64, RGB: a gradient, so that every pixel differs from its neighbours."""
     image = Image.new("RGB", (64, 64))
     image.putdata([(4 * x, 4 * y, 2 * (x + y)) for y in range(64) for x in range(64)])
     return image

@@ -1,5 +1,5 @@
-"""The system's OpenGL libraries, which Skia is linked to although it draws without them: found, or installed where that is
-possible. Run as a program, by launch.py.
+"""Finds the system's OpenGL libraries, or installs them if possible. Skia is linked to them, although it draws without them.
+Run as a program, by launch.py.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""A card that is not there: tensors that say they are on it and compute on the processor, and every wait for it by its line.
+"""A fake GPU: tensors that claim to be on it but compute on the CPU, and a record of every synchronization.
 
-As on CUDA, tensors of two devices in one operation are an error; as on MPS, so is float64. It is torch's Python backend for
-PrivateUse1, whose registration cannot be undone: only for a process of its own.
+As on CUDA, mixing tensors of two devices in one operation is an error; as on MPS, so is float64. It uses torch's Python
+backend for PrivateUse1, whose registration cannot be undone, so run it only in a separate process.
 
     python -m tests.pretend_card FOLDER      all kinds of request, as JSON: kind → {"error": …, "waits": {line: times}}
 """
@@ -21,18 +21,18 @@ from torch.utils._pytree import tree_leaves, tree_map
 aten = torch.ops.aten
 COPIES = (aten._to_copy.default, aten.copy_.default)
 READS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.is_nonzero.default)
-"""Operations that give the processor a number of the card."""
+"""Operations that return a number from the GPU to the CPU."""
 INDEXING = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default,
             aten._unsafe_index.Tensor)
-"""Operations that take indices of the processor too."""
+"""Operations that also take CPU indices."""
 PIPELINE = str(Path(__file__).parents[1] / "pipeline")
 
 waits: Counter[str] = Counter()
-"""Of the step loop, by file and function."""
+"""Synchronizations in the step loop, by file and function."""
 
 
 class OnCard(torch.Tensor):
-    """A tensor on the card; `held` is what it computes with."""
+    """A tensor on the GPU; `held` is the CPU tensor it computes with."""
 
     @staticmethod
     def __new__(cls, held):
@@ -62,7 +62,7 @@ class OnCard(torch.Tensor):
 
 
 def note_wait():
-    """Count a wait where it is in a solver's loop, and not the preview's."""
+    """Count a synchronization if it is in a solver's loop, except for previews."""
     frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(PIPELINE)]
     places = [f"{frame.filename.removeprefix(PIPELINE + os.sep)}:{frame.name}" for frame in frames]
     in_loop = any(place.startswith("samplers") and ":sample_" in place and "sampler.py" not in place for place in places)
@@ -75,7 +75,7 @@ def is_card(device):
 
 
 def compute(function, args, kwargs):
-    """The operation's result, where a card would have it."""
+    """The operation's result, placed like on a GPU."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     cards = [tensor for tensor in tensors if isinstance(tensor, OnCard)]
     others = [tensor for tensor in tensors if not isinstance(tensor, OnCard)]
@@ -101,7 +101,7 @@ def held(value):
 
 
 def placed(value, known, on_card):
-    """A result as its caller sees it; what an operation in place gives is what it was given."""
+    """A result as its caller sees it; an in-place operation returns its own input."""
     if not isinstance(value, torch.Tensor) or isinstance(value, OnCard):
         return value
     if id(value) in known:
@@ -112,7 +112,7 @@ def placed(value, known, on_card):
 
 
 def refuse_mixed(function, args, others):
-    """As CUDA does: all on the card but single numbers and indices."""
+    """As in CUDA: all tensors on the GPU, except single numbers and indices."""
     wrong = [tensor for tensor in others if tensor.ndim > 0]
     if function in INDEXING:
         wrong = [tensor for tensor in wrong if tensor.dtype not in (torch.long, torch.int, torch.bool)]
@@ -122,7 +122,7 @@ def refuse_mixed(function, args, others):
 
 
 class Dispatch(TorchDispatchMode):
-    """Tensors that are made on the card."""
+    """Creates tensors on the GPU."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -132,7 +132,7 @@ class Dispatch(TorchDispatchMode):
 
 
 class FromNumbers(TorchFunctionMode):
-    """What makes tensors of Python's numbers below the dispatcher: on the processor first, then moved."""
+    """Creates tensors from Python numbers below the dispatcher: on the CPU first, then moved."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -144,7 +144,7 @@ class FromNumbers(TorchFunctionMode):
         if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], OnCard):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             if any(isinstance(part, list) for part in index):
-                note_wait()  # the indices are copied to the card
+                note_wait()  # the indices are copied to the GPU
                 index = tuple(torch.tensor(part) if isinstance(part, list) else part for part in index)
             value = args[2:] and (args[2] if isinstance(args[2], torch.Tensor) else
                                   torch.tensor(args[2], dtype=args[0].dtype).to("card:0"),)
@@ -155,7 +155,7 @@ class FromNumbers(TorchFunctionMode):
 # --- all kinds of request
 
 def kinds(picture, mask):
-    """Name → what is asked otherwise than usual."""
+    """Name → changes to the request."""
     from pipeline.samplers import SAMPLERS, SCHEDULES
 
     def options(**values):
@@ -202,15 +202,15 @@ FROM_NOISE = {
     "txt2img, edit checkpoint": {"override_settings": {"sd_model_checkpoint": "sd1-edit"}, "prompt": "a house"},
     "txt2img, SDXL": {"override_settings": {"sd_model_checkpoint": "sdxl"}},
 }
-"""The same of pictures from noise alone."""
+"""The same for txt2img."""
 IN_HALF = ("sampler Euler a", "sampler DPM++ SDE", "sampler DDIM", "mask, whole picture", "soft inpainting, DDIM", "LoRA", "embedding", "refiner", "SDXL",
              "SD 2, v", "inpainting checkpoint", "edit checkpoint", "step cache", "step cache by need", "token merging", "preview Full", "txt2img")
-"""What is asked in half precision too. Weights that are on the card only while they compute cannot be pretended: torch lets
-no parameter of the processor become one of these."""
+"""Requests to run in half precision too. Sequential offloading cannot be simulated, as torch does not let CPU parameters
+become fake GPU tensors."""
 
 
 def write_models(folder):
-    """Tiny checkpoints, the first one with a LoRA and an embedding."""
+    """Write tiny checkpoints; the first one has a LoRA and an embedding."""
     from safetensors.torch import load_file, save_file
 
     from tests.families import tiny
@@ -232,7 +232,7 @@ def write_models(folder):
 
 
 def ask_all(folder):
-    """Every kind of request on the card: name → its error, its comments and its waits in the step loop."""
+    """Every kind of request on the GPU: name → its error, its comments, and its synchronizations in the step loop."""
     from PIL import Image, ImageDraw
 
     from app import make_engine
@@ -248,9 +248,9 @@ def ask_all(folder):
 
     first = write_models(folder)
     torch.utils.backend_registration._setup_privateuseone_for_python_backend("card")
-    torch.inference_mode = lambda mode=True: torch.no_grad()  # what wraps a tensor cannot be an inference tensor
+    torch.inference_mode = lambda mode=True: torch.no_grad()  # tensor wrappers cannot be inference tensors
     stream, work = rng.normal_stream, LocalEngine._work
-    # a card draws on itself, and there is none to draw on
+    # a GPU draws noise on itself, which cannot be simulated
     rng.normal_stream = lambda seed, *, source, device: stream(seed, source="CPU" if source == "GPU" else source, device=device)
 
     def work_with_card(engine):

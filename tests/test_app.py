@@ -57,7 +57,7 @@ def test_a_taken_port_is_passed_over_unless_it_was_asked_for():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(SystemExit, match=f"--port: {port} cannot be listened on"):
+        with pytest.raises(SystemExit, match=f"--port: {port} cannot be opened"):
             free_port("127.0.0.1", port)
         assert free_port("127.0.0.1", None) != port
 
@@ -177,7 +177,7 @@ def test_a_share_link_that_cannot_be_made_is_explained_and_the_page_goes_on(tmp_
         while not any("could not be made" in line for line in server.output):
             assert time.monotonic() < deadline, server.output
             time.sleep(0.1)
-        line = next(line for line in server.output if "asks for a login" in line)
+        line = next(line for line in server.output if "requires a login" in line)
         login = base64.b64encode(f"palimpsest:{line.rsplit(' ', 1)[1]}".encode()).decode()
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(server.url)

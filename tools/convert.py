@@ -1,7 +1,7 @@
-"""Make safetensors files of checkpoints, VAEs, LoRAs and embeddings that are pickles: `python -m tools.convert FILE`.
+"""Convert pickled checkpoints, VAEs, LoRAs and embeddings to safetensors: `python -m tools.convert FILE`.
 
-A pickle can run code when it is read, so it is read by torch's weights-only reader, in a process of its own with
-bounded memory and time. All but the tensors is left out.
+Reading a pickle can run code, so torch's weights-only reader reads it, in a separate process with bounded memory and time.
+Only tensors are kept.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from pipeline.errors import PalimpsestError
 from pipeline.weights import PICKLES
 
 PICTURES = (".png",)
-"""A1111 can keep an embedding in a picture."""
+"""A1111 can store an embedding in a picture."""
 PICTURE_TEXT = "sd-ti-embedding"
 TIMEOUT = 1800.0
 """Seconds."""
 SPARE_MEMORY = 2 << 30
-"""Bytes that reading may take besides several times the file's size."""
+"""Bytes that reading may take in addition to several times the file's size."""
 
 BYSTANDERS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "argparse.Namespace",
               "pathlib.", "_codecs.encode", "torch.nn.modules.container.ParameterDict")
-"""What trainers leave in their pickles besides tensors. None of it is imported: a Bystander takes its place."""
+"""Other objects that trainers leave in pickles. None is imported: a Bystander takes its place."""
 UNKNOWN_GLOBAL = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
-"""How torch's weights-only reader names what it will not load."""
+"""How torch's weights-only reader names what it refuses to load."""
 
 
 class ConvertError(PalimpsestError):
@@ -50,7 +50,7 @@ class ConvertError(PalimpsestError):
 
 
 class Bystander:
-    """Stands for an object of a class that is not wanted, and does nothing."""
+    """Replaces an object of an unwanted class, and does nothing."""
 
     def __new__(cls, *_args):
         return super().__new__(cls)
@@ -64,18 +64,18 @@ class Bystander:
 
 @dataclass(frozen=True)
 class Report:
-    """What a conversion wrote."""
+    """The result of a conversion."""
 
     output: Path
     tensors: int
     left_out: list[str]
-    """Names of what was no tensor."""
+    """Names of entries that are not tensors."""
 
 
 def convert(source: Path, output: Path | None = None, *, force: bool = False, timeout: float = TIMEOUT) -> Report:
-    """Write the tensors of a pickle as safetensors, by default beside it; whole or not at all.
+    """Write a pickle's tensors as safetensors, by default beside it, atomically.
 
-    Raises ConvertError with one sentence. The source is left as it is.
+    Raises ConvertError with one sentence. The source is left unchanged.
     """
     output = output or source.with_suffix(".safetensors")
     check_paths(source, output, force=force)
@@ -92,31 +92,31 @@ def convert(source: Path, output: Path | None = None, *, force: bool = False, ti
 
 def check_paths(source: Path, output: Path, *, force: bool) -> None:
     if not source.is_file():
-        raise ConvertError(f'there is no file "{source}"')
+        raise ConvertError(f'"{source}" does not exist, or is not a file')
     if source.suffix.lower() not in (*PICKLES, *PICTURES, ".safetensors"):
-        raise ConvertError(f'"{source}" is no pickle by its name; valid: {", ".join((*PICKLES, *PICTURES))}')
+        raise ConvertError(f'"{source}" is not named like a pickle; valid: {", ".join((*PICKLES, *PICTURES))}')
     if output.suffix != ".safetensors":
         raise ConvertError(f'"{output}" must end in .safetensors')
     if output.exists() and (not force or output.samefile(source)):
-        raise ConvertError(f'"{output}" is there already; ' + (
-            "give another --output" if output.samefile(source) else "--force writes over it"))
+        raise ConvertError(f'"{output}" exists already; ' + (
+            "choose another --output" if output.samefile(source) else "--force overwrites it"))
 
 
 def run_apart(source: Path, part: Path, timeout: float) -> dict:
-    """What write_safetensors() says of the file, from a process of its own."""
+    """The answer of write_safetensors(), run in a separate process."""
     processes = multiprocessing.get_context("spawn")
     ours, theirs = processes.Pipe(duplex=False)
     process = processes.Process(target=answer_with_json, args=(source, part, theirs), daemon=True)
     process.start()
-    theirs.close()  # so that the end of the process ends the wait
+    theirs.close()  # so that the process's end is noticed
     try:
         if not ours.poll(timeout):
-            raise ConvertError(f'"{source}" was not read within {timeout:.0f} seconds')
+            raise ConvertError(f'"{source}" could not be read within {timeout:.0f} seconds')
         answer = json.loads(ours.recv_bytes())
     except EOFError:
         process.join()
         raise ConvertError(f'"{source}" could not be read: the process that read it ended with code {process.exitcode}, '
-                           "perhaps for want of memory") from None
+                           "perhaps out of memory") from None
     finally:
         process.kill()
         process.join()
@@ -125,10 +125,10 @@ def run_apart(source: Path, part: Path, timeout: float) -> dict:
     return answer
 
 
-# --- in the other process
+# --- in the separate process
 
 def answer_with_json(source: Path, part: Path, answers: Connection) -> None:
-    """Send {"tensors", "left_out"} or {"error"}: JSON, as its reader must not unpickle what this process says."""
+    """Send {"tensors", "left_out"} or {"error"}: as JSON, since the parent must not unpickle anything from this process."""
     limit_memory(source.stat().st_size)
     try:
         answer = write_safetensors(source, part)
@@ -142,7 +142,7 @@ def answer_with_json(source: Path, part: Path, answers: Connection) -> None:
 
 
 def limit_memory(file_size: int) -> None:
-    """Let this process grow by a few times the file's size only, where the system can say and bound it (Linux)."""
+    """Limit this process to a few times the file's size, where the system supports it (Linux)."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         import resource
@@ -153,104 +153,104 @@ def limit_memory(file_size: int) -> None:
 
 
 def write_safetensors(source: Path, part: Path) -> dict:
-    """Read the source and write what it holds. Raises ConvertError."""
+    """Convert the source. Raises ConvertError."""
     data = read_picture(source) if source.suffix.lower() in PICTURES else read_pickle(source)
     if not isinstance(data, Mapping):
-        raise ConvertError(f'"{source}" holds a {type(data).__name__}, no tensors by name')
+        raise ConvertError(f'"{source}" holds a {type(data).__name__} instead of named tensors')
     embedding = "string_to_param" in data
     tensors, left_out = only_embedding(source, data) if embedding else all_tensors(source, data)
     check_sizes(source, tensors)
     part.touch()
-    mode = part.stat().st_mode  # as the person's other files; save_file makes them readable by the owner only
+    mode = part.stat().st_mode  # the user's normal mode; save_file makes files readable by the owner only
     save_file(with_own_memory(tensors), part, facts(source, data, tensors))
     part.chmod(mode)
     return {"tensors": len(tensors), "left_out": left_out}
 
 
 def read_pickle(source: Path) -> Any:
-    """What torch.load gives with weights_only, and a Bystander for each object of the classes in BYSTANDERS."""
+    """The result of torch.load with weights_only, with a Bystander for each object of a class in BYSTANDERS."""
     known: set[str] = set()
     while True:
         allowed = [(type("Bystander", (Bystander,), {}), name) for name in known]
         try:
             with torch.serialization.safe_globals(allowed), warnings.catch_warnings(), source.open("rb") as file:
                 warnings.simplefilter("ignore")
-                by_name = source.suffix.lower() in PICKLES and is_zip(file)  # under another name it is taken for another format
+                by_name = source.suffix.lower() in PICKLES and is_zip(file)  # another extension means another format
                 return torch.load(source if by_name else file, map_location="cpu", weights_only=True, mmap=by_name)
         except pickle.UnpicklingError as error:
             name = unknown_global(str(error))
             if name is None:
-                raise ConvertError(f'"{source}" is damaged, or no file that torch has saved') from error
+                raise ConvertError(f'"{source}" is damaged, or was not saved by torch') from error
             if not name.startswith(BYSTANDERS) or name in known:
-                raise ConvertError(f'"{source}" was not read: it asks for {name}, which is no tensor and could run code'
+                raise ConvertError(f'"{source}" was not read: it asks for {name}, which is not a tensor and could run code'
                                    ) from error
             known.add(name)
         except MemoryError:
             raise
-        except Exception as error:  # a pickle is a program: made to, it can raise anything
-            raise ConvertError(f'"{source}" is damaged, or no file that torch has saved '
+        except Exception as error:  # a pickle is a program and can raise anything
+            raise ConvertError(f'"{source}" is damaged, or was not saved by torch '
                                f"({next(iter(str(error).splitlines()), '') or type(error).__name__})") from error
 
 
 def unknown_global(message: str) -> str | None:
-    """The dotted name that torch's weights-only reader has refused."""
+    """The dotted name that torch's weights-only reader refused."""
     found = UNKNOWN_GLOBAL.search(message)
     return found and found[1]
 
 
 def is_zip(file: BinaryIO) -> bool:
-    """Whether torch has saved it in its present format, which can be mapped into memory."""
+    """Whether torch saved it in its current (zip) format, which can be memory-mapped."""
     start = file.read(4)
     file.seek(0)
     return start == b"PK\x03\x04"
 
 
 def read_picture(source: Path) -> dict:
-    """The embedding that A1111 keeps in a PNG's text, as it would be in a pickle."""
+    """The embedding in the text of A1111's PNG, as in a pickle."""
     try:
         with Image.open(source) as picture:
             text = picture.info[PICTURE_TEXT]
         data = json.loads(base64.b64decode(text, validate=True))
         params = {name: torch.tensor(value["TORCHTENSOR"]) for name, value in data["string_to_param"].items()}
     except KeyError as error:
-        raise ConvertError(f'"{source}" holds no embedding that can be read: it has no {error}') from error
+        raise ConvertError(f'"{source}" holds no readable embedding: {error} is missing') from error
     except (OSError, UnidentifiedImageError, binascii.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ConvertError(f'"{source}" holds no embedding that can be read') from error
+        raise ConvertError(f'"{source}" holds no readable embedding') from error
     return data | {"string_to_param": params}
 
 
 def only_embedding(source: Path, data: Mapping) -> tuple[dict[str, Tensor], list[str]]:
-    """The vectors of an embedding as A1111 trains them, under the name that A1111 has for them in safetensors."""
+    """An embedding's vectors from A1111's training, under A1111's name for them in safetensors."""
     params = data["string_to_param"]
     if isinstance(params, Bystander):  # a ParameterDict
         params = params.state.get("_parameters") if isinstance(params.state, Mapping) else None
     tensors = [value for value in params.values() if isinstance(value, Tensor)] if isinstance(params, Mapping) else []
     if len(tensors) != 1:
-        raise ConvertError(f'"{source}" is no embedding: string_to_param must hold one tensor, it holds {len(tensors)}')
+        raise ConvertError(f'"{source}" is not an embedding: string_to_param must hold one tensor, it holds {len(tensors)}')
     return {"emb_params": tensors[0]}, []
 
 
 def all_tensors(source: Path, data: Mapping) -> tuple[dict[str, Tensor], list[str]]:
-    """All tensors by name, out of the state_dict where there is one; and the names of all else."""
+    """(all tensors by name, from the state_dict if there is one; the names of everything else)."""
     outer = []
     if isinstance(data.get("state_dict"), Mapping):
         outer, data = [str(name) for name in data if name != "state_dict"], data["state_dict"]
     tensors = {name: value for name, value in data.items()
                if isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided}
     if not tensors:
-        raise ConvertError(f'"{source}" holds no tensors by name')
+        raise ConvertError(f'"{source}" holds no named tensors')
     return tensors, [*outer, *(str(name) for name in data if name not in tensors)]
 
 
 def check_sizes(source: Path, tensors: dict[str, Tensor]) -> None:
-    """Refuse views that repeat a few numbers until they fill the memory; weights that share theirs are few."""
+    """Refuse tensors that are much larger than the file, as repeating views can be."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if size > 4 * source.stat().st_size:
-        raise ConvertError(f'"{source}" was not converted: its tensors make {size} bytes of a file of {source.stat().st_size}')
+        raise ConvertError(f'"{source}" was not converted: its tensors take {size} bytes of a {source.stat().st_size}-byte file')
 
 
 def with_own_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as safetensors takes them: contiguous, none within another's memory."""
+    """The tensors in the form that safetensors needs: contiguous, without shared memory."""
     owners, result = set(), {}
     for name, tensor in tensors.items():
         tensor, storage = tensor.detach(), tensor.untyped_storage()
@@ -261,7 +261,7 @@ def with_own_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def facts(source: Path, data: Mapping, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """The metadata of the new file: what is known of its training, and the hash that A1111 knows the source by."""
+    """The new file's metadata: facts about training, and the hash by which A1111 knows the source."""
     known = {name: str(data[name]) for name in ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
              if isinstance(data.get(name), str | int)}
     with source.open("rb") as file:
@@ -277,7 +277,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.convert", description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, nargs="+", metavar="FILE", help=f"{', '.join(PICKLES)}, or a .png with an embedding")
     parser.add_argument("--output", type=Path, help="default: beside the file, as .safetensors")
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     flags = parser.parse_args(argv)
     if flags.output and len(flags.file) > 1:
         parser.error("--output is for one FILE")
@@ -294,7 +294,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def described(left_out: list[str], shown: int = 8) -> str:
-    """Which names were left out, the first few of them."""
+    """The first few names that were left out."""
     more = f" and {len(left_out) - shown} more" if len(left_out) > shown else ""
     return f"; left out: {', '.join(left_out[:shown])}{more}" if left_out else ""
 

@@ -1,7 +1,7 @@
-"""Make the pictures of the documents by using the page: python -m tools.screenshots
+"""Take the documentation's screenshots: python -m tools.screenshots
 
-Starts app.py, and for the first sample of each tab takes the picture before and after; then shows every tab of the page,
-and the page dark, on a phone and in German. Everything goes to docs/pictures.
+Starts app.py and takes before and after pictures of each tab's first sample, then screenshots of every tab of the page, and
+of the page in dark mode, on a phone and in German. Everything goes to docs/pictures.
 """
 
 import json
@@ -21,15 +21,15 @@ from tests.ui.steps import open_page, open_tab, paint
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"
 TABS = {"img2img": "img2img", "inpaint": "Inpaint", "inpaint_upload": "Inpaint upload"}
-"""The tab's name in samples.json and in the page's ids, and its label."""
+"""The tab's name in samples.json and in element ids, and its label."""
 PICTURES = ROOT / "docs" / "pictures"
 WIDE, PHONE = {"width": 1366, "height": 900}, {"width": 390, "height": 844}
 SHOWN = (256, 256)
-"""Size of the before and after pictures."""
+"""Size of the before and after pictures, in pixels."""
 
 
 def edit(page: Page, tab: str) -> str:
-    """Click the first sample of a tab, press Generate, and give the result's address."""
+    """Click the first sample of a tab, press Generate, and return the result's address."""
     page.get_by_role("tab", name=TABS[tab], exact=True).click()
     page.locator(f"#samples-{tab} .thumbnail-item").first.click()
     page.wait_for_timeout(2000)
@@ -114,7 +114,7 @@ def main() -> None:
             show_tabs(page, outputs)
             for name, query, settings in (("page-dark", "?__theme=dark", {"viewport": WIDE}), ("page-phone", "", {"viewport": PHONE}),
                                           ("page-german", "", {"viewport": WIDE, "locale": "de-DE"})):
-                other = browser.new_page(**settings)  # each a browser that has not been here before
+                other = browser.new_page(**settings)  # each a fresh browser
                 other.goto(f"{address}/{query}")
                 other.locator("#samples-img2img .thumbnail-item").first.click()
                 other.wait_for_timeout(2000)

@@ -1,4 +1,4 @@
-"""The whole application around the demo model: in this process, and as a live server."""
+"""The whole application with the demo model: in this process, and as a live server."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ LOCAL = "http://127.0.0.1:7860"
 
 
 def wait_until(condition, seconds=30):
-    """What the condition gives once that is true."""
+    """Wait until the condition is true; returns its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline
@@ -38,7 +38,7 @@ def wait_until(condition, seconds=30):
 
 
 def in_a_loop(work):
-    """Run a coroutine in a thread of its own: a browser's tests before may have a loop in this one."""
+    """Run a coroutine in its own thread, as an earlier browser test may have left a loop in this one."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, work).result()
 
@@ -57,7 +57,7 @@ def image_of(text: str) -> Image.Image:
 
 @pytest.fixture
 def gate():
-    """Holds every sampling until it is opened; open unless a test closes it."""
+    """Blocks every sampling until opened; open unless a test closes it."""
     gate = Gate()
     gate.opened.set()
     yield gate
@@ -66,7 +66,7 @@ def gate():
 
 @contextmanager
 def running_backend(demo, hooks, folder):
-    """An engine with the demo model, an empty models folder, and settings that are remembered in a file."""
+    """An engine with the demo model, an empty models folder, and settings remembered in a file."""
     (folder / "models").mkdir()
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL], cache=folder / "hashes.json")
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0], load=lambda *_, **__: demo)
@@ -83,7 +83,7 @@ def client_of(backend):
 
 @pytest.fixture
 def backend(demo, gate, tmp_path):
-    """What a test may change as it likes."""
+    """A backend that tests may change."""
     with running_backend(demo, [gate], tmp_path) as backend:
         yield backend
 
@@ -96,7 +96,7 @@ def client(backend):
 
 @pytest.fixture(scope="module")
 def shared(demo, tmp_path_factory):
-    """A client for tests that change nothing: one application for all of a file."""
+    """A client for tests that change nothing: one application per file."""
     with running_backend(demo, [], tmp_path_factory.mktemp("shared")) as backend, client_of(backend) as client:
         yield client
 
@@ -110,7 +110,7 @@ class Live:
     gate: Gate
 
     def tidy(self) -> None:
-        """As it was before a test."""
+        """Back to the state before a test."""
         self.gate.opened.set()
         for job in self.backend.engine.jobs():
             self.backend.engine.cancel(job)
@@ -153,5 +153,5 @@ def server(live):
 
 @pytest.fixture
 def body(picture):
-    """A small request that any test may change."""
+    """A small request that tests may change."""
     return {"init_images": [base64_of(picture)], "width": 64, "height": 64, "steps": 2, "seed": 1, "sampler_name": "Euler"}

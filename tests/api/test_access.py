@@ -121,7 +121,7 @@ def test_half_a_login_is_refused_at_the_start(flags, capsys):
 def test_what_is_no_site_is_refused_at_the_start(origins, capsys):
     with pytest.raises(SystemExit):
         parse_flags(["--cors-allow-origins", origins])
-    assert "--cors-allow-origins must be sites as https://example.org" in capsys.readouterr().err
+    assert "--cors-allow-origins must be sites such as https://example.org" in capsys.readouterr().err
 
 
 def test_sites_are_listed_with_commas():

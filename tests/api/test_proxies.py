@@ -112,7 +112,7 @@ def test_a_subpath_may_be_written_with_or_without_slashes(given, subpath):
 
 
 @pytest.mark.parametrize("flags, sentence", [
-    (["--subpath", "/a b"], "--subpath must be a path as /palimpsest"), (["--subpath", "//evil/../x?"], "--subpath must be"),
+    (["--subpath", "/a b"], "--subpath must be a path such as /palimpsest"), (["--subpath", "//evil/../x?"], "--subpath must be"),
     (["--tls-keyfile", "x"], "need each other"), (["--tls-certfile", "x"], "need each other"),
     (["--tls-keyfile", "no.pem", "--tls-certfile", "no.pem"], "cannot be used"),
     (["--tls-keyfile", "README.md", "--tls-certfile", "README.md"], "cannot be used"),

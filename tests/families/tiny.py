@@ -1,6 +1,6 @@
-"""Tiny checkpoints of every family: random weights, the real layouts, each as a diffusers folder and as a single file.
+"""Tiny checkpoints of every family: random weights in real layouts, each as a diffusers folder and as a single file.
 
-The single file's names are made here from diffusers' by rules of their own, so that they check the loader's.
+The single file's names are derived from diffusers' by separate rules, so that they check the loader's.
 """
 
 import json
@@ -17,12 +17,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 TOKENIZER = Path(__file__).parents[2] / "assets" / "tokenizers" / "clip"
 WIDTH = 32
-"""Of each text encoder."""
+"""Per text encoder."""
 
 
 @dataclass(frozen=True)
 class Tiny:
-    """What makes a checkpoint of its kind."""
+    """Settings of a kind of checkpoint."""
 
     pipeline: str = "StableDiffusionPipeline"
     in_channels: int = 4
@@ -30,11 +30,11 @@ class Tiny:
     zero_snr: bool = False
     text_encoders: tuple[str, ...] = ("clip",)
     sizes: int = 0
-    """How many numbers SDXL is told of the picture."""
+    """How many of the picture's sizes SDXL is conditioned on."""
 
     @property
     def linear(self) -> bool:
-        """Whether it is of SD2 or SDXL, which project into attention by matrices."""
+        """Whether it is SD2 or SDXL, whose attention uses linear projections."""
         return self.text_encoders != ("clip",)
 
     @property
@@ -107,7 +107,7 @@ def make_unet(tiny: Tiny) -> UNet2DConditionModel:
         attention_head_dim=[channel // 64 for channel in channels] if tiny.linear else 8,
         use_linear_projection=tiny.linear, **pooled)
     if tiny.prediction == "v_prediction" and not tiny.xl:
-        torch.nn.init.constant_(unet.conv_out.bias, -2.0)  # as a network that answers noise with the negative picture
+        torch.nn.init.constant_(unet.conv_out.bias, -2.0)  # like a network that answers noise with the negated picture
     return unet
 
 
@@ -130,7 +130,7 @@ def make_text_encoders(tiny: Tiny) -> dict[str, torch.nn.Module]:
             hidden_act="gelu" if tower == "open_clip" else "quick_gelu", projection_dim=WIDTH,
             bos_token_id=49406, eos_token_id=49407)
         model = (CLIPTextModelWithProjection if second else CLIPTextModel)(config)
-        for parameter in model.parameters():  # transformers' own start leaves all prompts much alike
+        for parameter in model.parameters():  # with transformers' own initialization all prompts look alike
             parameter.data += 0.1 * torch.randn_like(parameter)
         made["text_encoder_2" if second else "text_encoder"] = model
     return made
@@ -154,7 +154,7 @@ def model_index(tiny: Tiny, parts: list[str]) -> dict:
 # --- the original layout ----------------------------------------------------------------------------------------------
 
 def original(tiny: Tiny, unet, vae, texts: dict) -> dict[str, torch.Tensor]:
-    """All tensors by their names in a single file."""
+    """All tensors under their single-file names."""
     state = {"model.diffusion_model." + original_unet_name(name, unet.config): tensor
              for name, tensor in unet.state_dict().items()}
     for name, tensor in vae.state_dict().items():
@@ -213,7 +213,7 @@ def original_vae_name(name: str) -> str:
 
 
 def to_open_clip(tensors: dict[str, torch.Tensor], *, extra_layer: bool) -> dict[str, torch.Tensor]:
-    """An OpenCLIP tower; SD2's has one more layer than its folder, which nobody uses."""
+    """An OpenCLIP tower; SD2's has one more layer than its folder, which is unused."""
     names = {"embeddings.token_embedding.weight": "token_embedding.weight",
              "embeddings.position_embedding.weight": "positional_embedding",
              "final_layer_norm.weight": "ln_final.weight", "final_layer_norm.bias": "ln_final.bias"}

@@ -33,7 +33,7 @@ VAE = dict(block_out_channels=[8] * 4, layers_per_block=1, latent_channels=CHANN
 
 
 class Transformer(nn.Module):
-    """Velocity of x (B, 16, h, w) at t (B,), looking at tokens (B, T, width) of which a mask (B, T) says which count."""
+    """Velocity of x (B, 16, h, w) at t (B,), attending to tokens (B, T, width) selected by a mask (B, T)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -52,7 +52,7 @@ class Transformer(nn.Module):
 
 
 class Words(nn.Module):
-    """A vector for each word."""
+    """A vector per word."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -60,7 +60,7 @@ class Words(nn.Module):
 
 
 class WordEncoder:
-    """One token for each word, as many as there are; it takes no embeddings."""
+    """One token per word, without a length limit; no embeddings."""
 
     name, embeddings = "words", None
 

@@ -1,7 +1,7 @@
-"""Make this folder's cases from a folder of goldens with whole checkpoints: python -m tests.golden.record FOLDER [NAME …]
+"""Record this folder's cases from goldens with whole checkpoints: python -m tests.golden.record FOLDER [NAME …]
 
-Without names, those that are here already are made anew. Each is run by the API with the whole models, has to come within the
-bar of A1111's pictures, and what its UNet and VAE were asked and answered then is its recording.
+Without names, existing cases are recorded again. Each case runs over the API with the whole models and must come within the
+bar of A1111's pictures; the inputs and outputs of its UNet and VAE become its recording.
 """
 
 import json
@@ -29,12 +29,12 @@ TOKENS = "token_embedding.weight"
 
 
 class RecordedModel:
-    """A loaded model whose large networks are written down."""
+    """A loaded model whose large networks are recorded."""
 
     def __init__(self, model: Any):
         self._model, self.tape = model, Tape()
         self.used: set[int] = {0}
-        """Ids of words that prompts have used."""
+        """Ids of words used in prompts."""
         for encoder in model.text_encoders:
             encoder.model.get_input_embeddings().register_forward_hook(self._note_words)
 
@@ -106,7 +106,7 @@ def copy_small(goldens: Path) -> None:
 
 
 def write(case: Case, tape: Tape, goldens: Path) -> None:
-    """The case in this folder, its pictures as lossless WebP."""
+    """Write the case to this folder, with pictures as lossless WebP."""
     folder = FOLDER / "cases" / case.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -129,7 +129,7 @@ def write(case: Case, tape: Tape, goldens: Path) -> None:
 
 
 def write_text_encoders(models: dict[str, RecordedModel]) -> None:
-    """Both text encoders in half precision, as their files have them, with the words that were used and no others."""
+    """Both text encoders in half precision, as in their files, with only the words that were used."""
     ids = torch.tensor(sorted(set().union(*(model.used for model in models.values()))))
     tensors = {"ids": ids}
     for part, name in (("text_encoder", "tiny-sd1"), ("text_encoder_2", "tiny-sdxl")):

@@ -1,7 +1,7 @@
-"""Models whose two large networks are recordings: what the UNet and the VAE were asked, and what they answered.
+"""Models whose UNet and VAE are replaced by recordings of their inputs and outputs.
 
-A recording holds a fingerprint of each question, by which a wrong one is found, and the answers to 14 bits. Text encoders
-are real, with those rows of their vocabulary that the golden prompts use.
+A recording holds a fingerprint of each input, to detect wrong ones, and the outputs to 14 bits. Text encoders are real, with
+only the vocabulary rows that the golden prompts use.
 """
 
 import io
@@ -40,15 +40,15 @@ from pipeline.styles import StyleDatabase
 
 FOLDER = Path(__file__).parent
 PROBES = 8
-"""Random directions that a question is measured along."""
+"""Random directions that an input is projected on."""
 TOLERANCE = 0.004
-"""Of a question, in its own root mean square. That answers are rounded makes about a tenth of it."""
+"""Relative to an input's root mean square. Rounding of outputs accounts for about a tenth of it."""
 MANTISSA = 14
-"""Bits of an answer's numbers that are kept; float32 has 23."""
+"""Bits kept of an output's numbers; float32 has 23."""
 
 TEXT = dict(vocab_size=49408, hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
             projection_dim=64, bos_token_id=49406, eos_token_id=49407)
-CHECKPOINTS = {  # name: (facts, prediction, channels that the UNet takes, hash)
+CHECKPOINTS = {  # name: (facts, prediction, the UNet's input channels, hash)
     "tiny-sd1": (sd.SD1, Eps, sd.PLAIN, "86d7d2d1e1"),
     "tiny-sd1-v": (sd.SD1, V, sd.PLAIN, "70651c3e6a"),
     "tiny-sd1-inpaint": (sd.SD1, Eps, sd.INPAINTING, "9aecf05de0"),
@@ -60,7 +60,7 @@ CHECKPOINTS = {  # name: (facts, prediction, channels that the UNet takes, hash)
 # --- recordings
 
 def fingerprint(tensor: Tensor) -> np.ndarray:
-    """Per row of (n, …) its root mean square, and its product with PROBES random directions, (n, 1 + PROBES)."""
+    """Per row of (n, …): its root mean square, and its products with PROBES random directions, (n, 1 + PROBES)."""
     rows = tensor.detach().float().flatten(1)
     directions = torch.randn(rows.shape[1], PROBES, generator=torch.Generator().manual_seed(rows.shape[1]))
     size = rows.square().mean(dim=1, keepdim=True).sqrt()
@@ -87,7 +87,7 @@ def lossless(pixels: np.ndarray) -> np.ndarray:
 
 
 class Tape:
-    """Questions and answers of one case, in order; written by record(), read by replay()."""
+    """A case's inputs and outputs, in order; written by record(), read by replay()."""
 
     def __init__(self, entries: dict[str, np.ndarray] | None = None):
         self.entries = entries if entries is not None else {}
@@ -105,30 +105,30 @@ class Tape:
         self._calls += 1
 
     def replay(self, kind: str, questions: dict[str, Tensor]) -> Tensor:
-        """The answer of the next call. Raises ModelError where something else is asked than was recorded."""
+        """The output of the next call. Raises ModelError if its input differs from the recording."""
         call = f"{self._calls}.{kind}"
         for name, question in questions.items():
             recorded, asked = self.entries.get(f"{call}.{name}"), fingerprint(question)
             if recorded is None:
-                raise ModelError(f"call {self._calls} is {kind} of {name}, which was not asked when this was recorded")
+                raise ModelError(f"call {self._calls} is {kind} of {name}, which is not in the recording")
             if recorded.shape != asked.shape:
-                raise ModelError(f"call {self._calls}, {kind}: {name} has {len(asked)} rows, recorded were {len(recorded)}")
+                raise ModelError(f"call {self._calls}, {kind}: {name} has {len(asked)} rows instead of {len(recorded)}")
             error = np.abs(asked - recorded).max() / max(recorded[:, 0].max(), 1e-6)
             if error > TOLERANCE:
-                raise ModelError(f"call {self._calls}, {kind}: {name} differs from what was recorded by {error:.4f} of it")
+                raise ModelError(f"call {self._calls}, {kind}: {name} differs from the recording by {error:.4f} of its size")
         self._calls += 1
         answer = self.entries[f"{call}.answer"]
-        # the middle of what is truncated to this value
+        # the middle of the range that truncates to this value
         return (torch.from_numpy(answer) + 0.5).permute(0, 3, 1, 2) / 127.5 - 1.0 if kind == "decode" else from_bytes(answer)
 
     def finish(self) -> None:
-        """Raise ModelError where the recording goes on."""
+        """Raise ModelError if the recording has more calls."""
         recorded = 1 + max((int(key.split(".")[0]) for key in self.entries), default=-1)
         if self._calls != recorded:
-            raise ModelError(f"{self._calls} calls were made, recorded were {recorded}")
+            raise ModelError(f"{self._calls} calls were made, but the recording has {recorded}")
 
     def save(self, path: Path, outputs: list[Path]) -> None:
-        """Write it. Decoded pictures are kept by how they differ from the finished one in `outputs` that is most like them."""
+        """Write it. Decoded pictures are stored as differences from the most similar finished one in `outputs`."""
         packed = dict(self.entries)
         for key, pictures in self.entries.items():
             if key.endswith("decode.answer"):
@@ -149,7 +149,7 @@ class Tape:
 
 
 def pack(picture: np.ndarray, outputs: list[Path]) -> dict[str, np.ndarray]:
-    """A uint8 picture (H, W, 3) as its difference from an output of its size, where one is like it, else as a file."""
+    """A uint8 picture (H, W, 3) as its difference from a similar output of its size, if there is one, else as a file."""
     for path in outputs:
         other = np.asarray(Image.open(path).convert("RGB"))
         if other.shape == picture.shape and (other != picture).mean() < 0.1:
@@ -166,7 +166,7 @@ def unpack(stored: np.ndarray, beside: str, folder: Path) -> np.ndarray:
 # --- models
 
 class NoUNet(nn.Module):
-    """What networks find in the UNet's place."""
+    """A stand-in for the UNet, for networks to look into."""
 
     down_blocks = up_blocks = ()
 
@@ -183,7 +183,7 @@ class ReplayedModel:
         self.info = ModelInfo(name, name, digest, native_size=facts.native_size, family=facts.name)
         self.placement = placement.choose("cpu", "float32")
         self._prediction = prediction(sd.scaled_linear_alphas())
-        self.autoencoder = SimpleNamespace(module=nn.Linear(1, 1))  # by which a cache would know it
+        self.autoencoder = SimpleNamespace(module=nn.Linear(1, 1))  # identifies the model to caches
         self.sees = sd.SEES[channels]
         self._clip_skip, self.knows_old_emphasis = facts.clip_skip, facts.old_emphasis
         self._prompts = sdxl.StableDiffusionXL if facts is sdxl.BASE else sd.StableDiffusion
@@ -235,7 +235,7 @@ def condition_questions(pixels: Tensor, mask: Tensor | None, mask_weight: float)
 
 
 def text_encoder(part: str, weights: dict[str, Tensor]) -> nn.Module:
-    """One of the tiny text encoders; words that no golden prompt uses are zeros in it."""
+    """One of the tiny text encoders; words that no golden prompt uses are zeros."""
     first = part == "text_encoder"
     config = CLIPTextConfig(**TEXT, hidden_act="quick_gelu" if first else "gelu")
     model = (CLIPTextModel if first else CLIPTextModelWithProjection)(config)
@@ -251,10 +251,10 @@ def text_encoder(part: str, weights: dict[str, Tensor]) -> nn.Module:
 
 @contextmanager
 def application(models: Path, load, find_checkpoint, styles: Path, outputs: Path) -> Iterator[TestClient]:
-    """The API around models that `load` gives, with the LoRAs and embeddings of a models folder."""
+    """The API with models from `load`, and the LoRAs and embeddings of a models folder."""
     catalog = Catalog(models, cache=outputs / "hashes.json")
     engine = local_engine(load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths),
-                    styles=StyleDatabase(styles), cache=Cache(0))  # a tape has each question as often as it comes up
+                    styles=StyleDatabase(styles), cache=Cache(0))  # the tape has every call, so none may be cached
     store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint, find_vae=catalog.find_vae))
     try:
         with TestClient(build_app(None, None, backend=Backend(engine, store, Settings(), outputs)),
@@ -265,7 +265,7 @@ def application(models: Path, load, find_checkpoint, styles: Path, outputs: Path
 
 
 class Replay:
-    """The golden cases of this folder, run by the API with recordings in the large networks' place."""
+    """The golden cases of this folder, run over the API with recordings in place of the large networks."""
 
     def __init__(self, folder: Path = FOLDER):
         self.folder = folder
@@ -283,7 +283,7 @@ class Replay:
             yield self
 
     def post(self, case: str, checkpoint: str, body: dict[str, Any]) -> Any:
-        """The API's response. Raises ModelError where the networks were asked less than was recorded."""
+        """The API's response. Raises ModelError if the recording was not used up."""
         self._current = checkpoint
         tape = Tape.load(self.folder / "cases" / case / "networks.npz")
         for model in self.models.values():

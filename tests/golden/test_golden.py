@@ -55,7 +55,7 @@ def test_a_tape_tells_a_question_that_is_slightly_different():
     tape, x = Tape(), torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     tape.record("encode", {"pixels": x}, x)
     assert torch.allclose(Tape(tape.entries).replay("encode", {"pixels": x * 1.0005}), x, atol=2e-3)
-    with pytest.raises(ModelError, match="differs from what was recorded"):
+    with pytest.raises(ModelError, match="differs from the recording"):
         Tape(tape.entries).replay("encode", {"pixels": x + 0.02 * torch.randn(2, 4, 16, 16)})
 
 

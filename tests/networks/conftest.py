@@ -21,7 +21,7 @@ def sdxl(sd1):
 
 @pytest.fixture
 def write(tmp_path):
-    """Saves tensors as a network file; gives what a catalog would list."""
+    """Saves tensors as a network file; returns what a catalog would list."""
     def write_file(name, tensors, metadata=None):
         path = tmp_path / f"{name}.safetensors"
         save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)

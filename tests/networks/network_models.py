@@ -1,4 +1,4 @@
-"""A UNet with attention and what else networks act on, small enough to merge into in no time."""
+"""A UNet with attention and everything else that networks act on, small enough to merge instantly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ FC1 = "encoder.layers.0.mlp.fc1"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What a family shows to networks."""
+    """The part of a family that networks see."""
 
     modules: dict[str, torch.nn.Module]
 
@@ -26,7 +26,7 @@ class Model:
 
 @dataclass(frozen=True)
 class File:
-    """What a catalog lists."""
+    """A catalog's entry."""
 
     path: Path
 

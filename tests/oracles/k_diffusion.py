@@ -11,8 +11,8 @@ from types import ModuleType
 def k_diffusion_sampling() -> ModuleType:
     """The module k_diffusion.sampling of the installed distribution (requirements-oracles.txt).
 
-    The package's __init__ would import its training code, and utils imports torchvision for pictures. Neither is
-    run: stand-ins are in sys.modules while sampling and utils are imported, and nothing of this stays there.
+    The package's __init__ would import its training code, and utils imports torchvision for pictures. Stand-ins replace
+    both in sys.modules while sampling and utils are imported, and are removed afterwards.
     """
     package, transforms = ModuleType("k_diffusion"), ModuleType("torchvision.transforms")
     package.__path__ = [str(distribution("k-diffusion").locate_file("k_diffusion"))]

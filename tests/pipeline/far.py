@@ -1,4 +1,4 @@
-"""An engine and a worker that are reached through pickles only, as those on other machines will be."""
+"""An engine and a worker reached only through pickles, like those on other machines would be."""
 
 import itertools
 import multiprocessing
@@ -15,7 +15,7 @@ from pipeline.worker import Wishes
 
 
 def crossed(thing: Any) -> Any:
-    """What arrives on the other side."""
+    """A copy as it would arrive on the other side."""
     return pickle.loads(pickle.dumps(thing))
 
 
@@ -48,7 +48,7 @@ class PickledJob:
 
 
 class PickledEngine:
-    """An engine; what is submitted to it and what its jobs tell is pickled. Of what is not told here, nothing crosses."""
+    """An engine whose inputs and events are pickled. It forwards only the methods defined here."""
 
     def __init__(self, engine: Engine):
         self._engine = engine
@@ -93,7 +93,7 @@ class PickledEngine:
 # --- another process
 
 class FarWorker:
-    """A worker in a process of its own. make: gives it there."""
+    """A worker in its own process. make: creates it there."""
 
     def __init__(self, make: Callable[..., Any], *args: Any):
         context = multiprocessing.get_context("spawn")
@@ -168,7 +168,7 @@ class FarWorker:
 
 
 def serve(line, make, args):
-    """The other process: answers what it is asked, each in a thread."""
+    """The other process: answers each question in a thread."""
     worker, lock = make(*args), threading.Lock()
     wishes: dict[int, Wishes] = {}
     taken: dict[int, queue.SimpleQueue] = {}

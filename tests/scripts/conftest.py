@@ -18,7 +18,7 @@ def request_for(demo, picture):
 
 
 class Watch(Progress):
-    """Counts what it is told, and stops after so many batches, or interrupts the batch behind so many, if asked."""
+    """Counts its calls; optionally stops after some batches, or interrupts the batch after them."""
 
     def __init__(self, stop_after=None, interrupt_behind=None):
         self.batches, self.done, self.stop_after, self.interrupt_behind = [], 0, stop_after, interrupt_behind

@@ -37,7 +37,7 @@ from ui.controls import (
 from ui.scripts import build_always_on
 
 START_SECONDS = 180
-"""A busy machine imports slowly; a test of speed is not a test."""
+"""Generous, as a busy machine imports slowly; speed is tested elsewhere."""
 
 
 @dataclass
@@ -45,13 +45,13 @@ class Server:
     url: str
     outputs: Path
     output: list[str]
-    """What it has printed, line by line."""
+    """Lines printed so far."""
     status: int | None = None
-    """Its exit status, once it has ended."""
+    """Exit status; None: still running."""
 
 
 def start(*flags: str, outputs: Path, program: tuple[str, ...] = ("app.py",)):
-    """Start the program, which takes app.py's flags, on a free port and yield it as a Server once it answers."""
+    """Start the program (which takes app.py's flags) on a free port, and yield it as a Server once it answers."""
     command = [sys.executable, "-u", *program, "--port", "0", "--no-browser", "--device", "cpu", "--precision", "float32",
                "--outputs-dir", str(outputs), "--settings-file", str(outputs.parent / "config.json"),
                "--styles-file", str(outputs.parent / "styles.csv"), *flags]
@@ -109,7 +109,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def context(browser):
-    """What stays warm from one page to the next: the scripts of the page, fetched and compiled."""
+    """Shared by all pages, to keep the page's scripts fetched and compiled."""
     expect.set_options(timeout=60_000)
     with browser.new_context(viewport={"width": 1366, "height": 900}) as context:
         context.set_default_timeout(60_000)
@@ -118,8 +118,7 @@ def context(browser):
 
 @pytest.fixture
 def page(context, server):
-    """The page as a browser opens it that was never there. Nothing but the server may be asked for anything, and no script
-    may fail. Afterwards no job runs."""
+    """The page as in a fresh browser. Only the server may be contacted, no script may fail, and no job may be left running."""
     page = context.new_page()
     forget_all(context, page, server.url)
     elsewhere, failures = [], []
@@ -133,7 +132,7 @@ def page(context, server):
 
 
 def forget_all(context, page, address):
-    """Clear what the browser has kept of the address, all but its cache of scripts."""
+    """Clear everything the browser has kept for the address, except its script cache."""
     context.clear_cookies()
     context.clear_permissions()
     session = context.new_cdp_session(page)
@@ -142,7 +141,7 @@ def forget_all(context, page, address):
 
 
 def stop_all(server):
-    """Interrupt what runs and waits, and wait for the end of it."""
+    """Interrupt all running and waiting jobs, and wait for their end."""
     deadline = time.monotonic() + 60
     while json.load(urllib.request.urlopen(f"{server.url}/sdapi/v1/progress"))["state"]["job"]:
         assert time.monotonic() < deadline, "a job cannot be interrupted"
@@ -152,7 +151,7 @@ def stop_all(server):
 
 @pytest.fixture
 def picture_file(tmp_path):
-    """A 160x160 PNG in which every pixel can be told from its neighbours."""
+    """A 160x160 PNG in which every pixel differs from its neighbours."""
     image = Image.new("RGB", (160, 160))
     image.putdata([(x, y, (x + y) % 256) for y in range(160) for x in range(160)])
     image.save(tmp_path / "picture.png")

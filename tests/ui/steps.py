@@ -1,4 +1,4 @@
-"""What a person does on the page, step by step."""
+"""What people do on the page, step by step."""
 
 import io
 import re
@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 
 
 STREAMS = re.compile("/gradio_api/(heartbeat/|queue/data)")
-"""Requests that may stay open with nothing to come: the heartbeat, and the queue's, which Gradio opens once more where an
-event was answered before its own sending was."""
+"""Requests that may stay open with nothing to send: the heartbeat, and the queue, which Gradio opens again if an event was
+answered before the request that sent it."""
 COUNT_EVENTS = r"""(() => {
     const sent = new Set(), answered = new Set(), plain = window.fetch;
     const read = async (answer) => {
@@ -37,7 +37,7 @@ COUNT_EVENTS = r"""(() => {
 
 
 def open_page(page, address):
-    """Go there, and wait until it shows what its browser has kept: what is filled in before would be overwritten."""
+    """Open the page, and wait until it shows what its browser has kept, which would overwrite earlier input."""
     watch_requests(page)
     page.goto(address)
     page.locator("#generate-img2img").wait_for()
@@ -46,16 +46,16 @@ def open_page(page, address):
 
 def watch_requests(page):
     page.add_init_script(COUNT_EVENTS)
-    page.asked = set()  # and not answered yet
+    page.asked = set()  # and not answered so far
     page.on("request", lambda request: page.asked.add(request) if not STREAMS.search(request.url) else None)
     for end in ("requestfinished", "requestfailed"):
         page.on(end, lambda request: page.asked.discard(request))
 
 
 def settle(page, seconds=60):
-    """Wait until the page has had an answer to all that it asked, and asks nothing more in the frames after that.
+    """Wait until all the page's requests are answered and none follows within a few frames.
 
-    For a page without a running job, whose event is answered at the job's end.
+    For a page without a running job, whose event is only answered at the job's end.
     """
     deadline, quiet = time.monotonic() + seconds, 0
     while quiet < 4:
@@ -65,7 +65,7 @@ def settle(page, seconds=60):
 
 
 def still(page, element):
-    """Wait until an element looks the same over a tenth of a second."""
+    """Wait until an element has not changed for a tenth of a second."""
     settle(page)
     deadline, before, same = time.monotonic() + 60, None, 0
     while same < 2:
@@ -82,7 +82,7 @@ def open_tab(page, name):
 
 def open_accordion(page, title):
     page.get_by_role("button", name=title).click()
-    settle(page)  # its widgets are there before they take their values
+    settle(page)  # its widgets appear before their values
 
 
 def put(page, element, file):
@@ -107,7 +107,7 @@ LONG = (256, 256)
 
 
 def prepare_a_long_job(page):
-    """What runs until somebody interrupts it, on any machine: 150 steps of a picture of LONG's size."""
+    """Set up a job that runs until interrupted on any machine: 150 steps of a picture of LONG's size."""
     for label, value in (("Sampling steps", 150), ("Width", LONG[0]), ("Height", LONG[1]), ("Denoising strength", 1)):
         set_slider(page, label, value)
 
@@ -117,7 +117,7 @@ def generate(page, mode):
 
 
 def result(page, timeout=120_000) -> Image.Image:
-    """The picture in the result viewer, as its bytes came over the wire."""
+    """The picture in the result viewer, from the bytes that were sent."""
     shown = page.locator("#gallery img").first
     shown.wait_for(timeout=timeout)
     data = urllib.request.urlopen(shown.get_attribute("src")).read()
@@ -133,12 +133,12 @@ def toast(page):
 
 
 def paint(page, points, editor="inpaint-editor"):
-    """A brush stroke through points given as shares of the picture's width and height."""
+    """A brush stroke through points given as fractions of the picture's width and height."""
     stroke(page, shares_to_client(page, points, editor))
 
 
 def shares_to_client(page, points, editor):
-    """Where points of the picture of a canvas, as shares of its width and height, are in the window."""
+    """Window coordinates of points on a canvas's picture, given as fractions of its width and height."""
     page.locator(f"#{editor} .stage").scroll_into_view_if_needed()
     return page.evaluate("""([id, points]) => new Promise((done) => requestAnimationFrame(() => {
         const { view, document: { picture } } = window.palimpsest.canvases.of(id);
@@ -147,7 +147,7 @@ def shares_to_client(page, points, editor):
 
 
 def stroke(page, points, steps=8):
-    """The mouse from point to point of the window, its button held."""
+    """Drag the mouse from point to point in the window."""
     page.mouse.move(*points[0])
     page.mouse.down()
     for x, y in points[1:]:

@@ -132,7 +132,7 @@ def test_a_host_that_is_not_there_or_not_listening_is_told(fetcher):
 
 def test_too_large_an_answer_is_cut_off(fetcher, site, monkeypatch):
     monkeypatch.setattr("api.fetch.MAX_BYTES", 5)
-    with pytest.raises(InvalidRequest, match="gives more than"):
+    with pytest.raises(InvalidRequest, match="returns more than"):
         fetcher.fetch(f"http://public.example:{site[0]}/picture", "x")
 
 

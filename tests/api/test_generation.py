@@ -137,9 +137,9 @@ def test_without_a_content_type_the_body_is_json(shared, body):
 
 
 @pytest.mark.parametrize("fields, sampler, note", [
-    ({"sampler_name": "NoSuch"}, "DPM++ 2M", 'no sampler called "NoSuch"'), ({"sampler_name": None}, "Euler", None),
+    ({"sampler_name": "NoSuch"}, "DPM++ 2M", 'Unknown sampler "NoSuch"'), ({"sampler_name": None}, "Euler", None),
     ({"sampler_name": ""}, "Euler", None), ({"sampler_name": None, "sampler_index": "DDIM"}, "DDIM", None),
-    ({"scheduler": "NoSuch"}, "Euler", 'no schedule type called "NoSuch"'),
+    ({"scheduler": "NoSuch"}, "Euler", 'Unknown schedule type "NoSuch"'),
     ({"sampler_name": "DPM++ 2M Karras"}, "DPM++ 2M", None)])
 def test_unknown_samplers_and_schedules_stand_for_the_defaults(shared, body, fields, sampler, note):
     info = info_of(shared.post(IMG2IMG, json=body | fields))

@@ -142,7 +142,7 @@ def test_after_too_many_wrong_logins_from_one_network_even_the_right_one_waits()
         assert guarded.get("/", headers=basic("me", str(number))).status_code == 401
     for headers in (basic("me", "again"), basic(*LOGIN)):
         answer = guarded.get("/", headers=headers)
-        assert answer.status_code == 429 and "too many wrong logins; try again in" in answer.text
+        assert answer.status_code == 429 and "Too many wrong logins; try again in" in answer.text
         assert 0 < int(answer.headers["Retry-After"]) <= 60
     assert guarded.get("/").status_code == 401  # no guess, so the browser may ask
     elsewhere = TestClient(guarded.app, base_url="http://127.0.0.1:7860", client=("10.0.0.7", 1))

@@ -68,7 +68,7 @@ def test_a_refusal_is_json_that_the_page_shows(client, route, headers, status):
 
 def test_the_refusal_says_what_the_proxy_has_to_do(client):
     said = ask(client, UPSTREAM | {"Origin": OUTSIDE}).json()["detail"]
-    assert OUTSIDE in said and "127.0.0.1:7860" in said and "pass the Host header on" in said
+    assert OUTSIDE in said and "127.0.0.1:7860" in said and "pass on the Host header" in said
 
 
 def test_another_name_without_a_login_is_told_of_auth(client):
@@ -116,7 +116,7 @@ def test_a_subpath_may_be_written_with_or_without_slashes(given, subpath):
     (["--tls-keyfile", "x"], "need each other"), (["--tls-certfile", "x"], "need each other"),
     (["--tls-keyfile", "no.pem", "--tls-certfile", "no.pem"], "cannot be used"),
     (["--tls-keyfile", "README.md", "--tls-certfile", "README.md"], "cannot be used"),
-    (["--share", "--tls-keyfile", "x", "--tls-certfile", "x"], "--share has a certificate of its own"),
+    (["--share", "--tls-keyfile", "x", "--tls-certfile", "x"], "--share has its own certificate"),
 ])
 def test_flags_that_cannot_be_are_refused_at_the_start(flags, sentence, capsys):
     with pytest.raises(SystemExit):

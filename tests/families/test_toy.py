@@ -123,5 +123,5 @@ def test_it_makes_pictures_through_the_api(paths, tmp_path):
         assert answer.status_code == 200, answer.text
         assert image_of(answer.json()["images"][0]).size == (128, 128)
     refused = client.post("/sdapi/v1/img2img", json=REQUEST | {"init_images": [base64_of(SOURCE)], "sampler_name": "DDIM"})
-    assert refused.status_code == 422 and "counts training timesteps" in refused.text
+    assert refused.status_code == 422 and "needs discrete training timesteps" in refused.text
     engine.close()

@@ -235,7 +235,7 @@ def test_a_vae_that_cannot_be_used_leaves_the_model_as_it_was(make_store, disk):
 
 @pytest.mark.parametrize("free, offload, sentence", [
     (PLENTY, "none", None),
-    (PLENTY - 1, "model", "a.safetensors does not fit into the memory of cuda as a whole, so each of its networks is there only"),
+    (PLENTY - 1, "model", "a.safetensors does not fit into the memory of cuda as a whole, so each of its networks is loaded only"),
     (WORKING + 3999, "sequential", "a.safetensors does not fit into the memory of cuda as a whole, so each of its layers is there"),
     (None, "none", None),
 ])

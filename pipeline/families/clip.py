@@ -1,4 +1,4 @@
-"""From prompts to token features, like A1111: 75-token chunks, BREAK, weights, clip skip."""
+"""From prompts to token features, as in A1111, with 75-token chunks, BREAK, weights, clip skip."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property

@@ -21,7 +21,7 @@ class Growth:
     up: int
     down: int
     target: Size
-    """The new size, multiples of 64. A1111: rounded up even on an axis that does not grow."""
+    """The new size, multiples of 64. A1111 rounds up even on an axis that does not grow."""
 
 
 def growth(image: Size, pixels: int, directions: Collection[str]) -> Growth:

@@ -6,6 +6,7 @@ backend for PrivateUse1, whose registration cannot be undone, so run it only in 
     python -m tests.pretend_card FOLDER      all kinds of request, as JSON: kind → {"error": …, "waits": {line: times}}
 """
 
+import gc
 import json
 import os
 import sys
@@ -16,7 +17,6 @@ from pathlib import Path
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
 COPIES = (aten._to_copy.default, aten.copy_.default)
@@ -58,7 +58,8 @@ class OnCard(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        return compute(function, args, kwargs or {})
+        kwargs = kwargs or {}
+        return compute(function, args, kwargs, tensors_in((*args, *kwargs.values())))
 
 
 def note_wait():
@@ -74,9 +75,26 @@ def is_card(device):
     return device is not None and torch.device(device).type == "card"
 
 
-def compute(function, args, kwargs):
+def tensors_in(values):
+    """All tensors of an operation's arguments. torch's own search of trees takes longer than all the computing here."""
+    found = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += tensors_in(value)
+    return found
+
+
+def changed(value, change):
+    """An operation's arguments or its results, with each tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    return type(value)([changed(part, change) for part in value]) if isinstance(value, (list, tuple)) else value
+
+
+def compute(function, args, kwargs, tensors):
     """The operation's result, placed like on a GPU."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     cards = [tensor for tensor in tensors if isinstance(tensor, OnCard)]
     others = [tensor for tensor in tensors if not isinstance(tensor, OnCard)]
     if cards and others and function not in COPIES:
@@ -88,21 +106,21 @@ def compute(function, args, kwargs):
         note_wait()
     if to_card:
         kwargs = {**kwargs, "device": "cpu"}
-    result = function(*tree_map(held, args), **tree_map(held, kwargs))
+    result = function(*changed(args, held), **{name: changed(value, held) for name, value in kwargs.items()})
     if function is COPIES[1]:
         return args[0]
     stays = to_card or bool(cards) and not to_processor
     known = {id(held(tensor)): tensor for tensor in tensors}
-    return tree_map(lambda value: placed(value, known, stays), result)
+    return changed(result, lambda value: placed(value, known, stays))
 
 
-def held(value):
-    return value.held if isinstance(value, OnCard) else value
+def held(tensor):
+    return tensor.held if isinstance(tensor, OnCard) else tensor
 
 
 def placed(value, known, on_card):
     """A result as its caller sees it; an in-place operation returns its own input."""
-    if not isinstance(value, torch.Tensor) or isinstance(value, OnCard):
+    if isinstance(value, OnCard):
         return value
     if id(value) in known:
         return known[id(value)]
@@ -124,10 +142,16 @@ def refuse_mixed(function, args, others):
 class Dispatch(TorchDispatchMode):
     """Creates tensors on the GPU."""
 
+    @classmethod
+    def _should_skip_dynamo(cls):
+        """False: nothing is compiled here, and skipping it imports torch's compiler, which is large."""
+        return False
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if is_card(kwargs.get("device")) or any(isinstance(leaf, OnCard) for leaf in tree_leaves((args, kwargs))):
-            return compute(function, args, kwargs)
+        tensors = tensors_in((*args, *kwargs.values()))
+        if is_card(kwargs.get("device")) or any(isinstance(tensor, OnCard) for tensor in tensors):
+            return compute(function, args, kwargs, tensors)
         return function(*args, **kwargs)
 
 
@@ -247,6 +271,7 @@ def ask_all(folder):
     from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
     first = write_models(folder)
+    gc.freeze()  # every load collects garbage, and there is none in what was imported
     torch.utils.backend_registration._setup_privateuseone_for_python_backend("card")
     torch.inference_mode = lambda mode=True: torch.no_grad()  # tensor wrappers cannot be inference tensors
     stream, work = rng.normal_stream, LocalEngine._work
@@ -262,7 +287,8 @@ def ask_all(folder):
 
     def engine_in(dtype):
         place = Placement(torch.device("card:0"), dtype, torch.float32)
-        return make_engine(ModelStore(catalog, place, catalog.add(first), free=lambda device: None), Options(), StyleDatabase(None))
+        models = ModelStore(catalog, place, catalog.add(first), free=lambda device: 1 << 40, keep=4)  # read once each
+        return make_engine(models, Options(), StyleDatabase(None))
 
     picture, mask = Image.new("RGB", (64, 64), "teal"), Image.new("L", (64, 64))
     ImageDraw.Draw(mask).rectangle((16, 16, 48, 40), fill=200)

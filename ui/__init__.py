@@ -14,14 +14,13 @@ from ui.events import Page
 from ui.page import build_page
 from ui.stream import Folders
 from ui.tabs import read_samples
+from ui.theme import theme
 
 STYLE = Path(__file__).with_name("style.css")
 WEB = Path(__file__).with_name("web")
 """Scripts and styles that the page loads as modules, index.js first."""
 LOCALE = Path(__file__).with_name("locale")
 """A catalogue for each language but English."""
-FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-"""What the person's machine has: nothing is fetched from anywhere."""
 
 CACHE_AGE = 24 * 3600
 """Seconds that Gradio's copies of uploads and results are kept; the results themselves stay in the outputs folder."""
@@ -35,16 +34,14 @@ def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Pa
     shared: others can open it too.
     """
     folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
-    with Page(title="Palimpsest", analytics_enabled=False, delete_cache=(3600, CACHE_AGE)) as page:
+    with Page(title="Palimpsest", analytics_enabled=False, fill_width=True, delete_cache=(3600, CACHE_AGE)) as page:
         build_page(page, engine, models, info, folders, read_samples(samples), settings=settings, drafts=drafts, shared=shared)
     return page
 
 
 def look() -> dict:
     """How the page looks and which scripts it starts, as api.build_app takes it."""
-    theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", spacing_size="sm", font=FONT,
-                               font_mono=["ui-monospace", "monospace"])
-    return {"theme": theme, "css_paths": [STYLE], "head": head_html()}
+    return {"theme": theme(), "css_paths": [STYLE], "head": head_html()}
 
 
 def head_html() -> str:

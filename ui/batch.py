@@ -57,10 +57,10 @@ class BatchTab:
         return [self.inputs[name] for name in ("masks", "mask_directory") if name in self.inputs]
 
 
-def build_batch(*, shared: bool) -> BatchTab:
-    """shared: others use this page too, so folders of this machine are not offered."""
+def build_batch(generate: gr.Button, *, shared: bool) -> BatchTab:
+    """generate: its button, which stands outside of the tab. shared: others use this page too, so folders of this machine are not offered."""
     inputs: dict[str, gr.components.Component] = {}
-    with gr.Tab("Batch", id=Mode.BATCH.value, render_children=True) as tab:
+    with gr.Tab("Batch", id=Mode.BATCH.value, render_children=True, elem_id=f"mode-{Mode.BATCH.value}") as tab:
         if not shared:
             inputs["source"] = gr.Radio([UPLOAD, DIRECTORY], value=UPLOAD, show_label=False, container=False,
                                         elem_id="batch-source")
@@ -79,7 +79,6 @@ def build_batch(*, shared: bool) -> BatchTab:
                                                elem_id="batch-reuse")
         inputs["resume"] = gr.Checkbox(True, label="Skip files that are done already", elem_id="batch-resume",
                                        info="Those with a finished picture of the same settings")
-        generate = gr.Button("Generate", variant="primary", elem_id=f"generate-{Mode.BATCH.value}")
         report = gr.HTML("", visible=False, elem_id="report")
     return BatchTab(tab, generate, report, inputs)
 

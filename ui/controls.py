@@ -79,9 +79,9 @@ class Controls:
 
 def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
     return {
-        "sd_model_checkpoint": gr.Dropdown(checkpoint_choices(models), value=models.default.rel, scale=4, min_width=220,
-                                           label=SPECS["sd_model_checkpoint"].label, elem_id="checkpoint"),
-        "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", scale=2, min_width=140, label=SPECS["sd_vae"].label, elem_id="vae"),
+        "sd_model_checkpoint": gr.Dropdown(checkpoint_choices(models), value=models.default.rel, container=False, label=SPECS["sd_model_checkpoint"].label,
+                                           elem_id="checkpoint"),
+        "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", container=False, label=SPECS["sd_vae"].label, elem_id="vae"),
     }
 
 
@@ -114,18 +114,19 @@ def sees_source(models: ModelStore, checkpoint: str) -> bool:
 
 def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.Component]]:
     """(what shows how many tokens each takes, the button that reads generation data, both prompts)."""
-    counters = [gr.HTML("", elem_classes="tokens")]
-    with gr.Row(elem_classes="with-refresh"):
+    with gr.Row(elem_classes="prompt"):
+        counters = [gr.HTML("", elem_classes="tokens")]
         prompt = gr.Textbox(label="Prompt", lines=2, max_lines=8, placeholder="What the picture should show", elem_id="prompt")
-        read = gr.Button("↙", size="sm", scale=0, min_width=44, elem_id="read-data")
-    counters.append(gr.HTML("", elem_classes="tokens"))
-    negative_prompt = gr.Textbox(label="Negative prompt", lines=1, max_lines=8, placeholder="What it should not show",
-                                 elem_id="negative-prompt")
+        read = gr.Button("Read generation data", elem_id="read-data", elem_classes="sign")
+    with gr.Row(elem_classes="prompt"):
+        counters.append(gr.HTML("", elem_classes="tokens"))
+        negative_prompt = gr.Textbox(label="Negative prompt", lines=1, max_lines=8, placeholder="What it should not show",
+                                     elem_id="negative-prompt")
     return counters, read, {"prompt": prompt, "negative_prompt": negative_prompt}
 
 
 def build_style_menu(styles: StyleDatabase) -> gr.Dropdown:
-    return gr.Dropdown(list(styles.styles), value=[], multiselect=True, label="Styles", elem_id="styles")
+    return gr.Dropdown(list(styles.styles), value=[], multiselect=True, label="Styles", container=False, elem_id="styles")
 
 
 def build_mask_controls() -> dict[str, gr.components.Component]:
@@ -143,17 +144,20 @@ def build_mask_controls() -> dict[str, gr.components.Component]:
             "inpainting_mask_invert": mask_mode, "inpaint_full_res": area, "inpainting_fill": content}
 
 
+def build_strength() -> dict[str, gr.components.Component]:
+    return {"denoising_strength": Slider(0, 1, value=0.75, step=0.01, label="Denoising strength", elem_id="denoising-strength")}
+
+
 def build_generation_controls(models: ModelStore,
                               native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button]:
     """(the rest, with width and height at what the model was trained on; the button that takes both from the picture)."""
-    with gr.Row():
+    with gr.Row(elem_classes="pair"):
         sampler_name = gr.Dropdown(list(SAMPLERS), value="DPM++ 2M", label="Sampling method")
         scheduler = gr.Dropdown([s.label for s in SCHEDULES.values()], value="Automatic", label="Schedule type")
     steps = Slider(1, 150, value=20, step=1, label="Sampling steps")
-    denoising_strength = Slider(0, 1, value=0.75, step=0.01, label="Denoising strength", elem_id="denoising-strength")
     resize_mode = gr.Radio(RESIZE_MODES, value=RESIZE_MODES[0], type="index", label="Resize mode")
     size, take_size = build_size(native_size)
-    with gr.Row():
+    with gr.Row(elem_classes="pair"):
         n_iter = Slider(1, 100, value=1, step=1, label="Batch count")
         batch_size = Slider(1, 8, value=1, step=1, label="Batch size")
     with gr.Row():
@@ -173,7 +177,7 @@ def build_generation_controls(models: ModelStore,
     widgets = size | seeds | fast | {
         "sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode, "n_iter": n_iter,
         "batch_size": batch_size, "cfg_scale": cfg_scale, "image_cfg_scale": image_cfg_scale,
-        "denoising_strength": denoising_strength, "refiner_checkpoint": refiner, "refiner_switch_at": switch_at,
+        "refiner_checkpoint": refiner, "refiner_switch_at": switch_at,
         "override_settings": overrides, "show_progress_type": preview}
     return widgets, take_size
 
@@ -182,13 +186,13 @@ def build_size(native_size: int) -> tuple[dict[str, gr.components.Component], gr
     """(width and height, or a factor of the picture's size; the button that takes the picture's)."""
     by = gr.Radio(SIZES, value=SIZES[0], type="index", label="Size")
     with gr.Column() as resize_to:
-        with gr.Row():
+        with gr.Row(elem_classes="pair"):
             width = Slider(SMALLEST, LARGEST, value=native_size, step=8, label="Width")
             height = Slider(SMALLEST, LARGEST, value=native_size, step=8, label="Height")
         with gr.Row(elem_id="size-buttons"):
-            swap = gr.Button("Swap", size="sm", min_width=64, elem_id="swap-size")
-            take = gr.Button("The picture's", size="sm", min_width=96, elem_id="take-size")
-            ratios = {ratio: gr.Button(f"{ratio[0]}:{ratio[1]}", size="sm", min_width=48) for ratio in RATIOS}
+            swap = gr.Button("Swap width and height", elem_id="swap-size", elem_classes="sign")
+            take = gr.Button("The picture's size", elem_id="take-size", elem_classes="sign")
+            ratios = {ratio: gr.Button(f"{ratio[0]}:{ratio[1]}", size="sm", min_width=40) for ratio in RATIOS}
     scale_by = Slider(0.05, 4, value=1, step=0.05, label="Scale", visible=False)
     by.change(lambda by: (gr.Column(visible=not by), gr.Slider(visible=bool(by))), by, [resize_to, scale_by], **QUEUED)
     both = [width, height]
@@ -213,14 +217,16 @@ def within_range(width: float, height: float) -> tuple[int, int]:
 
 
 def build_seeds() -> dict[str, gr.components.Component]:
-    with gr.Row():
-        seed = Seed(value="-1", max_lines=1, label="Seed", info="-1 means random", elem_id="seed")
-        extra = gr.Checkbox(value=False, label="Extra", info="Variations of a seed")
+    with gr.Row(elem_id="seeds"):
+        seed = Seed(value="-1", max_lines=1, label="Seed", elem_id="seed")
+        random = gr.Button("Random seed", elem_id="random-seed", elem_classes="sign")
+        extra = gr.Checkbox(value=False, label="Extra", container=False, elem_id="extra-seed")
+    random.click(None, None, seed, js="() => '-1'", **QUIET)
     with gr.Group(visible=False) as variations:
-        with gr.Row():
+        with gr.Row(elem_classes="pair"):
             subseed = Seed(value="-1", max_lines=1, label="Variation seed")
             subseed_strength = Slider(0, 1, value=0, step=0.01, label="Variation strength")
-        with gr.Row():
+        with gr.Row(elem_classes="pair"):
             from_width = Slider(0, 2048, value=0, step=8, label="Resize seed from width")
             from_height = Slider(0, 2048, value=0, step=8, label="Resize seed from height")
     extra.change(lambda shown: gr.Group(visible=shown), extra, variations, **QUEUED)

@@ -1,4 +1,4 @@
-"""The tab in which pictures are made: prompts, modes and settings on the left, what comes of them on the right."""
+"""The tab in which pictures are made: prompts, the picture to edit, what comes of it, and settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from ui.controls import (
     build_model_menus,
     build_prompts,
     build_scripts,
+    build_strength,
     build_style_menu,
     checkpoint_choices,
     refiner_choices,
@@ -38,13 +39,23 @@ from ui.picker import Picker, build_picker, listed, wire_picker
 from ui.results import Actions, Results, build_results, wire_results
 from ui.scripts import build_always_on
 from ui.session import Session, asked_by
-from ui.stream import Folders, Panel, Update, load_model, run
+from ui.stream import Folders, Panel, Update, load_model, run, title_html
 from ui.styles import build_style_editor, wire_style_editor, wire_styles
 from ui.tabs import MASKED, TAB_LABELS, ModeTab, Sample, build_tab, wire_samples
 from ui.tokens import wire_counters
 
 MAKE = "make"
 """The tab's id in the page."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The line above all pages."""
+
+    title: gr.HTML
+    menus: dict[str, gr.components.Component]
+    """Of models, by option."""
+    refresh: gr.Button
 
 
 @dataclass(frozen=True)
@@ -80,37 +91,51 @@ class Making:
             fill, inputs, [*self.controls.named().values(), *self.files], **QUEUED)
 
 
-def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: list[Sample], pages: gr.Tabs, title: gr.HTML,
-                 session: Session, folders: Folders, drafts: Drafts, *, shared: bool) -> Making:
-    """shared: others use this page too, and change nothing of the server's."""
-    styles = engine.styles
-    with gr.Row(elem_id="models", elem_classes="with-refresh"):
+def build_header(models: ModelStore, title: str) -> Header:
+    """title: of the model that is loaded at the start."""
+    with gr.Row(elem_id="header"):
+        title = gr.HTML(title_html(title), elem_id="title")
         menus = build_model_menus(models)
-        refresh = gr.Button("Refresh", size="sm", scale=0, min_width=72, elem_id="refresh-models")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=340):
+        refresh = gr.Button("Refresh", elem_id="refresh-models", elem_classes="sign")
+    return Header(title, menus, refresh)
+
+
+def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: list[Sample], header: Header, pages: gr.Tabs,
+                 session: Session, folders: Folders, drafts: Drafts, *, shared: bool) -> Making:
+    """shared: others use this page too, and change nothing of the server's.
+
+    The stylesheet places the parts: one beside the other on a desktop, one below the other on a phone.
+    """
+    styles = engine.styles
+    with gr.Row(elem_id="workspace"):
+        with gr.Column(elem_id="prompts"):
             counters, read, prompts = build_prompts()
             reading = build_offer(read)
-            with gr.Row(elem_classes="with-refresh"):
+        with gr.Column(elem_id="go"):
+            with gr.Row(elem_id="generates"):
+                generates = {mode: gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}") for mode in Mode}
+            with gr.Row(elem_id="prompt-tools"):
                 prompts["styles"] = build_style_menu(styles)
-                apply_styles = gr.Button("Apply", size="sm", scale=0, min_width=72, elem_id="apply-styles")
-                edit_styles = gr.Button("Edit", size="sm", scale=0, min_width=60, visible=not shared, elem_id="edit-styles")
+                apply_styles = gr.Button("Apply styles", elem_id="apply-styles", elem_classes="sign")
+                edit_styles = gr.Button("Edit styles", visible=not shared, elem_id="edit-styles", elem_classes="sign")
+                picker = build_picker()
             style_editor = None if shared else build_style_editor(styles)
-            picker = build_picker()
-            with gr.Tabs(selected=Mode.IMG2IMG.value) as tabs:
-                modes = {mode: build_tab(mode, [s for s in samples if s.mode is mode], drafts) for mode in TAB_LABELS}
-                batch = build_batch(shared=shared)
-            with gr.Accordion("Mask", visible=False) as mask_settings:
+        with gr.Column(elem_id="source"):
+            with gr.Tabs(selected=Mode.IMG2IMG.value, overflow_behavior="wrap", elem_id="modes") as tabs:
+                modes = {mode: build_tab(mode, generates[mode], [s for s in samples if s.mode is mode], drafts) for mode in TAB_LABELS}
+                batch = build_batch(generates[Mode.BATCH], shared=shared)
+        with gr.Column(elem_id="results"):
+            panel, actions = build_results(list(generates.values()), batch.report, shared=shared)
+        with gr.Column(elem_id="strength"):
+            strength = build_strength()
+        with gr.Column(elem_id="settings"):
+            with gr.Accordion("Mask", visible=False, elem_id="mask-settings") as mask_settings:
                 mask_controls = build_mask_controls()
                 always_on = build_always_on()
-            with gr.Accordion("Settings"):
-                settings, take_size = build_generation_controls(models, info.native_size)
-                scripts = build_scripts(always_on)
-        with gr.Column(scale=5, min_width=340, elem_id="results"):
-            generates = [*(tab.generate for tab in modes.values()), batch.generate]
-            panel, actions = build_results(generates, batch.report, shared=shared)
-    making = Making(Controls(**menus, **prompts, **mask_controls, **settings, scripts=scripts), modes, panel, pages, tabs, reading)
-    wire_models(making.controls, engine, models, title, refresh, picker)
+            settings, take_size = build_generation_controls(models, info.native_size)
+            scripts = build_scripts(always_on)
+    making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts), modes, panel, pages, tabs, reading)
+    wire_models(making.controls, engine, models, header, picker)
     wire_counters(counters, making.controls, engine)
     wire_styles(apply_styles, styles, making.controls)
     if style_editor is not None:
@@ -126,14 +151,15 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     return making
 
 
-def wire_models(controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, refresh: gr.Button, picker: Picker) -> None:
+def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: Header, picker: Picker) -> None:
     """The menus load what is chosen; both Refresh buttons list what there is now."""
-    menus = {"sd_model_checkpoint": controls.sd_model_checkpoint, "sd_vae": controls.sd_vae}
-    gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=title, inputs_kwargs=menus, **QUEUED)
+    menus = header.menus
+    gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=header.title, inputs_kwargs=menus,
+          **QUEUED)
     controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=sees_source(models, checkpoint)),
                                         controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
-    gr.on([refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
+    gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
           [*menus.values(), controls.refiner_checkpoint, *picker.lists], **QUEUED)
 
 

@@ -12,14 +12,14 @@ from pipeline.loading import ModelStore
 from pipeline.settings import Settings
 from ui.controls import changing_menus
 from ui.history import build_history, wire_history
-from ui.making import MAKE, Making, build_making
+from ui.making import MAKE, Making, build_header, build_making
 from ui.past import Past, wire_opening, wire_past
 from ui.pasted import wire_reading
 from ui.png_info import PngInfo, build_png_info, wire_png_info
 from ui.restore import restored, settings_in
 from ui.session import Session, forget_closed, wire_resuming, wire_session
 from ui.settings import build_settings, wire_settings
-from ui.stream import Folders, Update, title_html
+from ui.stream import Folders, Update
 from ui.tabs import TAB_LABELS, Sample
 
 KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
@@ -43,14 +43,14 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
     """
     session = Session()
     gr.HTML(keys_html(), elem_id="keys")
-    title = gr.HTML(title_html(models.find(engine.options)[0].title), elem_id="title")
+    header = build_header(models, models.find(engine.options)[0].title)
     if shared:
         gr.Markdown(shared_line(engine.limits.pictures), elem_id="shared")
-    with gr.Tabs(selected=MAKE, elem_id="pages") as pages:
+    with gr.Tabs(selected=MAKE, overflow_behavior="wrap", elem_id="pages") as pages:
         with gr.Tab("Make", id=MAKE):
-            making = build_making(engine, models, info, samples, pages, title, session, folders, drafts, shared=shared)
+            making = build_making(engine, models, info, samples, header, pages, session, folders, drafts, shared=shared)
         wire_reading(making.reading, making.controls, making.panel, engine, models)
-        opened = wire_session(page, session, making.controls, engine, models, making.panel, title)
+        opened = wire_session(page, session, making.controls, engine, models, making.panel, header.title)
         if engine.journal is not None:
             with gr.Tab("History") as tab:
                 history = build_history()

@@ -75,8 +75,9 @@ def read_samples(folder: Path) -> list[Sample]:
                    Mode(row.pop("tab")), row) for row in rows]
 
 
-def build_tab(mode: Mode, samples: list[Sample], drafts: Drafts) -> ModeTab:
-    with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True) as tab:
+def build_tab(mode: Mode, generate: gr.Button, samples: list[Sample], drafts: Drafts) -> ModeTab:
+    """generate: the mode's button, which stands outside of the tab."""
+    with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True, elem_id=f"mode-{mode.value}") as tab:
         if mode in PICTURE_TO_PAINT:
             files = [Canvas(drafts, kind="mask" if mode is Mode.INPAINT else "paint", label=PICTURE_TO_PAINT[mode],
                             elem_id=f"{mode.value.replace('_', '-')}-editor")]
@@ -86,17 +87,16 @@ def build_tab(mode: Mode, samples: list[Sample], drafts: Drafts) -> ModeTab:
                          picture_input("Mask: white is where it should change", "upload-mask")]
         else:
             files = [picture_input("Picture", "img2img-picture")]
-        generate = gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}")
-        gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Samples: click one to begin", columns=8,
-                             fit_columns=False, height=120, allow_preview=False, object_fit="cover", interactive=False,
+        gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Or begin with one of these", columns=8,
+                             fit_columns=False, allow_preview=False, object_fit="cover", interactive=False,
                              format="png", buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples",
                              visible=bool(samples))
     return ModeTab(mode, files, generate, tab, gallery, samples)
 
 
 def picture_input(label: str, elem_id: str) -> PictureInput:
-    return PictureInput(label=label, height=340, format="png", image_mode=None, type="filepath",
-                        sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id=elem_id)
+    return PictureInput(label=label, format="png", image_mode=None, type="filepath",
+                        sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id=elem_id, elem_classes="picture")
 
 
 def wire_samples(tab: ModeTab, controls: Controls) -> None:

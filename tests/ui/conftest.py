@@ -32,6 +32,7 @@ from ui.controls import (
     build_model_menus,
     build_prompts,
     build_scripts,
+    build_strength,
     build_style_menu,
 )
 from ui.scripts import build_always_on
@@ -96,7 +97,8 @@ def controls(tmp_path_factory):
     models = ModelStore(catalog, choose("cpu", "float32"), catalog.find_checkpoint("demo-model"))
     with gr.Blocks():
         return Controls(**build_model_menus(models), **build_prompts()[2], styles=build_style_menu(StyleDatabase()),
-                        **build_mask_controls(), **build_generation_controls(models, 512)[0], scripts=build_scripts(build_always_on()))
+                        **build_mask_controls(), **build_strength(), **build_generation_controls(models, 512)[0],
+                        scripts=build_scripts(build_always_on()))
 
 
 @pytest.fixture(scope="session")

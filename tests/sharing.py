@@ -8,7 +8,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 BROWSER = "tests/ui/"
 """The tests that need the browser."""
-WORKERS = 2
+BROWSERS = 2
+"""In how many processes they run: one browser's waits are the other's work. A third only slows them down."""
+WORKERS = 3
+EARLY = (BROWSER, "tests/test_card.py")
+"""What takes longest."""
 
 # Before torch is imported, here and in the servers that tests start. Where more threads compute than processors are free,
 # each small operation waits for the slowest of them: beside one busy process it takes four times as long. And what is equal
@@ -22,10 +26,17 @@ def pytest_xdist_auto_num_workers(config):
 
 
 class Sharing(LoadScopeScheduling):
-    """A file's tests share fixtures, so they run in one process. So do all browser tests: two browsers slow each other down."""
+    """A file's tests share fixtures, so they run in one process. The browser's files go to the first BROWSERS processes and
+    the others to the rest, each to whoever is free; when one kind has run out, all take of the other."""
 
     def _split_scope(self, nodeid):
-        return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
+        return nodeid.partition("::")[0]
+
+    def _assign_work_unit(self, node):
+        browser = self.nodes.index(node) < BROWSERS
+        if own := next((file for file in self.workqueue if file.startswith(BROWSER) == browser), None):
+            self.workqueue.move_to_end(own, last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -33,9 +44,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """The largest group first, so that the other processes do not finish long before it."""
+    """The largest files first, so that no process is left alone with one at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(BROWSER))
+        items.sort(key=lambda item: not item.nodeid.startswith(EARLY))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -276,7 +276,7 @@ def test_notes(number):
 
 
 @pytest.mark.parametrize("arguments, passed, processes", [
-    ([], 12, 2), (["tests/ui", "-k", "not test_notes[1]"], 4, 1), (["tests/test_c.py"], 3, 0), (["tests/test_c.py::test_notes[1]"], 1, 0)])
+    ([], 12, 3), (["tests/ui", "-k", "not test_notes[1]"], 4, 2), (["tests/test_c.py"], 3, 0), (["tests/test_c.py::test_notes[1]"], 1, 0)])
 def test_a_folder_of_tests_is_shared_out_and_a_single_test_runs_at_once(tmp_path, arguments, passed, processes):
     notes, tests = tmp_path / "notes", tmp_path / "tests"
     notes.mkdir()
@@ -294,7 +294,9 @@ def test_a_folder_of_tests_is_shared_out_and_a_single_test_runs_at_once(tmp_path
     assert len(ran) == passed and {note.read_text() for note in notes.iterdir()} == {"1"}
     of_a_file = {name: {process for file, _, process in ran if file == name} for name, _, _ in ran}
     assert all(len(used) == 1 for used in of_a_file.values())  # a file's tests are together
-    assert of_a_file.get("test_a") == of_a_file.get("test_b")  # and the browser's
+    if processes > 1:
+        assert of_a_file["test_a"].isdisjoint(of_a_file["test_b"])  # and the browser's in two,
+        assert of_a_file["test_a"].isdisjoint(of_a_file.get("test_c", ()))  # beside the others
     assert len(set.union(*of_a_file.values())) == max(processes, 1)
     assert ("workers" in run.stdout) == bool(processes)
 

@@ -1,5 +1,6 @@
 """The canvas: a picture to paint a mask on, in the browser by ui/web/canvas; here what comes of it and what it is given."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -39,6 +40,10 @@ class Held(GradioModel):
     paint: Draft | FileData | None = None
     problem: str = ""
     """Why nothing could be sent, as the server has told the browser."""
+
+
+SCHEMA = Held.model_json_schema()
+"""Made once: Gradio asks for it twice per canvas whenever somebody opens the page."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Canvas(gr.HTML):
                        "opening": value.opening}
 
     def api_info(self) -> dict[str, Any]:
-        return Held.model_json_schema()
+        return deepcopy(SCHEMA)
 
 
 def file_data(path: str) -> dict[str, Any]:

@@ -41,17 +41,24 @@ def page(request, demo, tmp_path_factory):
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def opened(page):
+    """What Gradio keeps of an opened page. Describing all widgets for another one takes longer than most events."""
+    return SessionState(page)
+
+
 def run(coroutine):
     """The coroutine's result, on a thread of its own: the browser's tests leave an event loop running on this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
 
 
-def send(page, event, values, data=None):
+def send(page, event, values, data=None, state=None):
     """What an event answers to these values from a page that was just opened; gr.Error where it shows one."""
     request = gr.Request(Request({"type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"localhost")],
                                   "query_string": b"", "client": ("127.0.0.1", 1), "server": ("localhost", 80), "scheme": "http"}))
-    state = SessionState(page)
+    state = state or SessionState(page)
+    state.state_data.clear()
 
     async def answer():
         told = await page.process_api(event, values, state=state, request=request, session_hash="x", event_id=None,
@@ -77,10 +84,10 @@ def test_an_event_that_may_raise_is_sent_by_the_way_on_which_errors_are_shown(pa
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda value: f"{value!r}"[:20])
-def test_nonsense_gives_a_sentence_and_at_most_one_line_in_the_log(page, nonsense, caplog):
+def test_nonsense_gives_a_sentence_and_at_most_one_line_in_the_log(page, opened, nonsense, caplog):
     for event in events(page):
         caplog.clear()
-        error = send(page, event, [nonsense] * len(event.inputs), data={"index": nonsense, "value": nonsense})
+        error = send(page, event, [nonsense] * len(event.inputs), data={"index": nonsense, "value": nonsense}, state=opened)
         name = f"{event.name} of {event.targets}"
         told = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert len(told) <= 1 and all(len(record.getMessage().splitlines()) == 1 for record in told), name
@@ -90,10 +97,10 @@ def test_nonsense_gives_a_sentence_and_at_most_one_line_in_the_log(page, nonsens
             assert str(ROOT) not in error.message and "site-packages" not in error.message, name
 
 
-def test_missing_values_are_told(page):
+def test_missing_values_are_told(page, opened):
     for event in events(page):
         if inputs := [block for block in event.inputs if not block.stateful]:
-            assert "reload it" in send(page, event, [None] * (len(event.inputs) - 1)).message, (event.name, inputs)
+            assert "reload it" in send(page, event, [None] * (len(event.inputs) - 1), state=opened).message, (event.name, inputs)
 
 
 def test_one_wrong_value_among_right_ones_is_refused_by_the_fields_name(page):

@@ -91,7 +91,7 @@ def test_a_body_that_stops_coming_is_answered_and_lets_go_of_its_room(path):
         slow = Ask(b"x" * 80, path=path, ends=False)
         await asyncio.wait_for(slow.to(app), 5)
         said = json.loads(slow.text)
-        assert slow.status == 408 and "came for 0.05 seconds" in (said.get("error", "") + said.get("detail", ""))
+        assert slow.status == 408 and "arrived for 0.05 seconds" in (said.get("error", "") + said.get("detail", ""))
         assert app._in_flight == 0
     in_a_loop(run())
 

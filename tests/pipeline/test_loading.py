@@ -236,7 +236,7 @@ def test_a_vae_that_cannot_be_used_leaves_the_model_as_it_was(make_store, disk):
 @pytest.mark.parametrize("free, offload, sentence", [
     (PLENTY, "none", None),
     (PLENTY - 1, "model", "a.safetensors does not fit into the memory of cuda as a whole, so each of its networks is loaded only"),
-    (WORKING + 3999, "sequential", "a.safetensors does not fit into the memory of cuda as a whole, so each of its layers is there"),
+    (WORKING + 3999, "sequential", "a.safetensors does not fit into the memory of cuda as a whole, so each of its layers is loaded"),
     (None, "none", None),
 ])
 def test_what_does_not_fit_the_card_waits_in_main_memory_and_the_person_is_told(make_store, disk, free, offload, sentence):

@@ -45,7 +45,7 @@ class DeviceWorker:
         self._load, self._loaded, self._make_room, self.release = load, loaded, make_room, release
         self._hooks, self._cache = HookList(hooks), cache or Cache()
         self._embeddings, self._networks = embeddings or EmbeddingShelf(), networks or Networks()
-        self._tell_loading: Tell = nobody
+        self._tell_loading: Tell = ignore
 
     def run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes) -> Processed:
         return self._answering(lambda: self._run(request, styles, tell, wishes))
@@ -65,7 +65,7 @@ class DeviceWorker:
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         fitting, skipped = self._embeddings.known()
-        return list(map(told_of, fitting.values())), skipped
+        return list(map(info_of, fitting.values())), skipped
 
     def tell_loading(self, share: float) -> None:
         """Report the fraction of the model that is loaded; `load` calls this."""
@@ -128,7 +128,7 @@ class DeviceWorker:
         try:
             return self._load(options)
         finally:
-            self._tell_loading = nobody
+            self._tell_loading = ignore
             tell(Loaded())
 
 
@@ -210,10 +210,10 @@ class Course(Progress):
         self.tell(self._sampled)
 
 
-def nobody(news: News) -> None:
+def ignore(news: News) -> None:
     """Ignores news."""
 
 
-def told_of(embedding: Embedding) -> EmbeddingInfo:
+def info_of(embedding: Embedding) -> EmbeddingInfo:
     return EmbeddingInfo(embedding.name, embedding.count, embedding.width, embedding.step, embedding.sd_checkpoint,
                          embedding.sd_checkpoint_name)

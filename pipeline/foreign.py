@@ -91,11 +91,11 @@ def mended(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def told(prompt: object, negative_prompt: object, **params: object) -> str:
+def as_infotext(prompt: object, negative_prompt: object, **params: object) -> str:
     """Infotext of the known values; "cfg_scale" stands for "CFG scale". Only text and numbers are written."""
     names = {"cfg_scale": "CFG scale"}
-    plain = {names.get(name, name.capitalize().replace("_", " ")): plain_value(value) for name, value in params.items()}
-    known = {name: value for name, value in plain.items() if value not in (None, "")}
+    values = {names.get(name, name.capitalize().replace("_", " ")): plain_value(value) for name, value in params.items()}
+    known = {name: value for name, value in values.items() if value not in (None, "")}
     return infotext(*(text if isinstance(text, str) else "" for text in (prompt, negative_prompt)), known) if known else ""
 
 
@@ -140,10 +140,10 @@ def fooocus(written: dict[str, Any] | None, items: Items, size: tuple[int, int])
     numbers = [int(side) for side in re.findall(r"\d+", str(said.get("resolution", "")))]
     if "guidance_scale" not in said and "prompt" not in said:
         return None
-    return told(said.get("prompt"), said.get("negative_prompt"), steps=said.get("steps"), sampler=sampler_name(said.get("sampler")),
-                schedule_type=schedule_name(said.get("scheduler")), cfg_scale=said.get("guidance_scale"), seed=said.get("seed"),
-                size=size_text(*(numbers if len(numbers) == 2 else (None, None)), size), model_hash=said.get("base_model_hash"),
-                model=model_name(said.get("base_model")))
+    return as_infotext(said.get("prompt"), said.get("negative_prompt"), steps=said.get("steps"), sampler=sampler_name(said.get("sampler")),
+                       schedule_type=schedule_name(said.get("scheduler")), cfg_scale=said.get("guidance_scale"), seed=said.get("seed"),
+                       size=size_text(*(numbers if len(numbers) == 2 else (None, None)), size), model_hash=said.get("base_model_hash"),
+                       model=model_name(said.get("base_model")))
 
 
 def swarmui(written: dict[str, Any] | None, items: Items, size: tuple[int, int]) -> str | None:
@@ -153,10 +153,10 @@ def swarmui(written: dict[str, Any] | None, items: Items, size: tuple[int, int])
     prompt, names, weights = said.get("prompt"), said.get("loras") or [], said.get("loraweights") or []
     if isinstance(prompt, str) and isinstance(names, list) and isinstance(weights, list):
         prompt += "".join(f"<lora:{model_name(name)}:{weight}>" for name, weight in zip(names, [*weights, *["1"] * len(names)]))
-    return told(prompt, said.get("negativeprompt"), steps=said.get("steps"), sampler=sampler_name(said.get("sampler")),
-                schedule_type=schedule_name(said.get("scheduler")), cfg_scale=said.get("cfgscale"), seed=said.get("seed"),
-                size=size_text(said.get("width"), said.get("height"), size), model=model_name(said.get("model")),
-                denoising_strength=said.get("initimagecreativity"))
+    return as_infotext(prompt, said.get("negativeprompt"), steps=said.get("steps"), sampler=sampler_name(said.get("sampler")),
+                       schedule_type=schedule_name(said.get("scheduler")), cfg_scale=said.get("cfgscale"), seed=said.get("seed"),
+                       size=size_text(said.get("width"), said.get("height"), size), model=model_name(said.get("model")),
+                       denoising_strength=said.get("initimagecreativity"))
 
 
 # --- InvokeAI
@@ -165,22 +165,22 @@ def invokeai(written: dict[str, Any] | None, items: Items, size: tuple[int, int]
     """Formats of version 3 and later, of 2, and of 1."""
     if said := load_json(items.get("invokeai_metadata")):
         model = said.get("model") or {}
-        return told(said.get("positive_prompt"), said.get("negative_prompt"), steps=said.get("steps"),
-                    **invokeai_sampler(said.get("scheduler")), cfg_scale=said.get("cfg_scale"), seed=said.get("seed"),
-                    size=size_text(said.get("width"), said.get("height"), size),
-                    model=model_name(model.get("name") or model.get("model_name")), denoising_strength=said.get("strength"))
+        return as_infotext(said.get("positive_prompt"), said.get("negative_prompt"), steps=said.get("steps"),
+                           **invokeai_sampler(said.get("scheduler")), cfg_scale=said.get("cfg_scale"), seed=said.get("seed"),
+                           size=size_text(said.get("width"), said.get("height"), size),
+                           model=model_name(model.get("name") or model.get("model_name")), denoising_strength=said.get("strength"))
     if said := load_json(items.get("sd-metadata")):
         made = said["image"]
         prompts = made["prompt"]
         prompt = prompts if isinstance(prompts, str) else ", ".join(part["prompt"] for part in prompts)
-        return told(*bracketed(prompt), steps=made.get("steps"), **invokeai_sampler(made.get("sampler")),
-                    cfg_scale=made.get("cfg_scale"), seed=made.get("seed"),
-                    size=size_text(made.get("width"), made.get("height"), size), model=model_name(said.get("model_weights")))
+        return as_infotext(*bracketed(prompt), steps=made.get("steps"), **invokeai_sampler(made.get("sampler")),
+                           cfg_scale=made.get("cfg_scale"), seed=made.get("seed"),
+                           size=size_text(made.get("width"), made.get("height"), size), model=model_name(said.get("model_weights")))
     if isinstance(command := items.get("Dream"), str) and len(command) <= MAX_HIDDEN:
         prompt, _, rest = command.strip().lstrip('"').partition('" ')
         flags = dict(re.findall(r"-([sSWHCA])\s*(\S+)", rest))
-        return told(*bracketed(prompt), steps=flags.get("s"), **invokeai_sampler(flags.get("A")), cfg_scale=flags.get("C"),
-                    seed=flags.get("S"), size=f"{flags['W']}x{flags['H']}" if {"W", "H"} <= flags.keys() else size_text(0.0, 0, size))
+        return as_infotext(*bracketed(prompt), steps=flags.get("s"), **invokeai_sampler(flags.get("A")), cfg_scale=flags.get("C"),
+                           seed=flags.get("S"), size=f"{flags['W']}x{flags['H']}" if {"W", "H"} <= flags.keys() else size_text(0.0, 0, size))
     return None
 
 
@@ -194,10 +194,10 @@ def invokeai_sampler(name: object) -> dict[str, str | None]:
     """Sampler and schedule from a name such as "dpmpp_2m_sde_k", where _k means Karras."""
     if not isinstance(name, str):
         return {}
-    plain = name.lower().removeprefix("k_")
-    karras = plain.endswith("_k")
-    plain = plain.removesuffix("_k")
-    return {"sampler": sampler_name(plain) if plain in SAMPLERS else name, "schedule_type": "Karras" if karras else None}
+    bare = name.lower().removeprefix("k_")
+    karras = bare.endswith("_k")
+    bare = bare.removesuffix("_k")
+    return {"sampler": sampler_name(bare) if bare in SAMPLERS else name, "schedule_type": "Karras" if karras else None}
 
 
 # --- ComfyUI
@@ -238,11 +238,11 @@ def comfyui(written: dict[str, Any] | None, items: Items, size: tuple[int, int])
     loras = "".join(f"<lora:{model_name(name)}:{plain_value(node.inputs.get('strength_model', 1))}>"
                     for node in nodes if isinstance(name := node.inputs.get("lora_name"), str))
     strength = nearest("denoise")
-    return told(prompt_of(graph, start, "positive") + loras, prompt_of(graph, start, "negative"), steps=nearest("steps"),
-                sampler=sampler_name(nearest("sampler_name")), schedule_type=schedule_name(nearest("scheduler")),
-                cfg_scale=nearest("cfg"), seed=nearest("seed", "noise_seed"),
-                size=size_text(nearest("width"), nearest("height"), size),
-                model=model_name(nearest("ckpt_name", "unet_name")), denoising_strength=strength if strength != 1 else None)
+    return as_infotext(prompt_of(graph, start, "positive") + loras, prompt_of(graph, start, "negative"), steps=nearest("steps"),
+                       sampler=sampler_name(nearest("sampler_name")), schedule_type=schedule_name(nearest("scheduler")),
+                       cfg_scale=nearest("cfg"), seed=nearest("seed", "noise_seed"),
+                       size=size_text(nearest("width"), nearest("height"), size),
+                       model=model_name(nearest("ckpt_name", "unet_name")), denoising_strength=strength if strength != 1 else None)
 
 
 def is_sampler(node: Node) -> bool:

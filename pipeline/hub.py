@@ -10,7 +10,7 @@ HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 """owner/name"""
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 """The subfolders whose weights are used."""
-PLAIN = re.compile(r"\w+(-\d+-of-\d+)?\.safetensors")
+DEFAULT_VARIANT = re.compile(r"\w+(-\d+-of-\d+)?\.safetensors")
 """Weights without a variant; sharded ones are numbered."""
 TEXTS = (".json", ".txt")
 
@@ -68,6 +68,6 @@ def wanted(hub_id: str, names: Iterable[str]) -> list[str]:
     keep = [name for name in names if name.endswith(TEXTS)]
     for part in PARTS:
         weights = [name for name in names if name.endswith(".safetensors") and str(PurePosixPath(name).parent) == part]
-        plain = [name for name in weights if PLAIN.fullmatch(PurePosixPath(name).name)]
-        keep += [name for name in weights if "fp16" in PurePosixPath(name).name] or plain
+        default = [name for name in weights if DEFAULT_VARIANT.fullmatch(PurePosixPath(name).name)]
+        keep += [name for name in weights if "fp16" in PurePosixPath(name).name] or default
     return keep

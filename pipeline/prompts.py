@@ -92,8 +92,8 @@ def encode_empty(p: StableDiffusionProcessing, family: Family) -> Cond:
 
     A1111: encoded when the model was loaded, so without networks in the weights and without the request's own options.
     """
-    plain = replace(p.encoder, family=family, options=p.standing)
-    return plain.encode_empty(before=lambda: p.networks.apply(family, []))
+    encoder = replace(p.encoder, family=family, options=p.standing)
+    return encoder.encode_empty(before=lambda: p.networks.apply(family, []))
 
 
 def record_prompt_options(p: StableDiffusionProcessing) -> None:

@@ -145,7 +145,7 @@ def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: 
 
 def empty_module(path: Path, name: str, config: dict, kind: PartKind) -> nn.Module:
     """The network of a config, without memory for weights. Raises ModelError for an invalid config."""
-    config = configs.checked(f'the {name} of "{path.name}"', config, kind.rules)
+    config = configs.valid_values(f'the {name} of "{path.name}"', config, kind.rules)
     with torch.device("meta"):
         return kind.build(config)
 
@@ -210,18 +210,18 @@ def pipeline_class(folder: Path) -> str:
 def read_folder(folder: Path, names: Iterable[str]) -> Checkpoint:
     """The parts of those names in a diffusers folder. Raises ModelError."""
     parts = {name: read_part(folder / name) for name in names if (folder / name / "config.json").exists()}
-    schedule = read_checked(folder / "scheduler" / "scheduler_config.json", configs.SCHEDULER)
-    vae = configs.checked(f'the vae of "{folder.name}"', parts["vae"].config, configs.VAE) if "vae" in parts else {}
+    schedule = read_config(folder / "scheduler" / "scheduler_config.json", configs.SCHEDULER)
+    vae = configs.valid_values(f'the vae of "{folder.name}"', parts["vae"].config, configs.VAE) if "vae" in parts else {}
     return Checkpoint(
         path=folder, parts=parts, prediction=schedule.get("prediction_type"),
         zero_snr=bool(schedule.get("rescale_betas_zero_snr")),
         betas=(schedule.get("beta_start", 0.00085), schedule.get("beta_end", 0.012)),
-        latent_scale=vae.get("scaling_factor"), extra=read_checked(folder / "palimpsest.json", configs.EXTRA))
+        latent_scale=vae.get("scaling_factor"), extra=read_config(folder / "palimpsest.json", configs.EXTRA))
 
 
-def read_checked(path: Path, rules: Mapping[str, configs.Rule]) -> dict:
+def read_config(path: Path, rules: Mapping[str, configs.Rule]) -> dict:
     """A config's values for the keys with rules; empty if the file does not exist. Raises ModelError."""
-    return configs.checked(f'"{path.parent.name}/{path.name}"', read_json(path) or {}, rules)
+    return configs.valid_values(f'"{path.parent.name}/{path.name}"', read_json(path) or {}, rules)
 
 
 def read_part(folder: Path) -> Part:

@@ -198,7 +198,7 @@ BESIDE_UNET = {
 }
 
 
-def checked(label: str, config: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
+def valid_values(label: str, config: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
     """The config's values for the keys in `rules`. Raises ModelError, with `label` in its sentence, for an invalid one."""
     for key, rule in rules.items():
         if key in config and not rule.takes(config[key]):

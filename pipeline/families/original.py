@@ -102,11 +102,11 @@ def read_settings(path: Path) -> Settings:
     except Exception as error:  # YAML raises many kinds, such as for invalid dates and keys
         raise ModelError(f'"{beside.name}" beside the checkpoint cannot be read: {reason(error)}') from error
     label, usual = f'"{beside.name}" beside "{path.name}"', Settings()
-    values = configs.checked(label, params, configs.BESIDE)
+    values = configs.valid_values(label, params, configs.BESIDE)
     unet = setting(params, "unet_config", "params") or setting(params, "network_config", "params") or {}
     if not isinstance(unet, dict):
         raise ModelError(f"{label}: the params of the UNet must be an object")
-    unet = configs.checked(label, unet, configs.BESIDE_UNET)
+    unet = configs.valid_values(label, unet, configs.BESIDE_UNET)
     return Settings(
         prediction=find_prediction(params), latent_scale=values.get("scale_factor"),
         betas=(values.get("linear_start", usual.betas[0]), values.get("linear_end", usual.betas[1])),

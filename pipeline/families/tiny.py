@@ -33,7 +33,7 @@ def read(folder: Path, placement: Placement) -> nn.Module:
     from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
     part = read_part(folder)
-    config = configs.checked(f'"{folder.name}"', part.config, configs.TINY)
+    config = configs.valid_values(f'"{folder.name}"', part.config, configs.TINY)
     with torch.device("meta"):
         module = AutoencoderTiny.from_config(config)
     check_tensors(folder, "decoder", part, module)

@@ -51,7 +51,7 @@ def create_sampler(name: str, sd_model: Family, options: Options, size: Size) ->
 
     size: of the picture, in pixels. Raises UnknownName, and InvalidRequest if sampler and model do not fit.
     """
-    row = SAMPLERS[checked(name)]
+    row = SAMPLERS[known(name)]
     return row.kind(row, sd_model, options, size)
 
 
@@ -64,7 +64,7 @@ def resolve_names(sampler_name: str | None, scheduler: str | None) -> tuple[str,
     if schedule is None:
         raise UnknownName("scheduler", "schedule type", scheduler, [s.label for s in SCHEDULES.values()])
     name, ending = split_schedule(str(sampler_name or "DPM++ 2M"))
-    return checked(name), ending or schedule.label
+    return known(name), ending or schedule.label
 
 
 def split_schedule(name: str) -> tuple[str, str | None]:
@@ -76,7 +76,7 @@ def split_schedule(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def checked(name: str) -> str:
+def known(name: str) -> str:
     if name not in SAMPLERS:
         raise UnknownName("sampler_name", "sampler", name, SAMPLERS)
     return name

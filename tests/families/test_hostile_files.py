@@ -125,7 +125,7 @@ def test_every_argument_of_diffusers_has_a_rule(rules, builder):
     arguments = {name: spec.default for name, spec in inspect.signature(builder.__init__).parameters.items() if name != "self"}
     assert rules.keys() == arguments.keys()
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
-    assert configs.checked("it", plain, rules) == plain
+    assert configs.valid_values("it", plain, rules) == plain
 
 
 def test_a_config_of_a_preview_decoder_is_checked(tmp_path):

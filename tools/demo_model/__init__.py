@@ -1,1 +1,1 @@
-"""Draws the pictures the demo model learns from, trains it, measures it and exports it."""
+"""Draws the demo model's training pictures, trains it, evaluates it and exports it."""

@@ -1,4 +1,4 @@
-"""What can be told about a scene, as numbers: for teaching the text encoder words, and for judging pictures."""
+"""A scene's attributes as numbers, for teaching the text encoder words and for judging pictures."""
 from __future__ import annotations
 
 import torch
@@ -15,7 +15,7 @@ CHOICES: dict[str, tuple[str, ...]] = dict(
 
 
 def in_words(scene: Scene) -> dict[str, str]:
-    """The scene's choices by name; 'none' where there is no such thing."""
+    """The scene's choices by name; 'none' if it has none."""
     whole = ("place", "time", "season", "weather", "sky_body", "style")
     words = dict.fromkeys(CHOICES, "none") | {key: getattr(scene, key) for key in whole}
     if scene.main:
@@ -26,14 +26,14 @@ def in_words(scene: Scene) -> dict[str, str]:
 
 
 def in_numbers(scenes: list[Scene]) -> Tensor:
-    """The choices of each scene as places in their lists, (B, 12) int64."""
+    """Each scene's choices as indices into their lists, (B, 12) int64."""
     return torch.tensor([[CHOICES[key].index(word) for key, word in in_words(scene).items()] for scene in scenes])
 
 
 def choice_loss(guesses: Tensor, choices: Tensor, counts: Tensor) -> Tensor:
     """Mean cross entropy of guesses (B, all choices one after another) for choices (B, 12).
 
-    `counts` (B,) weighs the rows.
+    `counts` (B,) are the rows' weights.
     """
     parts = guesses.float().split([len(names) for names in CHOICES.values()], 1)
     each = torch.stack([F.cross_entropy(part, own, reduction="none") for part, own in zip(parts, choices.unbind(1))])
@@ -41,10 +41,10 @@ def choice_loss(guesses: Tensor, choices: Tensor, counts: Tensor) -> Tensor:
 
 
 class Namer(nn.Module):
-    """Guesses every choice of a scene from the last of the 77 token vectors; thrown away after training.
+    """Predicts every choice of a scene from the last of the 77 token vectors; discarded after training.
 
     Without this side task the text encoder gave 'night' and 'noon' the same vectors after 25 000 pictures: the UNet's
-    error reaches it only through the cross attention, which at first is hardly used.
+    error reaches it only through cross attention, which is hardly used at first.
     """
 
     def __init__(self, hidden: int) -> None:

@@ -1,4 +1,4 @@
-"""The bank of training pictures in the work folder: files of 500 that `draw` writes, also while a training runs."""
+"""The bank of training pictures in the work folder: files of 500 written by `draw`, even while a training runs."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +17,7 @@ class Pictures:
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes in what was drawn since; only a row of files without a gap counts."""
+        """Add pictures drawn since the last call; files after a gap in numbering do not count."""
         while (path := self.folder / f"{len(self.chunks):04d}.npy").exists():
             self.chunks.append(np.load(path, mmap_mode="r"))
 
@@ -29,7 +29,7 @@ class Pictures:
         return self.chunks[number // CHUNK][number % CHUNK]
 
     def crops(self, count: int, crop: int, random: np.random.Generator) -> Tensor:
-        """Parts of random pictures, half of them mirrored: (count, 3, crop, crop) in [-1, 1]."""
+        """Crops of random pictures, half of them mirrored: (count, 3, crop, crop) in [-1, 1]."""
         parts = []
         for number in random.integers(len(self), size=count):
             # whole latent cells, as pixel art needs

@@ -25,7 +25,7 @@ CHUNK = 500  # scenes in one file of the bank
 
 
 def draw(scene: Scene, size: int) -> np.ndarray:
-    """The picture of a scene, (size, size, 3) uint8: the same again for the same scene."""
+    """The picture of a scene, (size, size, 3) uint8; deterministic."""
     easel, horizon = Easel(size), scene.horizon
     light = Light.of(scene, horizon)
     paint_sky(easel, scene, light, horizon)
@@ -51,19 +51,19 @@ def to_tensor(pictures: np.ndarray) -> Tensor:
 
 
 def drawn(scenes: list[Scene], size: int) -> Tensor:
-    """The scenes' pictures as the models see them, (B, 3, size, size) in [-1, 1]."""
+    """The scenes' pictures as model input, (B, 3, size, size) in [-1, 1]."""
     return to_tensor(np.stack([draw(scene, size) for scene in scenes]))
 
 
 def sheet(pictures: Tensor, columns: int) -> Image.Image:
-    """Pictures (B, 3, H, W) in [0, 1] side by side in rows."""
+    """Pictures (B, 3, H, W) in [0, 1] arranged in rows."""
     tiles = as_bytes(pictures)
     rows = [np.concatenate(list(tiles[i:i + columns]), 1) for i in range(0, len(tiles) - columns + 1, columns)]
     return Image.fromarray(np.concatenate(rows, 0))
 
 
 def draw_chunk(work: Path, size: int, seed: int, number: int) -> None:
-    """Writes pictures/NUMBER.npy, (CHUNK, size, size, 3) uint8, unless it is there."""
+    """Write pictures/NUMBER.npy, (CHUNK, size, size, 3) uint8, unless it exists."""
     path = work / "pictures" / f"{number:04d}.npy"
     if path.exists():
         return
@@ -84,10 +84,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, help="folder for the bank")
     parser.add_argument("--count", type=int, default=20000,
-                        help="how many pictures, in files of 500; more can be added later")
+                        help="number of pictures, in files of 500; more can be added later")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw at the same time")
+    parser.add_argument("--workers", type=int, default=1, help="number of drawing processes")
     parser.add_argument("--sheet", type=Path, help="draw one contact sheet to this file instead")
     parser.add_argument("--columns", type=int, default=8)
     args = parser.parse_args()
@@ -95,7 +95,7 @@ def main() -> None:
         sheet(drawn(sample_scenes(args.count, args.seed), args.size) / 2 + 0.5, args.columns).save(args.sheet)
         return
     if not args.work:
-        parser.error("--work or --sheet is needed")
+        parser.error("--work or --sheet is required")
     (args.work / "pictures").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(args.workers) as pool:
         list(pool.map(partial(draw_chunk, args.work, args.size, args.seed), range(-(-args.count // CHUNK))))

@@ -1,7 +1,7 @@
-"""A canvas of 256 x 256 units, whatever its pixels, and the few strokes that everything is drawn with.
+"""A canvas of 256 x 256 units at any resolution, with the few strokes that everything is drawn with.
 
-Skia does the drawing (the library under Chrome's canvas): smooth edges, gradients, blurs and noise in milliseconds.
-Colours are (red, green, blue) in 0..1; x runs to the right and y down.
+Skia (the library under Chrome's canvas) draws smooth edges, gradients, blurs and noise in milliseconds.
+Colours are (red, green, blue) in 0..1; x points right and y down.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNITS = 256
 
 
 def mix(a: Colour, b: Colour, part: float) -> Colour:
-    """`a` with that part of `b` in it."""
+    """`a` mixed with that fraction of `b`."""
     return tuple(x + (y - x) * part for x, y in zip(a, b))
 
 
@@ -36,7 +36,7 @@ def polygon(spots: Sequence[Spot]) -> skia.Path:
 
 
 def smooth(spots: Sequence[Spot], *, closed: bool = False) -> skia.Path:
-    """A curve through the middles of the lines between the spots, as a path."""
+    """A curve through the midpoints of the lines between the points, as a path."""
     path, count = skia.Path(), len(spots)
     if closed:
         middles = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(spots, [*spots[1:], spots[0]])]
@@ -62,7 +62,7 @@ def under(curve: skia.Path, foot: float = UNITS + 4) -> skia.Path:
 
 
 def oval(x: float, y: float, across: float, down: float) -> skia.Path:
-    """An ellipse around (x, y) with those two radii."""
+    """An ellipse around (x, y) with the given radii."""
     path = skia.Path()
     path.addOval(skia.Rect.MakeLTRB(x - across, y - down, x + across, y + down))
     return path
@@ -97,21 +97,21 @@ class Easel:
 
     def blend(self, path: skia.Path, start: Spot, end: Spot, colours: Sequence[Colour],
               alphas: Sequence[float] | None = None, at: Sequence[float] | None = None) -> None:
-        """Fills with a gradient between two spots."""
+        """Fill with a gradient between two points."""
         inks = [skia_colour(c, a) for c, a in zip(colours, alphas or [1.0] * len(colours))]
         shader = skia.GradientShader.MakeLinear([skia.Point(*start), skia.Point(*end)], inks, list(at) if at else None)
         self.canvas.drawPath(path, skia.Paint(AntiAlias=True, Shader=shader))
 
     def glow(self, x: float, y: float, radius: float, colour: Colour, alpha: float) -> None:
-        """Light that fades out around (x, y)."""
+        """Light that fades with distance from (x, y)."""
         inks = [skia_colour(colour, alpha), skia_colour(colour, alpha * 0.4), skia_colour(colour, 0)]
         shader = skia.GradientShader.MakeRadial(skia.Point(x, y), radius, inks, [0.0, 0.35, 1.0])
         self.canvas.drawCircle(x, y, radius, skia.Paint(AntiAlias=True, Shader=shader))
 
     def speckle(self, path: skia.Path, colour: Colour, alpha: float, seed: int, across: float, down: float, *,
                 octaves: int = 2, gain: float = 4.0, level: float = 0.5) -> None:
-        """Lays smooth noise over the path: patches of the colour, about `across` x `down` units large."""
-        pixel = self.pixels / UNITS  # Skia counts noise in units of the canvas's own matrix
+        """Draw smooth noise over the path: patches of the colour, about `across` x `down` units each."""
+        pixel = self.pixels / UNITS  # Skia's noise uses the canvas's own units
         noise = skia.PerlinNoiseShader.MakeFractalNoise(1 / across, 1 / down, octaves, seed % 32768)
         red, green, blue = colour
         matrix = [0, 0, 0, 0, red, 0, 0, 0, 0, green, 0, 0, 0, 0, blue, gain * alpha, 0, 0, 0, -gain * alpha * level]
@@ -121,7 +121,7 @@ class Easel:
 
     @contextmanager
     def inside(self, path: skia.Path) -> Iterator[None]:
-        """Only what lies in the path is drawn."""
+        """Context that clips drawing to the path."""
         self.canvas.save()
         self.canvas.clipPath(path, doAntiAlias=True)
         yield
@@ -129,7 +129,7 @@ class Easel:
 
     @contextmanager
     def moved(self, x: float, y: float, scale: float = 1.0, *, mirrored: bool = False) -> Iterator[None]:
-        """Draws in units of `scale` from (x, y) on."""
+        """Context that draws in units of `scale`, with the origin at (x, y)."""
         self.canvas.save()
         self.canvas.translate(x, y)
         self.canvas.scale(-scale if mirrored else scale, scale)

@@ -1,7 +1,7 @@
-"""Encodes the bank for the UNet: each picture, the same with a part masked out, and the mask.
+"""Encodes the bank for the UNet: each picture, its masked version, and the mask.
 
 Reads pictures/ and autoencoder.pt in the work folder; writes latents/NUMBER.pt for each file of pictures, and
-latents/about.pt; with another --size latents-SIZE/. Files that were made with the same encoder are kept.
+latents/about.pt; with another --size, into latents-SIZE/. Files made with the same encoder are kept.
 """
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tools.demo_model.training import half_precision, log, save
 
 
 def fingerprint(model: AutoencoderKL) -> float:
-    """A number that is another for another encoder."""
+    """A number that identifies the encoder's weights."""
     states = model.encoder.state_dict() | model.quant_conv.state_dict()
     return sum(float(value.double().abs().sum()) for value in states.values())
 
 
 def latents_folder(work: Path, size: int) -> Path:
-    """Where the latents of pictures of this size are."""
+    """The folder for latents of pictures of this size."""
     return work / ("latents" if size == 256 else f"latents-{size}")
 
 
@@ -42,7 +42,7 @@ def means(model: AutoencoderKL, pictures: Tensor) -> Tensor:
 
 
 def encode_chunk(model: AutoencoderKL, pictures: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """`clean` and `masked` (N, 4, h, w) fp16 unscaled; `mask` (N, 1, h, w) bool, True where the picture is made anew.
+    """`clean` and `masked` (N, 4, h, w) fp16 unscaled; `mask` (N, 1, h, w) bool, True = regenerate.
 
     As A1111 prepares them for inpainting models: the masked part is mid grey, the mask is shrunk without smoothing.
     """
@@ -51,18 +51,18 @@ def encode_chunk(model: AutoencoderKL, pictures: Tensor, masks: Tensor) -> dict[
 
 
 def own_scale(model: AutoencoderKL, pictures: Tensor) -> float:
-    """What latents are multiplied by so that their standard deviation over these pictures is 1."""
+    """The factor that gives latents of these pictures a standard deviation of 1."""
     return 1 / means(model, pictures).std().item()
 
 
 def write_chunk(folder: Path, number: int, model: AutoencoderKL, pictures: Tensor, scenes: list[Scene]) -> None:
-    """Encodes `pictures` (N, 3, H, W) in [-1, 1] of these scenes, each with its mask, into one file of a bank."""
+    """Encode `pictures` (N, 3, H, W) in [-1, 1] of these scenes, each with its mask, into one file of a bank."""
     masks = masks_of(scenes, pictures.shape[-1]).to(pictures.device)
     save(folder / f"{number:04d}.pt", **encode_chunk(model, pictures, masks))
 
 
 def write_about(folder: Path, model: AutoencoderKL, size: int, scaling_factor: float, scenes_seed: int) -> None:
-    """What goes for all files of a bank: the encoder, the scale, the latent of mid grey, and the scenes."""
+    """What all files of a bank share: the encoder, the scale, the latent of mid grey, and the scenes."""
     grey = means(model, torch.zeros(1, 3, size, size, device=model.device))[0]
     save(folder / "about.pt", encoder=fingerprint(model), scaling_factor=scaling_factor, grey=grey,
          scenes_seed=scenes_seed)
@@ -71,7 +71,7 @@ def write_about(folder: Path, model: AutoencoderKL, size: int, scaling_factor: f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=256, help="of the pictures, which are shrunk to it first")
+    parser.add_argument("--size", type=int, default=256, help="size of the pictures, which are first shrunk to it")
     parser.add_argument("--scenes-seed", type=int, default=1, help="the seed that the bank was drawn with")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
@@ -85,7 +85,7 @@ def main() -> None:
         for path in folder.glob("*.pt"):
             path.unlink()
     if not about.exists():
-        scale = own_scale(model, to_tensor(pictures.chunks[0][:100]).to(device))  # of whole pictures at any --size
+        scale = own_scale(model, to_tensor(pictures.chunks[0][:100]).to(device))  # of full-size pictures whatever the --size
         write_about(folder, model, args.size, scale, args.scenes_seed)
     for number, chunk in enumerate(pictures.chunks):
         if (folder / f"{number:04d}.pt").exists():

@@ -1,6 +1,6 @@
-"""Measures the exported demo model on unseen scenes and captions, prints the bars, and draws contact sheets.
+"""Evaluates the exported demo model on unseen scenes and captions, prints the bars, and draws contact sheets.
 
-The edits are made by the product's own pipeline, and judged by the classifier of the work folder.
+The edits are made by Palimpsest's own pipeline, and judged by the classifier in the work folder.
 """
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tools.demo_model.train_classifier import Judge, accuracy, load_judge
 
 SIZE = 256
 COLUMNS = dict(steering=8, strengths=4, inpainting=8, captions=8, styles=5, samplers=8, sizes=8, networks=3)
-"""By sheet: how many pictures stand in a row."""
+"""Sheet → pictures per row."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One number with what it must reach."""
+    """A measured number and its required value."""
 
     name: str
     value: float
@@ -47,12 +47,12 @@ class Bar:
 
 
 def blotch(made: Tensor, wanted: Tensor) -> float:
-    """The largest error of a patch's mean colour, of 255: pictures (B, 3, H, W) in [-1, 1], patches of 16 px."""
+    """The largest error of a patch's mean colour, out of 255: pictures (B, 3, H, W) in [-1, 1], patches of 16 px."""
     return float(avg_pool2d(made.clamp(-1, 1) - wanted, 16).abs().max()) * 127.5
 
 
 def latent_bars(vae: AutoencoderKL, folder: Path, views: Tensor) -> list[Bar]:
-    """What the way to latents and back costs; by the tiny decoder too, where the model has one."""
+    """The loss of a round trip to latents and back; also with the tiny decoder, if the model has one."""
     reached, made = psnr(vae, views)
     bars = [Bar("autoencoder on unseen scenes, dB", reached, 30),
             Bar("blotches: largest error of a patch, of 255", blotch(made, views), 16, at_least=False, digits=0)]
@@ -66,7 +66,7 @@ def latent_bars(vae: AutoencoderKL, folder: Path, views: Tensor) -> list[Bar]:
 
 
 def judge_bars(judge: Judge, count: int) -> list[Bar]:
-    """How well the judge itself sees, on renders."""
+    """The judge's own accuracy, on renders."""
     scenes = sample_scenes(count, UNSEEN_SEED)
     own = accuracy(judge, drawn(scenes, SIZE), in_numbers(scenes))
     return [Bar(f"the judge on renders: {key}", own[key], 0.97)
@@ -74,7 +74,7 @@ def judge_bars(judge: Judge, count: int) -> list[Bar]:
 
 
 def exam_bars(found: dict[str, Found]) -> list[Bar]:
-    """Every value that the exam found with what is wanted."""
+    """Every value found by the exam, with its bar."""
     bars = [Bar(f"edits at strength 0.8: {key}", value, 0.90) for key, value in found["steering"].values.items()]
     bars += [Bar(name, value, 0.90 if "0.3" in name else 0.80) for name, value in found["strengths"].values.items()]
     inpaints = found["inpainting"].values
@@ -86,7 +86,7 @@ def exam_bars(found: dict[str, Found]) -> list[Bar]:
 
 
 def time_bars(folder: Path, judge: Judge, source: Image.Image) -> list[Bar]:
-    """How long an edit takes in float32, and in bfloat16 where the CPU has AMX."""
+    """The duration of an edit in float32, and in bfloat16 if the CPU has AMX."""
     bars, dtypes = [], {"float32": 12.0}
     if torch.cpu.get_capabilities().get("amx_bf16"):
         dtypes["bfloat16"] = 3.5
@@ -100,7 +100,7 @@ def time_bars(folder: Path, judge: Judge, source: Image.Image) -> list[Bar]:
 
 
 def contact_sheet(pictures: list[Image.Image], columns: int, tile: int = 160) -> Image.Image:
-    """The pictures as small tiles, in whole rows of so many."""
+    """The pictures as small tiles, in full rows."""
     shrunk = [interpolate(tensors([picture]) / 2 + 0.5, (tile, tile), mode="area") for picture in pictures]
     columns = min(columns, len(shrunk))
     return sheet(torch.cat(shrunk[:len(shrunk) // columns * columns]), columns)
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("assets/demo-model"))
     parser.add_argument("--networks", type=Path, default=Path("assets/demo-networks"),
                         help="folder of the LoRA and the embedding")
-    parser.add_argument("--count", type=int, default=40, help="how many edits of each kind")
+    parser.add_argument("--count", type=int, default=40, help="number of edits of each kind")
     parser.add_argument("--sheets", type=Path, default=Path("docs/demo-model"), help="folder for the contact sheets")
     args = parser.parse_args()
     judge, views = load_judge(args.work), drawn(sample_scenes(64, UNSEEN_SEED), SIZE)

@@ -1,4 +1,4 @@
-"""Edits made by the product with the demo model, and what the judge finds in them."""
+"""Edits by Palimpsest with the demo model, and the judge's findings."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -30,11 +30,11 @@ from tools.demo_model.words import PLACE_WORDS, SEASON_WORDS, STYLE_WORDS, TIME_
 
 CAPTIONS = Path(__file__).parent / "test_captions.txt"
 KEPT = ("place", "thing", "colour", "spot")
-"""What an edit of the time of day leaves as it was."""
+"""What an edit of the time of day should keep."""
 
 
 def hand_written_captions() -> tuple[list[tuple[str, dict[str, str]]], list[str]]:
-    """Captions written by hand: those with what a picture must show, and those that must only do no harm."""
+    """(hand-written captions with what a picture must show, captions that only must do no harm)."""
     lines = [line for line in CAPTIONS.read_text().splitlines() if line and not line.startswith("#")]
     asked = [line.partition(" | ")[::2] for line in lines if " | " in line]
     return ([(text, dict(word.split("=") for word in shown.split())) for text, shown in asked],
@@ -42,7 +42,7 @@ def hand_written_captions() -> tuple[list[tuple[str, dict[str, str]]], list[str]
 
 
 def some(row: Sequence, count: int) -> list:
-    """That many of the row, from all over it."""
+    """`count` entries spread over the whole list."""
     count = min(count, len(row))
     return [row[n * len(row) // count] for n in range(count)]
 
@@ -53,19 +53,19 @@ def tensors(images: list[Image.Image]) -> Tensor:
 
 
 def gradient(pictures: Tensor) -> float:
-    """Mean difference of neighbours: how sharp pictures (N, 3, H, W) are."""
+    """Mean difference of neighbouring pixels, as sharpness of pictures (N, 3, H, W)."""
     return sum(float(part.abs().mean()) for part in slopes(pictures))
 
 
 def jump(picture: Tensor, mask: Tensor) -> float:
-    """Mean difference between neighbours on both sides of the mask's edge: picture (3, H, W), mask (H, W) bool."""
+    """Mean difference across the mask's edge: picture (3, H, W), mask (H, W) bool."""
     across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
     right, below = (part.abs().mean(0) for part in slopes(picture))
     return float(torch.cat([right[across], below[down]]).mean())
 
 
 def changed(random: Random) -> Iterator[tuple[Scene, str, Scene]]:
-    """Endless edits of one choice: the source, what changes, and the scene that is asked for."""
+    """Endless edits of one choice: (source, the change, the requested scene)."""
     lists = dict(time=TIMES, season=SEASONS, place=PLACES, style=STYLES)
     while True:
         for key, names in lists.items():
@@ -87,7 +87,7 @@ def said_aloud(scene: Scene, key: str, random: Random) -> str:
 
 @dataclass
 class Found:
-    """What a kind of edit came to: named shares or numbers, and pictures for a contact sheet."""
+    """The results of a kind of edit: named fractions or numbers, and pictures for a contact sheet."""
 
     values: dict[str, float] = field(default_factory=dict)
     pictures: list[Image.Image] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Exam:
-    """A loaded model and its judge; `count` edits of each kind are made, of `size` pixels and in so many steps."""
+    """A loaded model and its judge; makes `count` edits of each kind, `size` pixels large, in `steps` steps."""
 
     family: Family
     judge: Judge
@@ -104,14 +104,14 @@ class Exam:
     steps: int = 20
     sampler_steps: tuple[int, ...] = (10, 30)
     catalog: Catalog | None = None
-    """Where the LoRA and the embedding lie, if there are such."""
+    """Catalog of the LoRA and the embedding, if any."""
 
     def draw(self, scene: Scene) -> Image.Image:
         return Image.fromarray(draw(scene, self.size))
 
     def edit(self, source: Image.Image, prompt: str, strength: float, *, mask: Image.Image | None = None, seed: int = 1,
              **more) -> Image.Image:
-        """One edit by the product, as large as its source; `mask` is white where the picture is made anew."""
+        """One edit by Palimpsest, at its source's size; `mask` is white = regenerate."""
         request = StableDiffusionProcessingImg2Img(
             self.family, init_images=[source], mask=mask, prompt=prompt, seed=seed, cfg_scale=5.0, width=source.width,
             height=source.height, denoising_strength=strength, inpainting_fill=1, inpaint_full_res=False, mask_blur=2,
@@ -127,7 +127,7 @@ class Exam:
         return self.edit(Image.new("RGB", (side, side), (128, 128, 128)), prompt, 1.0, seed=seed, **more)
 
     def hits(self, made: list[Image.Image], wanted: list[dict[str, str]]) -> dict[str, list[bool]]:
-        """By choice, whether the judge sees what was asked in each picture."""
+        """Per choice, whether the judge finds the requested value in each picture."""
         seen, hits = [named(self.judge, tensors([image])) for image in made], {}
         for own, words in zip(seen, wanted):
             for key, word in words.items():
@@ -135,7 +135,7 @@ class Exam:
         return hits
 
     def steering(self) -> Found:
-        """Strength-0.8 edits of one choice each: how often it is found; sources and results in turn."""
+        """Strength-0.8 edits of one choice each: how often it is found; sources and results alternating."""
         random, made, wanted, shown = Random(UNSEEN_SEED), [], [], []
         for n, (source, key, goal) in zip(range(self.count), changed(random)):
             image = self.draw(source)
@@ -145,7 +145,7 @@ class Exam:
         return Found({key: share(found) for key, found in self.hits(made, wanted).items()}, shown)
 
     def strengths(self) -> Found:
-        """The time of day changed at 0.3, 0.75 and 1.0: what stays and what comes; rows of a source and these."""
+        """Changing the time of day at 0.3, 0.75 and 1.0: what stays and what appears; rows of a source and its results."""
         random, sources, goals, rows = Random(UNSEEN_SEED + 2), [], [], []
         while len(sources) < max(1, self.count // 4):
             source = replace(sample_scene(random), time="day", style="flat", weather="clear", sky_body="none")
@@ -165,7 +165,7 @@ class Exam:
         return Found(values, [image for row in rows for image in row])
 
     def inpainting(self) -> Found:
-        """A big thing painted into a box of an empty scene: found or not, and the seam; sources and results in turn."""
+        """A big thing inpainted into a box of an empty scene: found or not, and the seam; sources and results alternating."""
         random, found, seams, shown = Random(UNSEEN_SEED + 1), [], [], []
         while len(found) < self.count:
             wanted = replace(sample_scene(random), style="flat", weather="clear")
@@ -187,7 +187,7 @@ class Exam:
         return Found(values, shown)
 
     def captions(self) -> Found:
-        """Pictures of captions written by hand: what is found of them, and how sharp they are beside renders."""
+        """Pictures of hand-written captions: what is found of them, and how sharp they are compared with renders."""
         asked, strange = hand_written_captions()
         asked, strange = some(asked, self.count), some(strange, max(1, self.count // 4))
         made = [self.anew(text, seed=n) for n, (text, _) in enumerate(asked)]
@@ -207,14 +207,14 @@ class Exam:
                      made)
 
     def samplers(self) -> Found:
-        """The same prompt by every sampler in few steps and in many: how much of it is found."""
+        """The same prompt with every sampler, in few steps and many: how much of it is found."""
         shown = dict(place="meadow", time="night", thing="house", colour="red")
         made = [self.anew("a red house in a meadow at night", steps=steps, sampler_name=name)
                 for steps in self.sampler_steps for name in SAMPLERS]
         return Found({"every sampler, few steps and many": share_of_all(self.hits(made, [shown] * len(made)))}, made)
 
     def sizes(self) -> Found:
-        """Pictures of three quarters and five quarters of the usual size: how much of the prompt is found."""
+        """Pictures of 0.75 and 1.25 times the usual size: how much of the prompt is found."""
         asked = some(hand_written_captions()[0], max(1, self.count // 4))
         sides = [self.size * 3 // 4, self.size * 5 // 4]
         made = [self.anew(text, size=side, seed=n) for side in sides for n, (text, _) in enumerate(asked)]
@@ -223,7 +223,7 @@ class Exam:
 
 
     def networks(self) -> Found:
-        """Pictures of some places as they are, by the LoRA and with the embedding; nothing without a catalog of both."""
+        """Pictures of some places: plain, with the LoRA, and with the embedding; nothing without a catalog of both."""
         if not self.catalog or not (self.catalog.loras() and self.catalog.embeddings()):
             return Found()
         places = some([place for place in PLACES if place not in ("sea", "desert")], max(1, self.count // 8))
@@ -239,7 +239,7 @@ class Exam:
 
 
 def lead(pictures: Tensor) -> float:
-    """Part of pictures (N, 3, H, W) in [-1, 1] that is nearly black."""
+    """Fraction of pictures (N, 3, H, W) in [-1, 1] that is nearly black."""
     return float((pictures.amax(1) < -0.55).float().mean())
 
 

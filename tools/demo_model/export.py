@@ -1,4 +1,4 @@
-"""Writes the demo model as a diffusers folder in fp16, with what previews need, and loads it again."""
+"""Writes the demo model as a diffusers folder in fp16, including preview data, and loads it again."""
 from __future__ import annotations
 
 import argparse
@@ -45,7 +45,7 @@ def folder_size(folder: Path) -> int:
 
 
 def write_parts(work: Path, folder: Path) -> dict:
-    """Saves every part; returns what the training reached."""
+    """Save every part; returns what training achieved."""
     tokenizer, vae = load_or_train_tokenizer(work), trained_autoencoder(work, torch.device("cpu"))
     autoencoder = torch.load(work / "autoencoder.pt", map_location="cpu")
     state, about = torch.load(work / "unet.pt", map_location="cpu"), torch.load(work / "latents" / "about.pt")
@@ -75,7 +75,7 @@ def write_parts(work: Path, folder: Path) -> dict:
 
 
 def write_networks(work: Path, folder: Path) -> None:
-    """Copies the LoRA and the embedding, where they are trained, to where the product looks for such files."""
+    """Copy the LoRA and the embedding, if trained, to the folder where Palimpsest looks for them."""
     for kind, name in (("Lora", train_lora.NAME), ("embeddings", train_embedding.NAME)):
         file = work / f"{name}.safetensors"
         if file.exists():
@@ -84,10 +84,10 @@ def write_networks(work: Path, folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Raises unless the folder is small enough and every part loads and answers with finite numbers."""
+    """Raises unless the folder is small enough, and every part loads and returns finite numbers."""
     size = folder_size(folder) / 1e6
     if size >= LIMIT_MB:
-        raise SystemExit(f"{folder} must stay below {LIMIT_MB} MB, it has {size:.1f} MB")
+        raise SystemExit(f"{folder} must stay below {LIMIT_MB} MB, but has {size:.1f} MB")
     tokenizer, text_encoder, unet, vae = load_parts(folder)
     DDIMScheduler.from_pretrained(folder / "scheduler")
     rows = tokenizer(["a forest at night"], padding="max_length", max_length=77, return_tensors="pt").input_ids

@@ -1,4 +1,4 @@
-"""What a thing is drawn with: its paint, the light on it, and strokes that heed both."""
+"""The means to draw a thing: its paint, the light, and strokes that respect both."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ SNOW = (0.95, 0.97, 1.0)
 
 
 class Sheet(Easel):
-    """Strokes on any canvas, such as a recorder's."""
+    """Strokes on any canvas, such as a recording one."""
 
     def __init__(self, canvas: skia.Canvas) -> None:
         self.canvas, self.pixels = canvas, 256
@@ -37,7 +37,7 @@ class Kit:
         return replace(self, easel=Sheet(canvas))
 
     def lit(self, colour: Colour) -> Colour:
-        """Things are a little brighter than the ground, so that their colours can be told at night."""
+        """Things are slightly brighter than the ground, so that their colours are visible at night."""
         return mix(self.light.lit(colour, self.away), colour, 0.32)
 
     def snowy(self, roof: Colour) -> Colour:
@@ -54,7 +54,7 @@ class Kit:
         self.easel.blend(path, (0, bounds.top()), (0, bounds.bottom()), (self.lit(top), self.lit(foot)))
 
     def shade(self, path: skia.Path, left: float, right: float) -> None:
-        """Makes the path round: light on one side, dark on the other."""
+        """Shade the path to look round: light on one side, dark on the other."""
         ends = ((right, 0), (left, 0)) if self.toward > 0 else ((left, 0), (right, 0))
         self.easel.blend(path, *ends, ((1, 1, 1), (1, 1, 1), (0, 0, 0.08)), (0.22, 0.0, 0.36), (0.0, 0.45, 1.0))
 

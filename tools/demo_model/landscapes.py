@@ -21,7 +21,7 @@ SAND = (0.90, 0.77, 0.53)
 
 
 def ridge(random: Random, top: float, foot: float, bumps: int, *, rough: float = 0.0) -> list[Spot]:
-    """A line of hills from the left rim to the right one, between the heights `top` and `foot`."""
+    """A line of hills from edge to edge, between the heights `top` and `foot`."""
     xs = [-20 + 296 * n / bumps for n in range(bumps + 1)]
     return [(x + random.uniform(-0.25, 0.25) * 296 / bumps, random.uniform(top, foot) + rough * random.uniform(-1, 1))
             for x in xs]
@@ -29,7 +29,7 @@ def ridge(random: Random, top: float, foot: float, bumps: int, *, rough: float =
 
 def land(easel: Easel, curve: skia.Path, light: Light, far: Colour, near: Colour, away: float,
          foot: float = UNITS) -> skia.Path:
-    """Fills below the curve, with light on the top; gives the path."""
+    """Fill below the curve, lit at the top; returns the path."""
     body, top = under(curve), curve.getBounds().top()
     easel.blend(body, (0, top), (0, foot), (light.lit(far, away), light.lit(near, away * 0.5)))
     return body
@@ -44,7 +44,7 @@ def grass(easel: Easel, body: skia.Path, scene: Scene, light: Light, random: Ran
 
 
 def path_to(easel: Easel, light: Light, random: Random, horizon: float, colour: Colour, *, wide: float = 46) -> None:
-    """A path that winds from the foreground to the horizon, narrower as it goes."""
+    """A path that winds from the foreground to the horizon, getting narrower."""
     start, end = random.uniform(70, 186), random.uniform(90, 166)
     bend = random.uniform(-60, 60)
     left, right = [], []
@@ -179,7 +179,7 @@ def rock(easel: Easel, light: Light, x: float, foot: float, size: float, random:
 
 
 def water(easel: Easel, scene: Scene, light: Light, top: float, foot: float, random: Random) -> skia.Path:
-    """A sheet of water with waves that grow towards the onlooker and a path of light below the sun."""
+    """Water with waves that grow towards the viewer, and reflected light below the sun."""
     sheet = box(-2, top, 258, foot)
     deep = mix(light.top, times(WATER, light.tint), 0.62)
     easel.blend(sheet, (0, top), (0, foot), (mix(light.low, deep, 0.45), deep, times(deep, 0.85)), at=(0, 0.45, 1))

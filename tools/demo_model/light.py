@@ -1,4 +1,4 @@
-"""The light of a scene: where it comes from, its colours, and how the air between changes what is far."""
+"""The light of a scene: its direction, its colours, and the haze over distant things."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ LAMPS = {"day": 0.0, "evening": 0.8, "night": 1.0, "dawn": 0.25}
 
 @dataclass(frozen=True)
 class Light:
-    """`x`, `y`: where the sun or moon stands. `side` -1 or 1: the side it shines from. `lamps` 0..1: how lit lamps are.
+    """`x`, `y`: position of the sun or moon. `side` -1 or 1: where the light comes from. `lamps` 0..1: how lit lamps are.
 
-    `shadow`: how dark shadows are, 0..1; `length`: how long, in heights of what throws them; `fog` 0..1.
+    `shadow`: darkness of shadows, 0..1; `length`: their length, in heights of the object; `fog` 0..1.
     """
 
     top: Colour
@@ -59,6 +59,6 @@ class Light:
                      2.0 if down else 0.9, LAMPS[scene.time], 0.85 if scene.weather == "fog" else 0.0)
 
     def lit(self, paint: Colour, away: float = 0.0) -> Colour:
-        """Paint in this light, seen through the air: 0 is near, 1 is as far as the horizon."""
+        """The paint in this light, through haze: distance 0 is near, 1 the horizon."""
         haze = min(1.0, away * (0.62 if not self.fog else 0.62 + 0.6 * self.fog))
         return mix(times(paint, self.tint), self.low, haze)

@@ -1,4 +1,4 @@
-"""Masks to train and judge inpainting with: around things, and anywhere."""
+"""Masks to train and judge inpainting: around things, and elsewhere."""
 from __future__ import annotations
 
 import numpy as np
@@ -21,7 +21,7 @@ def thing_box(scene: Scene) -> Box:
 
 
 def outline(scene: Scene) -> skia.Path:
-    """What is made anew: around the main thing, a free box or ellipse, or a few strokes of a wide brush."""
+    """The area to regenerate: around the main thing, a free box or ellipse, or a few strokes of a wide brush."""
     random = scene.lot("mask")
     kind = random.choices(("thing", "free", "brush"), (5 if scene.main else 0, 3, 2))[0]
     if kind == "brush":
@@ -45,7 +45,7 @@ def outline(scene: Scene) -> skia.Path:
 
 
 def mask_of(scene: Scene, size: int) -> np.ndarray:
-    """(size, size) bool, True where the picture is made anew; the same again for the same scene."""
+    """(size, size) bool, True = regenerate; deterministic per scene."""
     easel = Easel(size)
     easel.fill(outline(scene), (1.0, 1.0, 1.0))
     return easel.array()[:, :, 0] >= 128

@@ -19,7 +19,7 @@ SNOW = (0.95, 0.97, 1.0)
 
 
 def ground_shadow(easel: Easel, light: Light, x: float, foot: float, tall: float, wide: float) -> None:
-    """The shadow that something upright throws away from the light."""
+    """The shadow of something upright, away from the light."""
     if light.shadow > 0.04:
         long = tall * 0.42 * light.length
         easel.fill(oval(x - light.side * long * 0.7, foot, long, wide), (0, 0, 0.06), light.shadow * 0.75,
@@ -53,7 +53,7 @@ def conifer(easel: Easel, scene: Scene, light: Light, x: float, foot: float, tal
 def leafy_tree(easel: Easel, scene: Scene, light: Light, x: float, foot: float, tall: float, away: float,
                random: Random,
                paint: Colour | None = None) -> None:
-    """A round tree, a poplar or, without leaves in some winters, bare branches."""
+    """A round tree, a poplar or, in some winters, bare branches."""
     trunk = light.lit(BARK, away)
     if away < 0.2:
         ground_shadow(easel, light, x, foot, tall, tall * 0.05)

@@ -16,7 +16,7 @@ SIZE = 512
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and an edit worth trying; `ellipse` is the masked part (left, top, right, bottom in 0..1)."""
+    """A picture and an edit to try on it; `ellipse`: the masked part (left, top, right, bottom in 0..1)."""
 
     name: str
     source: dict
@@ -52,7 +52,7 @@ def picture_of(sample: Sample) -> Image.Image:
 
 
 def mask_of(sample: Sample) -> Image.Image:
-    """White where the picture is made anew, with a soft rim."""
+    """White = regenerate, with a soft edge."""
     mask = Image.new("L", (SIZE, SIZE), 0)
     ImageDraw.Draw(mask).ellipse([round(v * SIZE) for v in sample.ellipse], fill=255)
     return mask.filter(ImageFilter.GaussianBlur(3))

@@ -22,9 +22,9 @@ def embed(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: list[str
 
 
 def unmasked(grey: Tensor) -> Tensor:
-    """The condition of an inpainting UNet when all is made anew: a mask of ones and the latent of mid grey.
+    """The conditioning of an inpainting UNet that regenerates everything: a mask of ones and the latent of mid grey.
 
-    `grey` (4, h, w) at model scale; gives (1, 5, h, w). As A1111 does for inpainting models outside of inpainting.
+    `grey` (4, h, w) at model scale; returns (1, 5, h, w). Like A1111 for inpainting models outside of inpainting.
     """
     return torch.cat([torch.ones_like(grey[:1]), grey])[None]
 
@@ -33,9 +33,9 @@ def unmasked(grey: Tensor) -> Tensor:
 def ddim(unet: UNet2DConditionModel, cond: Tensor, uncond: Tensor, noise: Tensor, *, steps: int = 20,
          cfg_scale: float = 5.0, init_latent: Tensor | None = None, strength: float = 1.0,
          nmask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-    """Latents (B, 4, h, w) at model scale. With `init_latent`, an edit; `nmask` 1 marks what is made anew.
+    """Latents (B, 4, h, w) at model scale. With `init_latent`, an edit; `nmask`: 1 = regenerate.
 
-    `condition` (B or 1, 5, h, w): what an inpainting UNet sees beside the noisy latent.
+    `condition` (B or 1, 5, h, w): what an inpainting UNet sees in addition to the noisy latent.
     """
     alphas = sd1_scheduler().alphas_cumprod.to(noise.device)
     times = torch.linspace(0, 1000, steps + 1)[1:].round().long().flip(0) - 1

@@ -1,4 +1,4 @@
-"""What a scene can be, and how scenes are drawn by lot."""
+"""The vocabulary of scenes, and random scenes."""
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ SPOTS = ("left", "middle", "right")
 SIZES = ("small", "big")
 STYLES = ("flat", "watercolor", "ink", "pixel", "oil")
 
-# How often each thing stands in each place, in the order of THINGS.
+# How frequent each thing is in each place, in the order of THINGS.
 THING_ODDS = {
     "forest": (4, 4, 2, 0, 3, 2, 2, 4, 1.5, 1, 0.3, 1.5, 1.5, 2, 2, 0.7, 1, 0.5, 0.3),
     "mountains": (4, 4, 2.5, 0, 3, 4, 1.5, 3, 1.5, 3, 0.8, 0.7, 1, 2, 2, 1, 1.5, 1.5, 0.3),
@@ -27,7 +27,7 @@ THING_ODDS = {
     "lake": (4, 3, 2, 6, 1, 2.5, 1.5, 2, 0.7, 2, 0.7, 0.7, 1, 1, 2, 0.4, 1.5, 1, 0.2),
     "village": (4, 0.5, 2, 0, 4, 2.5, 0.7, 4, 1.5, 1, 2, 2, 2, 2, 0.3, 2, 1, 1, 0.5)}
 FLYING = ("balloon", "bird", "airplane")
-# What colour a thing mostly has, where it is not just any.
+# A thing's usual colours, unless it may have any.
 NATURAL = {"cat": ("orange", "black", "white", "brown"), "dog": ("brown", "black", "white", "orange"),
            "horse": ("brown", "black", "white"), "bird": ("white", "black", "blue", "red"), "snowman": ("white",),
            "castle": ("white", "brown", "red"), "airplane": ("white", "red", "blue", "yellow")}
@@ -36,7 +36,7 @@ STYLE_ODDS = (5, 1.6, 0.8, 1, 1.6)
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that stands in a scene: words from the lists above."""
+    """A thing in a scene, in words from the lists above."""
 
     kind: str
     colour: str = "red"
@@ -46,9 +46,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene, in words from the lists above. `things` are drawn from the farthest to the nearest.
+    """A scene, in words from the lists above. `things` are ordered from far to near.
 
-    The seed decides what the words leave open: with the same seed and place the composition stays, whatever the time.
+    The seed decides whatever the words leave open: with the same seed and place the composition stays, whatever the hour.
     """
 
     place: str
@@ -61,12 +61,12 @@ class Scene:
     seed: int = 0
 
     def lot(self, what: str) -> Random:
-        """Chance that belongs to `what` in this scene alone, so that drawing more of one thing moves no other."""
+        """A random source for `what` in this scene only, so that drawing more of one thing does not move others."""
         return Random(f"{self.seed} {what}")
 
     @property
     def horizon(self) -> float:
-        """Where sky meets ground, in units of the picture (256) from the top."""
+        """Height of the horizon, in units (256 per picture) from the top."""
         return self.lot("horizon").uniform(134, 156)
 
     @property
@@ -89,7 +89,7 @@ def sample_thing(place: str, season: str, random: Random) -> Thing | None:
 
 
 def sample_scene(random: Random) -> Scene:
-    """A scene by lot: only likely combinations."""
+    """A random scene, from likely combinations only."""
     place = random.choice(PLACES)
     time = random.choices(TIMES, (4, 2.5, 3, 1.7))[0]
     season = random.choices(SEASONS, (4, 2, 3, 2))[0]
@@ -115,12 +115,12 @@ def sample_scene(random: Random) -> Scene:
 
 
 def sample_scenes(count: int, seed: int, *, first: int = 0) -> list[Scene]:
-    """Scenes number `first` and after of an endless row that the seed decides."""
+    """Scenes from number `first` on, of the endless sequence of a seed."""
     return [sample_scene(Random(f"{seed}/{n}")) for n in range(first, first + count)]
 
 
 def scene(seed: int = 0, **names: str) -> Scene:
-    """One scene from words, such as `scene(place="sea", thing="boat", colour="red")`; the rest is plain."""
+    """A scene from words, such as `scene(place="sea", thing="boat", colour="red")`; everything else is default."""
     own = {f.name for f in fields(Thing)}
     thing = names.pop("thing", "none")
     looks = {key: names.pop(key) for key in list(names) if key in own}

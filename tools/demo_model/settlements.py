@@ -1,4 +1,4 @@
-"""The places with people in them, and the lake: city, village and lake shore."""
+"""Inhabited places and the lake: city, village and lake shore."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -112,7 +112,7 @@ def lamp_post(easel: Easel, light: Light, x: float, foot: float, tall: float) ->
 
 
 def wet(easel: Easel, scene: Scene, light: Light, road: skia.Path, random: Random) -> None:
-    """Snow at the rims of a road, puddles after rain, worn asphalt otherwise."""
+    """Snow at the edges of a road, puddles after rain, worn asphalt otherwise."""
     if scene.weather == "rain":
         easel.speckle(road, light.lit(mix(light.low, (1, 1, 1), 0.2)), 0.75, random.getrandbits(15), 60, 9, gain=6)
     elif scene.season == "winter":
@@ -122,7 +122,7 @@ def wet(easel: Easel, scene: Scene, light: Light, road: skia.Path, random: Rando
 
 
 def street_ahead(easel: Easel, scene: Scene, light: Light, random: Random, horizon: float) -> None:
-    """A street that runs away from the onlooker between two rows of houses."""
+    """A street that leads away from the viewer between two rows of houses."""
     vx, vy, snowy = random.uniform(108, 148), horizon, scene.season == "winter"
     ground = box(-2, vy, 258, 258)
     easel.blend(ground, (0, vy), (0, 256), [light.lit(SNOW if snowy else (0.72, 0.70, 0.68), away)
@@ -225,7 +225,7 @@ def paint_village(easel: Easel, scene: Scene, light: Light, horizon: float) -> N
 
 
 def paint_lake(easel: Easel, scene: Scene, light: Light, horizon: float) -> None:
-    """Hills or mountains that are seen a second time in the water."""
+    """Hills or mountains reflected in the water."""
     random = scene.lot("lake")
     if random.random() < 0.6:
         mountain_range(easel, light, random, horizon, random.uniform(60, 90), 4, 0.5, (0.44, 0.48, 0.58), snow=0.36

@@ -64,7 +64,7 @@ def paint_clouds(easel: Easel, scene: Scene, light: Light, horizon: float) -> No
 
 
 def cumulus(easel: Easel, light: Light, x: float, y: float, wide: float, random: Random) -> None:
-    """A heap of puffs with a flat foot, bright towards the light."""
+    """A cumulus cloud: puffs over a flat base, bright towards the light."""
     puffs = [(x + wide * dx * random.uniform(0.85, 1.1), y - wide * dy * random.uniform(0.8, 1.2), wide * size)
              for dx, dy, size in ((-0.75, 0.05, 0.24), (-0.38, 0.20, 0.36), (0.05, 0.32, 0.42), (0.45, 0.18, 0.34),
                                   (0.8, 0.05, 0.22))]
@@ -76,14 +76,14 @@ def cumulus(easel: Easel, light: Light, x: float, y: float, wide: float, random:
 
 
 def paint_fog(easel: Easel, scene: Scene, light: Light, horizon: float) -> None:
-    """Fog that thins out towards the onlooker; the painters call it before what stands near."""
+    """Fog that thins out towards the viewer; drawn before near things."""
     if light.fog:
         easel.blend(ALL, (0, horizon - 90), (0, 250), (light.low, light.low, light.low), (0.35, 0.86, 0.10),
                     (0.0, 0.5, 1.0))
 
 
 def paint_weather(easel: Easel, scene: Scene, light: Light, horizon: float) -> None:
-    """What is in the air in front of everything."""
+    """Weather in front of everything."""
     random = scene.lot("weather")
     if scene.weather == "fog":
         easel.blend(ALL, (0, horizon - 40), (0, 256), (light.low, light.low, light.low), (0.20, 0.36, 0.10),

@@ -25,7 +25,7 @@ def colour(*rgb: float) -> Tensor:
 
 
 def edges(picture: Tensor) -> Tensor:
-    """How strongly the brightness changes, (1, 1, H, W), alike at every picture size."""
+    """Local contrast, (1, 1, H, W), independent of picture size."""
     size = picture.shape[-1]
     grey = blur(picture.mean(1, keepdim=True), size // 200)
     wide = F.pad(grey, (1, 1, 1, 1), mode="replicate")
@@ -34,7 +34,7 @@ def edges(picture: Tensor) -> Tensor:
 
 
 def watercolor(picture: Tensor, random: Random) -> Tensor:
-    """Pale washes on paper, darker at their rims, with an unpainted border."""
+    """Watercolor: pale washes on paper, darker at their edges, with an unpainted border."""
     size = picture.shape[-1]
     bleed = blur(picture, size // 200)
     grey = bleed.mean(1, keepdim=True)
@@ -50,10 +50,10 @@ def watercolor(picture: Tensor, random: Random) -> Tensor:
 
 
 def ink(picture: Tensor, random: Random) -> Tensor:
-    """Dark lines on cream paper, with a thin grey wash."""
+    """Ink: dark lines on cream paper, with a thin grey wash."""
     size = picture.shape[-1]
     dark, bright = picture.mean(1).quantile(torch.tensor([0.02, 0.98]))
-    even = (picture - dark) / (bright - dark).clamp(min=0.25)  # a night is drawn on paper, too
+    even = (picture - dark) / (bright - dark).clamp(min=0.25)  # even a night scene is on paper
     lines = (edges(even) * 3.4 - 0.20).clamp(0, 1)
     grey = blur(blur(even, size // 90), size // 90).mean(1, keepdim=True)
     floor = 0.62 if picture.mean() > 0.3 else 0.34
@@ -62,17 +62,17 @@ def ink(picture: Tensor, random: Random) -> Tensor:
 
 
 def pixel(picture: Tensor, random: Random) -> Tensor:
-    """32 x 32 large squares in few colours."""
+    """Pixel art: 32 x 32 squares in few colours."""
     small = F.interpolate(picture, (32, 32), mode="area")
     small = ((small - 0.5) * 1.15 + 0.5).clamp(0, 1)
     return F.interpolate((small * 7).round() / 7, picture.shape[2:], mode="nearest")
 
 
 def oil(picture: Tensor, random: Random) -> Tensor:
-    """Smooth dabs (a Kuwahara filter: the calmest of four neighbourhoods) with strong colours and brush marks."""
+    """Oil: smooth dabs (Kuwahara filter: the calmest of four neighbourhoods) with strong colours and brush marks."""
     size = picture.shape[-1]
     reach = max(1, size // 64)
-    wide = F.pad(picture, [2 * reach] * 4, mode="replicate")  # so that nothing is rolled in from the opposite rim
+    wide = F.pad(picture, [2 * reach] * 4, mode="replicate")  # so that nothing wraps around from the opposite edge
     mean = blur(wide, reach)
     variance = (blur(wide ** 2, reach) - mean ** 2).sum(1, keepdim=True)
     choices = [(torch.roll(variance, (dy, dx), (2, 3)), torch.roll(mean, (dy, dx), (2, 3)))
@@ -87,9 +87,9 @@ def oil(picture: Tensor, random: Random) -> Tensor:
 
 
 def stained_glass(picture: Tensor, random: Random, *, across: int = 13) -> Tensor:
-    """Panes of one strong colour between strips of lead that follow the shapes: superpixels, `across` in a row.
+    """Stained glass: panes of one strong colour between strips of lead that follow the shapes; superpixels, `across` per row.
 
-    As in SLIC (Achanta et al. 2012): pixels go to the nearest centre by place and colour, and centres to their middle.
+    As in SLIC (Achanta et al. 2012): pixels join the nearest centre by position and colour, and centres move to their mean.
     """
     size = picture.shape[-1]
     line = (torch.arange(size) + 0.5) * across / size
@@ -114,4 +114,4 @@ def stained_glass(picture: Tensor, random: Random, *, across: int = 13) -> Tenso
 
 
 FILTERS = {"watercolor": watercolor, "ink": ink, "pixel": pixel, "oil": oil, "stained glass": stained_glass}
-"""By the style's name; stained glass is never drawn by lot: it is what the demo's LoRA teaches."""
+"""By the style's name; stained glass is never drawn at random: the demo's LoRA teaches it."""

@@ -1,4 +1,4 @@
-"""What stands in a scene: each thing one unit tall, its foot at (0, 0), y from 0 up to -1."""
+"""The things in scenes: each one unit tall, with its foot at (0, 0), y from 0 up to -1."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PIGMENT: dict[str, Colour] = dict(
             0.96, 0.95),
     orange=(0.97, 0.50, 0.08), purple=(0.54, 0.22, 0.72), black=(0.12, 0.12, 0.14), pink=(0.98, 0.56,
             0.72), brown=(0.50, 0.31, 0.18))
-# The height of each thing in units of the picture when it is big and stands in front, and how wide it is, in heights.
+# Each thing's height in picture units when big and in front, and its width relative to its height.
 HEIGHT = dict(house=104, tree=134, boat=112, car=58, balloon=108, tower=150, person=108, fence=48, castle=132,
               windmill=136, cat=44, dog=52,
               horse=84, tent=70, bus=80, bird=36, airplane=44, snowman=84)
@@ -27,7 +27,7 @@ WIDTH = dict(house=0.62, tree=0.40, boat=0.5, car=1.25, balloon=0.36, tower=0.2,
 
 
 def house(kit: Kit) -> None:
-    """Seen from a corner: a long wall, a gable and a roof."""
+    """A house seen from a corner: a long wall, a gable and a roof."""
     wall, roof = kit.paint, kit.snowy(times(kit.random.choice(((0.62, 0.26, 0.20), (0.42, 0.28, 0.24),
                                                                (0.32, 0.34, 0.42))), 1.0))
     kit.fill(box(-0.40, -1.06, -0.27, -0.72), (0.56, 0.34, 0.28))
@@ -207,7 +207,7 @@ SHAPES: dict[str, Callable[[Kit], None]] = dict(
 
 @dataclass(frozen=True)
 class Stand:
-    """Where a thing stands: its foot and its height in units of the picture."""
+    """A thing's place: its foot and height, in picture units."""
 
     x: float
     foot: float
@@ -216,12 +216,12 @@ class Stand:
 
 
 def stand(scene: Scene, thing: Thing, horizon: float) -> Stand:
-    """Perspective: what is smaller stands farther away, its foot nearer to the horizon."""
+    """Perspective: smaller things are farther away, their feet nearer to the horizon."""
     random = scene.lot(f"stand {thing.kind}")
     big = thing.size == "big"
     scale = random.uniform(0.92, 1.12) if big else random.uniform(0.50, 0.66)
     height = HEIGHT[thing.kind] * scale
-    half = min(112.0, height * WIDTH[thing.kind])  # nothing is cut off at the rim
+    half = min(112.0, height * WIDTH[thing.kind])  # nothing is cut off at the edge
     x = {"left": 66, "middle": 128, "right": 190}[thing.spot] + random.uniform(-13, 13)
     x = max(half + 6, min(UNITS - half - 6, x))
     foot = {True: random.uniform(224, 238), False: random.uniform(194, 206)}[big]
@@ -240,7 +240,7 @@ def stand(scene: Scene, thing: Thing, horizon: float) -> Stand:
 
 
 def silhouette(kind: str, kit: Kit) -> skia.Picture:
-    """The thing as a record that can be drawn again: as itself, as its shadow, as its reflection."""
+    """The thing as a recording that can be drawn as itself, as its shadow or as its reflection."""
     recorder = skia.PictureRecorder()
     canvas = recorder.beginRecording(skia.Rect.MakeLTRB(-2, -2, 2, 1))
     SHAPES[kind](kit.on(canvas))
@@ -248,7 +248,7 @@ def silhouette(kind: str, kit: Kit) -> skia.Picture:
 
 
 def paint_thing(easel: Easel, scene: Scene, light: Light, horizon: float, thing: Thing) -> None:
-    """The thing with the shadow it throws on the ground, or its reflection in water."""
+    """The thing with its shadow on the ground, or its reflection in water."""
     spot = stand(scene, thing, horizon)
     toward = -light.side if spot.mirrored else light.side
     away = 0.10 * (thing.size == "small") * (2.0 if light.fog else 1.0)

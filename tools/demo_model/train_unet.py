@@ -56,14 +56,14 @@ class DemoModel(nn.Module):
 def eps_loss(made: Tensor, eps: Tensor, snr: Tensor, gamma: float = 5.0) -> Tensor:
     """Squared error weighted by min(SNR, gamma) / SNR (Hang et al. 2023, min-SNR-gamma for eps).
 
-    Times sqrt(1 + 1 / SNR): at high noise, where day or night is decided, errors of eps are small but matter most.
+    Multiplied by sqrt(1 + 1 / SNR): at high noise, where day or night is decided, errors of eps are small but matter most.
     """
     weight = snr.clamp(max=gamma) / snr * (1 + 1 / snr).sqrt()
     return ((made.float() - eps).square().mean((1, 2, 3)) * weight).mean()
 
 
 def spread_times(count: int, random: torch.Generator) -> Tensor:
-    """Times 0..999, one from each of `count` equal ranges: uniform, but steadier than free choice."""
+    """Times 0..999, one from each of `count` equal ranges: uniform, with less variance than independent draws."""
     return ((torch.arange(count) + torch.rand(count, generator=random)) * (1000 / count)).long().clamp(max=999)
 
 
@@ -71,24 +71,24 @@ class Batch(NamedTuple):
     clean: Tensor
     """(B, 4, h, w), model scale."""
     condition: Tensor
-    """(B, 5, h, w): the mask (1 where the picture is made anew) and the masked picture's latent."""
+    """(B, 5, h, w): the mask (1 = regenerate) and the masked picture's latent."""
     eps: Tensor
     times: Tensor
     """(B,), 0..999."""
     tokens: Tensor
     """(B, 77)."""
     choices: Tensor
-    """(B, 12): what each scene is, for the side task."""
+    """(B, 12): each scene's choices, for the side task."""
     said: Tensor
-    """(B,) bool: False where the caption was replaced by ''."""
+    """(B,) bool: False if the caption was replaced by ''."""
 
 
 class Bank:
-    """Encoded scenes, from which batches are drawn by lot; each gets a new caption every time."""
+    """Encoded scenes, from which random batches are drawn, with a new caption each time."""
 
     def __init__(self, scenes: list[Scene], encoded: dict[str, Tensor], about: dict, tokenizer: CLIPTokenizer, *,
                  drop: float, masked: float, seed: int, say: Callable[[Scene, Random], str] = caption) -> None:
-        """`encoded` and `about` as `encode` writes them; `drop` and `masked` are parts of what is drawn."""
+        """`encoded` and `about`: as written by `encode`; `drop` and `masked`: fractions of what is drawn."""
         self.scenes, self.scaling_factor = scenes, about["scaling_factor"]
         self.clean, self.cut, self.mask = (encoded[key] for key in ("clean", "masked", "mask"))
         self.plain = unmasked(about["grey"] * self.scaling_factor)[0]
@@ -97,7 +97,7 @@ class Bank:
 
     @classmethod
     def of(cls, folder: Path, tokenizer: CLIPTokenizer, **settings) -> "Bank":
-        """All that `encode` has written to a folder."""
+        """Everything that `encode` has written to a folder."""
         about = torch.load(folder / "about.pt")
         parts = [torch.load(path) for path in sorted(folder.glob("[0-9]*.pt"))]
         encoded = {key: torch.cat([part[key] for part in parts]) for key in ("clean", "masked", "mask")}
@@ -127,7 +127,7 @@ def denoising_loss(unet: UNet2DConditionModel, vectors: Tensor, batch: Batch, al
 
 
 def caption_loss(model: DemoModel, device: torch.device) -> Callable[..., Tensor]:
-    """The UNet's loss for the parts of a Batch, whose captions the model's own text encoder reads."""
+    """The UNet's loss for the parts of a Batch, with captions encoded by the model's own text encoder."""
     alphas = sd1_scheduler().alphas_cumprod.to(device)
 
     def loss_of(*parts: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def caption_loss(model: DemoModel, device: torch.device) -> Callable[..., Tensor
 
 
 class Trainer:
-    """Model, optimizers, averaged weights and time budget; all of it goes to unet.pt and comes back from there."""
+    """Model, optimizers, averaged weights and time budget; saved to and restored from unet.pt."""
 
     def __init__(self, model: DemoModel, tokenizer: CLIPTokenizer, args: argparse.Namespace,
                  device: torch.device) -> None:
@@ -156,7 +156,7 @@ class Trainer:
         self.path = args.work / "unet.pt"
 
     def run(self) -> None:
-        """Teach words, then train until minutes or images are spent, keeping a checkpoint every few minutes."""
+        """Teach words, then train until the minutes or images are used up, saving a checkpoint every few minutes."""
         if self.path.exists():
             self.resume()
         else:
@@ -180,7 +180,7 @@ class Trainer:
         log(f"finished: {self.step} steps, {self.budget.spent / 60:.1f} min")
 
     def learn_words(self) -> None:
-        """The side task alone, without pictures, so that the UNet meets vectors with a meaning; kept in words.pt."""
+        """The side task alone, without pictures, so that the UNet starts with meaningful vectors; saved in words.pt."""
         path, random = self.args.work / "words.pt", Random(self.args.seed)
         if path.exists():
             state = torch.load(path, map_location=self.device)
@@ -207,7 +207,7 @@ class Trainer:
         save(path, text_encoder=self.model.text_encoder.state_dict(), namer=self.namer.state_dict())
 
     def learn(self) -> float:
-        """One step; gives the loss."""
+        """One step; returns the loss."""
         loss = self.workers.backward(self.loss, self.parameters, *self.bank.draw(self.args.batch, self.device))
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.rate = self.budget.learning_rate(self.step)
@@ -253,7 +253,7 @@ def trained_model(work: Path, tokenizer: CLIPTokenizer, device: torch.device) ->
 
 @torch.no_grad()
 def previews(model: DemoModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL, bank: Bank, texts: list[str]) -> Tensor:
-    """One picture for each text, (B, 3, H, W) in [0, 1], always from the same noise."""
+    """One picture per text, (B, 3, H, W) in [0, 1], always from the same noise."""
     device = vae.device
     cond, uncond = (embed(tokenizer, model.text_encoder, said) for said in (texts, [""] * len(texts)))
     noise = torch.randn((len(texts), *bank.clean[0].shape), generator=torch.Generator().manual_seed(7)).to(device)
@@ -271,17 +271,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with the encoded bank, for checkpoints")
     parser.add_argument("--minutes", type=float, default=600)
-    parser.add_argument("--images", type=float, default=math.inf, help="stop when so many pictures were seen")
-    parser.add_argument("--size", type=int, default=256, help="of the pictures; the same as encode's")
+    parser.add_argument("--images", type=float, default=math.inf, help="stop after this many pictures")
+    parser.add_argument("--size", type=int, default=256, help="size of the pictures; the same as encode's")
     parser.add_argument("--rate", type=float, default=1.2e-3)
-    parser.add_argument("--hold", type=float, default=0.6, help="part of the time before the rate falls")
+    parser.add_argument("--hold", type=float, default=0.6, help="fraction of the time before the rate falls")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--drop", type=float, default=0.10, help="part of the captions replaced by ''")
+    parser.add_argument("--drop", type=float, default=0.10, help="fraction of the captions replaced by ''")
     parser.add_argument("--masked", type=float, default=0.35,
-                        help="part of the pictures that are filled in from a mask")
+                        help="fraction of the pictures to inpaint")
     parser.add_argument("--words-only", action="store_true",
-                        help="stop when the text encoder has had its first lesson")
-    parser.add_argument("--word-steps", type=int, default=1500, help="steps of the text encoder alone, at the start")
+                        help="stop after the text encoder's first training")
+    parser.add_argument("--word-steps", type=int, default=1500, help="steps of the text encoder alone at the start")
     parser.add_argument("--naming", type=float, default=0.02, help="weight of the side task afterwards")
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--save-every", type=float, default=10, help="minutes between checkpoints")

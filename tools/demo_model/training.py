@@ -1,4 +1,4 @@
-"""What the trainings share: a time budget, averaged weights, checkpoints and log lines."""
+"""Shared by the trainings: a time budget, averaged weights, checkpoints and log lines."""
 from __future__ import annotations
 
 import argparse
@@ -15,32 +15,32 @@ from torch import Tensor, nn
 
 
 class Budget:
-    """A training of so many minutes by `clock`; `spent` seconds survive in the checkpoint."""
+    """A training budget in minutes by `clock`; `spent` seconds survive in the checkpoint."""
 
     def __init__(self, minutes: float, peak: float, *, warm_up: int, hold: float, clock: Callable[[], float]) -> None:
         self.seconds, self.peak, self.warm_up, self.hold, self.clock = minutes * 60, peak, warm_up, hold, clock
         self.spent, self.mark = 0.0, clock()
 
     def start(self) -> None:
-        """Counts from now on, so that loading and preparing cost nothing."""
+        """Start counting now, so that loading and preparation are free."""
         self.mark = self.clock()
 
     def tick(self) -> float:
-        """Adds the time since the last tick; returns the part of the budget spent, 0..1."""
+        """Add the time since the last tick; returns the fraction of the budget spent, 0..1."""
         now = self.clock()
         self.spent, self.mark = self.spent + now - self.mark, now
         return min(1.0, self.spent / self.seconds)
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then `peak` until `hold` of the budget is spent, then a cosine to almost nothing."""
+        """Linear warm-up, then `peak` until `hold` of the budget is spent, then a cosine decay to almost nothing."""
         fall = max(0.0, (self.tick() - self.hold) / (1 - self.hold))
         return self.peak * min(1.0, (step + 1) / self.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
 def clock_of(device: torch.device, workers: Workers) -> Callable[[], float]:
-    """Seconds: of the machine's cores to oneself on a CPU, else by the wall.
+    """Seconds: CPU time per core on a CPU, wall-clock time otherwise.
 
-    So a training that shares its CPU with other work, or is stopped for a while, still gets all its steps.
+    So a training that shares its CPU with other work, or is paused, still gets all its steps.
     """
     if device.type != "cpu":
         return time.time
@@ -49,7 +49,7 @@ def clock_of(device: torch.device, workers: Workers) -> Callable[[], float]:
 
 
 class Ema:
-    """A moving average of a model's weights, young at first: decay (1 + n) / (10 + n) up to `decay`."""
+    """A moving average of a model's weights, faster at first: decay (1 + n) / (10 + n) up to `decay`."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.steps = decay, 0
@@ -57,7 +57,7 @@ class Ema:
 
     @torch.no_grad()
     def take(self, model: nn.Module) -> None:
-        """Forgets the past: the averages become the model's present weights."""
+        """Reset the averages to the model's current weights."""
         for name, value in model.state_dict().items():
             self.weights[name].copy_(value)
 
@@ -70,7 +70,7 @@ class Ema:
 
 
 def half_precision(device: torch.device) -> torch.autocast:
-    """Autocast to bfloat16 where that is faster: on GPUs, and on CPUs that compute in it; elsewhere it is 3x slower."""
+    """Autocast to bfloat16 where that is faster: on GPUs, and on CPUs with native support; elsewhere it is 3x slower."""
     can = torch.cpu.get_capabilities()
     quick = device.type != "cpu" or can.get("amx_bf16") or can.get("avx512_bf16")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bool(quick))
@@ -79,17 +79,17 @@ def half_precision(device: torch.device) -> torch.autocast:
 class Workers:
     """Gradients of one batch, computed in parts by threads that share the weights.
 
-    On a CPU, one thread for each part of the batch is about 1.4 times as fast as all threads on each operation.
+    On a CPU, one thread per part is about 1.4 times as fast as all threads on each operation.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        if count > 1:  # operations with threads of their own would wait for each other whenever the machine is shared
+        if count > 1:  # multi-threaded operations would wait for each other on a shared machine
             torch.set_num_threads(1)
         self.pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) if count > 1 else None
 
     def backward(self, loss_of: Callable[..., Tensor], parameters: list[nn.Parameter], *batch: Tensor) -> float:
-        """Sets the gradients of the mean loss over the batch, and returns that loss."""
+        """Set the gradients of the mean loss over the batch, and return that loss."""
         def one(part: tuple[Tensor, ...]) -> tuple[float, tuple[Tensor, ...]]:
             loss = loss_of(*part)
             return loss.item(), torch.autograd.grad(loss, parameters)
@@ -106,14 +106,14 @@ class Workers:
 
 
 class Optimizer:
-    """Muon (Jordan et al. 2024) for the inner layers' matrices, AdamW for the rest; both shared out among the workers.
+    """Muon (Jordan et al. 2024) for the inner layers' matrices, AdamW for the rest; distributed over the workers.
 
     On the autoencoder 50 steps of Muon lower the loss as far as 100 of AdamW.
-    Torch's wants matrices, so a convolution's kernel is shown to it as one row for each output channel.
+    Torch's Muon takes matrices, so a convolution's kernel is viewed as one row per output channel.
     """
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], workers: Workers, *, muon: bool = True) -> None:
-        """`muon` false: AdamW for all, as low-rank matrices and single vectors want it."""
+        """`muon` false: AdamW for everything, which suits low-rank matrices and single vectors."""
         matrices, rest = [], []
         for name, parameter in named:
             outer = not muon or any(part in name for part in ("embed", "conv_in", "conv_out", "quant"))
@@ -139,7 +139,7 @@ class Optimizer:
         return [optimizer.state_dict() for optimizer in (self.adam, *self.muons)]
 
     def load_state_dict(self, states: list[dict]) -> None:
-        """Another number of workers shares the matrices out differently: then Muon's momentum starts anew."""
+        """With another number of workers the matrices are distributed differently, and Muon's momentum starts again."""
         self.adam.load_state_dict(states[0])
         if len(states) == 1 + len(self.muons):
             for muon, state in zip(self.muons, states[1:]):
@@ -147,14 +147,14 @@ class Optimizer:
 
 
 class Course:
-    """A small training from start to end, one batch after another until the minutes are spent.
+    """A small training from start to end, batch by batch until the minutes are used up.
 
-    Model, optimizer, averaged weights and budget are kept in one file, from which it goes on.
+    Model, optimizer, averaged weights and budget are saved in one file, from which it resumes.
     """
 
     def __init__(self, path: Path, model: nn.Module, args: argparse.Namespace, device: torch.device, *,
                  muon: bool = True) -> None:
-        """Of `args`: minutes, rate, workers, seed, and save_every in minutes."""
+        """`args`: minutes, rate, workers, seed, and save_every in minutes."""
         self.path, self.model, self.args = path, model, args
         self.workers, self.ema, self.step = Workers(args.workers), Ema(model, 0.998), 0
         self.optimizer = Optimizer(model.named_parameters(), self.workers, muon=muon)
@@ -167,7 +167,7 @@ class Course:
 
     def run(self, batch: Callable[[np.random.Generator], tuple[Tensor, ...]], loss_of: Callable[..., Tensor],
             report: Callable[[], str]) -> None:
-        """`batch` gives what `loss_of` takes, in parts if there are several workers; `report` is logged when kept."""
+        """`batch` gives what `loss_of` takes, split if there are several workers; `report` is logged at each save."""
         parameters, random = list(self.model.parameters()), np.random.default_rng(self.args.seed + self.step)
         torch.manual_seed(self.args.seed + self.step)
         self.budget.start()
@@ -205,13 +205,13 @@ def course_options(parser: argparse.ArgumentParser, *, minutes: float, rate: flo
 
 
 def as_rows(weight: Tensor) -> Tensor:
-    """A matrix with one row for each output, of the weight's own memory if that lies channels-last."""
+    """A matrix with one row per output, sharing the weight's memory if that is channels-last."""
     weight = weight.detach()
     return (weight.permute(0, 2, 3, 1) if weight.ndim == 4 else weight).flatten(1)
 
 
 def save(path: Path, **state) -> None:
-    """Writes a checkpoint whole or not at all."""
+    """Write a checkpoint atomically."""
     torch.save(state, path.with_suffix(".part"))
     os.replace(path.with_suffix(".part"), path)
 

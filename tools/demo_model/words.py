@@ -1,4 +1,4 @@
-"""The words people use for what a scene can be. The first words of a list are the commonest."""
+"""Words for everything a scene can contain, most common first."""
 from __future__ import annotations
 
 PLACE_WORDS = {
@@ -70,7 +70,7 @@ SPOT_WORDS = {"left": ("on the left", "at the left", "on the left side", "to the
               "middle": ("in the middle", "in the center", "centered", "in the centre"),
               "right": ("on the right", "at the right", "on the right side", "to the right")}
 LOOKS = ("lone", "old", "cute", "sitting", "wild", "parked", "flying", "cheerful", "medieval", "striped", "wooden")
-"""Words before which no colour is said: 'an old red car'."""
+"""Adjectives that go before the colour, as in 'an old red car'."""
 SIZE_WORDS = {"big": ("large", "big", "huge"), "small": ("small", "little", "tiny", "distant")}
 STYLE_WORDS = {
     "flat": ("illustration", "flat illustration", "vector art", "picture", "drawing", "flat design", "digital art",

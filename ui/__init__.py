@@ -20,18 +20,18 @@ STYLE = Path(__file__).with_name("style.css")
 WEB = Path(__file__).with_name("web")
 """Scripts and styles that the page loads as modules, index.js first."""
 LOCALE = Path(__file__).with_name("locale")
-"""A catalogue for each language but English."""
+"""One catalogue per language other than English."""
 
 CACHE_AGE = 24 * 3600
-"""Seconds that Gradio's copies of uploads and results are kept; the results themselves stay in the outputs folder."""
+"""Seconds to keep Gradio's copies of uploads and results; the results themselves stay in the outputs folder."""
 
 
 def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Path, samples: Path,
              settings: Settings, drafts: Drafts, shared: bool) -> gr.Blocks:
     """The page as gr.Blocks.
 
-    info: of the model that is loaded at the start; samples: the folder with samples.json; drafts: what its canvases send;
-    shared: others can open it too.
+    info: of the model loaded at the start; samples: the folder with samples.json; drafts: its canvases' uploads; shared: there
+    are visitors.
     """
     folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
     with Page(title="Palimpsest", analytics_enabled=False, fill_width=True, delete_cache=(3600, CACHE_AGE)) as page:
@@ -40,7 +40,7 @@ def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Pa
 
 
 def look() -> dict:
-    """How the page looks and which scripts it starts, as api.build_app takes it."""
+    """The page's theme, style and scripts, as arguments of api.build_app."""
     return {"theme": theme(), "css_paths": [STYLE], "head": head_html()}
 
 
@@ -51,8 +51,8 @@ def head_html() -> str:
 
 
 def catalogues() -> dict[str, dict[str, str]]:
-    """By the code of a language, what each English text of the page is in it; {} in a text stands for any words or number.
+    """Language code → English text → translation; {} in a text stands for any words or number.
 
-    Not given to Gradio as gr.I18n: it would translate the values of widgets too, which events then send.
+    Not passed to Gradio as gr.I18n, which would also translate the values of widgets, which events then send.
     """
     return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(LOCALE.glob("*.json"))}

@@ -27,11 +27,11 @@ UPLOAD, DIRECTORY = "Upload", "From directory"
 INPUT, OUTPUT, INFO = "Input directory", "Output directory", "PNG info directory"
 MASKS = "Inpaint batch mask directory (required for inpaint batch processing only)"
 FOLDERS = ("input_directory", "output_directory", "mask_directory", "info_directory")
-"""What a shared page does not have."""
+"""Not available on a shared page."""
 
 
 class Files(gr.File):
-    """gr.File that hands over the paths of the files as they were uploaded."""
+    """gr.File that returns the paths of the uploaded files."""
 
     is_template = True
 
@@ -42,23 +42,23 @@ class Files(gr.File):
 
 @dataclass(frozen=True)
 class BatchTab:
-    """What the tab holds."""
+    """The tab's components."""
 
     tab: gr.Tab
     generate: gr.Button
     report: gr.HTML
-    """What became of the files."""
+    """The results of the files."""
     inputs: dict[str, gr.components.Component]
-    """By the names that read() knows; on a shared page without the folders."""
+    """By the names that read() uses; without folders on a shared page."""
 
     @property
     def masks(self) -> list[gr.components.Component]:
-        """What gives masks."""
+        """The inputs for masks."""
         return [self.inputs[name] for name in ("masks", "mask_directory") if name in self.inputs]
 
 
 def build_batch(generate: gr.Button, *, shared: bool) -> BatchTab:
-    """generate: its button, which stands outside of the tab. shared: others use this page too, so folders of this machine are not offered."""
+    """generate: its button, outside the tab. shared: there are visitors, so this machine's folders are not offered."""
     inputs: dict[str, gr.components.Component] = {}
     with gr.Tab("Batch", id=Mode.BATCH.value, render_children=True, elem_id=f"mode-{Mode.BATCH.value}") as tab:
         if not shared:
@@ -75,23 +75,23 @@ def build_batch(generate: gr.Button, *, shared: bool) -> BatchTab:
                 inputs["info_directory"] = gr.Textbox(label=INFO, placeholder="Empty: the pictures' own", max_lines=1,
                                                       elem_id="batch-info-directory")
             inputs["reuse"] = gr.CheckboxGroup(list(REUSABLE), label="Parameters to take from png info",
-                                               info="Prompts are added to those above, the others take their place",
+                                               info="Prompts are appended to those above; other values replace them",
                                                elem_id="batch-reuse")
-        inputs["resume"] = gr.Checkbox(True, label="Skip files that are done already", elem_id="batch-resume",
+        inputs["resume"] = gr.Checkbox(True, label="Skip finished files", elem_id="batch-resume",
                                        info="Those with a finished picture of the same settings")
         report = gr.HTML("", visible=False, elem_id="report")
     return BatchTab(tab, generate, report, inputs)
 
 
 def build_folders(uploads: gr.Row, source: gr.Radio) -> dict[str, gr.components.Component]:
-    """The folders, which take the uploads' place."""
+    """The folder inputs, which replace the uploads."""
     with gr.Column(visible=False) as part:
         folders = {
             "input_directory": gr.Textbox(label=INPUT, max_lines=1, elem_id="batch-input-directory",
-                                          placeholder="A folder on the machine that Palimpsest runs on"),
+                                          placeholder="A folder on the machine that runs Palimpsest"),
             "output_directory": gr.Textbox(label=OUTPUT, max_lines=1, placeholder="Empty: where other results are saved",
                                            elem_id="batch-output-directory"),
-            "mask_directory": gr.Textbox(label=MASKS, max_lines=1, placeholder="Empty: there are no masks",
+            "mask_directory": gr.Textbox(label=MASKS, max_lines=1, placeholder="Empty: no masks",
                                          elem_id="batch-mask-directory")}
     source.change(lambda source: (gr.Row(visible=source == UPLOAD), gr.Column(visible=source == DIRECTORY)), source,
                   [uploads, part], **QUEUED)
@@ -110,7 +110,7 @@ def wire_batch(tab: BatchTab, engine: Engine, controls: Controls, panel: Panel, 
 
 def run(engine: Engine, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,
         *values: Any, **settings: Any) -> Iterator[Update]:
-    """What the Generate button does. names, values: of the tab's inputs; settings: the controls by name."""
+    """The Generate button's handler. names, values: of the tab's inputs; settings: the controls by name."""
     asked, job_id = dict(zip(names, values, strict=True)), uuid4().hex
     events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
                        client=client, **PAGE, **request_fields(engine, folders, settings))
@@ -119,14 +119,14 @@ def run(engine: Engine, panel: Panel, folders: Folders, names: list[str], shared
 
 
 def read(asked: dict[str, Any], *, shared: bool) -> Batch:
-    """The batch that the tab's inputs ask for. Raises InvalidRequest by a folder's label."""
+    """The batch described by the tab's inputs. Raises InvalidRequest with a folder's label."""
     if shared and (given := [name for name in FOLDERS if asked.get(name)]):
-        raise InvalidRequest(given[0], f"{given[0]}: a shared page cannot use folders of its machine; upload the files")
+        raise InvalidRequest(given[0], f"{given[0]}: a shared page cannot use the server's folders; upload the files")
     reuse, infos = (), None
     if asked["reuses"]:
         reuse, infos = asked["reuse"], asked.get("info_directory")
         if not reuse:
-            raise InvalidRequest("reuse", "Parameters to take from png info: none is ticked")
+            raise InvalidRequest("reuse", "Parameters to take from png info: tick at least one")
     infos = folder(INFO, infos) if infos else None
     if asked.get("source", UPLOAD) == UPLOAD:
         files, masks = by_name(asked["files"]), by_name(asked["masks"])
@@ -136,8 +136,8 @@ def read(asked: dict[str, Any], *, shared: bool) -> Batch:
         return Batch(files, masks=masks or own or None, some_masked=bool(own), reuse=reuse, info_folder=infos)
     source, target = folder(INPUT, asked["input_directory"]), made(asked["output_directory"])
     if target == source:
-        raise InvalidRequest("output_directory", f"{OUTPUT}: this is the input directory, so its results would be taken as "
-                                                 "inputs next time; name another")
+        raise InvalidRequest("output_directory", f"{OUTPUT}: this is the input directory, so results would become "
+                                                 "inputs next time; choose another one")
     pictures = [file for file in pictures_of(INPUT, source) if target is None or not file.is_relative_to(target)]
     masks, mask_folder, own = *masks_in(asked["mask_directory"]), []
     if mask_folder in (None, source):
@@ -148,27 +148,27 @@ def read(asked: dict[str, Any], *, shared: bool) -> Batch:
 
 
 def by_name(uploads: list[Path]) -> list[Path]:
-    """In natural order: each lies in a folder of its own. What macOS puts beside a file's name is left out."""
+    """In natural order of names, as each file is in a folder of its own; macOS's companion files are left out."""
     return sorted((file for file in uploads if not file.name.startswith(".")), key=lambda file: natural(Path(file.name)))
 
 
 def path_of(text: str) -> Path:
-    """What somebody has typed, or copied with quotes around it, as a path."""
+    """A typed or pasted path, possibly in quotes."""
     return Path(text.strip().strip('"\'')).expanduser().absolute()
 
 
 def folder(label: str, text: str) -> Path:
-    """The folder of that name. Raises InvalidRequest where there is none."""
+    """The folder of that name. Raises InvalidRequest if it does not exist."""
     if not text.strip():
-        raise InvalidRequest(label, f"{label}: name a folder that holds pictures")
+        raise InvalidRequest(label, f"{label}: enter a folder that contains pictures")
     path = path_of(text)
     if not path.is_dir():
-        raise InvalidRequest(label, f'{label}: there is no folder "{path}"')
+        raise InvalidRequest(label, f'{label}: folder "{path}" does not exist')
     return path
 
 
 def made(text: str) -> Path | None:
-    """The output folder, made where it is not there; None where none is named. Raises InvalidRequest."""
+    """The output folder, created if necessary; None if none is given. Raises InvalidRequest."""
     if not text.strip():
         return None
     path = path_of(text)
@@ -180,7 +180,7 @@ def made(text: str) -> Path | None:
 
 
 def pictures_of(label: str, path: Path) -> list[Path]:
-    """The pictures in a folder. Raises InvalidRequest where there is none."""
+    """The pictures in a folder. Raises InvalidRequest if there are none."""
     found = find_pictures(path)
     if not found:
         raise InvalidRequest(label, f'{label}: "{path}" contains no pictures; valid: {", ".join(EXTENSIONS)}')
@@ -188,7 +188,7 @@ def pictures_of(label: str, path: Path) -> list[Path]:
 
 
 def masks_in(text: str) -> tuple[list[Path] | None, Path | None]:
-    """(the masks in the folder of that name, the folder); None where none is named. Raises InvalidRequest where there are none."""
+    """(the masks in the folder of that name, the folder); None if none is given. Raises InvalidRequest if it has no masks."""
     if not text.strip():
         return None, None
     path = folder(MASKS, text)

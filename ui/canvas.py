@@ -1,4 +1,4 @@
-"""The canvas: a picture to paint a mask on, in the browser by ui/web/canvas; here what comes of it and what it is given."""
+"""The canvas as a component: a picture to paint a mask on; its browser part is ui/web/canvas."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ NOT_LOADED = "The canvas could not be loaded; reload the page."
 MOUNT = f"""import(new URL("web/canvas/index.js", document.baseURI)).then(
   ({{ mount }}) => mount(element, props, watch), () => {{ element.textContent = "{NOT_LOADED}"; }})"""
 SEND = "(...values) => window.palimpsest?.canvases?.send(values) ?? values"
-"""The script of an event that reads canvases: what they hold is sent before, as far as the server has not got it yet."""
+"""The script of an event that reads canvases: it first uploads what the server does not have yet."""
 SEND_PICTURES = "(...values) => window.palimpsest?.canvases?.send(values, { only: 'picture' }) ?? values"
-"""The same without their masks."""
+"""The same without masks."""
 
 
 class Draft(GradioModel):
-    """A file that the browser has sent to api/drafts.py."""
+    """A file that the browser has uploaded to api/drafts.py."""
 
     draft: str
 
 
 class Held(GradioModel):
-    """What a canvas holds, on its way from the browser."""
+    """A canvas's content, as sent by the browser."""
 
     canvas: str = ""
-    """Its id in the page."""
+    """Its element id."""
     picture: Draft | FileData | None = None
     mask: Draft | FileData | None = None
     paint: Draft | FileData | None = None
     problem: str = ""
-    """Why nothing could be sent, as the server has told the browser."""
+    """Why an upload failed, in the server's words."""
 
 
 SCHEMA = Held.model_json_schema()
@@ -51,18 +51,18 @@ class Shown:
     """What a canvas is to show."""
 
     picture: str
-    """The path of its file."""
+    """Path of its file."""
     mask: Image.Image | None = None
     """L, of the picture's size; 255: regenerate here."""
     opening: bool = False
-    """Only where the browser itself has kept nothing of this canvas."""
+    """Only if the browser itself has kept nothing for this canvas."""
 
 
 class Canvas(gr.HTML):
-    """gr.HTML that hands over (picture file, file of what was painted) undecoded, and shows what it is given as `Shown`.
+    """gr.HTML that returns (picture file, file of the paint), undecoded, and takes a `Shown`.
 
-    drafts: where the browser sends them. kind: "mask", painted as an 8-bit grey PNG of the picture's size, or "paint", as
-    colours with alpha; the file is None where nothing was painted.
+    drafts: where the browser uploads them. kind: "mask", an 8-bit grey PNG of the picture's size, or "paint", colours with
+    alpha; the second file is None if nothing was painted.
     """
 
     is_template = True
@@ -99,7 +99,7 @@ class Canvas(gr.HTML):
 
 
 def file_data(path: str) -> dict[str, Any]:
-    """A file as Gradio's events carry it, which makes it one that the browser may fetch."""
+    """A file in the form of Gradio's events, which lets the browser fetch it."""
     return FileData(path=path).model_dump()
 
 

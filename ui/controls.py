@@ -1,4 +1,4 @@
-"""The widgets that all modes share, each named after the keyword of img2img() or the option that it fills."""
+"""The widgets shared by all modes, each named after the keyword of img2img() or the option that it sets."""
 
 import math
 from dataclasses import dataclass, fields
@@ -23,11 +23,11 @@ SIZES = ["Resize to", "Resize by"]
 RATIOS = [(1, 1), (4, 3), (3, 2), (16, 9)]
 NO_REFINER = "None"
 SMALLEST, LARGEST = 64, 2048
-"""Of the sides that the sliders show, in pixels; the request takes others too."""
+"""Range of the size sliders in pixels; the request accepts others."""
 
 @dataclass
 class Controls:
-    """Labels, ranges and defaults are A1111's; names are options, or img2img()'s keywords, mostly the request's fields."""
+    """Labels, ranges and defaults are A1111's; names are options' or img2img()'s keywords, mostly request fields."""
 
     sd_model_checkpoint: gr.Dropdown
     sd_vae: gr.Dropdown
@@ -72,7 +72,7 @@ class Controls:
     scripts: ScriptControls
 
     def named(self) -> dict[str, gr.components.Component]:
-        """The widgets by field name; those of scripts by names of their own, which scripts.packed() reads."""
+        """The widgets by field name; those of scripts by other names, which scripts.packed() reads."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scripts"}
         return own | self.scripts.named()
 
@@ -86,7 +86,7 @@ def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
 
 
 def checkpoint_choices(models: ModelStore) -> list[tuple[str, str]]:
-    """(title, what a request sends): a title changes once its hash is known."""
+    """(title, value in a request): a title changes once its hash is known."""
     return [(file.title, file.rel) for file in models.catalog.checkpoints()]
 
 
@@ -99,13 +99,13 @@ def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
 
 
 def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[tuple[str, str]]]:
-    """The choices, (label, value) each, of the menus that list files and styles: they change while the program runs."""
+    """Choices (label, value) of the menus that list files and styles, which change while the program runs."""
     return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
             "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
 
 
 def sees_source(models: ModelStore, checkpoint: str) -> bool:
-    """Whether a checkpoint is guided by the source picture too, as InstructPix2Pix is."""
+    """Whether a checkpoint is also guided by the source picture, like InstructPix2Pix."""
     try:
         return models.describe(Options(sd_model_checkpoint=checkpoint)).sees_source
     except PalimpsestError:
@@ -113,7 +113,7 @@ def sees_source(models: ModelStore, checkpoint: str) -> bool:
 
 
 def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.Component]]:
-    """(what shows how many tokens each takes, the button that reads generation data, both prompts)."""
+    """(the token counters, the button that reads generation data, both prompts)."""
     with gr.Row(elem_classes="prompt"):
         counters = [gr.HTML("", elem_classes="tokens")]
         prompt = gr.Textbox(label="Prompt", lines=2, max_lines=8, placeholder="What the picture should show", elem_id="prompt")
@@ -150,7 +150,7 @@ def build_strength() -> dict[str, gr.components.Component]:
 
 def build_generation_controls(models: ModelStore,
                               native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button]:
-    """(the rest, with width and height at what the model was trained on; the button that takes both from the picture)."""
+    """(the other widgets, with the model's native width and height; the button that copies the picture's size)."""
     with gr.Row(elem_classes="pair"):
         sampler_name = gr.Dropdown(list(SAMPLERS), value="DPM++ 2M", label="Sampling method")
         scheduler = gr.Dropdown([s.label for s in SCHEDULES.values()], value="Automatic", label="Schedule type")
@@ -183,7 +183,7 @@ def build_generation_controls(models: ModelStore,
 
 
 def build_size(native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button]:
-    """(width and height, or a factor of the picture's size; the button that takes the picture's)."""
+    """(width and height, or a factor on the picture's size; the button that copies the picture's size)."""
     by = gr.Radio(SIZES, value=SIZES[0], type="index", label="Size")
     with gr.Column() as resize_to:
         with gr.Row(elem_classes="pair"):
@@ -203,13 +203,13 @@ def build_size(native_size: int) -> tuple[dict[str, gr.components.Component], gr
 
 
 def with_ratio(ratio: tuple[int, int], width: int, height: int) -> tuple[int, int]:
-    """The size with a ratio of its sides and about as many pixels as before; upright if it was upright before."""
+    """The size with this aspect ratio and about as many pixels as before; portrait stays portrait."""
     long, short = (math.sqrt(width * height * part) for part in (ratio[0] / ratio[1], ratio[1] / ratio[0]))
     return within_range(short, long) if height > width else within_range(long, short)
 
 
 def within_range(width: float, height: float) -> tuple[int, int]:
-    """The size in multiples of 8; made smaller or larger with its proportions where a slider shows no such side."""
+    """The size in multiples of 8, scaled to fit the sliders' range if necessary."""
     factor = max(SMALLEST / min(width, height), 1)
     if max(width, height) * factor > LARGEST:
         factor = min(LARGEST / max(width, height), 1)
@@ -235,7 +235,7 @@ def build_seeds() -> dict[str, gr.components.Component]:
 
 
 def build_fast() -> dict[str, gr.components.Component]:
-    """What makes pictures faster and a little different; as it stands, nothing does."""
+    """Options that make pictures faster and slightly different; all off by default."""
     with gr.Accordion(FAST, open=False, elem_id="fast"):
         with gr.Row():
             interval = widget_for("step_cache_interval", step=1)
@@ -246,12 +246,12 @@ def build_fast() -> dict[str, gr.components.Component]:
         with gr.Row():
             merging = widget_for("token_merging_ratio", step=0.05)
             reuse = widget_for("edit_reuse", elem_id="edit-reuse")
-        gr.Markdown("Run exactly, below a result, makes it again without any of this and says what it saved and changed.")
+        gr.Markdown("Run exactly, below a result, makes it again without these options and reports the time saved and the difference.")
     return {"step_cache_interval": interval, "step_cache_threshold": threshold, "guidance_start": start, "guidance_stop": stop,
             "token_merging_ratio": merging, "edit_reuse": reuse}
 
 
 def build_scripts(always_on: dict[str, gr.components.Component]) -> ScriptControls:
-    """The scripts' menu; always_on: the widgets of those that act inside every run."""
+    """The scripts' menu; always_on: widgets of the always-on scripts."""
     menu = build_script_menu()
     return ScriptControls(menu.script_name, menu.arguments | always_on)

@@ -1,4 +1,4 @@
-"""A request as the command that sends it to the API, which answers with the same bytes as the page has shown."""
+"""A request as a shell command for the API, which returns the same bytes as the page has shown."""
 
 import base64
 import io
@@ -15,21 +15,21 @@ END = "PALIMPSEST"
 
 
 def command(p: StableDiffusionProcessingImg2Img, address: str, *, login: bool) -> str:
-    """A line for a shell with curl. address: of this server; login: it asks for one, which has to be put in."""
+    """A shell command with curl. address: of this server; login: the user has to fill in a login."""
     user = "-u USER:PASSWORD " if login else ""
     return (f"curl -s {user}-H 'Content-Type: application/json' --data-binary @- {address}/sdapi/v1/img2img <<'{END}'\n"
             f"{json.dumps(payload(p))}\n{END}\n")
 
 
 def payload(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
-    """A request that has not run as the body of POST /sdapi/v1/img2img. Nothing of it depends on the server's own options."""
+    """An unrun request as the body of POST /sdapi/v1/img2img, independent of the server's current options."""
     body = {spec.name: getattr(p, spec.name) for spec in fields(p) if spec.init and spec.name not in ELSEWHERE}
     body |= {"mask": p.image_mask, "override_settings": unusual(p.options)}
     return {name: as_json(value) for name, value in body.items() if value is not None}
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON has it: pictures as PNG in base64."""
+    """A value as JSON; pictures as PNG in base64."""
     if isinstance(value, list):
         return [as_json(each) for each in value]
     if not isinstance(value, Image.Image):

@@ -1,4 +1,4 @@
-"""How pictures and masks come out of Gradio's components: their files as they were uploaded, decoded by our rules."""
+"""Decodes uploaded pictures and masks from Gradio's components by our own rules."""
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -9,11 +9,11 @@ from pipeline.img2img import Pair
 from pipeline.uploads import open_picture
 
 File = str | None
-"""The path of an uploaded file, or nothing."""
+"""The path of an uploaded file, or None."""
 
 
 class PictureInput(gr.Image):
-    """gr.Image that hands over the path of the file as it was uploaded, which nobody has decoded yet."""
+    """gr.Image that returns the path of the uploaded file, undecoded."""
 
     is_template = True
 
@@ -22,12 +22,12 @@ class PictureInput(gr.Image):
 
 
 class Reader:
-    """Decodes what a tab holds; `notes` then says what was changed on the way."""
+    """Decodes a tab's files; `notes` then lists what was changed."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.exif: list[bytes | None] = []
-        """Of the pictures to start from."""
+        """The source pictures' EXIF."""
 
     def picture(self, file: File, field: str) -> Image.Image | None:
         if file is None:
@@ -53,7 +53,7 @@ def read_painted(reader: Reader, files: tuple[File, File]) -> Pair:
 
 
 def read_sketch(reader: Reader, files: tuple[File, File]) -> Pair:
-    """The picture with what was painted on it."""
+    """The picture with the paint on it."""
     picture, painted = read_sketch_and_original(reader, files)
     return painted or picture, None
 

@@ -1,4 +1,4 @@
-"""How events of the page are sent, and what becomes of those that cannot be answered: a sentence in the page's corner."""
+"""How page events are sent; an event that fails gives a sentence in a corner of the page."""
 
 import logging
 from contextlib import suppress
@@ -16,22 +16,22 @@ from pipeline.options import number
 logger = logging.getLogger(__name__)
 
 QUIET = {"queue": False, "show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}
-"""For events that run in the browser alone, and for those that must never wait: without a spinner, not offered as an
-endpoint. The page shows nothing of what these raise, so they raise nothing.
+"""For events that run only in the browser, or must never wait: no spinner, not offered as an endpoint. The page does not
+show their errors, so they must not raise.
 
-The empty list is no repetition: without it the page looks every output up in its tree of components to tell it to show
-nothing, at every step of a picture for the outputs of all events so far, which took half of its time."""
+The empty list matters: without it, the page searches its component tree for every output of all earlier events, to tell it to
+show nothing, at every step of a picture; that took half of its time."""
 QUEUED = QUIET | {"queue": True, "concurrency_limit": None}
-"""For all others: only through the queue do errors, gr.Info and gr.Warning reach the page."""
+"""For all other events: errors, gr.Info and gr.Warning reach the page only through the queue."""
 CONFIRM = """(...values) => [...values.slice(0, -1),
                            window.confirm(window.palimpsest.translate('Delete the file of this picture?'))]"""
-"""The script of a button that deletes: it asks, and the last input is told what was answered."""
+"""The script of a delete button: it asks, and passes the answer as the last input."""
 
 
 # --- sentences
 
 def error_toast(sentence: str) -> gr.Error:
-    """The sentence as the page shows it: toasts are HTML, and a sentence may hold what a file says or somebody typed."""
+    """The sentence as a toast. Toasts are HTML, and a sentence may contain text from files or users."""
     return gr.Error(escape(sentence, quote=False), print_exception=False)
 
 
@@ -48,14 +48,14 @@ def warn(sentence: str) -> None:
 # --- whatever is sent
 
 class Page(gr.Blocks):
-    """gr.Blocks whose events answer whatever is sent to them: what cannot be used gives one sentence, and no traceback."""
+    """gr.Blocks whose events answer invalid data with one sentence instead of a traceback."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list, state: Any, explicit_call: bool = False) -> list:
-        # of a component that events have changed, such as a menu with other choices, the state has a copy
+        # the state holds a copy of components that events have changed, such as menus with new choices
         blocks = [state[block._id] if not block.stateful and state is not None and block._id in state else block
                   for block in block_fn.inputs]
         if not isinstance(inputs, list) or len(inputs) < len(blocks):
-            raise PalimpsestError("This page is older than the program that runs now; reload it.")
+            raise PalimpsestError("This page is older than the running program; reload it.")
         taken = [value if block.stateful else fitting(block, value) for block, value in zip(blocks, inputs)]
         return await super().preprocess_data(block_fn, taken, state, explicit_call)
 
@@ -67,7 +67,7 @@ class Page(gr.Blocks):
 
 
 def sentence_on(error: Exception, event: object) -> str:
-    """What a person should hear of an error in an event. What nobody has foreseen gets a line in the log."""
+    """The message shown for an error in an event. Unexpected errors are logged."""
     if isinstance(error, ComponentProcessingError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     match error:
@@ -76,16 +76,16 @@ def sentence_on(error: Exception, event: object) -> str:
         case gr.Error():
             return error.message
         case InvalidPathError() | FileNotFoundError():
-            return "A file that this page names is no longer there; add the picture again."
+            return "A file of this page no longer exists; add the picture again."
     where = extract_tb(error.__traceback__)[-1]
     logger.warning("The page's event %s failed in %s, line %d: %s", event, where.filename, where.lineno, " ".join(repr(error).split())[:300])
     logger.debug("In full:", exc_info=error)
-    return f"This could not be done ({type(error).__name__}); the program's log says where. Reloading the page may help."
+    return f"Something went wrong ({type(error).__name__}); see the program's log. Reloading the page may help."
 
 
 @singledispatch
 def fitting(block: gr.blocks.Block, value: Any) -> Any:
-    """What an event sends for a component as the component has it. Raises InvalidRequest where it can never hold that."""
+    """An event's data for a component, converted to its type. Raises InvalidRequest if the component cannot hold it."""
     return value
 
 
@@ -104,7 +104,7 @@ def _(block: gr.Checkbox, value: Any) -> bool:
 @fitting.register(gr.Slider)
 @fitting.register(gr.Number)
 def _(block: gr.Slider | gr.Number, value: Any) -> int | float | None:
-    # an empty field; whoever needs its number says so
+    # an empty field; whoever needs the number complains
     return None if value is None else number(name_of(block), value, float if isinstance(value, float) else int, None, None)
 
 
@@ -125,7 +125,7 @@ def _(block: gr.Radio | gr.Dropdown | gr.CheckboxGroup, value: Any) -> Any:
 
 
 def listed(block: gr.Radio | gr.Dropdown | gr.CheckboxGroup, value: Any) -> bool:
-    """Whether a menu offers it, or lets it be typed."""
+    """Whether a menu offers it or allows custom values."""
     return (isinstance(value, str) and getattr(block, "allow_custom_value", False)) or any(
         type(value) is type(choice) and value == choice for _, choice in block.choices)
 

@@ -1,4 +1,4 @@
-"""Run exactly: a picture that was made fast is made again exactly, and the page says what that saved and what it changed."""
+"""Run exactly: makes a fast picture again exactly, and reports the time it saved and the difference."""
 
 from collections.abc import Iterator
 from html import escape
@@ -17,11 +17,11 @@ from ui.stream import PAGE, Update, duration, follow, hand_out
 
 
 def run_exactly(results: Results, engine: Engine, client: Client, shown: list, index: int) -> Iterator[Update]:
-    """Make the selected picture's job again without what Fast did, and put both pictures one behind the other."""
+    """Make the selected picture's job again without Fast, and compare the two pictures."""
     entry, picture = results.owner(shown, index)
     p = results.request(shown, index)
     if not is_fast(p):
-        raise PalimpsestError("This picture is exact already: nothing under Fast was on.")
+        raise PalimpsestError("This picture is already exact: no option under Fast was on.")
     job = engine.submit([exactly(with_seeds(p, entry))], client=client, mode=entry.mode)
     yield results.panel.start(job.id)
     yield from follow(results.panel, job.events(**PAGE))
@@ -29,7 +29,7 @@ def run_exactly(results: Results, engine: Engine, client: Client, shown: list, i
 
 
 def told(results: Results, entry: Entry, fast: Picture, again: Entry | None) -> Iterator[Update]:
-    """The fast picture behind the exact one, and a line on both; nothing where the exact one was interrupted."""
+    """Show the fast picture beside the exact one with a line on both; nothing if the exact one was interrupted."""
     place = [kept.id for kept in entry.pictures].index(fast.id)
     if again is None or again.state != "done" or place >= len(again.pictures):
         return
@@ -42,8 +42,8 @@ def told(results: Results, entry: Entry, fast: Picture, again: Entry | None) -> 
 
 
 def sentence(fast: float | None, exact: float | None, apart: str) -> str:
-    """What was saved, in seconds, and what it changed."""
-    parts = ["Left fast, right exact"]
+    """The time saved, in seconds, and the difference."""
+    parts = ["Left: fast, right: exact"]
     if fast and exact:
-        parts += [f"{duration(fast)} in place of {duration(exact)}", f"{exact / fast:.1f} times as fast"]
+        parts += [f"{duration(fast)} instead of {duration(exact)}", f"{exact / fast:.1f} times as fast"]
     return " · ".join([*parts, apart])

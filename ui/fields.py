@@ -1,4 +1,4 @@
-"""Fields that leave it to the request what is valid, so that it is the same on the page and over the API; and the widgets of options."""
+"""Fields that leave validation to the request, so that page and API agree; and widgets for options."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from pipeline.request import WHOLE_NUMBERS
 
 
 class Slider(gr.Slider):
-    """gr.Slider that shows the usual range and takes any number that is typed: the request says what is valid."""
+    """gr.Slider that shows the usual range but accepts any typed number; the request validates it."""
 
     is_template = True
 
@@ -19,12 +19,12 @@ class Slider(gr.Slider):
 
 
 class Seed(gr.Textbox):
-    """A whole number of 64 bits. Not gr.Number: browsers keep numbers as floats, which have 53."""
+    """A 64-bit integer. Not gr.Number: browsers store numbers as floats, with only 53 bits."""
 
     is_template = True
 
     def preprocess(self, payload: str | None) -> int:
-        """The number, -1 for an empty field. Raises InvalidRequest."""
+        """The number; -1 for an empty field. Raises InvalidRequest."""
         text = (payload or "").strip()
         return number(self.label, text, int, *WHOLE_NUMBERS["seed"]) if text else -1
 
@@ -33,7 +33,7 @@ class Seed(gr.Textbox):
 
 
 class Day(gr.DateTime):
-    """gr.DateTime that says what it cannot read."""
+    """gr.DateTime with a message for invalid dates."""
 
     is_template = True
 
@@ -45,7 +45,7 @@ class Day(gr.DateTime):
 
 
 def widget_for(name: str, *, step: float | None = None, **more: Any) -> gr.components.Component:
-    """The widget of an option, as it describes itself. step: of a slider, where it is one."""
+    """The widget of an option, from its own description. step: for a slider."""
     spec = SPECS[name]
     about = {"value": spec.default, "label": spec.label, "info": spec.sentence, **more}
     if step is not None:

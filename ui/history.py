@@ -1,4 +1,4 @@
-"""The tab History: every job and its pictures, found by words, model or day, and brought back with all its settings."""
+"""The tab History: finds jobs and pictures by words, model or day, and restores them with all their settings."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,15 +15,15 @@ from ui.fields import Day
 from ui.stream import hand_out
 
 PAGE = 48
-"""Jobs that are shown at once."""
+"""Jobs shown at once."""
 THUMBNAIL = (256, 256)
 NOTHING = {"interrupted": "interrupted", "failed": "failed", "queued": "waiting", "running": "running", "done": "not saved"}
-"""What stands in the place of a picture, by the job's state."""
+"""Shown instead of a picture, by the job's state."""
 
 
 @dataclass
 class History:
-    """What the tab holds."""
+    """The tab's components."""
 
     words: gr.Textbox
     model: gr.Textbox
@@ -32,9 +32,9 @@ class History:
     gallery: gr.Gallery
     more: gr.Button
     rows: gr.State
-    """list of (job id, picture id or None), as the gallery shows them."""
+    """List of (job id, picture id or None), parallel to the gallery."""
     chosen: gr.State
-    """The one of them that was clicked, or None."""
+    """The clicked row, or None."""
     details: gr.Column
     picture: gr.Image
     about: gr.Markdown
@@ -44,7 +44,7 @@ class History:
     favour: gr.Button
     delete: gr.Button
     confirmed: gr.Checkbox
-    """Whether it is to be deleted indeed."""
+    """Whether deletion was confirmed."""
 
     @property
     def question(self) -> list[gr.components.Component]:
@@ -52,7 +52,7 @@ class History:
 
     @property
     def shown(self) -> list[gr.blocks.Block]:
-        """What a chosen job fills."""
+        """Components that a chosen job fills."""
         return [self.chosen, self.details, self.picture, self.about, self.infotext, self.favour]
 
 
@@ -85,10 +85,10 @@ def build_history() -> History:
 
 
 def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.BrowserState, *, shared: bool) -> None:
-    """shared: others use this page too, so that each browser sees its own jobs only."""
+    """shared: there are visitors, so each browser sees only its own jobs."""
     find = partial(found, history, journal, shared)
     asked = [client, *history.question]
-    # always_last: a question that is asked while another is being answered is not lost
+    # always_last: a search made while another is running is not lost
     gr.on([tab.select, history.favourites.input, history.words.submit, history.model.submit, history.since.change], find, asked,
           [history.gallery, history.rows, history.more], trigger_mode="always_last", **QUEUED)
     history.more.click(partial(found_more, history, journal, shared), [history.rows, *asked],
@@ -111,19 +111,19 @@ def entries(journal: Journal, shared: bool, client: str, words: str, model: str,
 
 
 def found(history: History, journal: Journal, shared: bool, *question: Any) -> dict:
-    """The newest jobs that answer the question."""
+    """The newest jobs that match the search."""
     return listed(history, journal, entries(journal, shared, *question), [])
 
 
 def found_more(history: History, journal: Journal, shared: bool, rows: list, *question: Any) -> dict:
-    """Those, and the ones behind them."""
+    """The next jobs that match the search."""
     last = journal.entry(rows[-1][0]) if rows else None
     more = entries(journal, shared, *question, before=last and last.created)
     return listed(history, journal, more, rows)
 
 
 def listed(history: History, journal: Journal, jobs: list[Entry], before: list) -> dict:
-    """The gallery with the pictures of jobs, a job without any as its state; behind the rows that it shows already."""
+    """The gallery with the jobs' pictures appended to its rows; a job without pictures shows its state."""
     rows = before + [(entry.id, kept) for entry in jobs for kept in ([kept.id for kept in entry.pictures] or [None])]
     known = {id: entry for id in {id for id, _ in rows} if (entry := journal.entry(id))}
     rows = [(id, kept) for id, kept in rows if id in known]
@@ -132,7 +132,7 @@ def listed(history: History, journal: Journal, jobs: list[Entry], before: list) 
 
 
 def tile(history: History, journal: Journal, entry: Entry, kept: int | None) -> Any:
-    """What the gallery shows of a picture: its thumbnail, and a star where it is a favourite."""
+    """A picture's gallery entry: its thumbnail, with a star if it is a favourite."""
     picture = picture_of(entry, kept)
     thumbnail = None if picture is None else journal.thumbnail(picture)
     if thumbnail is None:
@@ -145,10 +145,10 @@ def picture_of(entry: Entry | None, kept: int | None) -> Picture | None:
 
 
 def details(history: History, journal: Journal, chosen: tuple) -> dict:
-    """What is shown of the row that was clicked."""
+    """Details of the clicked row."""
     entry = journal.entry(chosen[0])
     if entry is None:
-        raise PalimpsestError("This job is gone; search again.")
+        raise PalimpsestError("This job no longer exists; search again.")
     picture = picture_of(entry, chosen[1])
     shown = None if picture is None or not picture.path.exists() else hand_out(picture.path, history.picture)
     return {history.chosen: chosen, history.details: gr.Column(visible=True),
@@ -158,7 +158,7 @@ def details(history: History, journal: Journal, chosen: tuple) -> dict:
 
 
 def about(entry: Entry) -> str:
-    """When it was made, with what, and what became of it."""
+    """When and with which model it was made, and how it ended."""
     when = datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d %H:%M")
     state = "" if entry.state == "done" else f" · **{NOTHING[entry.state]}**"
     why = f"\n\n{literally(entry.message)}" if entry.message else ""
@@ -166,7 +166,7 @@ def about(entry: Entry) -> str:
 
 
 def literally(text: str) -> str:
-    """Text as Markdown shows it unchanged."""
+    """Text escaped so that Markdown shows it unchanged."""
     return "".join(f"\\{sign}" if sign in r"\`*_{}[]()<>#+-.!|" else sign for sign in text)
 
 
@@ -175,7 +175,7 @@ def favour_button(picture: Picture | None) -> gr.Button:
 
 
 def favour(history: History, journal: Journal, chosen: tuple) -> gr.Button:
-    """Make the chosen picture a favourite, or one no longer."""
+    """Mark the chosen picture as a favourite, or not."""
     picture = picture_of(journal.entry(chosen[0]), chosen[1])
     if picture is not None:
         journal.favour(picture.id, not picture.favourite)
@@ -183,7 +183,7 @@ def favour(history: History, journal: Journal, chosen: tuple) -> gr.Button:
 
 
 def delete(history: History, journal: Journal, chosen: tuple, confirmed: bool) -> gr.Column:
-    """Delete the chosen picture, and with its last one the job."""
+    """Delete the chosen picture; with its last one, the job."""
     if not confirmed:
         return gr.Column()
     entry = journal.entry(chosen[0])

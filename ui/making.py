@@ -1,4 +1,4 @@
-"""The tab in which pictures are made: prompts, the picture to edit, what comes of it, and settings."""
+"""The tab Make: prompts, the picture to edit, the result, and settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,22 +45,22 @@ from ui.tabs import MASKED, TAB_LABELS, ModeTab, Sample, build_tab, wire_samples
 from ui.tokens import wire_counters
 
 MAKE = "make"
-"""The tab's id in the page."""
+"""The tab's id."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The line above all pages."""
+    """The line above all tabs."""
 
     title: gr.HTML
     menus: dict[str, gr.components.Component]
-    """Of models, by option."""
+    """Model menus, by option."""
     refresh: gr.Button
 
 
 @dataclass(frozen=True)
 class Making:
-    """The tab in which pictures are made."""
+    """The tab Make."""
 
     controls: Controls
     modes: dict[Mode, ModeTab]
@@ -76,11 +76,11 @@ class Making:
 
     def bring(self, click: EventListener, mode: Callable[..., Mode], chosen: list[gr.State], fill: Callable[..., Update],
               inputs: list[gr.blocks.Block]) -> None:
-        """Wire a button, such as "Use in Inpaint", that opens a mode and puts a picture and settings into its widgets.
+        """Wire a button, such as "Use in Inpaint", that opens a mode and fills its widgets.
 
-        mode: called with the values of `chosen`, gives the mode to open; where it raises, nothing is opened.
-        fill: called with the values of `inputs` once the mode is open, gives the new values of its widgets. Not sooner,
-        since a mask editor loses a picture that it is given while it is hidden.
+        mode: called with the values of `chosen`, returns the mode to open; if it raises, nothing is opened.
+        fill: called with the values of `inputs` once the mode is open, returns updates for its widgets. Not earlier, since a
+        mask editor loses a picture set while it is hidden.
         """
         def open_page(*values: Any) -> gr.Tabs:
             mode(*values)
@@ -92,7 +92,7 @@ class Making:
 
 
 def build_header(models: ModelStore, title: str) -> Header:
-    """title: of the model that is loaded at the start."""
+    """title: of the model loaded at the start."""
     with gr.Row(elem_id="header"):
         title = gr.HTML(title_html(title), elem_id="title")
         menus = build_model_menus(models)
@@ -102,9 +102,9 @@ def build_header(models: ModelStore, title: str) -> Header:
 
 def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: list[Sample], header: Header, pages: gr.Tabs,
                  session: Session, folders: Folders, drafts: Drafts, *, shared: bool) -> Making:
-    """shared: others use this page too, and change nothing of the server's.
+    """shared: there are visitors, who change nothing on the server.
 
-    The stylesheet places the parts: one beside the other on a desktop, one below the other on a phone.
+    The stylesheet places the parts: side by side on a desktop, one below the other on a phone.
     """
     styles = engine.styles
     with gr.Row(elem_id="workspace"):
@@ -152,7 +152,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
 
 
 def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: Header, picker: Picker) -> None:
-    """The menus load what is chosen; both Refresh buttons list what there is now."""
+    """The menus load the chosen model; both Refresh buttons scan the folders again."""
     menus = header.menus
     gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=header.title, inputs_kwargs=menus,
           **QUEUED)
@@ -164,7 +164,7 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
 
 
 def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders) -> None:
-    """Each tab's Generate and samples, and the way of a result to each tab."""
+    """Each tab's Generate button and samples, and sending a result to each tab."""
     panel, controls = making.panel, making.controls
     results = wire_results(panel, actions, engine, folders, controls.seed)
     actions.exactly.click(asked_by(partial(run_exactly, results, engine)), [session.client, panel.results, panel.selected],
@@ -178,43 +178,43 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
 
 
 def enter(mode: Mode) -> tuple[Mode, gr.Accordion, gr.Slider]:
-    """What a mode shows of the settings that not all modes have."""
+    """Settings that a mode shows and others hide."""
     return mode, gr.Accordion(visible=mode in MASKED), gr.Slider(visible=mode is Mode.INPAINT_SKETCH)
 
 
 def enter_batch(*masks: Any) -> tuple[Mode, gr.Accordion, gr.Slider]:
-    """The same for a batch, which has masks or has none."""
+    """The same for a batch, with or without masks."""
     return Mode.BATCH, gr.Accordion(visible=any(masks)), gr.Slider(visible=False)
 
 
 def size_of(modes: dict[Mode, ModeTab], current: Mode, *files: Any) -> tuple[int, int]:
-    """Width and height of the picture in the tab that is open."""
+    """Width and height of the open tab's picture."""
     if current is Mode.BATCH:
-        raise PalimpsestError("A batch has many pictures; Resize by keeps the proportions of each.")
+        raise PalimpsestError("A batch has many pictures; use Resize by, which keeps each one's proportions.")
     given = dict(zip((file for tab in modes.values() for file in tab.files), files))
     picture = given[modes[current].files[0]]
     reader = Reader()
     image = reader.picture(picture[0] if isinstance(picture, tuple) else picture, "init_images")
     if image is None:
-        raise PalimpsestError("There is no picture yet to take the size from.")
+        raise PalimpsestError("Add a picture first, to take its size.")
     return within_range(*image.size)
 
 
 def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
-    """The menus and the picker's lists as the models folder is now."""
+    """The menus and the picker's lists for the current models folder."""
     models.catalog.refresh()
     return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), gr.Dropdown(refiner_choices(models)),
             *listed(models.catalog, part)]
 
 
 def with_result(mode: Mode, results: list) -> Mode:
-    """The mode, where there is a result to bring there."""
+    """The mode, if there is a result to send there."""
     if not results:
         raise PalimpsestError("There is no result yet to use.")
     return mode
 
 
 def result_for(actions: Results, tab: ModeTab, results: list, selected: int, with_mask: bool) -> Update:
-    """The selected picture in a mode's tab, where asked for with the mask of its job."""
+    """The selected picture in a mode's tab, with its job's mask if asked for."""
     mask = actions.mask(results, selected) if with_mask and tab.mode in MASKED else None
     return tab.loaded(results[selected].file, mask)

@@ -1,4 +1,4 @@
-"""The page: making pictures, history, what a picture's file says; and how these hand pictures to each other."""
+"""The page: making pictures, history, picture files' data; and passing pictures between them."""
 
 from functools import partial
 
@@ -36,10 +36,9 @@ CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("L",), "Lasso"), (("P",)
 
 def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelInfo, folders: Folders, samples: list[Sample], *,
                settings: Settings, drafts: Drafts, shared: bool) -> None:
-    """Lay the page out inside `page`, which is open, and wire it.
+    """Lay out the page inside `page`, which is open, and wire it.
 
-    info: of the model that is loaded at the start. shared: others can open the page too, see their
-    own jobs only, and change no settings.
+    info: of the model loaded at the start. shared: there are visitors, who see only their own jobs and change no settings.
     """
     session = Session()
     gr.HTML(keys_html(), elem_id="keys")
@@ -70,13 +69,13 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
 
 
 def shared_line(quota: int) -> str:
-    """What visitors should know. quota: pictures an hour, 0: there is none."""
+    """The note for visitors. quota: pictures per hour; 0: unlimited."""
     limit = f"; {quota} pictures an hour" if quota else ""
     return f"Shared page: pictures you make are saved on its owner's machine{limit}."
 
 
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:
-    """PNG info's buttons that take a picture with its settings to a mode."""
+    """PNG info's buttons that send a picture and its settings to a mode."""
     def fill(mode: Mode, file: str, text: str | None) -> Update:
         if text is None:
             return making.modes[mode].loaded(file)
@@ -88,7 +87,7 @@ def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelSto
 
 
 def keys_html() -> str:
-    """The keys of the page, shown by the key "?"."""
+    """The page's keys, shown by "?"."""
     def table(rows: list) -> str:
         lines = (f"<tr><td>{''.join(f'<kbd>{key}</kbd>' for key in keys)}</td><td>{what}</td></tr>" for keys, what in rows)
         return f"<table>{''.join(lines)}</table>"

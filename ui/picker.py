@@ -1,4 +1,4 @@
-"""The LoRAs and embeddings of the models folder: a click puts one into the prompt, a second click takes it out."""
+"""Lists the LoRAs and embeddings: a click adds one to the prompt, a second click removes it."""
 
 import re
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from pipeline.networks import LoraNames, trigger_words
 from ui.events import QUEUED
 
 MOST_WORDS = 24
-"""Of a LoRA's trigger words those that it has seen most often are offered."""
+"""A LoRA's most frequent trigger words to offer."""
 PAGE = 24
-"""Files that are shown at once."""
+"""Files shown at once."""
 PROMPTS = ["Prompt", "Negative prompt"]
 
 
 @dataclass
 class Picker:
-    """What the accordion below the prompts holds."""
+    """The accordion below the prompts."""
 
     part: gr.Textbox
-    """Filters by name."""
+    """The filter on names."""
     refresh: gr.Button
     loras: gr.Dataset
     words: gr.Dataset
-    """The trigger words of the LoRA that was clicked last."""
+    """Trigger words of the LoRA clicked last."""
     embeddings: gr.Dataset
     target: gr.Radio
-    """Which prompt embeddings go into."""
+    """The prompt that embeddings go into."""
     nothing: gr.Markdown
-    """Shown in place of a list."""
+    """Shown instead of an empty list."""
 
     @property
     def lists(self) -> list[gr.blocks.Block]:
@@ -40,7 +40,7 @@ class Picker:
 
 
 def build_picker() -> Picker:
-    """An empty one; listed() fills it when a page is opened."""
+    """Empty; listed() fills it when a page is opened."""
     with gr.Accordion("LoRA and embeddings", open=False, elem_id="picker"):
         with gr.Row(elem_classes="with-refresh"):
             part = gr.Textbox("", show_label=False, placeholder="Part of a name", container=False, elem_id="picker-filter")
@@ -55,7 +55,7 @@ def build_picker() -> Picker:
 
 
 def listed(catalog: Catalog, part: str = "") -> list[gr.blocks.Block]:
-    """Picker.lists with the files whose names hold `part`."""
+    """Updates for Picker.lists with the files whose names contain `part`."""
     loras, embeddings = ([label for label in map(label_of, files) if part.lower() in label.lower()]
                          for files in (catalog.loras(), catalog.embeddings()))
     return [filled(loras), filled(embeddings), gr.Radio(visible=bool(embeddings)),
@@ -63,35 +63,35 @@ def listed(catalog: Catalog, part: str = "") -> list[gr.blocks.Block]:
 
 
 def nothing_sentence(catalog: Catalog, part: str) -> str:
-    """What stands in place of an empty list."""
+    """The text shown instead of an empty list."""
     return "No name contains this." if part else (
-        f"There are none yet. Their folders: `{catalog.root / 'Lora'}`, `{catalog.root / 'embeddings'}`")
+        f"None found. Their folders: `{catalog.root / 'Lora'}`, `{catalog.root / 'embeddings'}`")
 
 
 def pills(label: str, elem_id: str) -> gr.Dataset:
-    """A list of names to click on, not there while it is empty."""
+    """A list of names to click on, hidden while empty."""
     return gr.Dataset(label=label, components=["textbox"], samples=[], visible=False, samples_per_page=PAGE, elem_id=elem_id)
 
 
 def filled(names: list[str]) -> gr.Dataset:
-    """What makes it a list of these."""
+    """An update that fills the list with these names."""
     return gr.Dataset(samples=[[name] for name in names], visible=bool(names))
 
 
 def label_of(file: ModelFile) -> str:
-    """What a file is called in the list: its path without an extension."""
+    """A file's name in the list: its path without extension."""
     return without_suffix(file.rel)
 
 
 def wire_picker(picker: Picker, catalog: Catalog, prompt: gr.Textbox, negative_prompt: gr.Textbox) -> None:
-    """Headers of files are read on threads of their own, when one is clicked, and once."""
+    """Headers of files are read on separate threads when first clicked."""
     names = LoraNames(catalog)
 
     def add_lora(text: str, event: gr.SelectData) -> tuple[str, gr.Dataset]:
         label = event.value[0]
         file = next((file for file in catalog.loras() if label_of(file) == label), None)
         if file is None:
-            raise PalimpsestError("This file is gone; Refresh lists the current ones.")
+            raise PalimpsestError("This file no longer exists; Refresh lists the current ones.")
         words = trigger_words(names.metadata(file))[:MOST_WORDS]
         return with_tag(text, names.prompt_name(file)), filled(words)
 
@@ -109,17 +109,17 @@ def wire_picker(picker: Picker, catalog: Catalog, prompt: gr.Textbox, negative_p
 
 
 def with_tag(prompt: str, name: str) -> str:
-    """The prompt with <lora:name:1> at its end; one that has the LoRA already loses it, whatever its weight."""
+    """The prompt with <lora:name:1> appended; if it has the LoRA already, without it, whatever its weight."""
     without = re.sub(rf" ?<lora:{re.escape(name)}(:[^>]*)?>", "", prompt)
     return f"{prompt} <lora:{name}:1>".lstrip() if without == prompt else without.lstrip()
 
 
 def with_word(prompt: str, word: str) -> str:
-    """The prompt with a word behind a comma at its end; one that has it so already loses it."""
+    """The prompt with ", word" appended; if it has that already, without it."""
     without = re.sub(rf"(^|,)\s*{re.escape(word)}\s*(?=,|$)", "", prompt)
     return ", ".join(filter(None, [prompt, word])) if without == prompt else without.lstrip(", ")
 
 
 def literally(word: str) -> str:
-    """A word as a prompt has to spell it so that its brackets are no emphasis."""
+    """A word escaped for a prompt, so that its brackets are not emphasis."""
     return re.sub(r"([()\[\]\\])", r"\\\1", word)

@@ -1,4 +1,4 @@
-"""The tab PNG info: what a picture's file says of how it was made, the way from there to a mode, and whether it is true."""
+"""The tab PNG info: a picture file's generation data, sending it to a mode, and verifying it."""
 
 import json
 from collections.abc import Iterator
@@ -25,24 +25,24 @@ from ui.events import QUEUED
 from ui.session import Session, asked_by
 from ui.stream import HEARTBEAT
 
-NOTHING = "This picture does not say how it was made."
+NOTHING = "This picture has no generation data."
 
 
 @dataclass
 class PngInfo:
-    """What the tab holds."""
+    """The tab's components."""
 
     picture: PictureInput
     infotext: gr.State
-    """What the file says of how it was made, None where it says nothing."""
+    """The file's generation data, or None."""
     shown: gr.Textbox
-    """The same as people read it."""
+    """The same, formatted for reading."""
     sends: dict[Mode, gr.Button]
-    """The buttons that take picture and settings to each mode."""
+    """The buttons that send picture and settings to each mode."""
     other: gr.Textbox
-    """What the file says besides, and what of it could not be read."""
+    """The file's other data, and what could not be read."""
     receipt: gr.Textbox
-    """What the receipt says, then what came of verifying it."""
+    """The receipt's content, then the result of verifying it."""
     verify: gr.Button
 
 
@@ -59,16 +59,16 @@ def build_png_info(labels: dict[Mode, str]) -> PngInfo:
             with gr.Row():
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}
-            other = gr.Textbox(label="What else the file says", lines=2, max_lines=12, interactive=False, visible=False,
+            other = gr.Textbox(label="Other data in the file", lines=2, max_lines=12, interactive=False, visible=False,
                                buttons=["copy"], elem_id="png-info-other")
             receipt = gr.Textbox(label="Receipt", lines=2, max_lines=6, interactive=False, elem_id="png-info-receipt",
-                                 placeholder="Pictures that Palimpsest has saved carry one")
+                                 placeholder="Pictures saved by Palimpsest have one")
             again = gr.Button("Verify: make it again and compare", size="sm", interactive=False, elem_id="png-info-verify")
     return PngInfo(picture, infotext, shown, sends, other, receipt, again)
 
 
 def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Session, *, shared: bool) -> None:
-    """What happens when a picture is dropped, and the button Verify."""
+    """Handlers for dropping a picture and for Verify."""
     verified = info.verify.click(asked_by(partial(verdict_on, engine, catalog, not shared)), [session.client, info.picture],
                                  info.receipt, **QUEUED)
     info.picture.change(partial(read, info, engine), info.picture,
@@ -77,7 +77,7 @@ def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Sess
 
 
 def read(info: PngInfo, engine: Engine, file: str | None) -> dict:
-    """What the tab shows of a file, or of none."""
+    """The tab's content for a file, or for none."""
     text, other, said, sound = None, "", "", False
     if file is not None:
         with engine.shelf.reading(count_pixels(file, "image"), "image"):
@@ -92,9 +92,9 @@ def read(info: PngInfo, engine: Engine, file: str | None) -> dict:
 
 
 def what_else(found: Metadata) -> str:
-    """The texts of a file besides its infotext, one below the other, its receipt left out; JSON spread over lines."""
+    """A file's texts other than infotext and receipt, one below the other; JSON is indented."""
     texts = [f"{name}: {spread_out(value)}" for name, value in found.items.items() if isinstance(value, str) and name != RECEIPT]
-    said = [f"Read from what {found.program} wrote."] if found.program and found.infotext else []
+    said = [f"Read from {found.program}'s data."] if found.program and found.infotext else []
     return "\n".join([*said, *found.notes, *texts])
 
 
@@ -112,13 +112,13 @@ def what_receipt_says(image: Image.Image) -> tuple[str, bool]:
     except ValueError:
         return "Its receipt is damaged.", False
     if receipt is None:
-        return "It carries none.", False
+        return "This picture has no receipt.", False
     by = f"Palimpsest {receipt.program} with torch {receipt.packages.get('torch')}"
     return f"Made by {by} on {receipt.device}, in {receipt.precision}.", True
 
 
 def verdict_on(engine: Engine, catalog: Catalog, thorough: bool, client: Client, file: str) -> Iterator[str]:
-    """A line on how far a picture's verification is, last its verdict. It saves nothing, and history does not know it."""
+    """Lines on the progress of verifying a picture, and last its verdict. Nothing is saved or recorded in history."""
     find = (lambda name: None) if engine.journal is None else engine.journal.originals.open
     try:
         with engine.shelf.reading(count_pixels(file, "image"), "image"):
@@ -133,4 +133,4 @@ def verdict_on(engine: Engine, catalog: Catalog, thorough: bool, client: Client,
 def line_on(event: Event | Verdict) -> str:
     if isinstance(event, Verdict):
         return event.sentence
-    return f"Being made again · {event.fraction:.0%}" if isinstance(event, Step) else "Waiting to be made again"
+    return f"Making it again ·  {event.fraction:.0%}" if isinstance(event, Step) else "Waiting to be made again"

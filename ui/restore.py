@@ -1,4 +1,4 @@
-"""Settings back in the widgets: those of a request that was made, or those that an infotext tells."""
+"""Puts settings back into the widgets, from an earlier request or an infotext."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from ui.scripts import NONE, spread
 
 SHOWN = {label: name for label, name in FIELDS.items() if name not in ("sampler_name", "scheduler", "refiner_checkpoint")} | {
     key: f"Soft Inpainting.{name}" for name, key in SOFT_INPAINTING.items()}
-"""The name that infotext has for a widget's value → the widget's, for those that stand by themselves."""
+"""Infotext's name → the widget's name, for values with a widget of their own."""
 Values = dict[str, Any]
 """Field name → value, radios as their index."""
 Menus = Mapping[str, list[tuple[str, Any]]]
@@ -31,9 +31,9 @@ MENUS = (gr.Dropdown, gr.Radio, gr.CheckboxGroup)
 
 def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current: Options, catalog: Catalog,
                 seed: int | None = None) -> tuple[Values, list[str]]:
-    """(what the widgets were when a request was made, sentences on what is not here any more).
+    """(the widgets' values for an earlier request, sentences on what is no longer available).
 
-    seed: that of one of its pictures, where the request's was random.
+    seed: that of one of its pictures, if the request's was random.
     """
     named = controls.named()
     values = {name: value for name in named if (value := getattr(p, name, None)) is not None}
@@ -47,19 +47,19 @@ def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current
 
 
 ABSENT = {"refiner_checkpoint": "", "script_name": NONE, "Soft Inpainting.enabled": False}
-"""What the widgets are of which an infotext or a request says nothing."""
+"""Widget values that an infotext or a request does not mention."""
 
 
 def settings_in(text: str, controls: Controls, catalog: Catalog, current: Options,
                 styles: StyleDatabase) -> tuple[Values, list[str]]:
-    """(what an infotext sets the widgets to, sentences on what could not be taken over)."""
+    """(the widgets' values for an infotext, sentences on values that could not be applied)."""
     params = apply_backcompat(parse(text))
     named, values, notes = controls.named(), dict(ABSENT), []
     for label, name in SHOWN.items():
         if label in params and (read := read_value(named[name], params[label])) is not None:
             values[name] = read
         elif label in params:
-            notes.append(f'{named[name].label}: "{params[label]}" cannot be used; it stays as it was.')
+            notes.append(f'{named[name].label}: "{params[label]}" cannot be used; the current value stays.')
     values |= dict(zip(("styles", "prompt", "negative_prompt"), styles.extract(params["Prompt"], params["Negative prompt"])))
     if "Sampler" in params:
         read, unknown = sampling_in(params["Sampler"], params["Schedule type"])
@@ -75,7 +75,7 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
 
 
 def sampling_in(sampler: str, schedule: str) -> tuple[Values, list[str]]:
-    """(sampler and schedule by infotext's names, sentences on those that are not here)."""
+    """(sampler and schedule for infotext's names, sentences on unavailable ones)."""
     notes = []
     for wanted in (schedule, None):
         try:
@@ -87,9 +87,9 @@ def sampling_in(sampler: str, schedule: str) -> tuple[Values, list[str]]:
 
 
 def with_files(values: Values, catalog: Catalog, called: Mapping[str, str]) -> tuple[Values, list[str]]:
-    """(the values with model files as their menus list them, without those that are not here, a sentence on each of these).
+    """(the values with model files as their menus list them, without missing ones; a sentence on each missing one).
 
-    called: what a file is called in its sentence, by field, where that is not the value.
+    called: a file's name in its sentence, by field, if it is not the value.
     """
     found, notes = dict(values), []
     for name, kind, find in (("sd_model_checkpoint", "checkpoint", lambda text: catalog.find_checkpoint(text).rel),
@@ -100,43 +100,43 @@ def with_files(values: Values, catalog: Catalog, called: Mapping[str, str]) -> t
             found |= {} if wanted is None else {name: wanted if wanted in NO_FILE else find(wanted)}
         except PalimpsestError:
             notes.append(f"The {kind} {called.get(name, wanted)} was not found; the current one stays.")
-    if found.get("sd_model_checkpoint") == "":  # a request that named none
+    if found.get("sd_model_checkpoint") == "":  # the request named none
         del found["sd_model_checkpoint"]
     return found, notes
 
 
 def seed_in(text: str) -> int | None:
-    """The seed that an infotext names, where it does."""
+    """The seed in an infotext, or None."""
     said = parse(text).get("Seed", "")
     return int(said) if said.isascii() and said.isdecimal() else None
 
 
 def texts_of(options: Mapping[str, Any]) -> list[str]:
-    """Options as the box Override settings shows them: "Clip skip: 2", by infotext's names where it has one."""
+    """Options in the form of the box Override settings: "Clip skip: 2", with infotext's names if there are any."""
     return [f"{next(iter(SPECS[name].names_in_infotext), name)}: {value}" for name, value in options.items()]
 
 
 def options_in(texts: Iterable[str], current: Options) -> dict[str, Any]:
-    """What texts_of() was given. Raises InvalidRequest for what names no option."""
+    """The inverse of texts_of(). Raises InvalidRequest for an unknown option."""
     options = {}
     for text in texts:
         label, colon, value = text.partition(":")
         spec = BY_INFOTEXT.get(label.strip()) or SPECS.get(label.strip())
         if not colon or spec is None:
-            raise InvalidRequest("override_settings", f'override_settings: "{text}" names no option; write such as '
+            raise InvalidRequest("override_settings", f'override_settings: "{text}" is not an option; write for example '
                                                       '"Clip skip: 2"')
         options[spec.name] = typed(value.strip(), getattr(current, spec.name))
     return options
 
 
 def extras_said(values: Mapping[str, Any]) -> bool:
-    """Whether any of the widgets behind Extra acts."""
+    """Whether any widget under Extra has an effect."""
     resized = min(values.get("seed_resize_from_w", 0), values.get("seed_resize_from_h", 0)) > 0
     return resized or bool(values.get("subseed_strength"))
 
 
 def read_value(widget: gr.components.Component, text: str) -> Any:
-    """Infotext's text as a value for the widget, None where it does not fit."""
+    """Infotext's text as a value for the widget; None if it does not fit."""
     if isinstance(widget, gr.Radio):
         labels = [label for label, _ in widget.choices]
         return labels.index(text) if text in labels else None
@@ -151,7 +151,7 @@ def read_value(widget: gr.components.Component, text: str) -> Any:
 
 
 def updates(controls: Controls, values: Values, menus: Menus = {}) -> tuple[dict[gr.components.Component, Any], list[str]]:
-    """(what shows the values in their widgets, a sentence on each that is not in its menu and is left out).
+    """(updates that set the widgets, a sentence on each value that is not in its menu and left out).
 
     menus: choices that have changed since the page was built, by field name.
     """
@@ -164,11 +164,11 @@ def updates(controls: Controls, values: Values, menus: Menus = {}) -> tuple[dict
             shown[widget] = value
             continue
         offered = [choice for _, choice in choices or widget.choices]
-        if isinstance(widget, gr.Radio) and widget.type == "index":  # set by their label
+        if isinstance(widget, gr.Radio) and widget.type == "index":  # a radio is set by its label
             value = offered[int(value)] if 0 <= int(value) < len(offered) else value
         several = isinstance(value, list)
         kept = [one for one in (value if several else [value]) if one in offered]
-        notes += [f'{widget.label}: "{one}" is not here; the current choice stays.' for one in (value if several else [value])
+        notes += [f'{widget.label}: "{one}" is not available; the current choice stays.' for one in (value if several else [value])
                   if one not in offered]
         if several or kept:
             kept = kept if several else kept[0]
@@ -177,7 +177,7 @@ def updates(controls: Controls, values: Values, menus: Menus = {}) -> tuple[dict
 
 
 def restored(controls: Controls, settings: tuple[Values, list[str]], menus: Menus) -> dict[gr.components.Component, Any]:
-    """What shows settings in their widgets. What of them is not here is told."""
+    """Updates that put settings into the widgets; unavailable values are reported."""
     values, notes = settings
     shown, left_out = updates(controls, values, menus)
     for note in notes + left_out:

@@ -1,4 +1,4 @@
-"""The scripts' place on the page: widgets made from the arguments that each script describes."""
+"""Widgets for scripts, built from the arguments that each script declares."""
 
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields
@@ -13,7 +13,7 @@ from ui.events import QUEUED
 from ui.fields import Slider
 
 NONE = "None"
-"""The menu's entry for a request that is run once, as it is."""
+"""The menu's entry for no script."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class ScriptControls:
 
 
 def build_script_menu() -> ScriptControls:
-    """The menu, and below it the widgets of the script that is chosen."""
+    """The menu, with the chosen script's widgets below."""
     menu = gr.Dropdown([NONE, *(script.title for script in SCRIPTS.values())], value=NONE, label="Script", elem_id="script")
     widgets, groups = {}, {}
     for script in SCRIPTS.values():
@@ -39,7 +39,7 @@ def build_script_menu() -> ScriptControls:
 
 
 def build_always_on() -> dict[str, gr.components.Component]:
-    """The widgets of the scripts that act inside every run, each script in an accordion of its own."""
+    """Widgets of the always-on scripts, each in its own accordion."""
     widgets = {}
     for script in ALWAYS_ON.values():
         with gr.Accordion(script.title, open=False):
@@ -62,7 +62,7 @@ def described(script: Script | AlwaysOn) -> Iterator[tuple[Field, Argument]]:
 
 
 def widget_for(spec: Field, known: Argument) -> gr.components.Component:
-    """A widget of the argument's kind and range."""
+    """A widget for the argument's type and range."""
     if isinstance(known.value, tuple):
         return gr.CheckboxGroup(list(known.choices), value=list(known.value), label=known.label)
     if known.choices is not None:
@@ -75,9 +75,9 @@ def widget_for(spec: Field, known: Argument) -> gr.components.Component:
 
 
 def packed(values: dict[str, Any]) -> dict[str, Any]:
-    """Values by widget → the same with the widgets of scripts as a request's fields script_name, script_args, alwayson_scripts.
+    """Values by widget, with the scripts' widgets packed into the request's fields script_name, script_args, alwayson_scripts.
 
-    What no value is given for is its default, or what the page gives without a widget.
+    Missing values get their default, or the page's own value.
     """
     values = dict(values)
     chosen = values.pop("script_name", NONE)
@@ -91,7 +91,7 @@ def packed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def spread(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
-    """What the widgets of scripts were when a request was made: the way back from packed()."""
+    """The scripts' widget values for an earlier request: the inverse of packed()."""
     values: dict[str, Any] = {"script_name": NONE}
     if p.script_name:
         script = find(p.script_name)
@@ -104,6 +104,6 @@ def spread(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
 
 
 def filled(script: Script | AlwaysOn, record: Any) -> dict[str, Any]:
-    """A script's record as its widgets show it."""
+    """A script's record as widget values."""
     return {f"{script.title}.{spec.name}": list(value) if isinstance(value := getattr(record, spec.name), tuple) else value
             for spec, known in described(script) if known.label and known.on_page is WIDGET}

@@ -1,4 +1,4 @@
-"""The tab Settings: every option that acts, with the sentence that explains it; what is saved holds from then on."""
+"""The tab Settings: every effective option with its explanation; saved values apply from then on."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +17,17 @@ from ui.fields import widget_for
 
 @dataclass
 class SettingsTab:
-    """What the tab holds."""
+    """The tab's components."""
 
     widgets: dict[str, gr.components.Component]
-    """By the option's name."""
+    """By option name."""
     save: gr.Button
 
 
 def build_settings() -> SettingsTab:
     widgets = {}
     with gr.Row(elem_classes="with-refresh"):
-        gr.Markdown("Settings are remembered and apply to every picture from then on, also over the API.")
+        gr.Markdown("Settings are remembered and apply to all later pictures, also over the API.")
         save = gr.Button("Save", variant="primary", scale=0, min_width=120, interactive=False, elem_id="settings-save")
     for title, group in grouped().items():
         with gr.Accordion(title, open=title == "img2img", elem_classes="settings-group"):
@@ -37,7 +37,7 @@ def build_settings() -> SettingsTab:
 
 
 def grouped() -> dict[str, list[OptionSpec]]:
-    """Title → its options, in their order."""
+    """Title → its options, in order."""
     groups: dict[str, list[OptionSpec]] = {}
     for spec in SPECS.values():
         if not spec.on_make:
@@ -54,12 +54,12 @@ def wire_settings(tab: gr.Tab, page: SettingsTab, settings: Settings, engine: En
 
 
 def refreshed(page: SettingsTab, shown: gr.State, engine: Engine, before: dict[str, Any]) -> dict[gr.blocks.Block, Any]:
-    """The same when the tab is opened, unless the page's own opening is still on its way: that sets them."""
+    """Updates when the tab is opened, unless the page's own opening is still running: that sets them."""
     return brought_up_to_date(page, shown, engine, before) if before else {shown: before}
 
 
 def brought_up_to_date(page: SettingsTab, shown: gr.State, engine: Engine, before: dict[str, Any]) -> dict[gr.blocks.Block, Any]:
-    """What has changed since the widgets were set; the others stay as they are, with what somebody may be typing."""
+    """Updates for options that have changed since the widgets were set; the others stay, as somebody may be typing."""
     now = {name: getattr(engine.options, name) for name in page.widgets}
     changed = {name: value for name, value in now.items() if name not in before or before[name] != value}
     return {shown: now, page.save: gr.Button(interactive=True)} | {page.widgets[name]: value for name, value in changed.items()}
@@ -67,14 +67,14 @@ def brought_up_to_date(page: SettingsTab, shown: gr.State, engine: Engine, befor
 
 def save(page: SettingsTab, shown: gr.State, settings: Settings, engine: Engine, before: dict[str, Any],
          **values: Any) -> dict[gr.blocks.Block, Any]:
-    """Set and remember what was changed here, all of it or nothing."""
+    """Set and remember the changed options, all or none."""
     values = {name: None if value == "" and getattr(Options(), name) is None else value for name, value in values.items()}
     changed = {name: value for name, value in values.items() if value != before.get(name)}
     try:
         settings.change(changed)
     except OSError as error:
-        raise PalimpsestError(f"The settings hold until the program ends, but could not be written: {reason(error)}") from error
+        raise PalimpsestError(f"The settings stay until the program ends, but could not be saved: {reason(error)}") from error
     finally:
         engine.options = settings.options
-    tell("Saved." if changed else "Nothing was changed.")
+    tell("Saved." if changed else "Nothing has changed.")
     return brought_up_to_date(page, shown, engine, values)

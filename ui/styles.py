@@ -1,4 +1,4 @@
-"""Styles: named pieces of prompts, chosen in a menu, written into the prompts, and edited."""
+"""Prompt styles: choose them in a menu, write them into the prompts, edit them."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from ui.events import QUEUED, tell
 
 @dataclass
 class StyleEditor:
-    """What opens below the menu."""
+    """The editor below the menu."""
 
     group: gr.Group
     opened: gr.State
@@ -36,7 +36,7 @@ def build_style_editor(styles: StyleDatabase) -> StyleEditor:
     with gr.Group(visible=False, elem_id="style-editor") as group:
         name = gr.Dropdown(list(styles.styles), value=None, allow_custom_value=True, label="Style",
                            info="An existing one, or the name of a new one", elem_id="style-name")
-        prompt = gr.Textbox(label="Style's prompt", lines=1, max_lines=6, info="{prompt} stands for what the prompt says",
+        prompt = gr.Textbox(label="Style's prompt", lines=1, max_lines=6, info="{prompt} stands for the prompt's own text",
                             elem_id="style-prompt")
         negative_prompt = gr.Textbox(label="Style's negative prompt", lines=1, max_lines=6, elem_id="style-negative-prompt")
         with gr.Row():
@@ -57,7 +57,7 @@ def wire_styles(apply: gr.Button, styles: StyleDatabase, controls: Controls) -> 
 
 
 def wire_style_editor(edit: gr.Button, editor: StyleEditor, styles: StyleDatabase, controls: Controls) -> None:
-    """edit: the button that opens it, and closes it again."""
+    """edit: the button that opens and closes it."""
     edit.click(lambda opened: (not opened, gr.Group(visible=not opened)), editor.opened, [editor.opened, editor.group], **QUEUED)
     menus = [controls.styles, editor.name]
     editor.name.input(partial(texts_of, styles), editor.name, editor.texts, **QUEUED)
@@ -67,7 +67,7 @@ def wire_style_editor(edit: gr.Button, editor: StyleEditor, styles: StyleDatabas
 
 
 def texts_of(styles: StyleDatabase, name: str | None) -> list[Any]:
-    """The two texts of a style; what is typed already stays where there is none of that name."""
+    """A style's two texts; for an unknown name, what has been typed so far stays."""
     style = styles.styles.get(name or "")
     return [gr.skip(), gr.skip()] if style is None else [style.prompt, style.negative_prompt]
 
@@ -86,14 +86,14 @@ def delete(styles: StyleDatabase, name: str | None, chosen: list[str]) -> list[A
 
 
 def write(styles: StyleDatabase) -> None:
-    """Write the file of styles. Raises PalimpsestError."""
+    """Write the styles to their file. Raises PalimpsestError."""
     try:
         styles.save()
     except OSError as error:
-        raise PalimpsestError(f"The styles hold until the program ends, but could not be written: {reason(error)}") from error
+        raise PalimpsestError(f"The styles stay until the program ends, but could not be saved: {reason(error)}") from error
 
 
 def menus(styles: StyleDatabase, chosen: list[str], edited: str | None) -> list[gr.Dropdown]:
-    """Both menus as the styles are now."""
+    """Both menus with the current styles."""
     names = list(styles.styles)
     return [gr.Dropdown(names, value=[name for name in chosen if name in names]), gr.Dropdown(names, value=edited)]

@@ -1,4 +1,4 @@
-"""The modes' tabs: what each takes, and samples to begin with."""
+"""The modes' tabs: their inputs, and samples to start with."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from ui.restore import updates
 TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.SKETCH: "Sketch", Mode.INPAINT: "Inpaint", Mode.INPAINT_SKETCH: "Inpaint sketch",
               Mode.INPAINT_UPLOAD: "Inpaint upload"}
 MASKED = (Mode.INPAINT, Mode.INPAINT_SKETCH, Mode.INPAINT_UPLOAD)
-"""Modes in which the settings of masks act."""
+"""Modes that have mask settings."""
 PICTURE_TO_PAINT = {Mode.SKETCH: "Picture: paint what it should become", Mode.INPAINT: "Picture: paint over what should change",
                     Mode.INPAINT_SKETCH: "Picture: paint what should be there; only that changes"}
 READERS = {Mode.IMG2IMG: read_picture, Mode.SKETCH: read_sketch, Mode.INPAINT: read_painted,
@@ -37,7 +37,7 @@ READERS = {Mode.IMG2IMG: read_picture, Mode.SKETCH: read_sketch, Mode.INPAINT: r
 
 @dataclass(frozen=True)
 class ModeTab:
-    """What one mode needs: its picture components and how they are read."""
+    """A mode's picture components, and how to read them."""
 
     mode: Mode
     files: list[gr.components.Component]
@@ -51,7 +51,7 @@ class ModeTab:
         return READERS[self.mode]
 
     def loaded(self, picture: str, mask: Image.Image | None = None) -> dict[gr.components.Component, Any]:
-        """What shows a picture in `files`, and a mask of the picture's size where the tab takes one."""
+        """Updates that show a picture in `files`, with a mask of its size if the tab takes one."""
         if self.mode in PICTURE_TO_PAINT:
             painted = None if mask is None or self.mode is not Mode.INPAINT else create_binary_mask(mask, round=False)
             return {self.files[0]: Shown(picture, painted)}
@@ -60,7 +60,7 @@ class ModeTab:
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to begin with, and the settings that do something nice with it."""
+    """A picture to start with, and settings that suit it."""
 
     picture: Path
     mask: Path | None
@@ -76,7 +76,7 @@ def read_samples(folder: Path) -> list[Sample]:
 
 
 def build_tab(mode: Mode, generate: gr.Button, samples: list[Sample], drafts: Drafts) -> ModeTab:
-    """generate: the mode's button, which stands outside of the tab."""
+    """generate: the mode's button, outside the tab."""
     with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True, elem_id=f"mode-{mode.value}") as tab:
         if mode in PICTURE_TO_PAINT:
             files = [Canvas(drafts, kind="mask" if mode is Mode.INPAINT else "paint", label=PICTURE_TO_PAINT[mode],
@@ -87,7 +87,7 @@ def build_tab(mode: Mode, generate: gr.Button, samples: list[Sample], drafts: Dr
                          picture_input("Mask: white is where it should change", "upload-mask")]
         else:
             files = [picture_input("Picture", "img2img-picture")]
-        gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Or begin with one of these", columns=8,
+        gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Or start with one of these", columns=8,
                              fit_columns=False, allow_preview=False, object_fit="cover", interactive=False,
                              format="png", buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples",
                              visible=bool(samples))
@@ -100,7 +100,7 @@ def picture_input(label: str, elem_id: str) -> PictureInput:
 
 
 def wire_samples(tab: ModeTab, controls: Controls) -> None:
-    """A click on a sample shows it in its tab and sets what its settings name."""
+    """A click on a sample shows it in its tab and applies its settings."""
     widgets = {controls.named()[name] for sample in tab.samples for name in sample.settings}
 
     def choose(event: gr.SelectData) -> dict:

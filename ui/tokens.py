@@ -1,4 +1,4 @@
-"""How many tokens the prompts take, beside them: a chunk of the text encoder has 75."""
+"""Token counts beside the prompts; a chunk of the text encoder has 75."""
 
 from functools import partial
 from math import ceil
@@ -16,7 +16,7 @@ CHUNK = 75
 
 
 def wire_counters(counters: list[gr.HTML], controls: Controls, engine: Engine) -> None:
-    """Count whenever a prompt has changed; of what is typed meanwhile, the last is counted."""
+    """Recount whenever a prompt changes; while counting, only the latest change is kept."""
     read = [controls.prompt, controls.negative_prompt, controls.styles, controls.sd_model_checkpoint, controls.sd_vae, controls.steps]
     gr.on([controls.prompt.change, controls.negative_prompt.change, controls.styles.change], partial(counted, engine), read,
           counters, trigger_mode="always_last", **QUEUED)
@@ -24,18 +24,18 @@ def wire_counters(counters: list[gr.HTML], controls: Controls, engine: Engine) -
 
 def counted(engine: Engine, prompt: str, negative_prompt: str, styles: list[str], checkpoint: str, vae: str,
             steps: int) -> list[str]:
-    """What the counters show; nothing as long as the model is not loaded."""
+    """The counters' texts; empty while the model is not loaded."""
     try:
         options = engine.options.override({"sd_model_checkpoint": checkpoint, "sd_vae": vae})
         texts = [engine.styles.apply_styles(prompt, styles), engine.styles.apply_negative_styles(negative_prompt, styles)]
         counts = engine.count_tokens([bare_prompt(text, options) for text in texts], options, int(steps))
         return ["", ""] if counts is None else list(map(shown, counts))
-    except PalimpsestError:  # said when the picture is asked for, not while somebody types
+    except PalimpsestError:  # reported when a picture is requested, not while typing
         return ["", ""]
 
 
 def bare_prompt(text: str, options: Options) -> str:
-    """A prompt without comments and networks."""
+    """The prompt without comments and networks."""
     return extract_networks(strip_comments(text) if options.enable_prompt_comments else text)[0]
 
 

@@ -301,9 +301,9 @@ def test_info_names_a_schedule_that_is_not_automatic_among_what_was_recorded(sha
 
 
 @pytest.mark.parametrize("said, told", [
-    ("VAE: vae-ft-mse-840000-ema-pruned.safetensors, VAE hash: 0123456789", "The VAE vae-ft-mse-840000-ema-pruned.safetensors is not here"),
-    ("VAE: default, App: SD.Next", "The VAE default is not here"), ("Emphasis: Loud", 'emphasis: no value called "Loud"'),
-    ("Clip skip: 900", "CLIP_stop_at_last_layers must be"), ("Refiner: nope [0123456789]", "The refiner nope [0123456789] is not here")])
+    ("VAE: vae-ft-mse-840000-ema-pruned.safetensors, VAE hash: 0123456789", "The VAE vae-ft-mse-840000-ema-pruned.safetensors was not found"),
+    ("VAE: default, App: SD.Next", "The VAE default was not found"), ("Emphasis: Loud", 'emphasis: no value called "Loud"'),
+    ("Clip skip: 900", "CLIP_stop_at_last_layers must be"), ("Refiner: nope [0123456789]", "The refiner nope [0123456789] was not found")])
 def test_what_infotext_names_and_is_not_here_is_left_out_with_a_comment(shared, body, said, told):
     answer = shared.post(IMG2IMG, json=body | {"infotext": f"x\nSteps: 2, Seed: 9, Size: 64x64, {said}"})
     assert answer.status_code == 200

@@ -78,15 +78,15 @@ def test_infotext_is_reused_only_when_it_is_switched_on(folder, tmp_path):
 
 
 @pytest.mark.parametrize("given, sentence", [
-    ({"source": DIRECTORY}, "Input directory: name a folder"),
-    ({"source": DIRECTORY, "input_directory": "{}/gone"}, 'Input directory: there is no folder ".*gone"'),
+    ({"source": DIRECTORY}, "Input directory: enter a folder"),
+    ({"source": DIRECTORY, "input_directory": "{}/gone"}, 'Input directory: folder ".*gone" does not exist'),
     ({"source": DIRECTORY, "input_directory": "{}/empty"}, 'Input directory: ".*empty" contains no pictures; valid: .png'),
     ({"source": DIRECTORY, "input_directory": "{}", "output_directory": "{}"}, "Output directory: this is the input directory"),
     ({"source": DIRECTORY, "input_directory": "{}", "output_directory": "{}/2.png"}, "Output directory: .* cannot be a folder"),
-    ({"source": DIRECTORY, "input_directory": "{}", "mask_directory": "{}/gone"}, "Inpaint batch mask .* there is no"),
+    ({"source": DIRECTORY, "input_directory": "{}", "mask_directory": "{}/gone"}, "Inpaint batch mask .* does not exist"),
     ({"source": DIRECTORY, "input_directory": "{}", "mask_directory": "{}/empty"}, "Inpaint batch mask .* no pictures"),
-    ({"reuses": True, "reuse": ["Seed"], "info_directory": "{}/gone"}, "PNG info directory: there is no folder"),
-    ({"reuses": True}, "Parameters to take from png info: none is ticked")])
+    ({"reuses": True, "reuse": ["Seed"], "info_directory": "{}/gone"}, "PNG info directory: folder .* does not exist"),
+    ({"reuses": True}, "Parameters to take from png info: tick at least one")])
 def test_one_sentence_names_what_was_filled_in_wrongly(folder, given, sentence):
     (folder / "empty").mkdir()
     values = {name: value.format(folder) if isinstance(value, str) else value for name, value in given.items()}
@@ -99,7 +99,7 @@ def test_a_shared_page_has_no_folders_and_takes_none(folder):
     with gr.Blocks():
         assert not {"source", *FOLDERS} & build_batch(shared=True).inputs.keys()
     for name in FOLDERS:
-        with pytest.raises(InvalidRequest, match="a shared page cannot use folders of its machine"):
+        with pytest.raises(InvalidRequest, match="a shared page cannot use the server's folders"):
             read(NOTHING | {name: str(folder)}, shared=True)
     assert isinstance(read(NOTHING | {"files": [folder / "2.png"]}, shared=True), Batch)
 
@@ -179,7 +179,7 @@ def test_a_folder_with_masks_is_done_into_another(page, folder, tmp_path, server
     assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.png")) == ["2.png", "sub/3.png"]
     page.get_by_label("Input directory").fill(str(folder / "gone"))
     begin(page)
-    expect(toast(page)).to_contain_text("Input directory: there is no folder")
+    expect(toast(page)).to_contain_text("Input directory: folder")
 
 
 def test_after_a_reload_the_batch_is_found_again_and_goes_on(page, folder):

@@ -31,7 +31,7 @@ def test_a_file_of_the_machine_named_as_a_picture_is_refused(server, tmp_path):
     secret = server.outputs.parent / "secret.png"
     secret.write_bytes(b"not for you")
     answer = generate_with(server, str(secret))
-    assert "A file that this page names is no longer there" in answer and "not for you" not in answer and str(secret) not in answer
+    assert "A file of this page no longer exists" in answer and "not for you" not in answer and str(secret) not in answer
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "app.py", "../etc/hostname"])

@@ -322,7 +322,7 @@ def test_a_dropped_picture_brings_its_settings(page, tmp_path):
 def test_a_picture_without_infotext_says_so(page, picture_file):
     open_tab(page, "PNG info")
     page.locator("#png-info-picture input[type=file]").first.set_input_files(str(picture_file))
-    expect(page.locator("#png-info-text textarea")).to_have_value("This picture does not say how it was made.")
+    expect(page.locator("#png-info-text textarea")).to_have_value("This picture has no generation data.")
 
 
 def test_the_keyboard_starts_stops_and_weighs(page, picture_file):

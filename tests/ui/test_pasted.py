@@ -90,8 +90,8 @@ def test_the_arrow_reads_the_prompt_or_the_result_and_says_where_there_is_nothin
 
 @pytest.mark.parametrize("said, told", [
     ("Model hash: 0123456789, Model: other, VAE hash: 0123456789, VAE: vae-ft-mse-840000-ema-pruned.safetensors, Clip skip: 2",
-     "The VAE vae-ft-mse-840000-ema-pruned.safetensors is not here"),
-    ("Scheduler: DPMSolver, App: SD.Next, Model: <img src=x onerror=window.hit=1>, VAE: default", "The VAE default is not here")])
+     "The VAE vae-ft-mse-840000-ema-pruned.safetensors was not found"),
+    ("Scheduler: DPMSolver, App: SD.Next, Model: <img src=x onerror=window.hit=1>, VAE: default", "The VAE default was not found")])
 def test_a_picture_made_with_what_is_not_here_can_be_used_at_once(page, tmp_path, said, told):
     send_to_img2img(page, picture_with(f"a red house\nSteps: 2, Sampler: Euler a, CFG scale: 5, Seed: 4, Size: 64x64, {said}",
                                        tmp_path / "other.png"))
@@ -151,7 +151,7 @@ def test_the_picker_says_that_a_file_is_gone(page, server):
         other.locator("#picker-refresh").click()
         expect(other.locator("#picker-loras")).to_be_hidden()
         page.locator("#picker-loras").get_by_text("ink", exact=True).click()
-        expect(toast(page)).to_contain_text("This file is gone")
+        expect(toast(page)).to_contain_text("This file no longer exists")
         other.close()
     finally:
         hidden.rename(file)

@@ -65,7 +65,7 @@ def test_a_picture_without_a_receipt_says_so(page, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "plain.png")
     open_tab(page, "PNG info")
     drop(page, tmp_path / "plain.png")
-    expect(page.locator("#png-info-receipt textarea")).to_have_value("It carries none.")
+    expect(page.locator("#png-info-receipt textarea")).to_have_value("This picture has no receipt.")
     expect(page.locator("#png-info-verify")).to_be_disabled()
 
 
@@ -116,7 +116,7 @@ def bring_to_img2img(page):
 
 @pytest.mark.parametrize("data, other", [
     (png_with(b"tEXt", b"parameters\0" + TEXT.encode(), behind=True), None),
-    (png_with(b"tEXt", b"prompt\0" + WORKFLOW.encode()), r"Read from what ComfyUI wrote[\s\S]*KSampler")])
+    (png_with(b"tEXt", b"prompt\0" + WORKFLOW.encode()), r"Read from ComfyUI's data[\s\S]*KSampler")])
 def test_settings_are_found_wherever_they_stand_and_whoever_wrote_them(page, tmp_path, data, other):
     (tmp_path / "picture.png").write_bytes(data)
     open_tab(page, "PNG info")
@@ -136,7 +136,7 @@ def test_a_file_with_a_part_that_cannot_be_read_is_read_without_it(page, tmp_pat
     (tmp_path / "picture.png").write_bytes(data)
     open_tab(page, "PNG info")
     drop(page, tmp_path / "picture.png")
-    expect(page.locator("#png-info-text textarea")).to_have_value("This picture does not say how it was made.")
+    expect(page.locator("#png-info-text textarea")).to_have_value("This picture has no generation data.")
     if other:
         expect(page.locator("#png-info-other textarea")).to_have_value(other)
 
@@ -147,7 +147,7 @@ def test_a_picture_that_says_nothing_is_brought_without_settings(page, tmp_path)
     set_slider(page, "Sampling steps", 33)
     open_tab(page, "PNG info")
     drop(page, tmp_path / "plain.png")
-    expect(page.locator("#png-info-text textarea")).to_have_value("This picture does not say how it was made.")
+    expect(page.locator("#png-info-text textarea")).to_have_value("This picture has no generation data.")
     page.locator("#png-info-to-img2img").click()
     page.locator("#img2img-picture img").first.wait_for()
     settle(page)

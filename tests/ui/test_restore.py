@@ -53,14 +53,14 @@ def test_what_is_not_here_is_told_and_the_rest_is_taken(controls, catalog):
     values, notes = settings_in("a boat\nSteps: 7, Sampler: Dream, Model hash: 0123456789, Model: other", controls, catalog, Options(),
                                 StyleDatabase())
     assert values["steps"] == 7 and "sampler_name" not in values and "sd_model_checkpoint" not in values
-    assert "Dream" in notes[0] and "other [0123456789] is not here" in notes[1]
+    assert "Dream" in notes[0] and "other [0123456789] was not found" in notes[1]
 
 
 @pytest.mark.parametrize("said, told", [
-    ("VAE: vae-ft-mse-840000-ema-pruned.safetensors", "The VAE vae-ft-mse-840000-ema-pruned.safetensors is not here"),
-    ("VAE: default", "The VAE default is not here"),
-    ("Refiner: xl-refiner [0123456789]", "The refiner xl-refiner [0123456789] is not here"),
-    ("Model: other", "The checkpoint other is not here"), ("Model hash: 0123456789", "The checkpoint [0123456789] is not here"),
+    ("VAE: vae-ft-mse-840000-ema-pruned.safetensors", "The VAE vae-ft-mse-840000-ema-pruned.safetensors was not found"),
+    ("VAE: default", "The VAE default was not found"),
+    ("Refiner: xl-refiner [0123456789]", "The refiner xl-refiner [0123456789] was not found"),
+    ("Model: other", "The checkpoint other was not found"), ("Model hash: 0123456789", "The checkpoint [0123456789] was not found"),
     ("Emphasis: Loud", 'emphasis: no value called "Loud"'),
     ("Clip skip: 900", "CLIP_stop_at_last_layers must be"),
     ("RNG: Dice", 'randn_source: no value called "Dice"'),
@@ -119,7 +119,7 @@ def test_a_request_whose_files_are_gone_comes_back_with_those_that_are_chosen_no
     values, notes = settings_of(p, controls, Options(), catalog)
     assert not {"sd_vae", "sd_model_checkpoint", "refiner_checkpoint"} & values.keys() and len(notes) == 3
     shown, left_out = updates(controls, values, {"styles": [("oil", "oil")]})
-    assert shown[controls.styles]["value"] == ["oil"] and left_out == ['Styles: "gone" is not here; the current choice stays.']
+    assert shown[controls.styles]["value"] == ["oil"] and left_out == ['Styles: "gone" is not available; the current choice stays.']
     assert controls.sd_vae not in shown
 
 
@@ -127,7 +127,7 @@ def test_a_menu_takes_a_file_that_came_after_the_page_was_built(controls):
     shown, left_out = updates(controls, {"sd_vae": "new.safetensors"}, {"sd_vae": [("new.safetensors", "new.safetensors")]})
     assert not left_out and shown[controls.sd_vae]["value"] == "new.safetensors"
     assert updates(controls, {"sd_vae": "new.safetensors"}) == (
-        {}, ['SD VAE: "new.safetensors" is not here; the current choice stays.'])
+        {}, ['SD VAE: "new.safetensors" is not available; the current choice stays.'])
 
 
 def test_styles_are_taken_out_of_a_pasted_prompt(controls, catalog, tmp_path):

@@ -43,7 +43,7 @@ def test_before_and_after_are_shown_one_behind_the_other(made):
 def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     exact = pixels(result(made))
     made.locator("#run-exactly").click()
-    expect(made.get_by_text("This picture is exact already")).to_be_visible()
+    expect(made.get_by_text("This picture is already exact")).to_be_visible()
     made.locator("#reuse-seed").click()
     open_accordion(made, "Fast, with different pixels")
     set_slider(made, "Guidance to", 0.5)
@@ -53,7 +53,7 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     assert "Guidance stop: 0.5" in result(made).info["parameters"] and (pixels(result(made)) != exact).any()
     settle(made)
     made.locator("#run-exactly").click()
-    expect(made.get_by_text(re.compile(r"Left fast, right exact · .* times as fast · .*\(PSNR [\d.]+ dB\)"))).to_be_visible()
+    expect(made.get_by_text(re.compile(r"Left: fast, right: exact · .* times as fast · .*\(PSNR [\d.]+ dB\)"))).to_be_visible()
     expect(made.locator("#before-after img").nth(1)).to_be_visible()
     made.locator("#compare").click()
     assert (pixels(result(made)) == exact).all()

@@ -172,6 +172,7 @@ class Person:
 
     async def go_on_from_result(self) -> None:
         await self.open_tab("Make")
+        await self.page.locator("#result-more").click(timeout=GLANCE)
         await self.page.locator(f"#use-in-{self.chance.choice(list(TABS))}").click(timeout=GLANCE)
 
     async def look_at_result(self) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import CHROMIUM_ARGS, find_chromium
-from tests.ui.steps import open_page, open_tab, paint
+from tests.ui.steps import act, open_page, open_tab, paint
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"
@@ -72,7 +72,7 @@ def show_modes(page: Page) -> None:
     page.locator("#compare").click()
     shoot(page, "page-compare")
     page.locator("#compare").click()
-    page.locator("#use-in-sketch").click()
+    act(page, "use-in-sketch")
     page.wait_for_timeout(3000)
     paint(page, [(0.7, 0.75), (0.85, 0.75)], "sketch-editor")
     shoot(page, "page-sketch")

@@ -22,6 +22,7 @@ from ui.controls import Controls
 from ui.events import QUEUED
 from ui.session import Session, asked_by
 from ui.stream import PAGE, Folders, Panel, Update, follow, request_fields
+from ui.visit import Visit
 
 UPLOAD, DIRECTORY = "Upload", "From directory"
 INPUT, OUTPUT, INFO = "Input directory", "Output directory", "PNG info directory"
@@ -105,17 +106,17 @@ def files(label: str, elem_id: str) -> Files:
 def wire_batch(tab: BatchTab, engine: Engine, controls: Controls, panel: Panel, folders: Folders,
                session: Session, *, shared: bool) -> None:
     tab.generate.click(asked_by(partial(run, engine, panel, folders, list(tab.inputs), shared)),
-                       inputs=[session.client, *tab.inputs.values()], inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)
+                       inputs=[session.client, panel.results, *tab.inputs.values()], inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)
 
 
 def run(engine: Engine, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,
-        *values: Any, **settings: Any) -> Iterator[Update]:
-    """The Generate button's handler. names, values: of the tab's inputs; settings: the controls by name."""
+        visit: Visit, *values: Any, **settings: Any) -> Iterator[Update]:
+    """The Generate button's handler. names, values: of the tab's inputs; visit: the page's results; settings: the controls by name."""
     asked, job_id = dict(zip(names, values, strict=True)), uuid4().hex
     events = batch.run(engine, read(asked, shared=shared), resume=asked["resume"], mine_only=shared, job_id=job_id,
                        client=client, **PAGE, **request_fields(engine, folders, settings))
     yield panel.start(job_id)
-    yield from follow(panel, events)
+    yield from follow(panel, visit, job_id, events)
 
 
 def read(asked: dict[str, Any], *, shared: bool) -> Batch:

@@ -36,13 +36,14 @@ from ui.events import QUEUED
 from ui.exact import run_exactly
 from ui.pasted import Reading, build_offer
 from ui.picker import Picker, build_picker, listed, wire_picker
-from ui.results import Actions, Results, build_results, wire_results
+from ui.results import Actions, Results, build_results, build_running_buttons, wire_results
 from ui.scripts import build_always_on
 from ui.session import Session, asked_by
 from ui.stream import Folders, Panel, Update, load_model, run, title_html
 from ui.styles import build_style_editor, wire_style_editor, wire_styles
 from ui.tabs import MASKED, TAB_LABELS, ModeTab, Sample, build_tab, wire_samples
 from ui.tokens import wire_counters
+from ui.visit import Visit
 
 MAKE = "make"
 """The tab's id."""
@@ -112,8 +113,9 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             counters, read, prompts = build_prompts()
             reading = build_offer(read)
         with gr.Column(elem_id="go"):
-            with gr.Row(elem_id="generates"):
+            with gr.Row(elem_id="generates") as start_group:
                 generates = {mode: gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}") for mode in Mode}
+            running = build_running_buttons()
             with gr.Row(elem_id="prompt-tools"):
                 prompts["styles"] = build_style_menu(styles)
                 apply_styles = gr.Button("Apply styles", elem_id="apply-styles", elem_classes="sign")
@@ -125,7 +127,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 modes = {mode: build_tab(mode, generates[mode], [s for s in samples if s.mode is mode], drafts) for mode in TAB_LABELS}
                 batch = build_batch(generates[Mode.BATCH], shared=shared)
         with gr.Column(elem_id="results"):
-            panel, actions = build_results(list(generates.values()), batch.report, shared=shared)
+            panel, actions = build_results(list(generates.values()), batch.report, running, start_group, shared=shared)
         with gr.Column(elem_id="strength"):
             strength = build_strength()
         with gr.Column(elem_id="settings"):
@@ -140,9 +142,9 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     wire_styles(apply_styles, styles, making.controls)
     if style_editor is not None:
         wire_style_editor(edit_styles, style_editor, styles, making.controls)
-    wire_modes(making, actions, engine, session, folders)
-    wire_batch(batch, engine, making.controls, panel, folders, session, shared=shared)
     current = gr.State(Mode.IMG2IMG)
+    wire_modes(making, actions, engine, session, folders, current)
+    wire_batch(batch, engine, making.controls, panel, folders, session, shared=shared)
     entered = [current, mask_settings, making.controls.mask_alpha]
     for mode, tab in modes.items():
         tab.tab.select(partial(enter, mode), None, entered, **QUEUED)
@@ -163,18 +165,20 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
           [*menus.values(), controls.refiner_checkpoint, *picker.lists], **QUEUED)
 
 
-def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders) -> None:
-    """Each tab's Generate button and samples, and sending a result to each tab."""
+def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders, current: gr.State) -> None:
+    """Each tab's Generate button and samples, and sending a result to each tab. current: the open mode."""
     panel, controls = making.panel, making.controls
     results = wire_results(panel, actions, engine, folders, controls.seed)
     actions.exactly.click(asked_by(partial(run_exactly, results, engine)), [session.client, panel.results, panel.selected],
                           panel.outputs, **QUEUED)
     for mode, tab in making.modes.items():
-        tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, *tab.files],
+        tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, panel.results, *tab.files],
                            inputs_kwargs=controls.named(), outputs=panel.outputs, js=SEND, **QUEUED)
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])
+    making.bring(actions.use.click, with_result_here, [current, panel.results], partial(result_here, results, making.modes),
+                 [current, panel.results, panel.selected, actions.with_mask])
 
 
 def enter(mode: Mode) -> tuple[Mode, gr.Accordion, gr.Slider]:
@@ -207,14 +211,24 @@ def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
             *listed(models.catalog, part)]
 
 
-def with_result(mode: Mode, results: list) -> Mode:
+def with_result_here(current: Mode, results: Visit) -> Mode:
+    """The open mode, or img2img for Batch, if there is a result to send there."""
+    return with_result(Mode.IMG2IMG if current is Mode.BATCH else current, results)
+
+
+def result_here(actions: Results, modes: dict[Mode, ModeTab], current: Mode, results: Visit, selected: int, with_mask: bool) -> Update:
+    """The selected picture in the open mode's tab; see result_for()."""
+    return result_for(actions, modes[with_result_here(current, results)], results, selected, with_mask)
+
+
+def with_result(mode: Mode, results: Visit) -> Mode:
     """The mode, if there is a result to send there."""
     if not results:
         raise PalimpsestError("There is no result yet to use.")
     return mode
 
 
-def result_for(actions: Results, tab: ModeTab, results: list, selected: int, with_mask: bool) -> Update:
+def result_for(actions: Results, tab: ModeTab, results: Visit, selected: int, with_mask: bool) -> Update:
     """The selected picture in a mode's tab, with its job's mask if asked for."""
     mask = actions.mask(results, selected) if with_mask and tab.mode in MASKED else None
     return tab.loaded(results[selected].file, mask)

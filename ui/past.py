@@ -19,6 +19,7 @@ from ui.making import MAKE, Making
 from ui.restore import restored, seed_in, settings_of
 from ui.session import Session, asked_by
 from ui.stream import PAGE, Folders, Update, follow, hand_out
+from ui.visit import Visit
 
 Chosen = tuple[str, int | None]
 """(job id, the id of one of its pictures)."""
@@ -59,12 +60,12 @@ class Past:
         settings = settings_of(self.request(chosen), controls, self.engine.options, self.models.catalog, seed)
         return self.files(chosen) | restored(controls, settings, changing_menus(self.models, self.engine.styles))
 
-    def run_again(self, client: Client, chosen: Chosen) -> Iterator[Update]:
+    def run_again(self, client: Client, visit: Visit, chosen: Chosen) -> Iterator[Update]:
         panel = self.making.panel
         p, entry = self.request(chosen), self.journal.entry(chosen[0])
         job = self.engine.submit([p], client=client, mode=entry.mode)
         yield panel.start(job.id) | {self.making.pages: gr.Tabs(selected=MAKE)}
-        yield from follow(panel, job.events(**PAGE))
+        yield from follow(panel, visit, job.id, job.events(**PAGE))
 
     def last_was_batch(self, client: str) -> bool:
         return bool(client) and any(entry.mode == Mode.BATCH.value for entry in self.journal.search(client=client, limit=1))
@@ -92,7 +93,7 @@ def wire_past(past: Past, history: History, session: Session) -> None:
     """History's buttons."""
     making = past.making
     making.bring(history.restore.click, past.mode, [history.chosen], past.everything, [history.chosen])
-    history.again.click(asked_by(past.run_again), [session.client, history.chosen], [*making.panel.outputs, making.pages], **QUEUED)
+    history.again.click(asked_by(past.run_again), [session.client, making.panel.results, history.chosen], [*making.panel.outputs, making.pages], **QUEUED)
 
 
 def wire_opening(past: Past, opened: gr.events.Dependency, session: Session) -> gr.events.Dependency:

@@ -12,6 +12,7 @@ from ui.controls import Controls, changing_menus
 from ui.events import QUEUED
 from ui.restore import restored, settings_in
 from ui.stream import Panel, Update
+from ui.visit import Visit
 
 EXAMPLE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
 
@@ -36,7 +37,7 @@ def build_offer(read: gr.Button) -> Reading:
 
 
 def wire_reading(reading: Reading, controls: Controls, panel: Panel, engine: Engine, models: ModelStore) -> None:
-    def fill(prompt: str, results: list, selected: int) -> Update:
+    def fill(prompt: str, results: Visit, selected: int) -> Update:
         text = prompt if prompt.strip() or not results else results[selected].infotext
         check(text)
         settings = settings_in(text, controls, models.catalog, engine.options, engine.styles)

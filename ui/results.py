@@ -1,6 +1,6 @@
 """What came of a job: the pictures, and everything that can be done with the one that is selected."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -8,11 +8,15 @@ from zipfile import ZipFile
 
 import click
 import gradio as gr
+import numpy as np
+from gradio.processing_utils import save_pil_to_cache
 from PIL import Image
 
+from pipeline.comparing import changed_pixels, kept_at, source_at
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
-from pipeline.images import flatten, resize_image
+from pipeline.geometry import Size
+from pipeline.images import resize_image
 from pipeline.img2img import Mode
 from pipeline.infotext import parse
 from pipeline.journal import Entry, Journal, Picture
@@ -20,8 +24,10 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
 from ui.events import CONFIRM, QUEUED, QUIET, tell
 from ui.restore import seed_in
-from ui.stream import Folders, Panel, Update
+from ui.stream import Folders, Panel, Running, Update
 from ui.tabs import TAB_LABELS
+from ui.viewer import Comparison, Shown, Viewer
+from ui.visit import Visit
 
 COPY = "(text) => { if (text) window.palimpsest.copy(text); }"
 FETCH = "() => setTimeout(() => document.querySelector('#archive').click(), 200)"
@@ -29,13 +35,16 @@ FETCH = "() => setTimeout(() => document.querySelector('#archive').click(), 200)
 
 @dataclass
 class Actions:
-    """The buttons below the pictures."""
+    """What is done with the selected result: the icons above the frame, and the menu behind the last of them."""
 
     sends: dict[Mode, gr.Button]
     """Each takes the selected picture to a mode."""
+    use: gr.Button
+    """Takes it to the mode that is open."""
     with_mask: gr.Checkbox
     reuse_seed: gr.Button
     compare: gr.Button
+    favour: gr.Button
     exactly: gr.Button
     curl: gr.Button
     curl_text: gr.Textbox
@@ -46,54 +55,77 @@ class Actions:
     folder: gr.Button | None
 
 
-def build_results(generates: list[gr.Button], report: gr.HTML, *, shared: bool) -> tuple[Panel, Actions]:
-    """report: of a batch. shared: others use this page too, whose machines have no folder here."""
-    stage = gr.HTML("", visible=False, elem_id="stage")
-    gallery = gr.Gallery(label="Result", format="png", columns=3, height=460, object_fit="contain", preview=True,
-                         interactive=False, buttons=["download", "fullscreen"], elem_id="gallery")
-    slider = gr.ImageSlider(label="Before and after", format="png", type="filepath", height=460, interactive=False, visible=False,
-                            buttons=["fullscreen"], elem_id="before-after")
-    remark = gr.HTML("", visible=False, elem_id="remark")
-    with gr.Row(elem_classes="actions"):
-        interrupt = gr.Button("Interrupt", interactive=False, size="md", min_width=90, elem_id="interrupt")
-        stop_after = gr.Button("Stop after this", interactive=False, size="md", min_width=110, elem_id="stop-after")
-        skip = gr.Button("Skip", interactive=False, size="md", min_width=60, elem_id="skip")
+def build_running_buttons() -> Running:
+    """Interrupt and its likes, which stand where Generate stands while a job runs."""
+    with gr.Row(visible=False, elem_id="running") as group:
+        interrupt = gr.Button("Interrupt", variant="stop", min_width=90, elem_id="interrupt")
+        skip = gr.Button("Skip", min_width=50, elem_id="skip")
+        stop_after = gr.Button("Stop after this", min_width=80, elem_id="stop-after")
+    return Running(group, interrupt, skip, stop_after)
+
+
+def build_results(generates: list[gr.Button], report: gr.HTML, running: Running, start_group: gr.Row, *,
+                  shared: bool) -> tuple[Panel, Actions]:
+    """The parts in a column #result, which takes the height that it is given.
+
+    report: of a batch. running: the buttons for a running job, in the place of start_group, which holds `generates`.
+    shared: others use this page too, whose machines have no folder here.
+    """
+    with gr.Column(elem_id="result"):
+        with gr.Row(elem_id="result-bar"):
+            gr.HTML('<h2>Result</h2><button type="button" class="facts" aria-label="Infotext" aria-expanded="false"></button>',
+                    elem_id="result-title", apply_default_css=False)
+            with gr.Row(elem_id="result-actions"):
+                compare = sign("Compare with the source", "compare")
+                use = sign("Use as the source", "use-as-source")
+                favour = sign("Favourite", "favour-result")
+                sign("Download", "download-result")
+                sign("Copy the picture", "copy-result")
+                delete = sign("Delete", "delete-result")
+                sign("More", "result-more")
+        viewer = Viewer(label="Result", elem_id="gallery")
+        stage = gr.HTML("", visible=False, elem_id="stage", apply_default_css=False)
         sound = gr.Checkbox(False, label="Sound at the end", container=False, min_width=120, elem_id="sound")
-    with gr.Row(elem_classes=["actions", "many"]):
-        compare = gr.Button("Before / after", size="sm", min_width=90, elem_id="compare")
-        reuse_seed = gr.Button("Reuse seed", size="sm", min_width=80, elem_id="reuse-seed")
-        exactly = gr.Button("Run exactly", size="sm", min_width=80, elem_id="run-exactly")
-        curl = gr.Button("Copy as curl", size="sm", min_width=90, elem_id="copy-curl")
-        download = gr.Button("Download all", size="sm", min_width=90, elem_id="download-all")
-        folder = None if shared else gr.Button("Open folder", size="sm", min_width=80, elem_id="open-folder")
-        delete = gr.Button("Delete", size="sm", min_width=60, elem_id="delete-result")
-    with gr.Row(elem_classes="actions"):
-        gr.Markdown("Use in", elem_classes="label")
-        sends = {mode: gr.Button(label, size="sm", min_width=60, elem_id=f"use-in-{mode.value}")
-                 for mode, label in TAB_LABELS.items()}
-        with_mask = gr.Checkbox(False, label="with mask", container=False, min_width=100, elem_id="with-mask")
-    infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
-                          elem_id="infotext")
-    panel = Panel(stage, gallery, slider, gr.State(False), remark, report, infotext, interrupt, stop_after, skip, sound, gr.State(),
-                  gr.State([]), gr.State(0), generates)
-    return panel, Actions(sends, with_mask, reuse_seed, compare, exactly, curl, gr.Textbox(visible="hidden"), download,
+        with gr.Column(elem_id="result-menu"):
+            gr.Markdown("Use in", elem_classes="label")
+            sends = {mode: item(label, f"use-in-{mode.value}") for mode, label in TAB_LABELS.items()}
+            with_mask = gr.Checkbox(False, label="with mask", container=False, elem_id="with-mask")
+            reuse_seed = item("Reuse seed", "reuse-seed")
+            exactly = item("Run exactly", "run-exactly")
+            curl = item("Copy as curl", "copy-curl")
+            download = item("Download all of this job", "download-all")
+            folder = None if shared else item("Open folder", "open-folder")
+        with gr.Column(elem_id="result-infotext"):
+            infotext = gr.Textbox(label="Infotext", lines=4, max_lines=16, buttons=["copy"], interactive=False, elem_id="infotext")
+    panel = Panel(stage, viewer, report, infotext, running, sound, gr.State(), gr.State(Visit()), gr.State(0), generates, start_group)
+    return panel, Actions(sends, use, with_mask, reuse_seed, compare, favour, exactly, curl, gr.Textbox(visible="hidden"), download,
                           gr.DownloadButton(visible="hidden", elem_id="archive"), delete,
                           gr.Checkbox(visible="hidden"), folder)
 
 
+def sign(label: str, elem_id: str) -> gr.Button:
+    """A button that shows a sign; its label is its name and its tooltip."""
+    return gr.Button(label, size="sm", min_width=32, elem_id=elem_id, elem_classes="sign")
+
+
+def item(label: str, elem_id: str) -> gr.Button:
+    """A line of the menu."""
+    return gr.Button(label, size="sm", elem_id=elem_id)
+
+
 class Results:
-    """Does what the buttons say. All take the panel's results and the index of the one that is selected."""
+    """Does what the buttons say. All take the page's results and the index of the one that is selected."""
 
     def __init__(self, panel: Panel, journal: Journal | None, folders: Folders):
         self.panel, self.journal, self.folders = panel, journal, folders
 
-    def selected(self, results: list, index: int) -> str:
+    def selected(self, results: Visit, index: int) -> str:
         """The selected picture's file, as the page has it."""
         if not results:
             raise PalimpsestError("There is no result yet.")
         return results[index].file
 
-    def owner(self, results: list, index: int) -> tuple[Entry, Picture]:
+    def owner(self, results: Visit, index: int) -> tuple[Entry, Picture]:
         """The selected picture in the journal, and its job there."""
         self.selected(results, index)
         found = self.journal and self.journal.find(results[index].path)
@@ -101,7 +133,7 @@ class Results:
             raise PalimpsestError("This picture is not in the history: it was deleted, or no history is kept.")
         return found
 
-    def request(self, results: list, index: int) -> StableDiffusionProcessingImg2Img:
+    def request(self, results: Visit, index: int) -> StableDiffusionProcessingImg2Img:
         """What the selected picture's job was asked for."""
         p = self.journal.request(self.owner(results, index)[0].id, outpath_samples=self.folders.samples,
                                  outpath_grids=self.folders.grids)
@@ -109,7 +141,7 @@ class Results:
             raise PalimpsestError("A picture that this job began with is gone.")
         return p
 
-    def mask(self, results: list, index: int) -> Image.Image | None:
+    def mask(self, results: Visit, index: int) -> Image.Image | None:
         """The mask of the selected picture's job, at the picture's size."""
         mask = self.request(results, index).image_mask
         if isinstance(mask, list):
@@ -119,24 +151,30 @@ class Results:
                 mask = mask if mask.size == image.size else resize_image(0, mask, *image.size)
         return mask
 
-    def seed(self, results: list, index: int) -> Any:
+    def seed(self, results: Visit, index: int) -> Any:
         self.selected(results, index)
         seed = seed_in(results[index].infotext)
         return gr.skip() if seed is None else seed
 
-    def compare(self, results: list, index: int, compared: bool) -> Update:
-        """What the job began with and the selected picture, one behind the other; and back to the pictures."""
-        if compared:
-            return {self.panel.slider: gr.ImageSlider(visible=False), self.panel.gallery: gr.Gallery(visible=True),
-                    self.panel.remark: gr.HTML(visible=False), self.panel.compared: False}
+    def compare(self, results: Visit, index: int) -> Update:
+        """What the job began with beside the selected picture, and what changed of it."""
         after = self.selected(results, index)
         p = self.request(results, index)
         with Image.open(after) as image:
-            before = resize_image(min(p.resize_mode, 2), flatten(p.init_images[0], p.options.img2img_background_color), *image.size)
-        return {self.panel.slider: gr.ImageSlider((before, after), visible=True), self.panel.gallery: gr.Gallery(visible=False),
-                self.panel.compared: True}
+            size = Size(*image.size)
+            before = source_at(p, size)
+            remark = changes(before, image, kept_at(p, size))
+        file = save_pil_to_cache(before, self.panel.viewer.GRADIO_CACHE, format="png")
+        return {self.panel.viewer: Shown(results, index, Comparison(after, file, remark))}
 
-    def curl(self, results: list, index: int, request: gr.Request) -> str:
+    def favour(self, results: Visit, index: int) -> Update:
+        """Make the selected picture a favourite, or one no longer."""
+        _, picture = self.owner(results, index)
+        self.journal.favour(picture.id, not picture.favourite)
+        results.replace(replace(results[index], favourite=not picture.favourite))
+        return {self.panel.viewer: Shown(results, index)}
+
+    def curl(self, results: Visit, index: int, request: gr.Request) -> str:
         """The command that gives the selected picture's job again, with the seed that it had."""
         entry, _ = self.owner(results, index)
         p = with_seeds(self.request(results, index), entry)
@@ -144,28 +182,38 @@ class Results:
         address = request.headers.get("origin") or f"http://{request.headers['host']}"
         return command(p, address, login="authorization" in request.headers)
 
-    def archive(self, results: list, index: int) -> str:
-        """All pictures in one file, byte for byte."""
+    def archive(self, results: Visit, index: int) -> str:
+        """All pictures of the selected one's job in one file, byte for byte."""
         self.selected(results, index)
-        path = Path(self.panel.gallery.GRADIO_CACHE) / uuid4().hex / "palimpsest.zip"
+        path = Path(self.panel.viewer.GRADIO_CACHE) / uuid4().hex / "palimpsest.zip"
         path.parent.mkdir(parents=True)
         with ZipFile(path, "w") as archive:
-            for result in results:
+            for result in results.of_job(results[index].job):
                 archive.write(result.file, Path(result.path).name)
         return str(path)
 
-    def delete(self, results: list, index: int, confirmed: bool) -> Update:
+    def delete(self, results: Visit, index: int, confirmed: bool) -> Update:
         """Delete the file of the selected picture, and with its last one the job."""
         if not confirmed:
             return {self.panel.selected: index}
         entry, picture = self.owner(results, index)
         self.journal.discard(entry, picture.id)
-        return self.panel.show_results([result for result in results if result.path != results[index].path])
+        results.remove(results[index].path)
+        return self.panel.show(results, max(0, min(index, len(results) - 1)))
 
-    def open_folder(self, results: list, index: int) -> None:
+    def open_folder(self, results: Visit, index: int) -> None:
         _, picture = self.owner(results, index)
         if click.launch(str(picture.path), locate=True):
             tell(f"It is in {picture.path.parent}.")
+
+
+def changes(before: Image.Image, after: Image.Image, kept: np.ndarray | None) -> str:
+    """How much of a picture changed. kept: (h, w) bool, what should not have."""
+    if kept is None:
+        share = changed_pixels(before, after) / (after.width * after.height)
+        return f"{share:.1%} of the pixels changed"
+    count = changed_pixels(before, after, kept)
+    return "1 pixel changed outside the mask" if count == 1 else f"{count} pixels changed outside the mask"
 
 
 def with_seeds(p: StableDiffusionProcessingImg2Img, entry: Entry) -> StableDiffusionProcessingImg2Img:
@@ -178,16 +226,21 @@ def with_seeds(p: StableDiffusionProcessingImg2Img, entry: Entry) -> StableDiffu
 
 
 def wire_results(panel: Panel, actions: Actions, engine: Engine, folders: Folders, seed: gr.Number) -> Results:
-    results, chosen = Results(panel, engine.journal, folders), [panel.results, panel.selected]
-    for button, act in ((panel.interrupt, engine.interrupt), (panel.stop_after, engine.stop_after), (panel.skip, engine.skip)):
+    results, chosen, running = Results(panel, engine.journal, folders), [panel.results, panel.selected], panel.running
+    for button, act in ((running.interrupt, engine.interrupt), (running.stop_after, engine.stop_after), (running.skip, engine.skip)):
         button.click(lambda job_id, act=act: act(job_id) if job_id else None, panel.job_id, None, **QUIET)
 
-    def select(shown: list, event: gr.SelectData) -> tuple[int, str]:
-        return event.index, shown[event.index].infotext
+    def select(shown: Visit, event: gr.SelectData) -> tuple[int, str]:
+        found = [index for index, result in enumerate(shown) if result.file == event.value]
+        if not found:
+            raise PalimpsestError("This result is no longer here; reload the page.")
+        return found[0], shown[found[0]].infotext
 
-    panel.gallery.select(select, panel.results, [panel.selected, panel.infotext], **QUEUED)
+    panel.viewer.select(select, panel.results, [panel.selected, panel.infotext],
+                        trigger_mode="always_last", **QUEUED)  # or a second one is lost while the first is answered
     actions.reuse_seed.click(results.seed, chosen, seed, **QUEUED)
-    actions.compare.click(results.compare, [*chosen, panel.compared], [panel.slider, panel.gallery, panel.remark, panel.compared], **QUEUED)
+    actions.compare.click(results.compare, chosen, panel.viewer, **QUEUED)
+    actions.favour.click(results.favour, chosen, panel.viewer, **QUEUED)
     actions.curl.click(results.curl, chosen, actions.curl_text, **QUEUED).success(None, actions.curl_text, None, js=COPY, **QUIET)
     actions.download.click(results.archive, chosen, actions.archive, **QUEUED).success(None, None, None, js=FETCH, **QUIET)
     actions.delete.click(results.delete, [*chosen, actions.confirmed], panel.outputs, js=CONFIRM, **QUEUED)

@@ -12,7 +12,7 @@ from pipeline import verify
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.img2img import Mode
-from pipeline.journal import Entry, Journal
+from pipeline.journal import Entry
 from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
@@ -21,10 +21,15 @@ from ui.events import QUEUED, QUIET, fits
 from ui.fields import Seed
 from ui.restore import updates
 from ui.stream import PAGE, Panel, Update, follow, title_html
+from ui.visit import Result, Visit
 
 STORED = {"secret": "palimpsest"}
 """The same for every start of the program, or what is stored would be lost with it. It hides nothing from its own browser."""
 
+RESUMED = 60
+"""Results that are shown again after a reload."""
+VISIT = 12 * 3600
+"""Seconds before its last job that a visit reaches back to."""
 CLOSED = 8
 """How many closed pages Gradio goes on remembering: a page that has lost its connection looks closed, and may come back."""
 
@@ -93,7 +98,7 @@ def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator
 
 def wire_resuming(session: Session, engine: Engine, panel: Panel, opened: gr.events.Dependency) -> None:
     """Then it finds its running job, or its last pictures."""
-    opened.then(partial(resume, engine, panel), session.client, panel.outputs, **QUEUED)
+    opened.then(partial(resume, engine, panel), [session.client, panel.results], panel.outputs, **QUEUED)
 
 
 def opened(session: Session, controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, client: str,
@@ -123,26 +128,42 @@ def possible(widget: gr.components.Component, value: Any) -> bool:
     return fits(widget, value)
 
 
-def resume(engine: Engine, panel: Panel, client: str) -> Iterator[Update]:
-    """Show the job that still runs or waits for this browser, or else the pictures of its last one."""
+def resume(engine: Engine, panel: Panel, client: str, visit: Visit) -> Iterator[Update]:
+    """Show what this browser made of late, its last job first, and the job that still runs or waits for it."""
     yield {panel.job_id: None}  # an event that yields nothing would empty all of them
+    if client and engine.journal is not None:
+        entries = engine.journal.search(client=client, limit=RESUMED)
+        for some in (last_of(entries), visit_of(entries)):
+            known = len(visit)
+            visit.add(shown_again(panel, some))
+            if len(visit) > known:
+                yield panel.show(visit)
     job = next((job for job in engine.jobs() if client and job.client.id == client and job.mode != verify.MODE), None)
     if job is not None:
         yield panel.start(job.id)
-        yield from follow(panel, job.events(**PAGE))
-    elif client and engine.journal is not None:
-        if files := [(kept.path, kept.infotext) for entry in last_of(engine.journal, client) for kept in entry.pictures
-                     if kept.path.exists()]:
-            yield panel.show(files[-SHOWN:])
+        yield from follow(panel, visit, job.id, job.events(**PAGE))
 
 
-def last_of(journal: Journal, client: str) -> list[Entry]:
-    """A browser's last job; of a batch its newest files."""
-    newest = journal.search(client=client, limit=SHOWN)
-    batch = [entry for entry in newest if entry.mode == Mode.BATCH.value and job_of(entry) == job_of(newest[0])]
-    return batch[::-1] or newest[:1]
+def shown_again(panel: Panel, entries: list[Entry]) -> list[Result]:
+    """The pictures of jobs, newest job first, as they were shown when they were made."""
+    results: list[Result] = []
+    for entry in entries:
+        made = [panel.result(kept.path, kept.infotext, job_of(entry), favourite=kept.favourite) for kept in entry.pictures
+                if kept.path.exists()]
+        results += sorted(made, key=lambda result: result.kind != "grid")  # which is saved last and shown first
+    return results[:RESUMED]
+
+
+def last_of(newest: list[Entry]) -> list[Entry]:
+    """The last job; of a batch its newest files."""
+    return [entry for entry in newest if job_of(entry) == job_of(newest[0])][:SHOWN]
+
+
+def visit_of(newest: list[Entry]) -> list[Entry]:
+    """The jobs of the visit that the last one belongs to."""
+    return [entry for entry in newest if entry.created > newest[0].created - VISIT]
 
 
 def job_of(entry: Entry) -> str:
-    """The id of the job that a batch's file was part of."""
-    return entry.id.rpartition("-")[0]
+    """The id of a job, or of the batch that it is a file of."""
+    return entry.mode == Mode.BATCH.value and entry.id.rpartition("-")[0] or entry.id

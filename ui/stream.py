@@ -12,6 +12,8 @@ from uuid import uuid4
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
+from PIL import Image
+
 from pipeline.engine import Engine
 from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.geometry import Size
@@ -30,6 +32,8 @@ from ui.editor import Reader
 from ui.events import tell
 from ui.restore import options_in
 from ui.scripts import packed
+from ui.viewer import Comparison, Shown, Viewer
+from ui.visit import Result, Visit, thumbnail
 
 HEARTBEAT = 1.0
 """Seconds after which a silent job is shown again, so that a page that is gone is noticed."""
@@ -59,14 +63,14 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A picture as the page has it."""
+class Running:
+    """The buttons for a running job."""
 
-    file: str
-    """Its copy, where Gradio may serve it from."""
-    infotext: str
-    path: str
-    """Where it is saved, as history knows it."""
+    group: gr.Row
+    """Shown while a job of this page runs, and only then."""
+    interrupt: gr.Button
+    skip: gr.Button
+    stop_after: gr.Button
 
 
 @dataclass
@@ -74,30 +78,24 @@ class Panel:
     """The right side of the page: what is happening, then what came of it."""
 
     stage: gr.HTML
-    """Live preview and progress line, shown while a job runs."""
-    gallery: gr.Gallery
-    slider: gr.ImageSlider
-    """In the gallery's place while a picture is compared with what it was made from."""
-    compared: gr.State
-    """Whether it is."""
-    remark: gr.HTML
-    """What there is to say of the two."""
+    """Live preview and progress line, shown over the viewer's frame while a job runs."""
+    viewer: Viewer
     report: gr.HTML
     """What became of a batch's files."""
     infotext: gr.Textbox
-    interrupt: gr.Button
-    stop_after: gr.Button
-    skip: gr.Button
+    running: Running
     sound: gr.Checkbox
     """Whether the end of a job is to be heard."""
     job_id: gr.State
     """Of the job that this page watches, or None."""
     results: gr.State
-    """list of Result, as the gallery shows them."""
+    """The Visit, as the viewer shows it. It is no event's output: who has it changes it."""
     selected: gr.State
     """Index into results."""
     generates: list[gr.Button]
-    """One a tab; they rest while a job of this page runs, so that Interrupt always means that one."""
+    """One a mode; they rest while a job of this page runs, so that Interrupt always means that one."""
+    start_group: gr.Row
+    """What holds all of them; `running` takes its place."""
 
     @cached_property
     def unsaved(self) -> tempfile.TemporaryDirectory:
@@ -106,24 +104,22 @@ class Panel:
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.stage, self.gallery, self.slider, self.compared, self.remark, self.report, self.infotext, self.interrupt, self.stop_after,
-                self.skip, self.job_id, self.results, self.selected, *self.generates]
+        return [self.stage, self.viewer, self.report, self.infotext, self.job_id, self.selected, self.running.group, self.start_group,
+                *self.generates]
 
     def start(self, job_id: str) -> Update:
         return {self.job_id: job_id, self.stage: gr.HTML(stage_html("Starting", 0.0), visible=True),
-                self.gallery: gr.Gallery(visible=False), self.slider: gr.ImageSlider(visible=False),
-                self.remark: gr.HTML("", visible=False), self.report: gr.HTML("", visible=False)} | self._buttons(running=True)
+                self.report: gr.HTML("", visible=False)} | self._buttons(running=True)
 
     def idle(self) -> Update:
-        return {self.job_id: None, self.stage: gr.HTML("", visible=False),
-                self.gallery: gr.Gallery(visible=True)} | self._buttons(running=False)
+        return {self.job_id: None, self.stage: gr.HTML("", visible=False)} | self._buttons(running=False)
 
     def _buttons(self, *, running: bool) -> Update:
-        return {button: gr.Button(interactive=running) for button in (self.interrupt, self.stop_after, self.skip)} | {
+        return {self.running.group: gr.Row(visible=running), self.start_group: gr.Row(visible=not running)} | {
             button: gr.Button(interactive=not running) for button in self.generates}
 
     def render(self, event: Event) -> Update:
-        """What an event changes on the page."""
+        """What an event changes on the page, besides the results."""
         match event:
             case Queued():
                 waiting = f"In queue, place {event.place}" if event.place else "Starting"
@@ -131,38 +127,33 @@ class Panel:
                 return {self.stage: gr.HTML(stage_html(line, event.fraction))}
             case Step():
                 jpeg = None if event.preview is None else to_jpeg(unpack(event.preview), PREVIEW_SIZE)
-                return {self.stage: gr.HTML(stage_html(step_line(event), event.fraction, jpeg, small=event.outcome is not None))}
-            case Finished(outcome=None, results=[processed, *_]):
-                return self.idle() | self.show([(path or save_image(image, self.unsaved.name, name="unsaved"), text)
-                                                for path, image, text in zip(processed.paths, processed.images, processed.infotexts)])
+                return {self.stage: gr.HTML(stage_html(step_line(event), event.fraction, jpeg))}
             case Finished():
                 return self.idle()
         raise TypeError(f"no such event: {event!r}")
 
-    def show(self, pictures: list[tuple[str, str]]) -> Update:
-        """Pictures as results: (file, infotext) each."""
-        return self.show_results([self.result(*picture) for picture in pictures])
+    def results_of(self, processed: Processed, job_id: str) -> list[Result]:
+        """The pictures that a request gave."""
+        return [self.result(path or save_image(image, self.unsaved.name, name="unsaved"), text, job_id, image)
+                for path, image, text in zip(processed.paths, processed.images, processed.infotexts)]
 
-    def result(self, path: str | Path, infotext: str) -> Result:
-        return Result(hand_out(path, self.gallery), infotext, str(path))
+    def result(self, path: str | Path, infotext: str, job_id: str, image: Image.Image | None = None, *,
+               favourite: bool = False) -> Result:
+        """image: the picture, where it is in memory anyway."""
+        file = hand_out(path, self.viewer)
+        return Result(file, infotext, str(Path(path).absolute()), job_id, thumbnail(file, image), favourite)
 
-    def show_results(self, results: list[Result], selected: int = 0) -> Update:
-        files = [result.file for result in results]
-        return {self.gallery: gr.Gallery(files, visible=True, selected_index=selected if files else None),
-                self.slider: gr.ImageSlider(visible=False), self.compared: False, self.infotext: results[selected].infotext if results else "",
-                self.results: results, self.selected: selected}
-
-    def gathered(self, outcome: Outcome, results: list[Result]) -> Update:
-        """What a batch has given so far, the newest picture selected."""
-        update = {self.report: gr.HTML(report_html(outcome), visible=True)}
-        return update | (self.show_results(results, len(results) - 1) if results else {})
+    def show(self, visit: Visit, selected: int = 0, comparison: Comparison | None = None, *, opening: bool = False) -> Update:
+        """The results of the visit. opening: a comparison is to be opened, not only to be at hand."""
+        return {self.viewer: Shown(visit, selected, comparison, opening), self.infotext: visit[selected].infotext if visit else "",
+                self.selected: selected}
 
 
-def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], client: Client, *files: Any,
-        **settings: Any) -> Iterator[Update]:
+def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], client: Client, visit: Visit,
+        *files: Any, **settings: Any) -> Iterator[Update]:
     """The one event handler: every tab's Generate button ends here.
 
-    client: who asks; files: what the tab's picture components hold; settings: the controls by name.
+    client: who asks; visit: the page's results; files: what the tab's picture components hold; settings: the controls by name.
     """
     job_id = uuid4().hex
     reader = Reader()
@@ -174,7 +165,7 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     yield panel.start(job_id)
     for note in reader.notes:
         tell(note)
-    yield from follow(panel, events)
+    yield from follow(panel, visit, job_id, events)
 
 
 def paths_in(files: Any) -> Iterator[str]:
@@ -200,9 +191,9 @@ def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -
     return settings | {"outpath_samples": folders.samples, "outpath_grids": folders.grids, "override_settings": overrides}
 
 
-def follow(panel: Panel, events: Iterator[Event]) -> Iterator[Update]:
+def follow(panel: Panel, visit: Visit, job_id: str, events: Iterator[Event]) -> Iterator[Update]:
     """What a job's events show, to its end. The job goes on where the page is closed meanwhile."""
-    outcome, shown = None, {}
+    outcome, known = None, {}
     for event in events:
         if isinstance(event, Failed):
             yield panel.idle()
@@ -210,9 +201,13 @@ def follow(panel: Panel, events: Iterator[Event]) -> Iterator[Update]:
         update = panel.render(event)
         if isinstance(event, Step | Finished) and event.outcome is not outcome:
             outcome = event.outcome
-            shown = {picture: shown.get(picture) or panel.result(*picture) for picture in outcome.pictures
-                     if picture in shown or Path(picture[0]).is_file()}
-            update |= panel.gathered(outcome, list(shown.values()))
+            known = {picture: known.get(picture) or panel.result(*picture, job_id) for picture in outcome.pictures
+                     if picture in known or Path(picture[0]).is_file()}
+            visit.add(reversed(known.values()))
+            update |= panel.show(visit) | {panel.report: gr.HTML(report_html(outcome), visible=True)}
+        elif isinstance(event, Finished) and event.results:
+            visit.add(panel.results_of(event.results[0], job_id))
+            update |= panel.show(visit)
         yield update
         if isinstance(event, Finished) and event.results:
             remark(event.results[0])
@@ -285,12 +280,9 @@ def report_html(outcome: Outcome) -> str:
     return f"<p>{line}</p>{table}{comments}"
 
 
-def stage_html(line: str, fraction: float, jpeg: bytes | None = None, *, small: bool = False) -> str:
-    """Live preview, progress bar and one line of text. Only numbers and our own words go in.
-
-    small: leave room for what comes below.
-    """
+def stage_html(line: str, fraction: float, jpeg: bytes | None = None) -> str:
+    """Live preview, progress bar and one line of text. Only numbers and our own words go in."""
     picture = "" if jpeg is None else f'<img alt="Live preview" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
-    return (f'<div class="preview{" small" * small}">{picture}</div>'
+    return (f'<div class="preview">{picture}</div>'
             f'<div class="bar" role="progressbar" aria-valuenow="{fraction * 100:.0f}"><div style="width:{fraction:.1%}"></div></div>'
             f'<div class="line">{line}</div>')

@@ -124,6 +124,18 @@ def result(page, timeout=120_000) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
+def act(page, button):
+    """Press a button of the selected result, in its menu where it stands there."""
+    if not page.locator(f"#{button}").is_visible():
+        page.locator("#result-more").click()
+    page.locator(f"#{button}").click()
+
+
+def tiles(page):
+    """The filmstrip's pictures."""
+    return page.locator("#gallery .tile[data-file]")
+
+
 def pixels(image):
     return np.asarray(image.convert("RGB")).astype(int)
 

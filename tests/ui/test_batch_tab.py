@@ -147,7 +147,7 @@ def report(page):
 
 
 def shown(page):
-    return page.locator("#gallery .grid-container .thumbnail-item")
+    return page.locator("#gallery .tile[data-file]")
 
 
 def test_a_damaged_upload_costs_no_other_and_a_second_start_does_nothing_again(page, folder):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.steps import generate, open_page, open_tab, paint, put_in_editor, result, set_slider, settle, shares_to_client, stroke
+from tests.ui.steps import act, generate, open_page, open_tab, paint, put_in_editor, result, set_slider, settle, shares_to_client, stroke
 
 EDITOR = "inpaint-editor"
 SIZE, TILE = (300, 200), 256
@@ -344,12 +344,13 @@ def test_a_result_brought_with_its_mask_comes_back_too_and_one_without_has_none(
         set_slider(canvas, label, value)
     generate(canvas, "inpaint")
     result(canvas)
-    canvas.locator("#use-in-inpaint").click()
+    act(canvas, "use-in-inpaint")
     canvas.wait_for_function("!window.palimpsest.canvases.of('inpaint-editor').document.layer.data.some(Boolean)")
     settle(canvas)
     assert sent(canvas) is None
+    canvas.locator("#result-more").click()
     canvas.get_by_label("with mask").check()
-    canvas.locator("#use-in-inpaint").click()
+    act(canvas, "use-in-inpaint")
     canvas.wait_for_function("window.palimpsest.canvases.of('inpaint-editor').document.layer.data.some(Boolean)")
     brought = sum_of(canvas)
     kept(canvas, brought)

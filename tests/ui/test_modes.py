@@ -54,7 +54,7 @@ def test_a_script_is_chosen_and_run_with_its_settings(page, picture_file):
     set_slider(page, "Loops", 2)
     generate(page, "img2img")
     assert "Denoising curve: Linear" in result(page).info["parameters"]
-    expect(page.locator("#gallery .thumbnails .thumbnail-item")).to_have_count(3)  # a grid and two loops
+    expect(page.locator("#gallery .tile[data-file]")).to_have_count(3)  # a grid and two loops
 
 
 def test_a_style_is_saved_chosen_applied_and_deleted(page):

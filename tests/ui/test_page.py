@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from tests.conftest import ROOT
 from tests.ui.steps import (
     LONG,
+    act,
     generate,
     open_accordion,
     open_page,
@@ -156,7 +157,7 @@ def test_a_result_can_be_used_as_the_next_picture(page):
     generate(page, "img2img")
     first = result(page)
     before = page.locator("#gallery img").first.get_attribute("src")
-    page.locator("#use-in-inpaint").click()
+    act(page, "use-in-inpaint")
     expect(page.get_by_role("tab", name="Inpaint", exact=True)).to_have_attribute("aria-selected", "true")
     expect(page.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
     paint(page, [(0.45, 0.5), (0.55, 0.5)])

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.steps import generate, open_accordion, open_tab, pixels, put, result, set_slider, settle, still
+from tests.ui.steps import act, generate, open_accordion, open_tab, pixels, put, result, set_slider, settle, still, tiles
 
 
 @pytest.fixture
@@ -32,19 +32,19 @@ def saved(server) -> set:
 
 
 def test_before_and_after_are_shown_one_behind_the_other(made):
-    made.locator("#compare").click()
-    expect(made.locator("#before-after img").nth(1)).to_be_visible()
-    expect(made.locator("#gallery")).to_be_hidden()
-    made.locator("#compare").click()
+    act(made, "compare")
+    expect(made.locator("#gallery img.before")).to_be_visible()
+    expect(made.locator("#compare")).to_have_attribute("aria-pressed", "true")
+    act(made, "compare")
     expect(made.locator("#gallery img").first).to_be_visible()
-    expect(made.locator("#before-after")).to_be_hidden()
+    expect(made.locator("#gallery img.before")).to_be_hidden()
 
 
 def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     exact = pixels(result(made))
-    made.locator("#run-exactly").click()
+    act(made, "run-exactly")
     expect(made.get_by_text("This picture is already exact")).to_be_visible()
-    made.locator("#reuse-seed").click()
+    act(made, "reuse-seed")
     open_accordion(made, "Fast, with different pixels")
     set_slider(made, "Guidance to", 0.5)
     before = made.locator("#gallery img").first.get_attribute("src")
@@ -52,22 +52,23 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     expect(made.locator("#gallery img").first).not_to_have_attribute("src", before)
     assert "Guidance stop: 0.5" in result(made).info["parameters"] and (pixels(result(made)) != exact).any()
     settle(made)
-    made.locator("#run-exactly").click()
+    act(made, "run-exactly")
     expect(made.get_by_text(re.compile(r"Left: fast, right: exact · .* times as fast · .*\(PSNR [\d.]+ dB\)"))).to_be_visible()
-    expect(made.locator("#before-after img").nth(1)).to_be_visible()
+    expect(made.locator("#gallery img.before")).to_be_visible()
     made.locator("#compare").click()
     assert (pixels(result(made)) == exact).all()
 
 
 def test_the_seed_of_a_result_is_reused(made):
     seed = re.search(r"Seed: (\d+)", result(made).info["parameters"])[1]
-    made.locator("#reuse-seed").click()
+    act(made, "reuse-seed")
     expect(made.locator("#seed input")).to_have_value(seed)
 
 
 def test_a_result_goes_to_another_mode_with_its_mask(made):
+    made.locator("#result-more").click()
     made.get_by_label("with mask").check()
-    made.locator("#use-in-inpaint").click()
+    act(made, "use-in-inpaint")
     expect(made.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
     still(made, "#inpaint-editor")
     before = made.locator("#gallery img").first.get_attribute("src")
@@ -81,7 +82,7 @@ def test_a_result_goes_to_another_mode_with_its_mask(made):
 
 def test_the_copied_command_gives_the_same_bytes(made, server):
     made.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    made.locator("#copy-curl").click()
+    act(made, "copy-curl")
     expect(made.get_by_text("Copied")).to_be_visible()
     made.wait_for_function("async () => (await navigator.clipboard.readText()).includes('init_images')")
     command = made.evaluate("navigator.clipboard.readText()")
@@ -112,7 +113,7 @@ def test_all_results_come_as_one_zip_of_the_very_files(page, picture_file, serve
     generate(page, "img2img")
     result(page)
     with page.expect_download() as download:
-        page.locator("#download-all").click()
+        act(page, "download-all")
     with zipfile.ZipFile(download.value.path()) as archive:
         files = {archive.read(name) for name in archive.namelist()}
     assert len(files) == 3 and {path.read_bytes() for path in saved(server) - before} <= files  # a grid and two pictures
@@ -125,7 +126,7 @@ def test_stop_after_this_one_finishes_the_picture_and_ends_the_job(page, picture
     page.locator("#stage img").first.wait_for()
     page.locator("#stop-after").click()
     result(page)
-    made = page.locator("#gallery .thumbnails .thumbnail-item").count()
+    made = tiles(page).count()
     assert 1 <= made < 100
     assert "Interrupted" not in page.locator("#infotext textarea").input_value()
 
@@ -143,6 +144,7 @@ def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     set_slider(made, "Sampling steps", 2)
     generate(made, "img2img")
     expect(made.locator("#stage")).to_be_visible()
+    expect(made.locator("#stage")).to_be_hidden()
     expect(made.locator("#gallery img").first).to_be_visible()
     made.locator("#gallery img").first.drag_to(made.locator("#img2img-picture"))
     expect(made.locator("#img2img-picture img").first).not_to_have_attribute("src", pasted)

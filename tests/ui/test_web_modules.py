@@ -49,10 +49,10 @@ def test_the_title_tells_how_far_a_job_is_and_a_sound_its_end(page, picture_file
         window.AudioContext = class extends AudioContext { constructor() { super(); window.sounds += 1; } };
     }""")
     assert page.title() == "Palimpsest"
-    page.locator("#sound input").check()
     put(page, "img2img-picture", picture_file)
     prepare_a_long_job(page)
     generate(page, "img2img")
+    page.locator("#sound input").check()
     page.wait_for_function(r"/^\d+% · Palimpsest$/.test(document.title)")
     assert page.evaluate("sounds") == 0
     page.locator("#interrupt").click()

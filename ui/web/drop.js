@@ -4,7 +4,7 @@ import { INPUTS, put } from "./inputs.js";
 import { visible } from "./visible.js";
 
 const DRAGGED = "application/x-palimpsest";
-const RESULTS = "#gallery img, #history-picture img";
+const RESULTS = "#gallery [data-address], #gallery img, #history-picture img"; // a small picture names the address of the large one
 
 export function takePictures() {
   document.addEventListener("paste", (event) => {
@@ -16,7 +16,7 @@ export function takePictures() {
   });
   document.addEventListener("dragstart", (event) => {
     const image = event.target.closest?.(RESULTS);
-    if (image) event.dataTransfer.setData(DRAGGED, image.src);
+    if (image) event.dataTransfer.setData(DRAGGED, image.dataset.address ?? image.src);
   });
   document.addEventListener("dragover", (event) => {
     if (event.dataTransfer.types.includes(DRAGGED) && event.target.closest?.(INPUTS)) event.preventDefault();

@@ -2,6 +2,7 @@
 
 import { make } from "./bar.js";
 import { Canvas } from "./canvas.js";
+import { joinCanvas } from "../link.js";
 
 const STYLE = new URL("canvas.css", import.meta.url);
 
@@ -20,6 +21,7 @@ export async function mount(element, props, watch) {
   const root = element.querySelector(".canvas");
   const canvas = new Canvas(root, props.value.canvas, root.dataset.kind);
   canvases.set(canvas.id, canvas);
+  joinCanvas(canvas.view, canvas.document);
   (window.palimpsest ??= {}).canvases = { send, of: (id) => canvases.get(id) };
   await canvas.begin(props.value);
   watch("value", () => canvas.show(props.value));

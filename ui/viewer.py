@@ -1,0 +1,72 @@
+"""The viewer: the selected result, and all of this visit in a filmstrip; in the browser by ui/web/results."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+
+from ui.restore import seed_in
+from ui.visit import Result, Visit
+
+NOT_LOADED = "The results could not be loaded; reload the page."
+MOUNT = f"""import(new URL("web/results/index.js", document.baseURI)).then(
+  ({{ mount }}) => mount(element, props, watch, (...told) => trigger("select", ...told)),
+  () => {{ element.textContent = "{NOT_LOADED}"; }})"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A result beside another picture of its size."""
+
+    file: str
+    """The result's, as the page has it."""
+    before: str
+    """The other's."""
+    remark: str = ""
+    """What there is to say of the two."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a viewer is to show."""
+
+    visit: Visit
+    selected: int = 0
+    comparison: Comparison | None = None
+    opening: bool = False
+    """To open it, rather than to have it at hand."""
+
+
+class Viewer(gr.HTML):
+    """gr.HTML that shows what it is given as `Shown`, and tells by `select` what was chosen: value is the result's file.
+
+    Files go to the browser by name only, under which Gradio serves its copies; nothing is read for it.
+    """
+
+    is_template = True
+
+    def __init__(self, *, label: str, elem_id: str, **props: Any):
+        super().__init__(html_template=f'<div class="viewer" role="group" aria-label="{label}"></div>', js_on_load=MOUNT,
+                         apply_default_css=False, label=label, elem_id=elem_id, elem_classes="viewer-block", **props)
+
+    def preprocess(self, payload: Any) -> None:
+        return None
+
+    def postprocess(self, value: Shown | None) -> dict[str, Any]:
+        if value is None:
+            return {"results": [], "selected": 0}
+        told = {"results": [described(result) for result in value.visit], "selected": value.selected}
+        if value.comparison is not None:
+            told["comparison"] = vars(value.comparison) | {"opening": value.opening}
+        return told | {"shown": uuid4().hex}  # the browser is told only what differs from before
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "object"}
+
+
+def described(result: Result) -> dict[str, Any]:
+    """A result as the browser has it."""
+    return {"file": result.file, "thumbnail": result.thumbnail, "name": Path(result.path).name, "kind": result.kind,
+            "favourite": result.favourite, "seed": seed_in(result.infotext)}

@@ -1,0 +1,91 @@
+"""The results of a visit to the page, which its filmstrip shows: newest first, so many and no more."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+from uuid import uuid4
+
+from PIL import Image
+
+MOST = 200
+"""Results that are remembered."""
+THUMBNAIL = 160
+"""Pixels of a thumbnail's longer side: two for each of the filmstrip's on a dense screen."""
+KINDS = {"grid": "grid", "mask": "mask", "mask-composite": "mask", "interrupted": "interrupted"}
+"""What the end of a saved file's name says that it is."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A picture as the page has it."""
+
+    file: str
+    """Its copy, where Gradio may serve it from."""
+    infotext: str
+    path: str
+    """Where it is saved, as history knows it."""
+    job: str = ""
+    """The id of what it came of."""
+    thumbnail: str | None = None
+    """A small JPEG beside the copy; None where the picture cannot be read."""
+    favourite: bool = False
+
+    @property
+    def kind(self) -> str:
+        """grid, mask or interrupted, as far as its file's name says so, or "" for a picture."""
+        found = re.fullmatch(rf"\d+(?:-\d+)?-({'|'.join(KINDS)})", Path(self.path).stem)
+        return KINDS[found[1]] if found else ""
+
+
+class Visit(Sequence[Result]):
+    """What a page keeps in a gr.State. It is changed where it is, not put in another's place: a running job adds to what
+    people do meanwhile."""
+
+    def __init__(self) -> None:
+        self._results: tuple[Result, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Result]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return self._results[index]
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Put results first, in their order; those of the same files that are there already go."""
+        results = tuple(results)
+        new = {result.path for result in results}
+        self._results = (*results, *(result for result in self._results if result.path not in new))[:MOST]
+
+    def remove(self, path: str) -> None:
+        self._results = tuple(result for result in self._results if result.path != path)
+
+    def replace(self, result: Result) -> None:
+        """Know another thing of a picture that is there."""
+        self._results = tuple(result if known.path == result.path else known for known in self._results)
+
+    def of_job(self, job: str) -> list[Result]:
+        return [result for result in self._results if result.job == job]
+
+
+def thumbnail(file: str, image: Image.Image | None = None) -> str | None:
+    """The small JPEG of a picture's copy, made where there is none yet. image: the picture, where it is in memory anyway."""
+    small = Path(file).with_name("thumbnail.jpg")
+    if small.exists():
+        return str(small)
+    draft = small.with_suffix(f".{uuid4().hex}.tmp")
+    try:
+        picture = Image.open(file) if image is None else image
+        scale = min(1.0, THUMBNAIL / max(picture.size))
+        size = [max(1, round(side * scale)) for side in picture.size]
+        picture.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0).save(draft, "JPEG", quality=85)
+        os.replace(draft, small)
+    except OSError:
+        return None
+    return str(small)

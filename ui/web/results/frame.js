@@ -1,0 +1,172 @@
+// The frame that a result is seen in: zoom and pan in device pixels, by wheel, drag, two fingers and keys.
+
+import { beside, join, tell } from "../link.js";
+
+const MARGIN = 12; // CSS pixels around a fitted picture, as on the canvas
+const MOST = 32; // device pixels for one of the picture's
+const FITTED_MOST = 8;
+const SHARP = 2; // from this scale on, pixels are shown as squares
+const LINE = 16; // CSS pixels that a wheel's line counts as
+const FAST = 0.0016; // of zoom by CSS pixel of the wheel
+const KEEP = 48; // CSS pixels of the picture that stay in sight
+
+export class Frame {
+  // stage: the frame; sheet: an element in it that all pictures fill, placed as the picture is.
+  constructor(stage, sheet) {
+    Object.assign(this, { stage, sheet, size: null, scale: 1, x: 0, y: 0, fitted: true, fingers: new Map(), drag: null, held: false });
+    this.listeners = new Set();
+    new ResizeObserver(() => this.resize()).observe(stage);
+    stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    stage.addEventListener("pointerdown", (event) => this.down(event));
+    stage.addEventListener("pointermove", (event) => this.move(event));
+    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.up(event));
+    stage.addEventListener("dblclick", (event) => !event.target.closest("button, .compared") && this.toggle(event));
+    join(this);
+  }
+
+  get width() {
+    return this.stage.clientWidth * devicePixelRatio;
+  }
+
+  get height() {
+    return this.stage.clientHeight * devicePixelRatio;
+  }
+
+  // Whether there is more of the picture than is seen; then a drag moves it, else it takes it elsewhere.
+  get larger() {
+    return Boolean(this.size) && (this.size.width * this.scale > this.width + 1 || this.size.height * this.scale > this.height + 1);
+  }
+
+  // A picture of this size is shown, in the same place where it has the size of the last one, else as the source is, or fitted.
+  take(size) {
+    const same = size && this.size && size.width === this.size.width && size.height === this.size.height;
+    this.size = size;
+    if (!size || same) return this.place(this.scale, this.x, this.y, this.fitted, true);
+    this.fit(true);
+    const shown = beside(this);
+    return shown ? this.follow(shown, true) : null;
+  }
+
+  resize() {
+    if (!this.width || !this.size) return;
+    if (this.fitted || !this.seen) this.fit(true);
+    else this.place(this.scale, this.x + (this.width - this.seen[0]) / 2, this.y + (this.height - this.seen[1]) / 2, false, true);
+    this.seen = [this.width, this.height];
+  }
+
+  fit(quiet = false) {
+    if (!this.size || !this.width) return;
+    const margin = 2 * MARGIN * devicePixelRatio;
+    const scale = Math.max(Math.min((this.width - margin) / this.size.width, (this.height - margin) / this.size.height, FITTED_MOST), 0.001);
+    this.centre(scale, true, quiet);
+  }
+
+  centre(scale, fitted = false, quiet = false) {
+    if (this.size) this.place(scale, (this.width - this.size.width * scale) / 2, (this.height - this.size.height * scale) / 2, fitted, quiet);
+  }
+
+  // 100 % about a point of the screen, or all of it again.
+  toggle({ clientX, clientY }) {
+    if (this.fitted) this.zoom(1, ...this.device({ clientX, clientY }));
+    else this.fit();
+  }
+
+  zoom(scale, x = this.width / 2, y = this.height / 2) {
+    if (!this.size) return;
+    const least = Math.min(1, 32 / Math.max(this.size.width, this.size.height));
+    const to = Math.min(Math.max(scale, least), MOST);
+    this.place(to, x - ((x - this.x) / this.scale) * to, y - ((y - this.y) / this.scale) * to);
+  }
+
+  pan(x, y) {
+    this.place(this.scale, this.x + x, this.y + y);
+  }
+
+  // quiet: other views do not follow.
+  place(scale, x, y, fitted = false, quiet = false) {
+    const { size, sheet, stage } = this;
+    if (size) {
+      const keep = KEEP * devicePixelRatio;
+      x = Math.min(Math.max(x, keep - size.width * scale), this.width - keep);
+      y = Math.min(Math.max(y, keep - size.height * scale), this.height - keep);
+      const css = (pixels) => `${Math.round(pixels) / devicePixelRatio}px`;
+      Object.assign(sheet.style, { left: css(x), top: css(y), width: css(size.width * scale), height: css(size.height * scale) });
+    }
+    Object.assign(this, { scale, x, y, fitted, seen: [this.width, this.height] });
+    sheet.classList.toggle("sharp", scale >= SHARP);
+    stage.classList.toggle("larger", this.larger);
+    for (const listen of this.listeners) listen();
+    if (!quiet) tell(this);
+  }
+
+  // --- beside other views
+
+  shown() {
+    if (!this.size || !this.stage.offsetParent || !this.width) return null;
+    const { size: { width, height }, scale } = this;
+    return { aspect: width / height, width: width * scale, x: (this.width / 2 - this.x) / (width * scale),
+      y: (this.height / 2 - this.y) / (height * scale), fitted: this.fitted };
+  }
+
+  follow({ width, x, y, fitted }, quiet = false) {
+    if (fitted) return this.fit(quiet);
+    const scale = width / this.size.width;
+    return this.place(scale, this.width / 2 - x * width, this.height / 2 - y * this.size.height * scale, false, quiet);
+  }
+
+  // --- pointers
+
+  device({ clientX, clientY }) {
+    const box = this.stage.getBoundingClientRect();
+    return [(clientX - box.left) * devicePixelRatio, (clientY - box.top) * devicePixelRatio];
+  }
+
+  wheel(event) {
+    if (!this.size) return;
+    event.preventDefault();
+    const unit = event.deltaMode ? LINE : 1;
+    if (event.shiftKey) return this.pan(-(event.deltaX || event.deltaY) * unit, 0);
+    // a pinch on a touchpad comes as a wheel with Ctrl, and finer
+    return this.zoom(this.scale * Math.exp(-event.deltaY * unit * FAST * (event.ctrlKey ? 6 : 1)), ...this.device(event));
+  }
+
+  down(event) {
+    if (!this.size || event.target.closest("button, .compared")) return;
+    if (event.pointerType === "touch") {
+      this.fingers.set(event.pointerId, event);
+      if (this.fingers.size === 2) this.pinch = this.spread();
+    }
+    if (!(this.larger || this.held || event.button === 1) || event.button === 2 || this.pinch) return;
+    event.preventDefault();
+    this.stage.setPointerCapture(event.pointerId);
+    this.stage.classList.add("panning");
+    this.drag = this.device(event);
+  }
+
+  move(event) {
+    if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, event);
+    if (this.pinch) {
+      if (this.fingers.size < 2) return;
+      const [before, now] = [this.pinch, this.spread()];
+      this.pan(now.x - before.x, now.y - before.y);
+      this.zoom((this.scale * now.apart) / Math.max(before.apart, 1), now.x, now.y);
+      this.pinch = now;
+    } else if (this.drag) {
+      const [x, y] = this.device(event);
+      this.pan(x - this.drag[0], y - this.drag[1]);
+      this.drag = [x, y];
+    }
+  }
+
+  up(event) {
+    this.fingers.delete(event.pointerId);
+    if (!this.fingers.size) this.pinch = null;
+    this.drag = null;
+    this.stage.classList.remove("panning");
+  }
+
+  spread() {
+    const [a, b] = [...this.fingers.values()].map((event) => this.device(event));
+    return { x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2, apart: Math.hypot(a[0] - b[0], a[1] - b[1]) };
+  }
+}

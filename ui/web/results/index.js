@@ -1,0 +1,37 @@
+// Where the page meets its viewer: mounts it in an element of Gradio's.
+
+import { make } from "../canvas/bar.js";
+import { Viewer } from "./viewer.js";
+
+const STYLE = new URL("results.css", import.meta.url);
+const PARTS = ["#result-title .facts", "#result-actions #result-more", "#result-menu", "#result-infotext"];
+
+// Where Gradio calls: element has the .viewer, props.value what Python shows in it, watch() tells when that changes; select()
+// tells Python what was chosen.
+export async function mount(element, props, watch, select) {
+  await Promise.all([styled(), built(element.closest("#result"))]);
+  const viewer = new Viewer(element.querySelector(".viewer"), select);
+  (window.palimpsest ??= {}).viewer = viewer;
+  watch("value", () => viewer.show(props.value));
+  viewer.show(props.value);
+}
+
+function styled() {
+  return new Promise((done) => {
+    document.head.append(make("link", { rel: "stylesheet", href: STYLE, onload: done, onerror: done }));
+  });
+}
+
+// Gradio builds what stands beside it, in an order of its own.
+function built(column) {
+  const complete = () => PARTS.every((part) => column.querySelector(part));
+  return new Promise((done) => {
+    const watcher = new MutationObserver(() => complete() && end());
+    const end = () => {
+      watcher.disconnect();
+      done();
+    };
+    watcher.observe(column, { childList: true, subtree: true });
+    if (complete()) end();
+  });
+}

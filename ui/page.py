@@ -23,7 +23,8 @@ from ui.stream import Folders, Update
 from ui.tabs import TAB_LABELS, Sample
 
 KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
-        (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("?",), "This list")]
+        (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("`",), "Hold to see the source"),
+        (("←", "→"), "Another result, where the result has the focus"), (("?",), "This list")]
 CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("L",), "Lasso"), (("P",), "Polygon"), (("R",), "Rectangle"), (("O",), "Ellipse"),
                (("F",), "Fill what has one colour"), (("C",), "Select a colour everywhere"), (("G",), "Gradient"),
                (("[", "]"), "Smaller or larger brush"), (("{", "}"), "Softer or harder brush"),

@@ -23,7 +23,6 @@ from pipeline.journal import Entry, Journal, Picture
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
 from ui.events import CONFIRM, QUEUED, QUIET, tell
-from ui.restore import seed_in
 from ui.stream import Folders, Panel, Running, Update
 from ui.tabs import TAB_LABELS
 from ui.viewer import Comparison, Shown, Viewer
@@ -153,7 +152,7 @@ class Results:
 
     def seed(self, results: Visit, index: int) -> Any:
         self.selected(results, index)
-        seed = seed_in(results[index].infotext)
+        seed = results[index].seed
         return gr.skip() if seed is None else seed
 
     def compare(self, results: Visit, index: int) -> Update:

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import gradio as gr
 
-from ui.restore import seed_in
 from ui.visit import Result, Visit
 
 NOT_LOADED = "The results could not be loaded; reload the page."
@@ -69,4 +68,4 @@ class Viewer(gr.HTML):
 def described(result: Result) -> dict[str, Any]:
     """A result as the browser has it."""
     return {"file": result.file, "thumbnail": result.thumbnail, "name": Path(result.path).name, "kind": result.kind,
-            "favourite": result.favourite, "seed": seed_in(result.infotext)}
+            "favourite": result.favourite, "seed": result.seed}

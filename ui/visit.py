@@ -4,11 +4,14 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 from uuid import uuid4
 
 from PIL import Image
+
+from ui.restore import seed_in
 
 MOST = 200
 """Results that are remembered."""
@@ -32,6 +35,11 @@ class Result:
     thumbnail: str | None = None
     """A small JPEG beside the copy; None where the picture cannot be read."""
     favourite: bool = False
+
+    @cached_property
+    def seed(self) -> int | None:
+        """As the infotext has it; None if it has none."""
+        return seed_in(self.infotext)
 
     @property
     def kind(self) -> str:

@@ -112,6 +112,10 @@ def browser():
 @pytest.fixture(scope="session")
 def context(browser):
     """Shared by all pages, to keep the page's scripts fetched and compiled."""
+    yield from new_context(browser)
+
+
+def new_context(browser):
     expect.set_options(timeout=60_000)
     with browser.new_context(viewport={"width": 1366, "height": 900}) as context:
         context.set_default_timeout(60_000)
@@ -121,6 +125,25 @@ def context(browser):
 @pytest.fixture
 def page(context, server):
     """The page as in a fresh browser. Only the server may be contacted, no script may fail, and no job may be left running."""
+    yield from opened(context, server)
+
+
+@pytest.fixture(scope="module")
+def kept_page(browser, server):
+    """The same, opened once for those of a file's tests that leave it as it was: to open it takes longer than they do."""
+    for context in new_context(browser):
+        yield from opened(context, server)
+
+
+@pytest.fixture
+def quiet_page(kept_page):
+    """That page where nothing is said: for what is refused and leaves no trace but a sentence."""
+    kept_page.evaluate("document.querySelectorAll('.toast-close').forEach((button) => button.click())")
+    expect(kept_page.locator(".toast-body")).to_have_count(0)
+    return kept_page
+
+
+def opened(context, server):
     page = context.new_page()
     forget_all(context, page, server.url)
     elsewhere, failures = [], []

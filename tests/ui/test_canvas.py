@@ -26,11 +26,40 @@ def marked_file(tmp_path):
 
 
 @pytest.fixture
-def canvas(page, marked_file):
-    """The page with the picture in the canvas."""
+def canvas(request, marked_file):
+    """The page with the picture in the canvas. Tests that only draw may share one page: `only_draws`."""
+    yield from drawn_on(request, marked_file)
+
+
+only_draws = pytest.mark.usefixtures("kept_page")
+
+
+def drawn_on(request, file):
+    """The test's page with the file's picture. On a shared one the canvas is empty afterwards, its tools as they were at first."""
+    shared = "kept_page" in request.fixturenames
+    page = request.getfixturevalue("kept_page" if shared else "page")
     open_tab(page, "Inpaint")
-    put_in_editor(page, marked_file)
-    return page
+    put_in_editor(page, file)
+    yield page
+    if not shared:
+        return
+    page.evaluate("""id => {
+        const canvas = window.palimpsest.canvases.of(id), { settings } = canvas;
+        canvas.remove();
+        canvas.choose("brush");
+        localStorage.clear();
+        for (const [name, value] of Object.entries(new settings.constructor().values)) settings.set(name, value);
+        localStorage.clear();
+    }""", EDITOR)
+
+
+def put_another(page, file, size):
+    """Put the file in the place of the picture that is there, and wait until it is seen in its size."""
+    put_in_editor(page, file)
+    page.wait_for_function("""([id, width, height]) => {
+        const { picture } = window.palimpsest.canvases.of(id).document;
+        return picture.width === width && picture.height === height;
+    }""", arg=[EDITOR, *size])
 
 
 def set_tool(page, editor=EDITOR, **values):
@@ -134,6 +163,7 @@ def shown_at(page, points):
                             .map(({ x, y }) => [x, y])""", points)
 
 
+@only_draws
 @pytest.mark.parametrize("hardness, opacity", [(1, 1), (0.5, 1), (0, 0.6)])
 def test_a_stroke_is_to_the_number_what_python_computes(canvas, hardness, opacity):
     set_tool(canvas, size=40, hardness=hardness, opacity=opacity)
@@ -145,12 +175,14 @@ def test_a_stroke_is_to_the_number_what_python_computes(canvas, hardness, opacit
     assert abs(mask_of(canvas) - swept(shown_at(canvas, points[:2]), 40, hardness, opacity, start=first)).max() <= 2
 
 
+@only_draws
 def test_a_stroke_that_crosses_itself_is_no_denser_there(canvas):
     set_tool(canvas, size=30, hardness=1, opacity=0.5)
     paint(canvas, [(0.3, 0.5), (0.7, 0.5), (0.3, 0.5)])
     assert mask_of(canvas).max() == 128
 
 
+@only_draws
 def test_the_eraser_takes_away_and_undo_brings_back(canvas):
     set_tool(canvas, size=60, hardness=1, opacity=1)
     paint(canvas, [(0.3, 0.5), (0.7, 0.5)])
@@ -170,6 +202,7 @@ def test_the_eraser_takes_away_and_undo_brings_back(canvas):
     assert (mask_of(canvas) == erased).all()
 
 
+@only_draws
 def test_invert_and_clear_are_steps_of_their_own(canvas):
     set_tool(canvas, size=40, hardness=0.2)
     paint(canvas, [(0.3, 0.5), (0.7, 0.5)])
@@ -183,6 +216,7 @@ def test_invert_and_clear_are_steps_of_their_own(canvas):
     assert (mask_of(canvas) == painted).all()
 
 
+@only_draws
 def test_the_tools_are_there_for_the_keyboard_alone(canvas):
     stage = canvas.locator(f"#{EDITOR} .stage")
     stage.focus()
@@ -198,6 +232,7 @@ def test_the_tools_are_there_for_the_keyboard_alone(canvas):
     assert all(names)
 
 
+@only_draws
 def test_space_and_wheel_move_the_view_and_leave_the_mask(canvas):
     before = shares_to_client(canvas, [(0.5, 0.5)], EDITOR)[0]
     canvas.mouse.move(*before)
@@ -228,21 +263,19 @@ def test_the_mask_stays_after_a_run_and_another_picture_has_none(canvas, picture
     generate(canvas, "inpaint")
     result(canvas)
     assert canvas.evaluate("window.palimpsest.canvases.of('inpaint-editor').document.layer.data.reduce((a, b) => a + b, 0)") == mask.sum()
-    put_in_editor(canvas, picture_file)
-    canvas.wait_for_function("window.palimpsest.canvases.of('inpaint-editor').document.picture.width === 160")
+    put_another(canvas, picture_file, (160, 160))
     assert sent(canvas) is None
 
 
-def test_a_photograph_on_its_side_is_painted_upright(page, tmp_path):
+@only_draws
+def test_a_photograph_on_its_side_is_painted_upright(canvas, tmp_path):
     photo = Image.new("RGB", (90, 60), "navy")
     exif = Image.Exif()
     exif[0x0112] = 6
     photo.save(tmp_path / "photo.jpg", exif=exif.tobytes())
-    open_tab(page, "Inpaint")
-    put_in_editor(page, tmp_path / "photo.jpg")
-    assert page.evaluate("(({ width, height }) => [width, height])(window.palimpsest.canvases.of('inpaint-editor').document.picture)") == [60, 90]
-    paint(page, [(0.4, 0.5), (0.6, 0.5)])
-    assert Image.open(io.BytesIO(sent(page))).size == (60, 90)
+    put_another(canvas, tmp_path / "photo.jpg", (60, 90))
+    paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
+    assert Image.open(io.BytesIO(sent(canvas))).size == (60, 90)
 
 
 def test_what_the_server_has_forgotten_is_sent_again(canvas, context):
@@ -255,11 +288,11 @@ def test_what_the_server_has_forgotten_is_sent_again(canvas, context):
     result(canvas)
 
 
-def test_fifty_strokes_on_a_large_picture_leave_room(page, tmp_path):
+@only_draws
+def test_fifty_strokes_on_a_large_picture_leave_room(canvas, tmp_path):
     Image.new("RGB", (2048, 2048), "teal").save(tmp_path / "large.png")
-    open_tab(page, "Inpaint")
-    put_in_editor(page, tmp_path / "large.png")
-    kept = page.evaluate("""() => {
+    put_another(canvas, tmp_path / "large.png", (2048, 2048))
+    kept = canvas.evaluate("""() => {
         const { document } = window.palimpsest.canvases.of('inpaint-editor');
         for (let i = 0; i < 60; i++) {
             const edit = document.begin({ value: i % 3 === 1 ? 0 : 255, strength: 1 });

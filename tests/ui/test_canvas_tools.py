@@ -9,8 +9,9 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.ui.steps import open_tab, put_in_editor, shares_to_client, stroke
-from tests.ui.test_canvas import EDITOR, SIZE, mask_of, sent, set_tool, shown_at
+from tests.ui.test_canvas import EDITOR, SIZE, drawn_on, mask_of, only_draws, sent, set_tool, shown_at
 
+pytestmark = only_draws
 HEIGHT, WIDTH = SIZE[1], SIZE[0]
 SCALE = 8
 """By how much shapes are drawn larger here, to know how much of a pixel they cover."""
@@ -27,12 +28,10 @@ def colours() -> np.ndarray:
 
 
 @pytest.fixture
-def canvas(page, colours, tmp_path):
-    """The page with the picture in the canvas."""
+def canvas(request, colours, tmp_path):
+    """A page with the picture in the canvas."""
     Image.fromarray(colours).save(tmp_path / "colours.png")
-    open_tab(page, "Inpaint")
-    put_in_editor(page, tmp_path / "colours.png")
-    return page
+    yield from drawn_on(request, tmp_path / "colours.png")
 
 
 def client(page, *points):

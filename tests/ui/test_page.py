@@ -189,10 +189,10 @@ def test_a_sample_with_a_mask_changes_what_its_mask_covers(page, tab, mode):
 
 
 @pytest.mark.parametrize("tab, mode", [("img2img", "img2img"), ("Inpaint", "inpaint"), ("Inpaint upload", "inpaint_upload")])
-def test_without_a_picture_one_sentence_says_so(page, tab, mode):
-    open_tab(page, tab)
-    generate(page, mode)
-    expect(toast(page)).to_contain_text("init_images: no picture is given")
+def test_without_a_picture_one_sentence_says_so(quiet_page, tab, mode):
+    open_tab(quiet_page, tab)
+    generate(quiet_page, mode)
+    expect(toast(quiet_page)).to_contain_text("init_images: no picture is given")
 
 
 def test_without_paint_one_sentence_says_so_and_the_picture_stays(page, picture_file):

@@ -127,11 +127,15 @@ def test_the_size_of_a_photo_keeps_its_proportions(page, tmp_path):
 @pytest.mark.parametrize("element, told", [
     ("use-as-source", "There is no result yet to use"), ("reuse-seed", "There is no result yet"), ("use-in-inpaint", "There is no result yet to use"),
     ("download-all", "There is no result yet"), ("delete-result", "There is no result yet")])
-def test_what_needs_a_result_says_so(page, element, told):
-    page.once("dialog", lambda dialog: dialog.accept())
-    expect(page.locator(f"#{element}")).to_be_hidden()
-    page.locator(f"#{element}").dispatch_event("click")  # as a page might that is older than what it shows
-    expect(toast(page)).to_contain_text(told)
+def test_what_needs_a_result_says_so(quiet_page, element, told):
+    def accept(dialog):
+        dialog.accept()
+
+    quiet_page.on("dialog", accept)
+    expect(quiet_page.locator(f"#{element}")).to_be_hidden()
+    quiet_page.locator(f"#{element}").dispatch_event("click")  # as a page might that is older than what it shows
+    expect(toast(quiet_page)).to_contain_text(told)
+    quiet_page.remove_listener("dialog", accept)
 
 
 def test_png_info_says_what_is_wrong_with_a_file(page, tmp_path):

@@ -138,10 +138,10 @@ def series(batch: Batch, settings: dict[str, Any], *, resume: bool = False, clie
     settings are bad or there are no files.
     """
     if not batch.files:
-        raise InvalidRequest("init_images", "init_images: there are no files; add pictures, or name a folder that holds some")
+        raise InvalidRequest("init_images", "init_images: no files; add pictures, or enter a folder that contains some")
     unknown = set(batch.reuse) - set(REUSABLE)
     if unknown:
-        raise InvalidRequest("reuse", f"reuse: {', '.join(sorted(unknown))} cannot be taken; valid: {', '.join(REUSABLE)}")
+        raise InvalidRequest("reuse", f"reuse: {', '.join(sorted(unknown))} cannot be reused; valid: {', '.join(REUSABLE)}")
     if batch.scale_by is not None:
         number("scale_by", batch.scale_by, float, 0.05, 4)
     check(StableDiffusionProcessingImg2Img(**settings | {"init_images": [Image.new("RGB", (8, 8))]}))
@@ -179,7 +179,7 @@ def request(batch: Batch, settings: dict[str, Any], file: Path, has_model: Calla
         fields["mask"], said = mask_of(image, upload.image, settings)
         notes += [*upload.notes, *said]
     elif batch.some_masked:
-        notes.append("Pictures without a mask called NAME_mask were done whole.")
+        notes.append("Pictures without a mask called NAME_mask were processed whole.")
     if batch.output_folder is not None:
         fields |= {"outpath_samples": str(batch.output_folder / place.parent), "samples_filename": file.stem}
     if batch.reuse:

@@ -76,7 +76,7 @@ def check_source(mode: Mode, source: Pair, *, inverted: bool) -> Pair:
     if mode in (Mode.IMG2IMG, Mode.SKETCH):
         return image, None
     if mask is None and mode is Mode.INPAINT_UPLOAD:
-        raise InvalidRequest("mask", "mask: none is given; add a picture that is white where the first one should change")
+        raise InvalidRequest("mask", "mask: missing; add a picture that is white where the first one should change")
     if mask is None or (not inverted and create_binary_mask(mask).getbbox() is None):
         raise InvalidRequest("mask", "mask: it is all black; it must be white where the picture should change"
                              if mode is Mode.INPAINT_UPLOAD else "mask: it is blank; paint over what should change")

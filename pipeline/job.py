@@ -88,7 +88,7 @@ def sentence_on(error: Exception) -> str:
     if isinstance(error, (PalimpsestError, Cancelled, Unforeseen)):
         return str(error)
     if is_out_of_memory(error):
-        return "There was not enough memory; smaller pictures, or fewer at a time, need less (width, height, batch_size)."
+        return "Out of memory; use smaller pictures, or fewer at a time (width, height, batch_size)."
     kind = type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:  # the system's message, without the path
         return f"Something went wrong in the program: {kind}: {os.strerror(error.errno)}"

@@ -57,7 +57,7 @@ class Limits:
     def check_waiting(self, client: Client, waiting: list[Client]) -> None:
         """Raise TooMany if one more job of the client would exceed a limit. waiting: the clients of all waiting jobs."""
         if len(waiting) >= self.waiting_in_all:
-            raise TooMany(f"{len(waiting)} jobs are waiting already, and no more fit; try again later.")
+            raise TooMany(f"{len(waiting)} jobs are waiting already, the maximum; try again later.")
         mine = sum(other.id == client.id for other in waiting)
         if mine >= (self.waiting_of_program if client.program else self.waiting):
             raise TooMany(f"You have {mine} jobs waiting already; wait for one to end or interrupt one.")
@@ -86,9 +86,9 @@ class Quota:
             self._asked.append((now, pictures, client))
 
     def _check(self, asked: list[tuple[float, int]], pictures: int, now: float) -> None:
-        quota = f"A visitor may ask for {self.pictures} pictures an hour"
+        quota = f"Visitors may make {self.pictures} pictures an hour"
         if pictures > self.pictures:
-            raise TooMany(f"{quota}, and this asks for {pictures}.")
+            raise TooMany(f"{quota}, but this request needs {pictures}.")
         used = left = sum(count for _, count in asked)
         if used + pictures <= self.pictures:
             return
@@ -97,5 +97,5 @@ class Quota:
             if left + pictures <= self.pictures:
                 break
         minutes = ceil((when + HOUR - now) / 60)
-        raise TooMany(f"{quota}, and {used} were asked for already; there is room for {pictures} more "
+        raise TooMany(f"{quota}, and {used} have been requested already; {pictures} more are possible "
                       f"in {minutes} minute{'s' if minutes > 1 else ''}.")

@@ -193,7 +193,7 @@ class Options:
         GRIDS, "#999999", "Inactive legend colour", "The colour of the prompt parts that a prompt matrix leaves out.", check=color)
     font: str = option(
         GRIDS, "", "Font of legends",
-        "The path of a font file, or the name of one that the system has; empty: Roboto, and a system's font for what that lacks.",
+        "A font file's path, or the name of a system font; empty: Roboto, and system fonts for characters that it lacks.",
         check=font_name, visitors=False)
     n_rows: int = option(
         GRIDS, -1, "Rows", "Rows of a grid; 0 is the batch size, -1 makes it about square.", low=-1, high=16)
@@ -255,7 +255,7 @@ class Options:
         SAMPLING, False, "Discard next-to-last sigma", "Leave out the next-to-last sigma of every schedule.",
         infotext="Discard penultimate sigma")
     sd_noise_schedule: str = option(
-        SAMPLING, "Default", "Noise schedule", "The network's noise levels: its own, or stretched so that they end in pure noise.",
+        SAMPLING, "Default", "Noise schedule", "The network's noise levels: its own, or rescaled to end in pure noise.",
         choices=("Default", "Zero Terminal SNR"), infotext="Noise Schedule")
     use_downcasted_alpha_bar: bool = option(
         SAMPLING, False, "Noise schedule in half precision", "Compute the network's noise levels in half precision, as A1111 did before 1.8.",
@@ -263,7 +263,7 @@ class Options:
     enable_quantization: bool = option(
         SAMPLING, False, "Quantize sigmas", "Round each sigma to the nearest timestep that the network was trained on.")
     sgm_noise_multiplier: bool = option(
-        SAMPLING, False, "SGM noise multiplier", "Scale the start noise as Stability's code does; acts in txt2img only.",
+        SAMPLING, False, "SGM noise multiplier", "Scale the start noise as Stability's code does; only in txt2img.",
         infotext="SGM noise multiplier")
     no_dpmpp_sde_batch_determinism: bool = option(
         SAMPLING, False, "DPM++ SDE depends on the batch",
@@ -296,7 +296,7 @@ class Options:
         SAMPLING, True, "Prompts in one batch", "Compute prompt and negative prompt in one batch.")
 
     token_merging_ratio: float = option(
-        FAST, 0.0, "Token merging", "Share of the tokens that are merged for attention; faster, with less detail.", low=0, high=0.9,
+        FAST, 0.0, "Token merging", "Fraction of the tokens to merge for attention; faster, with less detail.", low=0, high=0.9,
         infotext="Token merging ratio", on_make=True)
     token_merging_ratio_img2img: float = option(
         FAST, 0.0, "Token merging in img2img", "The ratio for img2img requests that set none; 0 uses the general one.", low=0, high=0.9)

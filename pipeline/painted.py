@@ -21,16 +21,16 @@ SAMPLE = 512
 class Surprise(Enum):
     """A way in which a mask acts differently from how it looks: the sentence if it is left alone, and if it is corrected."""
 
-    ALPHA = ("The mask is opaque where it is black and clearer where it is white. As in A1111 its opacity counted, so what is black "
-             "was changed; save it without transparency.",
-             "The mask is opaque where it is black and clearer where it is white; its colours were used, not its opacity.")
+    ALPHA = ("The mask is opaque where it is black and more transparent where it is white. As in A1111, opacity counted, so the "
+             "black part was changed; save it without transparency.",
+             "The mask is opaque where it is black and more transparent where it is white; its colours were used instead of its opacity.")
     COLOUR = ("The mask has colours that count as less than half white, as in A1111, so little changes there; paint it in white.",
-              "The mask has colours; coloured parts were taken as white.")
+              "The mask has colours; coloured parts were treated as white.")
     GREY = ("The mask is nowhere more than half white, so little or nothing changes, as in A1111; paint it in white.",
-            "The mask was nowhere more than half white; it was made lighter until its lightest part was white.")
-    NOISE = ('What looks black in the mask is not quite black, so "Only masked" works on more than what is white, as in A1111; '
+            "The mask was nowhere more than half white; it was brightened until its lightest part was white.")
+    NOISE = ('What looks black in the mask is not quite black, so "Only masked" covers more than the white part, as in A1111; '
              "save the mask as PNG.",
-             "Nearly black or nearly white parts of the mask, as in a JPEG, were taken as black or white.")
+             "Nearly black and nearly white parts of the mask, as in a JPEG, were treated as black and white.")
 
     @property
     def left(self) -> str:

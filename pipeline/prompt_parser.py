@@ -84,7 +84,7 @@ def _weight(text: str) -> float:
 def _refuse_depth(depth: int) -> None:
     if depth > MAX_OPEN_BRACKETS:
         raise InvalidRequest("prompt", f"prompt: at most {MAX_OPEN_BRACKETS} brackets may be open at once; "
-                                       r"close them, or write \( and \[ where brackets are meant as text")
+                                       r"close them, or write \( and \[ for literal brackets")
 
 
 # [before:after:when], [a|b|c]

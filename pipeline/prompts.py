@@ -108,7 +108,7 @@ def record_prompt_options(p: StableDiffusionProcessing) -> None:
             p.receipts.use("embedding", embedding.name, embedding.hash)
     p.say(*not_used)
     if not p.sd_model.takes_negative_prompt and any(text.strip() for text in p.negative_prompts):
-        p.say(f"{p.sd_model.info.name} takes no negative prompt, so it was not used.")
+        p.say(f"{p.sd_model.info.name} does not use negative prompts, so it was ignored.")
     # A1111: in encoding order, negative prompt first
     for index, texts in enumerate(p.encoder.texts(p.prompts, p.negative_prompts)):
         hashes = ti_hashes(found[:index + 1])

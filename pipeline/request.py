@@ -157,8 +157,8 @@ class Request:
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
         self.check_sources()
         if self.width % 8 or self.height % 8:
-            self.comments.append(f"The size {self.width}×{self.height} was cut to {self.width // 8 * 8}×{self.height // 8 * 8}: "
-                                 "sides are multiples of 8.")
+            self.comments.append(f"The size {self.width}×{self.height} was rounded down to {self.width // 8 * 8}×{self.height // 8 * 8}: "
+                                 "sides must be multiples of 8.")
 
     def _check_texts(self) -> None:
         for name in ("prompt", "negative_prompt"):

@@ -102,7 +102,7 @@ def merge(prompt: str, texts: Iterable[str]) -> str:
     for text in texts:
         length = len(text) + max(1, text.count("{prompt}")) * len(prompt)
         if length > MAX_LENGTH:
-            raise InvalidRequest("styles", f"styles: they make the prompt longer than {MAX_LENGTH} characters")
+            raise InvalidRequest("styles", f"styles: the prompt would be longer than {MAX_LENGTH} characters")
         if "{prompt}" in text:
             prompt = text.replace("{prompt}", prompt)
         else:

@@ -164,7 +164,7 @@ def build_chunks(tokens: Tokens, text: str, *, emphasis: str, comma_backtrack: i
             builder.add(token, weight, embedding)
     chunks = builder.finish()
     if len(chunks) > MAX_CHUNKS:
-        raise InvalidRequest("prompt", f"prompt: it needs {len(chunks)} chunks of {CHUNK_LENGTH} tokens; at most {MAX_CHUNKS}")
+        raise InvalidRequest("prompt", f"prompt: needs {len(chunks)} chunks of {CHUNK_LENGTH} tokens; at most {MAX_CHUNKS} are allowed")
     return chunks
 
 

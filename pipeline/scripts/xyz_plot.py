@@ -159,7 +159,7 @@ def make_cells(p: StableDiffusionProcessingImg2Img, rulers: list[Ruler]) -> dict
     megapixels = round(cells * p.width * p.height / 1e6)
     if cells > MAX_CELLS or megapixels >= MAX_MEGAPIXELS:
         raise InvalidRequest("script_args", f"script_args: a plot of {' x '.join(map(str, counts))} pictures is too large; at "
-                                            f"most {MAX_CELLS} of less than {MAX_MEGAPIXELS} megapixels together are drawn")
+                                            f"most {MAX_CELLS} of less than {MAX_MEGAPIXELS} megapixels in total are allowed")
     requests = {}
     for place in product(*map(range, counts)):
         cell, stride, offset = p, 1, 0

@@ -325,7 +325,7 @@ def test_a_seed_keeps_all_its_digits(shared, body, seed):
 
 def test_a_size_that_is_cut_is_told(shared, body):
     info = info_of(shared.post(IMG2IMG, json=body | {"width": 70, "height": 64}))
-    assert info["comments"] == ["The size 70×64 was cut to 64×64: sides are multiples of 8."]
+    assert info["comments"] == ["The size 70×64 was rounded down to 64×64: sides must be multiples of 8."]
     assert info_of(shared.post(IMG2IMG, json=body))["comments"] == []
 
 

@@ -83,7 +83,7 @@ def test_the_negative_prompt_is_not_asked_and_that_is_said(model, monkeypatch):
     rows, denoise = [], model.denoise
     monkeypatch.setattr(model, "denoise", lambda x, *rest: rows.append(len(x)) or denoise(x, *rest))
     result = made(model, negative_prompt="blue", n_iter=2)
-    assert set(rows) == {1} and result.comments == ["toy-model takes no negative prompt, so it was not used."]
+    assert set(rows) == {1} and result.comments == ["toy-model does not use negative prompts, so it was ignored."]
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "Heun", "DPM++ 2M", "DPM++ SDE", "DPM2", "LMS"])

@@ -145,8 +145,8 @@ def test_infotext_can_lie_in_another_folder(folder, tmp_path, picture):
 
 
 @pytest.mark.parametrize("batch, settings, sentence", [
-    (Batch([]), {}, "init_images: there are no files"),
-    (Batch([ROOT], reuse=["Size"]), {}, "reuse: Size cannot be taken; valid: Prompt"),
+    (Batch([]), {}, "init_images: no files"),
+    (Batch([ROOT], reuse=["Size"]), {}, "reuse: Size cannot be reused; valid: Prompt"),
     (Batch([ROOT], scale_by=7), {}, "scale_by must be a number between 0.05 and 4, got 7"),
     (Batch([ROOT]), {"denoising_strength": 2}, "denoising_strength must be a number between 0 and 1, got 2"),
     (Batch([ROOT]), {"script_name": "nobody's"}, 'script_name: no script called "nobody\'s"')])
@@ -420,7 +420,7 @@ def test_where_some_have_masks_the_others_are_done_whole(folder):
     masks = [mask_at(folder / "1_mask.png", (0, 0, 8, 8))]
     first, second, third = made(Batch([folder / "1.png", folder / "2.jpg", folder / "10.png"], folder, masks, folder, True))
     assert first.image_mask is not None and second.image_mask is third.image_mask is None
-    assert first.comments == [] and second.comments == ["Pictures without a mask called NAME_mask were done whole."]
+    assert first.comments == [] and second.comments == ["Pictures without a mask called NAME_mask were processed whole."]
 
 
 def test_what_a_mask_was_taken_for_is_told_once(recorded, folder, tmp_path):
@@ -428,7 +428,7 @@ def test_what_a_mask_was_taken_for_is_told_once(recorded, folder, tmp_path):
     red.paste((255, 0, 0), (16, 16, 48, 48))
     red.save(tmp_path / "red.png")
     outcome = done(recorded, folder, masks=[tmp_path / "red.png"])
-    assert outcome.comments == ("The mask has colours; coloured parts were taken as white.",)
+    assert outcome.comments == ("The mask has colours; coloured parts were treated as white.",)
     assert made(Batch([folder / "1.png"], masks=[tmp_path / "red.png"]))[0].image_mask.getextrema() == (0, 255)
 
 

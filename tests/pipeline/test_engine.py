@@ -354,7 +354,7 @@ def test_a_job_that_runs_out_of_memory_twice_fails_and_the_next_one_runs(demo, p
     tight = Tight(demo, rows=0)
     engine = local_engine(lambda options: tight)
     event = list(engine.submit([request(picture)]).events())[-1]
-    assert isinstance(event, Failed) and event.message.startswith("There was not enough memory") and tight.tried == [2, 1]
+    assert isinstance(event, Failed) and event.message.startswith("Out of memory") and tight.tried == [2, 1]
     tight.rows = 2
     assert engine.submit([request(picture)]).result()[0].comments == []
     engine.close()
@@ -517,7 +517,7 @@ def test_a_finished_job_is_forgotten(engine, picture):
 
 
 def test_too_little_memory_is_one_sentence():
-    assert Failed(torch.OutOfMemoryError("CUDA")).message.startswith("There was not enough memory")
+    assert Failed(torch.OutOfMemoryError("CUDA")).message.startswith("Out of memory")
 
 
 def test_an_unforeseen_error_is_logged_and_told(picture, caplog):

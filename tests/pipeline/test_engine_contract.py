@@ -186,7 +186,7 @@ def test_a_request_is_as_it_was_when_its_job_is_done(engine, request_for):
     before = pickle.dumps(p)
     first, second = (engine.submit([p]).result()[0] for _ in range(2))
     assert pickle.dumps(p) == before and first.all_seeds != second.all_seeds
-    assert first.comments == second.comments == ["The size 60×64 was cut to 56×64: sides are multiples of 8."]
+    assert first.comments == second.comments == ["The size 60×64 was rounded down to 56×64: sides must be multiples of 8."]
 
 
 def test_a_result_says_by_which_model_it_was_made(engine, request_for):
@@ -308,7 +308,7 @@ def test_a_job_that_runs_out_of_memory_is_done_once_more_with_less_and_counted_o
 def test_the_quota_ends_a_job_whose_script_makes_too_many(around, request_for):
     engine = around(limits=Limits(pictures=2))
     job = engine.submit([request_for(script_name="Loopback", script_args=[3, 0.5, "Linear", "None"])], client=Client("me"))
-    with pytest.raises(TooMany, match="A visitor may ask for 2 pictures an hour"):
+    with pytest.raises(TooMany, match="Visitors may make 2 pictures an hour"):
         job.result()
     with pytest.raises(TooMany):
         engine.submit([request_for(n_iter=3)], client=Client("you"))

@@ -39,7 +39,7 @@ def test_every_mode_needs_a_picture(engine, mask, mode):
 @pytest.mark.parametrize("mode, mask, sentence", [
     (Mode.INPAINT, None, "mask: it is blank; paint over what should change"),
     (Mode.INPAINT, Image.new("L", (64, 64)), "mask: it is blank; paint over what should change"),
-    (Mode.INPAINT_UPLOAD, None, "mask: none is given; add a picture that is white where the first one should change"),
+    (Mode.INPAINT_UPLOAD, None, "mask: missing; add a picture that is white where the first one should change"),
     (Mode.INPAINT_UPLOAD, Image.new("RGB", (64, 64)), "mask: it is all black; it must be white where the picture should change"),
 ])
 def test_a_mask_that_masks_nothing_is_refused(picture, mode, mask, sentence):
@@ -100,8 +100,8 @@ def test_a_script_that_is_not_there_is_refused_before_it_is_queued(engine, pictu
 
 
 @pytest.mark.parametrize("mask, settings, told", [
-    ("red", {}, "The mask has colours; coloured parts were taken as white."), ("white", {}, None),
-    ("grey", {}, "The mask was nowhere more than half white; it was made lighter until its lightest part was white."),
+    ("red", {}, "The mask has colours; coloured parts were treated as white."), ("white", {}, None),
+    ("grey", {}, "The mask was nowhere more than half white; it was brightened until its lightest part was white."),
     ("grey", {"alwayson_scripts": {"Soft Inpainting": {"args": [True]}}}, None)])
 @pytest.mark.parametrize("mode", [Mode.INPAINT, Mode.INPAINT_UPLOAD])
 def test_a_mask_does_what_it_looks_like_and_says_so(engine, picture, mode, mask, settings, told):

@@ -15,7 +15,7 @@ ME, BOT = Client("me"), Client("bot", program=True)
     (ME, [Client("you")] * 4, None),
     (BOT, [BOT, BOT], None),
     (BOT, [BOT] * 3, "You have 3 jobs waiting already; wait for one to end or interrupt one."),
-    (ME, [BOT] * 5, "5 jobs are waiting already, and no more fit; try again later."),
+    (ME, [BOT] * 5, "5 jobs are waiting already, the maximum; try again later."),
 ])
 def test_so_many_jobs_may_wait(client, waiting, sentence):
     if sentence is None:
@@ -42,8 +42,8 @@ def test_pictures_beyond_the_quota_are_refused_with_the_minutes_until_there_is_r
     clock.now += 600
     quota.take(ME, 3)
     for pictures, minutes in ((2, "50 minutes"), (8, "60 minutes")):
-        with pytest.raises(TooMany, match=f"may ask for 10 pictures an hour, and 9 were asked for already; there is room for "
-                                          f"{pictures} more in {minutes}\\.$"):
+        with pytest.raises(TooMany, match=f"may make 10 pictures an hour, and 9 have been requested already; "
+                                          f"{pictures} more are possible in {minutes}\\.$"):
             quota.take(ME, pictures)
     quota.take(ME, 1)
     clock.now += 3000
@@ -53,7 +53,7 @@ def test_pictures_beyond_the_quota_are_refused_with_the_minutes_until_there_is_r
 def test_what_is_refused_does_not_count(clock):
     quota = Quota(10, clock)
     for _ in range(3):
-        with pytest.raises(TooMany, match="10 pictures an hour, and this asks for 11"):
+        with pytest.raises(TooMany, match="10 pictures an hour, but this request needs 11"):
             quota.take(ME, 11)
     quota.take(ME, 10)
 

@@ -53,7 +53,7 @@ def test_the_negative_prompt_gets_its_own_texts(database, names, expected):
 
 
 def test_styles_that_double_the_prompt_end_with_a_sentence(database):
-    with pytest.raises(InvalidRequest, match=f"styles: they make the prompt longer than {MAX_LENGTH} characters") as caught:
+    with pytest.raises(InvalidRequest, match=f"styles: the prompt would be longer than {MAX_LENGTH} characters") as caught:
         database.apply_styles("a", ["twice"] * 10_000)
     assert caught.value.field == "styles"
 

@@ -27,7 +27,7 @@ def test_it_makes_pictures_with_and_without_a_mask(toy_page, picture_file, mask_
         set_slider(page, label, value)
     generate(page, "img2img")
     assert "Model: toy-model" in result(page).info["parameters"]
-    expect(page.get_by_text("toy-model takes no negative prompt, so it was not used.")).to_be_visible()
+    expect(page.get_by_text("toy-model does not use negative prompts, so it was ignored.")).to_be_visible()
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", picture_file)
     put(page, "upload-mask", mask_file)

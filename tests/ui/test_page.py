@@ -208,7 +208,7 @@ def test_without_an_uploaded_mask_one_sentence_says_so(page, picture_file):
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", picture_file)
     generate(page, "inpaint_upload")
-    expect(toast(page)).to_contain_text("mask: none is given")
+    expect(toast(page)).to_contain_text("mask: missing")
 
 
 def test_a_damaged_file_gives_one_sentence_and_the_page_goes_on(page, picture_file, tmp_path):

@@ -282,7 +282,7 @@ class KDiffusionSampler(Sampler):
             return lambda sigma, sigma_next: p.rng.next()
         randn = partial(randn_local, source=p.options.randn_source, device=x.device)
         if p.options.no_dpmpp_sde_batch_determinism:
-            # A1111: one motion for the whole batch, seeded with the last picture's seed + 1
+            # A1111: one motion for the whole batch, seeded by the first number drawn with the last picture's seed
             seed = torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(p.seeds[-1] % 2**64)).item()
             low, high = schedule[schedule > 0].min().item(), schedule.max().item()
             noise = BrownianNoise(tuple(x.shape), [seed], low, high, randn=randn, device=x.device)

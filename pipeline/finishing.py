@@ -56,6 +56,7 @@ def exif_of(p: StableDiffusionProcessing, index: int) -> bytes | None:
 
 
 def keep(p: StableDiffusionProcessing, image: Image.Image, text: str, seed: int, suffix: str) -> Output:
+    """A picture with its infotext and receipt, saved if asked. suffix: of its file's name."""
     if text:
         image.info["parameters"] = text
     p.receipts.stamp(p, image, seed)

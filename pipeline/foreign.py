@@ -134,6 +134,7 @@ def model_name(file: object) -> str | None:
 # --- Fooocus and SwarmUI, which write one object
 
 def fooocus(written: dict[str, Any] | None, items: Items, size: tuple[int, int]) -> str | None:
+    """Infotext of Fooocus's data; None if it is not Fooocus's."""
     said = {key.lower().replace(" ", "_"): value for key, value in (written or {}).items()}
     if "base_model" not in said and "fooocus_scheme" not in items:
         return None
@@ -147,6 +148,7 @@ def fooocus(written: dict[str, Any] | None, items: Items, size: tuple[int, int])
 
 
 def swarmui(written: dict[str, Any] | None, items: Items, size: tuple[int, int]) -> str | None:
+    """Infotext of SwarmUI's data; None if it is not SwarmUI's."""
     if written is None or not isinstance(written.get("sui_image_params"), dict):
         return None
     said = written["sui_image_params"]
@@ -306,6 +308,7 @@ def prompt_of(graph: Graph, start: str, side: str) -> str:
 # --- NovelAI
 
 def novelai(written: dict[str, Any] | None, items: Items, size: tuple[int, int]) -> str | None:
+    """Infotext of NovelAI's data; None if it is not NovelAI's."""
     if items.get("Software") != "NovelAI":
         return None
     made = json.loads(items["Comment"])

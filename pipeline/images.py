@@ -43,6 +43,7 @@ def resize_image(mode: int, image: Image.Image, width: int, height: int, upscale
 
 
 def stretched(image: Image.Image, width: int, height: int, upscaler: str | None) -> Image.Image:
+    """`image` at width x height, ignoring its aspect ratio; enlarged by the upscaler if it is named."""
     scale = max(width / image.width, height / image.height)
     fits = image.width * image.height * scale**2 <= MAX_PIXELS
     if upscaler not in (None, "None") and image.mode != "L" and scale > 1 and fits:

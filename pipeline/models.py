@@ -315,6 +315,7 @@ def match(files: list[ModelFile], text: str) -> ModelFile | None:
 
 
 def match_exactly(files: list[ModelFile], text: str) -> ModelFile | None:
+    """The file that `text` names in this spelling, by the most specific kind of name."""
     bracketed = BRACKETED.fullmatch(text)
     tests: list[Callable[[ModelFile], bool]] = [
         lambda file: text in (file.title, file.rel),

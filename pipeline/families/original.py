@@ -149,6 +149,7 @@ UNET_ENDS = {
 
 
 def read_unet(weights: Weights, settings: Settings) -> Part:
+    """The UNet in a single file, under diffusers' names. Raises ModelError."""
     names = [name.removeprefix(UNET) for name in weights if name.startswith(UNET)]
     downsamplers = [int(name.split(".")[1]) for name in names if re.fullmatch(r"input_blocks\.\d+\.0\.op\.weight", name)]
     blocks = min(downsamplers, default=2) - 1
@@ -316,6 +317,7 @@ OPEN_CLIP_NAMES = {
 
 
 def read_text_encoders(weights: Weights, settings: Settings) -> dict[str, Part]:
+    """The text encoders in a single file, by name in a diffusers folder. Raises ModelError."""
     parts = {}
     for prefix in CLIP_TOWERS:
         tensors = {bare(name.removeprefix(prefix)): Stored(weights, name) for name in weights if name.startswith(prefix)}

@@ -48,6 +48,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Placement:
 
 
 def find_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the fastest available. Raises InvalidRequest."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -60,6 +61,7 @@ def find_device(name: str) -> torch.device:
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
+    """The fastest adequate precision of a device."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "mps":

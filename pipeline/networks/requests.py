@@ -37,6 +37,7 @@ def read_tags(tags: Sequence[Tag]) -> list[NetworkRequest]:
 
 
 def read_tag(tag: Tag) -> NetworkRequest:
+    """The request in one tag. Raises InvalidRequest."""
     name, *values = tag.args or ("",)
     sole = not (values or tag.named) and name.partition("=")[0] in TAG_SETTINGS and "=" in name
     if not name or sole:
@@ -48,6 +49,7 @@ def read_tag(tag: Tag) -> NetworkRequest:
 
 
 def multiplier(name: str, text: str | float) -> float:
+    """A multiplier in the tag of the LoRA `name`. Raises InvalidRequest unless it is a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -58,6 +60,7 @@ def multiplier(name: str, text: str | float) -> float:
 
 
 def rank(name: str, text: str) -> int:
+    """`dyn` in the tag of the LoRA `name`, at least 1. Raises InvalidRequest."""
     try:
         value = int(text)
     except ValueError:

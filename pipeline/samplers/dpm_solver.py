@@ -51,6 +51,7 @@ def third_order(eps_fn: Eps, x: Tensor, eps: Tensor, eps_r1: Tensor, t: Tensor, 
 
 
 def noise_prediction(model: Model) -> Eps:
+    """The model as a function of t that gives eps."""
     def eps(x: Tensor, t: Tensor) -> Tensor:
         return (x - model(x, sigma_fn(t) * row_each(x))) / sigma_fn(t)
 

@@ -1,4 +1,4 @@
-"""Jobs of the journal back in the page: in its widgets, or onto the device again."""
+"""Restores jobs of the journal: into the widgets, or by running them again."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,11 +22,11 @@ from ui.stream import PAGE, Folders, Update, follow, hand_out
 from ui.visit import Visit
 
 Chosen = tuple[str, int | None]
-"""(job id, the id of one of its pictures)."""
+"""(job id, id of one of its pictures or None)."""
 
 
 class Past:
-    """Brings back what the engine's journal holds."""
+    """Restores jobs from the engine's journal."""
 
     def __init__(self, engine: Engine, models: ModelStore, making: Making, folders: Folders):
         self.engine, self.models, self.journal, self.making, self.folders = engine, models, engine.journal, making, folders
@@ -36,24 +36,24 @@ class Past:
             raise PalimpsestError("Choose a picture first.")
         p = self.journal.request(chosen[0], outpath_samples=self.folders.samples, outpath_grids=self.folders.grids)
         if p is None:
-            raise PalimpsestError("This job cannot be brought back: its record or a picture that it began with is gone.")
+            raise PalimpsestError("This job cannot be restored: its record or a source picture no longer exists.")
         return p
 
     def mode(self, chosen: Chosen) -> Mode:
-        """The mode that a job was made in, or the nearest: an inpaint sketch is a picture and a mask by then."""
+        """The mode of a job, or the nearest: an inpaint sketch has become a picture and a mask."""
         p = self.request(chosen)
         known = {mode.value: mode for mode in self.making.modes if mode is not Mode.INPAINT_SKETCH}
         return known.get(self.journal.entry(chosen[0]).mode) or (Mode.INPAINT_UPLOAD if p.image_mask else Mode.IMG2IMG)
 
     def files(self, chosen: Chosen) -> Update:
-        """Its picture and its mask, in its mode."""
+        """Updates with its picture and mask, in its mode."""
         p, tab = self.request(chosen), self.making.modes[self.mode(chosen)]
         originals = self.journal.originals
         mask = p.image_mask[0] if isinstance(p.image_mask, list) else p.image_mask
         return tab.loaded(hand_out(originals.path(originals.keep(p.init_images[0])), tab.files[0]), mask)
 
     def everything(self, chosen: Chosen) -> Update:
-        """Its settings as well, with the seed of the chosen picture."""
+        """Updates with its settings too, with the chosen picture's seed."""
         kept = next((kept for kept in self.journal.entry(chosen[0]).pictures if kept.id == chosen[1]), None)
         seed = seed_in(kept.infotext) if kept else None
         controls = self.making.controls
@@ -71,7 +71,7 @@ class Past:
         return bool(client) and any(entry.mode == Mode.BATCH.value for entry in self.journal.search(client=client, limit=1))
 
     def last(self, client: str) -> Chosen | None:
-        """The newest job of a browser that can be brought back."""
+        """A browser's newest job that can be restored."""
         entries = self.journal.search(client=client, limit=1) if client else []
         return next(((entry.id, None) for entry in entries if self.journal.request(entry.id)), None)
 
@@ -85,7 +85,7 @@ class Past:
         last = None if self.last_was_batch(client) else self.last(client)
         if not last:
             return {self.making.files[0]: gr.skip()}
-        # a canvas may have been painted on since
+        # a canvas may have been painted on since then
         return {file: replace(value, opening=True) if isinstance(value, Shown) else value for file, value in self.files(last).items()}
 
 
@@ -97,6 +97,6 @@ def wire_past(past: Past, history: History, session: Session) -> None:
 
 
 def wire_opening(past: Past, opened: gr.events.Dependency, session: Session) -> gr.events.Dependency:
-    """A page that is opened shows the mode, picture and mask of this browser's last job."""
+    """An opened page shows the mode, picture and mask of this browser's last job."""
     return opened.then(past.last_mode, session.client, past.making.tabs, **QUEUED).then(
         past.last_files, session.client, past.making.files, **QUEUED)

@@ -1,4 +1,4 @@
-"""Copied generation data, pasted into the prompt, read into the widgets."""
+"""Reads generation data, pasted into the prompt, into the widgets."""
 
 from dataclasses import dataclass
 
@@ -19,20 +19,20 @@ EXAMPLE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
 
 @dataclass(frozen=True)
 class Reading:
-    """What reads generation data."""
+    """The buttons that read generation data."""
 
     read: gr.Button
-    """Beside the prompt."""
+    """The button beside the prompt."""
     accept: gr.Button
-    """In the offer that web/offer.js shows when a pasted text looks like generation data."""
+    """The button in the offer that web/offer.js shows when a pasted text looks like generation data."""
 
 
 def build_offer(read: gr.Button) -> Reading:
-    """read: the button beside the prompt. Below both there is room for the offer."""
+    """read: the button beside the prompt. The offer appears below both."""
     with gr.Row(elem_id="offer"):
         gr.Markdown("This looks like generation data.")
-        accept = gr.Button("Read it into the settings", size="sm", variant="primary", min_width=120, elem_id="offer-read")
-        gr.Button("Keep it as text", size="sm", min_width=120, elem_id="offer-keep")
+        accept = gr.Button("Apply to the settings", size="sm", variant="primary", min_width=120, elem_id="offer-read")
+        gr.Button("Keep as text", size="sm", min_width=120, elem_id="offer-keep")
     return Reading(read, accept)
 
 
@@ -48,8 +48,8 @@ def wire_reading(reading: Reading, controls: Controls, panel: Panel, engine: Eng
 
 
 def check(text: str) -> None:
-    """Raise PalimpsestError where a text holds no generation data."""
+    """Raise PalimpsestError if a text has no generation data."""
     if not text.strip():
         raise PalimpsestError("Paste the generation data of a picture into the prompt first.")
     if not split(text)[2]:
-        raise PalimpsestError(f'The prompt contains no generation data: its last line would look like "{EXAMPLE}".')
+        raise PalimpsestError(f'The prompt contains no generation data: its last line should look like "{EXAMPLE}".')

@@ -1,4 +1,4 @@
-"""What came of a job: the pictures, and everything that can be done with the one that is selected."""
+"""Results of jobs: the pictures, and actions on the selected one."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,12 +34,12 @@ FETCH = "() => setTimeout(() => document.querySelector('#archive').click(), 200)
 
 @dataclass
 class Actions:
-    """What is done with the selected result: the icons above the frame, and the menu behind the last of them."""
+    """Actions on the selected result: icons above the frame, and a menu behind the last of them."""
 
     sends: dict[Mode, gr.Button]
-    """Each takes the selected picture to a mode."""
+    """Each sends the selected picture to a mode."""
     use: gr.Button
-    """Takes it to the mode that is open."""
+    """Sends it to the open mode."""
     with_mask: gr.Checkbox
     reuse_seed: gr.Button
     compare: gr.Button
@@ -55,7 +55,7 @@ class Actions:
 
 
 def build_running_buttons() -> Running:
-    """Interrupt and its likes, which stand where Generate stands while a job runs."""
+    """Interrupt and the like, shown instead of Generate while a job runs."""
     with gr.Row(visible=False, elem_id="running") as group:
         interrupt = gr.Button("Interrupt", variant="stop", min_width=90, elem_id="interrupt")
         skip = gr.Button("Skip", min_width=50, elem_id="skip")
@@ -67,8 +67,8 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
                   shared: bool) -> tuple[Panel, Actions]:
     """The parts in a column #result, which takes the height that it is given.
 
-    report: of a batch. running: the buttons for a running job, in the place of start_group, which holds `generates`.
-    shared: others use this page too, whose machines have no folder here.
+    report: a batch's. running: the buttons for a running job, shown instead of start_group, which holds `generates`.
+    shared: there are visitors, whose machines do not have the outputs folder.
     """
     with gr.Column(elem_id="result"):
         with gr.Row(elem_id="result-bar"):
@@ -103,17 +103,17 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
 
 
 def sign(label: str, elem_id: str) -> gr.Button:
-    """A button that shows a sign; its label is its name and its tooltip."""
+    """An icon button; its label is its accessible name and tooltip."""
     return gr.Button(label, size="sm", min_width=32, elem_id=elem_id, elem_classes="sign")
 
 
 def item(label: str, elem_id: str) -> gr.Button:
-    """A line of the menu."""
+    """A menu entry."""
     return gr.Button(label, size="sm", elem_id=elem_id)
 
 
 class Results:
-    """Does what the buttons say. All take the page's results and the index of the one that is selected."""
+    """Handlers of the actions. All take the page's results and the index of the selected one."""
 
     def __init__(self, panel: Panel, journal: Journal | None, folders: Folders):
         self.panel, self.journal, self.folders = panel, journal, folders
@@ -125,7 +125,7 @@ class Results:
         return results[index].file
 
     def owner(self, results: Visit, index: int) -> tuple[Entry, Picture]:
-        """The selected picture in the journal, and its job there."""
+        """The journal's entry of the selected picture's job, and the picture in it."""
         self.selected(results, index)
         found = self.journal and self.journal.find(results[index].path)
         if not found:
@@ -133,18 +133,18 @@ class Results:
         return found
 
     def request(self, results: Visit, index: int) -> StableDiffusionProcessingImg2Img:
-        """What the selected picture's job was asked for."""
+        """The request of the selected picture's job."""
         p = self.journal.request(self.owner(results, index)[0].id, outpath_samples=self.folders.samples,
                                  outpath_grids=self.folders.grids)
         if p is None:
-            raise PalimpsestError("A picture that this job began with is gone.")
+            raise PalimpsestError("A source picture of this job no longer exists.")
         return p
 
     def mask(self, results: Visit, index: int) -> Image.Image | None:
         """The mask of the selected picture's job, at the picture's size."""
         mask = self.request(results, index).image_mask
         if isinstance(mask, list):
-            raise PalimpsestError("This job had a mask for each picture; bring the picture without its mask.")
+            raise PalimpsestError("This job had one mask per picture; send the picture without its mask.")
         if mask is not None:
             with Image.open(self.selected(results, index)) as image:
                 mask = mask if mask.size == image.size else resize_image(0, mask, *image.size)
@@ -156,7 +156,7 @@ class Results:
         return gr.skip() if seed is None else seed
 
     def compare(self, results: Visit, index: int) -> Update:
-        """What the job began with beside the selected picture, and what changed of it."""
+        """The source beside the selected picture, and how much changed."""
         after = self.selected(results, index)
         p = self.request(results, index)
         with Image.open(after) as image:
@@ -167,14 +167,14 @@ class Results:
         return {self.panel.viewer: Shown(results, index, Comparison(after, file, remark))}
 
     def favour(self, results: Visit, index: int) -> Update:
-        """Make the selected picture a favourite, or one no longer."""
+        """Mark the selected picture as a favourite, or not."""
         _, picture = self.owner(results, index)
         self.journal.favour(picture.id, not picture.favourite)
         results.replace(replace(results[index], favourite=not picture.favourite))
         return {self.panel.viewer: Shown(results, index)}
 
     def curl(self, results: Visit, index: int, request: gr.Request) -> str:
-        """The command that gives the selected picture's job again, with the seed that it had."""
+        """An API command that repeats the selected picture's job, with the seeds it drew."""
         entry, _ = self.owner(results, index)
         p = with_seeds(self.request(results, index), entry)
         tell("Copied: paste it into a shell.")
@@ -182,7 +182,7 @@ class Results:
         return command(p, address, login="authorization" in request.headers)
 
     def archive(self, results: Visit, index: int) -> str:
-        """All pictures of the selected one's job in one file, byte for byte."""
+        """A zip of all pictures of the selected one's job, byte for byte."""
         self.selected(results, index)
         path = Path(self.panel.viewer.GRADIO_CACHE) / uuid4().hex / "palimpsest.zip"
         path.parent.mkdir(parents=True)
@@ -192,7 +192,7 @@ class Results:
         return str(path)
 
     def delete(self, results: Visit, index: int, confirmed: bool) -> Update:
-        """Delete the file of the selected picture, and with its last one the job."""
+        """Delete the selected picture's file; with its last one, the job."""
         if not confirmed:
             return {self.panel.selected: index}
         entry, picture = self.owner(results, index)
@@ -207,7 +207,7 @@ class Results:
 
 
 def changes(before: Image.Image, after: Image.Image, kept: np.ndarray | None) -> str:
-    """How much of a picture changed. kept: (h, w) bool, what should not have."""
+    """How much of a picture changed. kept: (h, w) bool, pixels that should not have changed."""
     if kept is None:
         share = changed_pixels(before, after) / (after.width * after.height)
         return f"{share:.1%} of the pixels changed"
@@ -216,7 +216,7 @@ def changes(before: Image.Image, after: Image.Image, kept: np.ndarray | None) ->
 
 
 def with_seeds(p: StableDiffusionProcessingImg2Img, entry: Entry) -> StableDiffusionProcessingImg2Img:
-    """A job's request with the seeds that were drawn for it."""
+    """A job's request with the seeds that it drew."""
     said = parse(entry.pictures[0].infotext)
     for name, label in (("seed", "Seed"), ("subseed", "Variation seed")):
         if getattr(p, name) == -1 and label in said:
@@ -232,11 +232,11 @@ def wire_results(panel: Panel, actions: Actions, engine: Engine, folders: Folder
     def select(shown: Visit, event: gr.SelectData) -> tuple[int, str]:
         found = [index for index, result in enumerate(shown) if result.file == event.value]
         if not found:
-            raise PalimpsestError("This result is no longer here; reload the page.")
+            raise PalimpsestError("This result no longer exists; reload the page.")
         return found[0], shown[found[0]].infotext
 
     panel.viewer.select(select, panel.results, [panel.selected, panel.infotext],
-                        trigger_mode="always_last", **QUEUED)  # or a second one is lost while the first is answered
+                        trigger_mode="always_last", **QUEUED)  # otherwise a second selection is lost while one is answered
     actions.reuse_seed.click(results.seed, chosen, seed, **QUEUED)
     actions.compare.click(results.compare, chosen, panel.viewer, **QUEUED)
     actions.favour.click(results.favour, chosen, panel.viewer, **QUEUED)

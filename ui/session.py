@@ -1,4 +1,4 @@
-"""What one browser keeps over a reload: who it is, what its widgets are set to, and the job that runs for it."""
+"""What a browser keeps over a reload: its id, its widgets' values, and its running job."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,18 +24,18 @@ from ui.stream import PAGE, Panel, Update, follow, title_html
 from ui.visit import Result, Visit
 
 STORED = {"secret": "palimpsest"}
-"""The same for every start of the program, or what is stored would be lost with it. It hides nothing from its own browser."""
+"""Constant, or stored values would be lost at every start of the program. It hides nothing from its own browser."""
 
 RESUMED = 60
-"""Results that are shown again after a reload."""
+"""Results to show again after a reload."""
 VISIT = 12 * 3600
-"""Seconds before its last job that a visit reaches back to."""
+"""Seconds before its last job at which a visit starts."""
 CLOSED = 8
-"""How many closed pages Gradio goes on remembering: a page that has lost its connection looks closed, and may come back."""
+"""Closed pages that Gradio keeps: a page that lost its connection looks closed, and may come back."""
 
 
 class BrowserId(gr.BrowserState):
-    """An unguessable id. What does not look like one is taken for none, so that no browser can claim to be a client of the API."""
+    """An unguessable id. Other values are ignored, so that no browser can pose as an API client."""
 
     is_template = True
 
@@ -44,7 +44,7 @@ class BrowserId(gr.BrowserState):
 
 
 class Stored(gr.BrowserState):
-    """Values by name. What is not that is taken for none."""
+    """Values by name. Anything else is ignored."""
 
     is_template = True
 
@@ -57,31 +57,31 @@ class Session:
 
     def __init__(self) -> None:
         self.client = BrowserId("", storage_key="palimpsest-client", **STORED)
-        """Who asks: made when a browser first comes."""
+        """The client's id, created on the browser's first visit."""
         self.settings = Stored({}, storage_key="palimpsest-settings", **STORED)
-        """Field name → what its widget shows."""
+        """Field name → its widget's value."""
         self.sound = gr.BrowserState(False, storage_key="palimpsest-sound", **STORED)
-        """Whether the end of a job is to be heard."""
+        """Whether to play a sound at the end of a job."""
 
 
 def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: Engine, models: ModelStore, panel: Panel,
                  title: gr.HTML) -> gr.events.Dependency:
-    """When a page is opened it finds the models that there are now and its own settings. Gives the event that does so."""
+    """An opened page gets the current models and its own settings. Returns the event that does this."""
     named = controls.named()
     names = ", ".join(f'"{name}"' for name in named)
-    # not `change`: with a listener to that, Gradio 6.31 undoes what is typed into a slider that an event has set before
+    # not `change`: Gradio 6.31 would then undo what is typed into a slider that an event has set
     kept = [*(widget.input for widget in named.values()), *(button.click for button in panel.generates)]
     gr.on(kept, None, list(named.values()), session.settings,
           js=f"(...values) => Object.fromEntries([{names}].map((name, i) => [name, values[i]]))", **QUIET)
     panel.sound.input(None, panel.sound, session.sound, js="(on) => on", **QUIET)
-    # page.load, as gr.on(None, ...) would listen to changes of what is stored too
+    # page.load, because gr.on(None, ...) would also listen to changes of stored values
     page.load(lambda on: on is True, session.sound, panel.sound, **QUEUED)
     return page.load(partial(opened, session, controls, engine, models, title), [session.client, session.settings],
                      [session.client, title, *named.values()], **QUEUED)
 
 
 def forget_closed(page: gr.Blocks) -> None:
-    """Let go of what Gradio keeps of pages that were closed, a MiB or two each, but for those used last."""
+    """Drop Gradio's data of closed pages, one or two MiB each, except the most recently used."""
     pages = page.state_holder.session_data
     closed = [name for name, kept in list(pages.items()) if kept.is_closed]
     for name in closed[:-CLOSED]:
@@ -89,7 +89,7 @@ def forget_closed(page: gr.Blocks) -> None:
 
 
 def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
-    """An event's handler that takes the browser's id as its first input → one that is told who asks, with the address."""
+    """Turns a handler that takes a Client into an event handler that takes the browser's id as its first input."""
     def handle(request: gr.Request, browser: str, *inputs: Any, **named: Any) -> Iterator[Update]:
         yield from handler(Client(browser, network_of(request.client.host)), *inputs, **named)
 
@@ -97,13 +97,13 @@ def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator
 
 
 def wire_resuming(session: Session, engine: Engine, panel: Panel, opened: gr.events.Dependency) -> None:
-    """Then it finds its running job, or its last pictures."""
+    """Afterwards the page finds its running job, or its last pictures."""
     opened.then(partial(resume, engine, panel), [session.client, panel.results], panel.outputs, **QUEUED)
 
 
 def opened(session: Session, controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, client: str,
            settings: dict[str, Any]) -> Update:
-    """The page as this browser left it; of menus only what there still is to choose."""
+    """The page as this browser left it, except menu choices that no longer exist."""
     try:
         chosen = models.find(engine.options)[0]
     except PalimpsestError:
@@ -122,15 +122,15 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
 
 
 def possible(widget: gr.components.Component, value: Any) -> bool:
-    """Whether a widget of today can show what one of an earlier version was set to."""
+    """Whether a current widget can show a value from an earlier version."""
     if isinstance(widget, Seed):
         return isinstance(value, str | int)  # a number in an earlier version
     return fits(widget, value)
 
 
 def resume(engine: Engine, panel: Panel, client: str, visit: Visit) -> Iterator[Update]:
-    """Show what this browser made of late, its last job first, and the job that still runs or waits for it."""
-    yield {panel.job_id: None}  # an event that yields nothing would empty all of them
+    """Show this browser's recent results, last job first, and its running or waiting job."""
+    yield {panel.job_id: None}  # an event that yields nothing would clear all outputs
     if client and engine.journal is not None:
         entries = engine.journal.search(client=client, limit=RESUMED)
         for some in (last_of(entries), visit_of(entries)):
@@ -145,25 +145,25 @@ def resume(engine: Engine, panel: Panel, client: str, visit: Visit) -> Iterator[
 
 
 def shown_again(panel: Panel, entries: list[Entry]) -> list[Result]:
-    """The pictures of jobs, newest job first, as they were shown when they were made."""
+    """The pictures of jobs, newest job first, in the order they were shown."""
     results: list[Result] = []
     for entry in entries:
         made = [panel.result(kept.path, kept.infotext, job_of(entry), favourite=kept.favourite) for kept in entry.pictures
                 if kept.path.exists()]
-        results += sorted(made, key=lambda result: result.kind != "grid")  # which is saved last and shown first
+        results += sorted(made, key=lambda result: result.kind != "grid")  # a grid is saved last but shown first
     return results[:RESUMED]
 
 
 def last_of(newest: list[Entry]) -> list[Entry]:
-    """The last job; of a batch its newest files."""
+    """The last job's entry, or its newest files if it is a batch."""
     return [entry for entry in newest if job_of(entry) == job_of(newest[0])][:SHOWN]
 
 
 def visit_of(newest: list[Entry]) -> list[Entry]:
-    """The jobs of the visit that the last one belongs to."""
+    """The jobs of the last job's visit."""
     return [entry for entry in newest if entry.created > newest[0].created - VISIT]
 
 
 def job_of(entry: Entry) -> str:
-    """The id of a job, or of the batch that it is a file of."""
+    """The id of a job, or of the batch that a file belongs to."""
     return entry.mode == Mode.BATCH.value and entry.id.rpartition("-")[0] or entry.id

@@ -1,4 +1,4 @@
-"""From the engine's events to what the page shows while a picture forms and when it is done."""
+"""Turns the engine's events into page updates, while a picture forms and when it is done."""
 
 import base64
 import tempfile
@@ -36,20 +36,20 @@ from ui.viewer import Comparison, Shown, Viewer
 from ui.visit import Result, Visit, thumbnail
 
 HEARTBEAT = 1.0
-"""Seconds after which a silent job is shown again, so that a page that is gone is noticed."""
+"""Seconds after which a silent job is shown again, so that a closed page is noticed."""
 
 PAGE = {"heartbeat": HEARTBEAT, "pace": 0.25, "cancels": False}
-"""How a page watches a job: what shows one step costs server and browser tens of milliseconds, more than a step of a small
-model, and the job goes on where the page is closed."""
+"""How a page watches a job: showing a step costs server and browser tens of milliseconds, more than a small model's step;
+and closing the page does not stop the job."""
 
 PREVIEW_SIZE = Size(512, 512)
 """Previews are enlarged to fit this."""
 
 ONLY_OPTIONS = SPECS.keys() - {f.name for f in fields(StableDiffusionProcessingImg2Img)}
-"""Options that are no fields of a request: what the page sets of them goes with the request as override_settings."""
+"""Options that are not request fields: the page sends them in override_settings."""
 
 FRACTIONS = {f.name for f in fields(StableDiffusionProcessingImg2Img) if f.type in (float, float | None)}
-"""Fields of a request that are no whole numbers."""
+"""Request fields of type float."""
 
 Update = dict[gr.blocks.Block, Any]
 
@@ -67,7 +67,7 @@ class Running:
     """The buttons for a running job."""
 
     group: gr.Row
-    """Shown while a job of this page runs, and only then."""
+    """Shown only while a job of this page runs."""
     interrupt: gr.Button
     skip: gr.Button
     stop_after: gr.Button
@@ -75,31 +75,31 @@ class Running:
 
 @dataclass
 class Panel:
-    """The right side of the page: what is happening, then what came of it."""
+    """The right side of the page: progress, then results."""
 
     stage: gr.HTML
     """Live preview and progress line, shown over the viewer's frame while a job runs."""
     viewer: Viewer
     report: gr.HTML
-    """What became of a batch's files."""
+    """A batch's report."""
     infotext: gr.Textbox
     running: Running
     sound: gr.Checkbox
-    """Whether the end of a job is to be heard."""
+    """Whether to play a sound at the end of a job."""
     job_id: gr.State
-    """Of the job that this page watches, or None."""
+    """The job that this page watches, or None."""
     results: gr.State
-    """The Visit, as the viewer shows it. It is no event's output: who has it changes it."""
+    """The Visit shown by the viewer. Never an event's output: handlers change it in place."""
     selected: gr.State
     """Index into results."""
     generates: list[gr.Button]
-    """One a mode; they rest while a job of this page runs, so that Interrupt always means that one."""
+    """One per mode; disabled while a job of this page runs, so that Interrupt always means that job."""
     start_group: gr.Row
-    """What holds all of them; `running` takes its place."""
+    """Holds them; replaced by `running` while a job runs."""
 
     @cached_property
     def unsaved(self) -> tempfile.TemporaryDirectory:
-        """Where pictures are that could not be saved: nobody else's, not served, and gone with the program."""
+        """Folder for pictures that could not be saved: private, not served, and removed when the program ends."""
         return tempfile.TemporaryDirectory(prefix="palimpsest-unsaved-")
 
     @property
@@ -119,7 +119,7 @@ class Panel:
             button: gr.Button(interactive=not running) for button in self.generates}
 
     def render(self, event: Event) -> Update:
-        """What an event changes on the page, besides the results."""
+        """Page updates for an event, except the results."""
         match event:
             case Queued():
                 waiting = f"In queue, place {event.place}" if event.place else "Starting"
@@ -133,27 +133,27 @@ class Panel:
         raise TypeError(f"no such event: {event!r}")
 
     def results_of(self, processed: Processed, job_id: str) -> list[Result]:
-        """The pictures that a request gave."""
+        """The pictures made by a request."""
         return [self.result(path or save_image(image, self.unsaved.name, name="unsaved"), text, job_id, image)
                 for path, image, text in zip(processed.paths, processed.images, processed.infotexts)]
 
     def result(self, path: str | Path, infotext: str, job_id: str, image: Image.Image | None = None, *,
                favourite: bool = False) -> Result:
-        """image: the picture, where it is in memory anyway."""
+        """image: the picture, if it is in memory already."""
         file = hand_out(path, self.viewer)
         return Result(file, infotext, str(Path(path).absolute()), job_id, thumbnail(file, image), favourite)
 
     def show(self, visit: Visit, selected: int = 0, comparison: Comparison | None = None, *, opening: bool = False) -> Update:
-        """The results of the visit. opening: a comparison is to be opened, not only to be at hand."""
+        """Updates that show the visit's results. opening: open the comparison, rather than only offer it."""
         return {self.viewer: Shown(visit, selected, comparison, opening), self.infotext: visit[selected].infotext if visit else "",
                 self.selected: selected}
 
 
 def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], client: Client, visit: Visit,
         *files: Any, **settings: Any) -> Iterator[Update]:
-    """The one event handler: every tab's Generate button ends here.
+    """The event handler of every Generate button.
 
-    client: who asks; visit: the page's results; files: what the tab's picture components hold; settings: the controls by name.
+    client: who asks; visit: the page's results; files: from the tab's picture components; settings: the controls by name.
     """
     job_id = uuid4().hex
     reader = Reader()
@@ -169,7 +169,7 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
 
 
 def paths_in(files: Any) -> Iterator[str]:
-    """The files that picture components hold: a path, several in a tuple, or nothing."""
+    """The file paths in a picture component's value: a path, a tuple of them, or None."""
     if isinstance(files, str):
         yield files
     elif isinstance(files, tuple):
@@ -180,19 +180,19 @@ def paths_in(files: Any) -> Iterator[str]:
 def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -> dict[str, Any]:
     """The controls by name as keywords of img2img(). Raises InvalidRequest.
 
-    Widgets give 7 where the API reads 7.0; the same infotext comes of both.
+    Widgets give 7 where the API reads 7.0; both make the same infotext.
     """
     settings = packed(settings)
     settings |= {name: float(settings[name]) for name in FRACTIONS & settings.keys() if isinstance(settings[name], int)}
     overrides = options_in(settings.pop("override_settings"), engine.options)
     overrides |= {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}
     if "refiner_checkpoint" in settings:
-        settings["refiner_checkpoint"] = settings["refiner_checkpoint"] or None  # as the API has what is left out
+        settings["refiner_checkpoint"] = settings["refiner_checkpoint"] or None  # the same as leaving it out in the API
     return settings | {"outpath_samples": folders.samples, "outpath_grids": folders.grids, "override_settings": overrides}
 
 
 def follow(panel: Panel, visit: Visit, job_id: str, events: Iterator[Event]) -> Iterator[Update]:
-    """What a job's events show, to its end. The job goes on where the page is closed meanwhile."""
+    """Updates for a job's events, to its end. Closing the page does not stop the job."""
     outcome, known = None, {}
     for event in events:
         if isinstance(event, Failed):
@@ -214,7 +214,7 @@ def follow(panel: Panel, visit: Visit, job_id: str, events: Iterator[Event]) -> 
 
 
 def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[str]:
-    """Load what a page has chosen, as soon as nobody waits for a picture; the title line tells how that stands."""
+    """Load the model chosen on a page once no job waits; yields title lines on the progress."""
     options = engine.options.override(chosen)
     title = models.find(options)[0].title
     yield title_html(f"{title} · waiting to be loaded")
@@ -223,7 +223,7 @@ def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[st
             case Queued():
                 yield title_html(f"{title} · loading, {event.fraction:.0%}")
             case Finished():
-                yield title_html(models.find(options)[0].title)  # by now with its hash
+                yield title_html(models.find(options)[0].title)  # now with its hash
             case Failed(error=Cancelled()):
                 yield title_html(f"{title} · loaded when it is needed")
             case Failed():
@@ -238,20 +238,20 @@ def title_html(model: str) -> str:
 
 
 def remark(processed: Processed) -> None:
-    """What the person should know about a result."""
+    """Notes on a result, for the person who asked."""
     for comment in processed.comments:
         tell(comment)
     if processed.interrupted:
-        tell("Interrupted: this is what there was so far." if processed.images else "Interrupted before there was a picture.")
+        tell("Interrupted: this is the picture so far." if processed.images else "Interrupted before there was a picture.")
 
 
 def hand_out(path: str | Path, component: gr.components.Component) -> str:
-    """A copy of a picture, byte for byte, where Gradio may serve it from: folders of results are never opened."""
+    """A copy of a picture, byte for byte, in a folder that Gradio may serve; folders of results are never opened."""
     return save_file_to_cache(path, component.GRADIO_CACHE)
 
 
 def step_line(event: Step) -> str:
-    """How far a job is, and how long the rest may take."""
+    """A line on a job's progress and remaining time."""
     batch = f"picture {event.batch} of {event.batches} · " if event.batches > 1 else ""
     if event.outcome is not None:
         batch = f"file {event.item} of {event.outcome.items} · {batch}"
@@ -270,7 +270,7 @@ def duration(seconds: float) -> str:
 
 
 def report_html(outcome: Outcome) -> str:
-    """How many of a batch's files are done, and of each that could not be, why."""
+    """A batch's counts, and the reason for each failed file."""
     counts = [(outcome.already, f"{outcome.already} were done already"), (outcome.made, f"{outcome.made} are done now"),
               (outcome.cut, f"{outcome.cut} ended early"), (len(outcome.failures), f"{len(outcome.failures)} could not be done")]
     line = " · ".join([f"{outcome.items} files", *(said for count, said in counts if count)])
@@ -281,7 +281,7 @@ def report_html(outcome: Outcome) -> str:
 
 
 def stage_html(line: str, fraction: float, jpeg: bytes | None = None) -> str:
-    """Live preview, progress bar and one line of text. Only numbers and our own words go in."""
+    """Live preview, progress bar and one line of text. Contains only numbers and our own words."""
     picture = "" if jpeg is None else f'<img alt="Live preview" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
     return (f'<div class="preview">{picture}</div>'
             f'<div class="bar" role="progressbar" aria-valuenow="{fraction * 100:.0f}"><div style="width:{fraction:.1%}"></div></div>'

@@ -1,9 +1,9 @@
-"""Gradio's theme: its variables, set from the scale and the colours that style.css begins with."""
+"""Gradio's theme: its variables, set from the scale and colours at the top of style.css."""
 
 import gradio as gr
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-"""What the person's machine has: nothing is fetched from anywhere."""
+"""System fonts only: nothing is downloaded."""
 
 SPACES = gr.themes.sizes.Size(name="spaces", xxs="1px", xs="2px", sm="4px", md="4px", lg="8px", xl="8px", xxl="12px")
 RADII = gr.themes.sizes.Size(name="radii", xxs="6px", xs="6px", sm="6px", md="6px", lg="6px", xl="6px", xxl="6px")
@@ -35,7 +35,7 @@ VALUES = {
     "button_cancel_background_fill": "var(--surface)", "button_cancel_background_fill_hover": "var(--hover)",
     "button_cancel_border_color": "var(--line)", "button_cancel_text_color": "var(--danger)",
 }
-"""Those that may differ between light and dark: style.css says how."""
+"""Variables that may differ between light and dark; style.css defines them."""
 SIZES = {
     "block_label_text_size": "12px", "block_title_text_size": "12px", "block_title_text_weight": "400", "block_info_text_size": "11px",
     "block_label_text_weight": "400", "block_padding": "0px", "block_label_margin": "0px", "block_label_padding": "4px 8px",

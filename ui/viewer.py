@@ -1,4 +1,4 @@
-"""The viewer: the selected result, and all of this visit in a filmstrip; in the browser by ui/web/results."""
+"""The viewer: the selected result, and a filmstrip of this visit; its browser part is ui/web/results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ class Comparison:
     """A result beside another picture of its size."""
 
     file: str
-    """The result's, as the page has it."""
+    """The result's file, as the page has it."""
     before: str
-    """The other's."""
+    """The other picture's file."""
     remark: str = ""
-    """What there is to say of the two."""
+    """A line on the two."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Shown:
     selected: int = 0
     comparison: Comparison | None = None
     opening: bool = False
-    """To open it, rather than to have it at hand."""
+    """Open it, rather than only offer it."""
 
 
 class Viewer(gr.HTML):
-    """gr.HTML that shows what it is given as `Shown`, and tells by `select` what was chosen: value is the result's file.
+    """gr.HTML that takes a `Shown`, and reports a selection by `select`: value is the result's file.
 
-    Files go to the browser by name only, under which Gradio serves its copies; nothing is read for it.
+    Files are sent to the browser by name only, under which Gradio serves its copies.
     """
 
     is_template = True
@@ -59,13 +59,13 @@ class Viewer(gr.HTML):
         told = {"results": [described(result) for result in value.visit], "selected": value.selected}
         if value.comparison is not None:
             told["comparison"] = vars(value.comparison) | {"opening": value.opening}
-        return told | {"shown": uuid4().hex}  # the browser is told only what differs from before
+        return told | {"shown": uuid4().hex}  # the browser only gets values that differ from before
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}
 
 
 def described(result: Result) -> dict[str, Any]:
-    """A result as the browser has it."""
+    """A result in the browser's form."""
     return {"file": result.file, "thumbnail": result.thumbnail, "name": Path(result.path).name, "kind": result.kind,
             "favourite": result.favourite, "seed": result.seed}

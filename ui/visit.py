@@ -1,4 +1,4 @@
-"""The results of a visit to the page, which its filmstrip shows: newest first, so many and no more."""
+"""The results of a visit to the page, shown in its filmstrip: newest first, up to a maximum."""
 
 import os
 import re
@@ -14,11 +14,11 @@ from PIL import Image
 from ui.restore import seed_in
 
 MOST = 200
-"""Results that are remembered."""
+"""Results to keep."""
 THUMBNAIL = 160
-"""Pixels of a thumbnail's longer side: two for each of the filmstrip's on a dense screen."""
+"""A thumbnail's longer side in pixels: two for each of the filmstrip's, for high-density screens."""
 KINDS = {"grid": "grid", "mask": "mask", "mask-composite": "mask", "interrupted": "interrupted"}
-"""What the end of a saved file's name says that it is."""
+"""Suffix of a saved file's name → kind of picture."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Result:
     """A picture as the page has it."""
 
     file: str
-    """Its copy, where Gradio may serve it from."""
+    """Its copy in a folder that Gradio may serve."""
     infotext: str
     path: str
-    """Where it is saved, as history knows it."""
+    """Where it is saved, as in history."""
     job: str = ""
-    """The id of what it came of."""
+    """The id of its job."""
     thumbnail: str | None = None
-    """A small JPEG beside the copy; None where the picture cannot be read."""
+    """A small JPEG beside the copy; None: the picture cannot be read."""
     favourite: bool = False
 
     @cached_property
@@ -43,14 +43,14 @@ class Result:
 
     @property
     def kind(self) -> str:
-        """grid, mask or interrupted, as far as its file's name says so, or "" for a picture."""
+        """grid, mask or interrupted, by its file's name; "" for a picture."""
         found = re.fullmatch(rf"\d+(?:-\d+)?-({'|'.join(KINDS)})", Path(self.path).stem)
         return KINDS[found[1]] if found else ""
 
 
 class Visit(Sequence[Result]):
-    """What a page keeps in a gr.State. It is changed where it is, not put in another's place: a running job adds to what
-    people do meanwhile."""
+    """The value of a page's gr.State. It is changed in place, never replaced: a running job adds results while people act on
+    others."""
 
     def __init__(self) -> None:
         self._results: tuple[Result, ...] = ()
@@ -66,7 +66,7 @@ class Visit(Sequence[Result]):
         return len(self._results)
 
     def add(self, results: Iterable[Result]) -> None:
-        """Put results first, in their order; those of the same files that are there already go."""
+        """Insert results at the front, in order, replacing those with the same files."""
         results = tuple(results)
         new = {result.path for result in results}
         self._results = (*results, *(result for result in self._results if result.path not in new))[:MOST]
@@ -75,7 +75,7 @@ class Visit(Sequence[Result]):
         self._results = tuple(result for result in self._results if result.path != path)
 
     def replace(self, result: Result) -> None:
-        """Know another thing of a picture that is there."""
+        """Replace the entry of the same picture."""
         self._results = tuple(result if known.path == result.path else known for known in self._results)
 
     def of_job(self, job: str) -> list[Result]:
@@ -83,7 +83,7 @@ class Visit(Sequence[Result]):
 
 
 def thumbnail(file: str, image: Image.Image | None = None) -> str | None:
-    """The small JPEG of a picture's copy, made where there is none yet. image: the picture, where it is in memory anyway."""
+    """A small JPEG of a picture's copy, created if missing. image: the picture, if it is in memory already."""
     small = Path(file).with_name("thumbnail.jpg")
     if small.exists():
         return str(small)

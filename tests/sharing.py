@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import Counter
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -9,10 +10,10 @@ from xdist.scheduler import LoadScopeScheduling
 BROWSER = "tests/ui/"
 """The tests that need the browser."""
 BROWSERS = 2
-"""In how many processes they run: one browser's waits are the other's work. A third only slows them down."""
+"""In how many processes they run: one browser's waits are the other's work."""
 WORKERS = 3
-EARLY = (BROWSER, "tests/test_card.py")
-"""What takes longest."""
+LONG = "tests/test_card.py"
+"""What takes longest of the others."""
 
 # Before torch is imported, here and in the servers that tests start. Where more threads compute than processors are free,
 # each small operation waits for the slowest of them: beside one busy process it takes four times as long. And what is equal
@@ -25,12 +26,16 @@ def pytest_xdist_auto_num_workers(config):
     return WORKERS if any(os.path.isdir(name) for name in config.args) else 0
 
 
+def file_of(nodeid):
+    return nodeid.partition("::")[0]
+
+
 class Sharing(LoadScopeScheduling):
     """A file's tests share fixtures, so they run in one process. The browser's files go to the first BROWSERS processes and
     the others to the rest, each to whoever is free; when one kind has run out, all take of the other."""
 
     def _split_scope(self, nodeid):
-        return nodeid.partition("::")[0]
+        return file_of(nodeid)
 
     def _assign_work_unit(self, node):
         browser = self.nodes.index(node) < BROWSERS
@@ -44,9 +49,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """The largest files first, so that no process is left alone with one at the end."""
+    """First the files that open the most pages, then LONG: so that no process is left alone with one of them at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(EARLY))
+        opened = Counter(file_of(item.nodeid) for item in items if "page" in item.fixturenames)
+        items.sort(key=lambda item: (-opened[file_of(item.nodeid)], not item.nodeid.startswith(LONG)))
 
 
 @pytest.fixture(scope="module", autouse=True)

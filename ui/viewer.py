@@ -57,7 +57,10 @@ class Viewer(gr.HTML):
         if value is None:
             return {"results": [], "selected": 0}
         told = {"results": [described(result) for result in value.visit], "selected": value.selected}
+        # Gradio deletes what it finds here once it is old, and at the program's end
+        self.temp_files |= {file for result in value.visit for file in (result.file, result.thumbnail) if file}
         if value.comparison is not None:
+            self.temp_files.add(value.comparison.before)
             told["comparison"] = vars(value.comparison) | {"opening": value.opening}
         return told | {"shown": uuid4().hex}  # the browser only gets values that differ from before
 

@@ -4,7 +4,9 @@ import io
 import re
 import urllib.request
 
+import gradio as gr
 import pytest
+from gradio.route_utils import delete_files_created_by_app
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -21,6 +23,7 @@ from tests.ui.steps import (
     settle,
     tiles,
 )
+from ui.viewer import Comparison, Shown, Viewer
 from ui.visit import MOST, Result, Visit, thumbnail
 
 SHIFTS = """() => {
@@ -68,6 +71,19 @@ def test_a_thumbnail_is_small_and_of_the_pictures_proportions(mode, tmp_path):
 def test_a_picture_that_cannot_be_read_has_no_thumbnail(tmp_path):
     (tmp_path / "damaged.png").write_bytes(b"no picture")
     assert thumbnail(str(tmp_path / "damaged.png")) is None and len(list(tmp_path.iterdir())) == 1
+
+
+def test_whatever_the_browser_may_fetch_is_deleted_with_gradios_other_copies(tmp_path):
+    files = [tmp_path / name for name in ("result.png", "thumbnail.jpg", "before.png")]
+    for file in files:
+        file.touch()
+    with gr.Blocks() as page:
+        viewer = Viewer(label="Result", elem_id="gallery")
+    visit = Visit()
+    visit.add([Result(str(files[0]), "", "/outputs/result.png", thumbnail=str(files[1]))])
+    viewer.postprocess(Shown(visit, comparison=Comparison(str(files[0]), str(files[2]))))
+    delete_files_created_by_app(page, age=None)
+    assert not any(file.exists() for file in files)
 
 
 # --- in the browser

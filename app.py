@@ -233,11 +233,13 @@ def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase
     from pipeline.embeddings import EmbeddingShelf
     from pipeline.engine import LocalEngine
     from pipeline.networks import LoraNames, Networks
+    from pipeline.segmenters import FOLDER, Segmenters
 
     catalog = models.catalog
     worker = DeviceWorker(models.load, loaded=models.loaded, make_room=models.make_room, release=models.release,
                           networks=Networks(LoraNames(catalog).find, catalog.hash_of),
-                          embeddings=EmbeddingShelf(catalog.embedding_paths))
+                          embeddings=EmbeddingShelf(catalog.embedding_paths),
+                          segmenters=Segmenters(catalog.root / FOLDER, models.place.device))
     models.tell = worker.tell_loading
     return LocalEngine(worker, options, styles=styles, has_model=catalog.has_checkpoint, **how)
 
@@ -349,6 +351,7 @@ def application(flags: argparse.Namespace, engine: "Engine", models: "ModelStore
     """The application with page and API, configured by the flags."""
     from api import Backend, Fetcher, build_app
     from pipeline.drafts import Drafts
+    from pipeline.selecting import Selecting
     from ui import WEB, build_ui, look
 
     outputs, samples, shared = Path(flags.outputs_dir), ROOT / "assets" / "samples", is_shared(flags)
@@ -359,7 +362,7 @@ def application(flags: argparse.Namespace, engine: "Engine", models: "ModelStore
     return build_app(page, credentials(flags), backend=None if flags.no_api else backend,
                      api_logins=map(login_of, split(flags.api_auth)), origins=split(flags.cors_allow_origins),
                      max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared, subpath=flags.subpath,
-                     drafts=drafts, web=WEB, **look())
+                     drafts=drafts, selecting=Selecting(drafts, engine), web=WEB, **look())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -12,18 +13,19 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from api import drafts as sent_drafts
-from api import extras, generation, listing, options, progress, reference, shown
+from api import extras, generation, listing, options, progress, reference, selections, shown
 from api.backend import Backend
 from api.bodies import BodyLimit
 from api.errors import COMMON, Json, handle_errors
 from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
-from api.guard import DRAFTS, SHOWN, Guard
+from api.guard import DRAFTS, SELECTIONS, SHOWN, Guard
 from api.logins import Login
 from api.proxies import LOOK_AROUND, OwnAddress, Subpath
 from api.sessions import OPEN, SESSIONS, Sessions
 from api.web import WEB, Head, Web
 from pipeline.drafts import Drafts
+from pipeline.selecting import WAITING_IN_ALL, Selecting
 
 MAX_UPLOAD = 64 * 2**20
 """Bytes per file uploaded to the page."""
@@ -39,15 +41,15 @@ ABOUT = "The HTTP API of AUTOMATIC1111's Stable Diffusion web UI, as far as it c
 def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend | None = None, api_logins: Iterable[Login] = (),
               origins: Iterable[str] = (), max_body: int = MAX_BODY, max_bodies: int = MAX_BODIES,
               allowed_paths: Iterable[str] = (), shared: bool = False, subpath: str = "", drafts: Drafts | None = None,
-              web: Path | None = None, head: str = "", **look: Any) -> FastAPI:
+              selecting: Selecting | None = None, web: Path | None = None, head: str = "", **look: Any) -> FastAPI:
     """The application: the page at "/", with the API's routes before it.
 
     login: required on every route, or None; api_logins: also accepted by the API. shared: `login` is for visitors, who may use
     only part of the API, and the others are for the owner. backend: what the API works with; None: no API. origins: other sites
     whose pages may send requests. max_body: MiB per API request; max_bodies: MiB of all requests together.
     allowed_paths: folders that the page may show files from; subpath: the path under a proxy, such as "/palimpsest";
-    drafts: stores uploads of the page's canvases; web: the folder of the page's scripts; head: what
-    starts them; look: theme and style of the page.
+    drafts: stores uploads of the page's canvases; selecting: selects objects in them; web: the folder of the page's scripts;
+    head: what starts them; look: theme and style of the page.
     """
     app = FastAPI(title="Palimpsest", description=ABOUT, docs_url=None, redoc_url=None, openapi_url=None,
                   default_response_class=Json, servers=[{"url": subpath}] if subpath else None)
@@ -59,6 +61,10 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
         app.state.drafts = drafts
         app.add_route(DRAFTS, sent_drafts.send, methods=["POST"], include_in_schema=False)
         app.add_route(DRAFTS, sent_drafts.held, methods=["GET"], include_in_schema=False)
+    if selecting is not None:
+        app.state.selecting, app.state.selecting_threads = selecting, CapacityLimiter(WAITING_IN_ALL)
+        app.add_route(SELECTIONS, selections.select, methods=["POST"], include_in_schema=False)
+        app.add_route(SELECTIONS, selections.models, methods=["GET"], include_in_schema=False)
     if web is not None:
         app.mount(WEB, Web(directory=web))
     if page is not None:

@@ -29,7 +29,9 @@ SHOWN = "/shown-picture"
 """The page posts pictures that browsers cannot show here, bypassing Gradio."""
 DRAFTS = "/canvas-drafts"
 """The page's canvases post pictures and masks here, bypassing Gradio."""
-BESIDE_GRADIO = (SHOWN, DRAFTS)
+SELECTIONS = "/canvas-selections"
+"""The page's canvases ask here what to select in a picture, bypassing Gradio."""
+BESIDE_GRADIO = (SHOWN, DRAFTS, SELECTIONS)
 """Where the page posts bytes, bypassing Gradio."""
 FILES = ("/gradio_api/file=", "/gradio_api/file/")
 """Paths where Gradio would also fetch addresses."""

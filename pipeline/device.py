@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from pipeline import allocator
@@ -14,6 +15,7 @@ from pipeline.conditioning import PromptEncoder
 from pipeline.embeddings import Embedding, EmbeddingShelf
 from pipeline.errors import Cancelled, Interrupted
 from pipeline.families.base import Family, ModelInfo
+from pipeline.families.sam import Prompt
 from pipeline.hooks import HookList, Hooks
 from pipeline.job import sendable
 from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty, memory_report
@@ -25,6 +27,7 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
 from pipeline.receipt import Receipts
 from pipeline.scripts import run as run_script
+from pipeline.segmenters import Segmenters
 from pipeline.styles import StyleDatabase
 from pipeline.worker import Begun, EmbeddingInfo, Loaded, Loading, News, Sampled, Saving, Started, Tell, Wishes
 
@@ -36,22 +39,30 @@ class DeviceWorker:
 
     loaded: the model that options name, if it is in memory. make_room: drops all models but the one used last, called when
     memory has run out; release: drops all. embeddings, networks: what prompts may name. cache: values kept between requests.
+    segmenters: models that find objects in pictures.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
-                 networks: Networks | None = None, cache: Cache | None = None):
-        self._load, self._loaded, self._make_room, self.release = load, loaded, make_room, release
+                 networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None):
+        self._load, self._loaded, self._make_room, self._release = load, loaded, make_room, release
+        self._segmenters = segmenters or Segmenters()
         self._hooks, self._cache = HookList(hooks), cache or Cache()
         self._embeddings, self._networks = embeddings or EmbeddingShelf(), networks or Networks()
         self._tell_loading: Tell = ignore
 
     def run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes) -> Processed:
-        return self._answering(lambda: self._run(request, styles, tell, wishes))
+        with self._segmenters.card:
+            return self._answering(lambda: self._run(request, styles, tell, wishes))
 
     def load(self, options: Options, tell: Tell) -> ModelInfo:
-        return self._answering(lambda: self._model_for(tell, options).info)
+        with self._segmenters.card:
+            return self._answering(lambda: self._model_for(tell, options).info)
+
+    def release(self) -> None:
+        self._segmenters.release()
+        self._release()
 
     def rest(self) -> None:
         allocator.give_back()
@@ -66,6 +77,12 @@ class DeviceWorker:
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         fitting, skipped = self._embeddings.known()
         return list(map(info_of, fitting.values())), skipped
+
+    def segmenters(self) -> list[str]:
+        return self._segmenters.names()
+
+    def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
+        return self._answering(lambda: self._segmenters.segment(name, picture, key, prompt))
 
     def tell_loading(self, share: float) -> None:
         """Report the fraction of the model that is loaded; `load` calls this."""
@@ -94,6 +111,7 @@ class DeviceWorker:
         receipts.try_again()
         course.try_again()
         self._cache.clear()
+        self._segmenters.release()
         self._make_room()
         with frugal(request.sd_model or self._model_for(tell, request.options)) as model:
             check_memory(model, request.width * request.height, request.batch_size, sparing=True)

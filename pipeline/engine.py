@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from pipeline.caches import Cache
 from pipeline.device import DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, PalimpsestError
 from pipeline.families.base import Family
+from pipeline.families.sam import Prompt
 from pipeline.hooks import Hooks
 from pipeline.job import Failed, Finished, Job, Queued, sendable
 from pipeline.journal import Journal
@@ -98,6 +101,12 @@ class Engine(Protocol):
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         """The embeddings that the model can use, and by name a sentence on each that it cannot."""
 
+    def segmenters(self) -> list[str]:
+        """The names of the models that find objects in pictures."""
+
+    def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
+        """As Worker.segment(); also while jobs run."""
+
     def close(self, timeout: float | None = None) -> None:
         """Cancel all jobs and wait up to `timeout` seconds for them to end; None: as long as it takes."""
 
@@ -177,6 +186,12 @@ class LocalEngine(Engine):
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         return self._worker.embeddings()
+
+    def segmenters(self) -> list[str]:
+        return self._worker.segmenters()
+
+    def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
+        return self._worker.segment(name, picture, key, prompt)
 
     def jobs(self) -> list[Job]:
         with self._changed:

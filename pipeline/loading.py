@@ -41,7 +41,7 @@ class ModelStore:
         self.catalog, self.default = catalog, default
         self.tell: Share = lambda share: None
         """Called with the fraction of a model that is loaded, starting at 0."""
-        self._place, self._keep = place, keep
+        self.place, self._keep = place, keep
         self._read, self._describe, self._change_vae, self._free = load, describe, change_vae, free
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
         self._lock = Lock()
@@ -108,21 +108,21 @@ class ModelStore:
 
     def _load(self, checkpoint: ModelFile, vae: ModelFile | None) -> Family:
         info = self._describe(checkpoint.path)  # before any other model is dropped, in case this is not a model
-        sizes = [numbers * self._place.dtype_of(part).itemsize for part, numbers in info.sizes.items()]
-        working = working_memory(info.native_size**2, self._place.vae_dtype)
+        sizes = [numbers * self.place.dtype_of(part).itemsize for part, numbers in info.sizes.items()]
+        working = working_memory(info.native_size**2, self.place.vae_dtype)
         self._fit(sum(sizes) + working)
-        on_card = self._place.device.type != "cpu"
-        first = choose_offload(sizes, working, self._free(self._place.device)) if on_card else "none"
+        on_card = self.place.device.type != "cpu"
+        first = choose_offload(sizes, working, self._free(self.place.device)) if on_card else "none"
         for offload in (first, "sequential" if on_card else "none"):
             try:
-                return self._load_files(checkpoint, vae, info, replace(self._place, offload=offload))
+                return self._load_files(checkpoint, vae, info, replace(self.place, offload=offload))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 logger.warning("%s did not fit", checkpoint.rel)
             self.release()  # by now the failed try's tensors are freed along with its exception
-        raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self._place.device} '
-                         f"in {str(self._place.dtype).removeprefix('torch.')}")
+        raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self.place.device} '
+                         f"in {str(self.place.dtype).removeprefix('torch.')}")
 
     def _load_files(self, checkpoint: ModelFile, vae: ModelFile | None, info: ModelInfo, place: Placement) -> Family:
         self.tell(0.0)
@@ -148,9 +148,9 @@ class ModelStore:
 
     def _fit(self, wanted: int) -> None:
         """Drop models, least recently used first, until `wanted` bytes are free."""
-        collect(self._place.device)
+        collect(self.place.device)
         while self._loaded:
-            free = self._free(self._place.device)
+            free = self._free(self.place.device)
             if free is not None and free >= wanted:
                 return
             self._forget(len(self._loaded) - 1)
@@ -161,5 +161,5 @@ class ModelStore:
             while len(self._loaded) > keep:
                 self._loaded.popitem(last=False)
         if dropped:
-            collect(self._place.device)
+            collect(self.place.device)
 

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from pipeline.families.base import ModelInfo
+from pipeline.families.sam import Prompt
 from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
@@ -171,3 +174,13 @@ class Worker(Protocol):
 
     def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
         """The embeddings that the model can use, and by name a sentence on each that it cannot."""
+
+    def segmenters(self) -> list[str]:
+        """The names of the models that find objects in pictures."""
+
+    def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
+        """The mask of an object, (h, w) uint8, 255 inside, by the model of that name. picture: (h, w, 3) uint8.
+
+        key: identifies the picture, whose embedding is kept. Works while a request runs, but then not on the card.
+        Raises UnknownName, ModelError.
+        """

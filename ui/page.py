@@ -25,8 +25,11 @@ from ui.tabs import TAB_LABELS, Sample
 KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
         (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("`",), "Hold to see the source"),
         (("←", "→"), "Another result, where the result has the focus"), (("?",), "This list")]
-CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("L",), "Lasso"), (("P",), "Polygon"), (("R",), "Rectangle"), (("O",), "Ellipse"),
-               (("F",), "Fill what has one colour"), (("C",), "Select a colour everywhere"), (("G",), "Gradient"),
+CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("L",), "Lasso"), (("P",), "Polygon"),
+               (("S",), "Lasso that snaps to edges"), (("R",), "Rectangle"), (("O",), "Ellipse"), (("F",), "Fill what has one colour"),
+               (("C",), "Select a colour everywhere"), (("A",), "Select an object by a box or a stroke"),
+               (("W",), "Select an object by clicks"), (("Alt",), "With a click: this is not part of the object"), (("N",), "Next object"),
+               (("G",), "Gradient"),
                (("[", "]"), "Smaller or larger brush"), (("{", "}"), "Softer or harder brush"),
                (("Shift",), "A straight line from where the last stroke ended"), (("Ctrl", "Z"), "Undo"), (("Ctrl", "Shift", "Z"), "Redo"),
                (("M",), "Grow, shrink, feather or smooth the mask"),

@@ -89,6 +89,12 @@ class PickledEngine:
     def embeddings(self):
         return crossed(self._engine.embeddings())
 
+    def segmenters(self):
+        return crossed(self._engine.segmenters())
+
+    def segment(self, *asked):
+        return crossed(self._engine.segment(*crossed(asked)))
+
 
 # --- another process
 
@@ -127,6 +133,12 @@ class FarWorker:
 
     def embeddings(self):
         return self._until_answered(*self._begin("embeddings"))
+
+    def segmenters(self):
+        return self._until_answered(*self._begin("segmenters"))
+
+    def segment(self, *asked):
+        return self._until_answered(*self._begin("segment", *asked))
 
     def close(self):
         self._process.kill()

@@ -8,6 +8,7 @@ import pickle
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import LocalEngine
 from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError, TooMany, UnknownName, Unforeseen
 from pipeline.families import placement
+from pipeline.families.sam import Prompt
 from pipeline.hooks import Hooks
 from pipeline.job import Failed, Finished, Queued, Step, sendable
 from pipeline.journal import Journal
@@ -26,11 +28,13 @@ from pipeline.models import Catalog
 from pipeline.options import Options
 from pipeline.previews import unpack
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.segmenters import Segmenters
 from pipeline.styles import StyleDatabase
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.verify import Missing, Status, read_claim, request_again, verify
 from pipeline.worker import Wishes
 from tests.conftest import DEMO_MODEL
+from tests.families import tiny_sam
 from tests.pipeline.far import FarWorker, PickledEngine, crossed
 
 PATIENCE = 30.0
@@ -73,7 +77,8 @@ def worker_in(folder: Path) -> DeviceWorker:
     catalog = catalog_in(folder)
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0])
     worker = DeviceWorker(models.load, [Prompted(folder)], loaded=models.loaded, make_room=models.make_room,
-                          release=models.release, embeddings=EmbeddingShelf(catalog.embedding_paths))
+                          release=models.release, embeddings=EmbeddingShelf(catalog.embedding_paths),
+                          segmenters=Segmenters(folder / "models" / "sam"))
     models.tell = worker.tell_loading
     return worker
 
@@ -81,6 +86,7 @@ def worker_in(folder: Path) -> DeviceWorker:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine")
+    tiny_sam.save(folder / "models" / "sam" / "tiny", "sam2")
     (folder / "models" / "embeddings").mkdir(parents=True)
     (folder / "models" / "embeddings" / "damaged.safetensors").write_bytes(b"nothing")
     (folder / "styles.csv").write_text("name,prompt,negative_prompt\nmisty,{prompt} in mist,sun\n")
@@ -443,3 +449,18 @@ def test_an_error_that_nobody_foresaw_is_sent_as_what_is_said_of_it():
 def test_a_request_that_brings_its_model_cannot_be_sent(demo, picture):
     with pytest.raises(TypeError, match="cannot be sent"):
         crossed(StableDiffusionProcessingImg2Img(demo, init_images=[picture]))
+
+
+# --- selecting
+
+def test_a_model_selects_while_a_job_runs_too(engine, gate, request_for):
+    picture, click = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8), Prompt(((9.0, 9.0, True),))
+    assert engine.segmenters() == ["tiny"]
+    first = engine.segment("tiny", picture, "a", click)
+    assert first.shape == (40, 60) and first.dtype == np.uint8
+    job = held(engine, gate, [request_for(held=True)])
+    assert (engine.segment("tiny", picture, "b", click) == first).all()
+    gate[1].touch()
+    assert job.result()
+    with pytest.raises(UnknownName):
+        engine.segment("none", picture, "a", click)

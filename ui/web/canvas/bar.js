@@ -50,6 +50,19 @@ export function choice(label, choices, { value, act }) {
   return element;
 }
 
+// A menu of names, as they are when it is brought up to date.
+export function menu(label, names, { value, act }) {
+  const select = make("select", { onchange: () => act(select.value) });
+  select.setAttribute("aria-label", say(label));
+  const element = make("label", { className: "menu" }, select);
+  element.tip = () => [say(label), ""];
+  element.update = () => {
+    select.replaceChildren(...names().map((name) => make("option", { value: name, textContent: name })));
+    select.value = value();
+  };
+  return element;
+}
+
 export function colour(label, { value, act }) {
   const input = make("input", { type: "color", value: value(), oninput: () => act(input.value) });
   input.setAttribute("aria-label", say(label));

@@ -7,15 +7,17 @@ import { listenToKeys } from "./keys.js";
 import { fillHoles } from "./modify.js";
 import { Panels } from "./panels.js";
 import { Pointers } from "./pointer.js";
+import { Selections } from "./selections.js";
 import { Settings, coloursOf } from "./settings.js";
 import { Sources } from "./sources.js";
 import { buildStage } from "./stage.js";
 import { Storage } from "./storage.js";
 import { say } from "./text.js";
-import { OPTIONS, makeTools } from "./toolbox.js";
+import { makeTools, optionsOf } from "./toolbox.js";
 import { Transport } from "./transport.js";
 import { View } from "./view.js";
 
+const OPTIONAL = ["outlines", "model", "advice", "beside", "size", "hardness", "tolerance", "opacity", "takes", "next"]; // by tool
 const NOTE = 8000; // milliseconds
 const WIDE = 560; // CSS pixels from which the tools stand beside the picture
 
@@ -30,7 +32,8 @@ export class Canvas {
     this.storage = new Storage(id, () => ({ picture: this.transport.picture?.blob, layer: this.document.layer, shown: this.sources.shown }));
     Object.assign(this, buildStage((file) => this.take(file)));
     this.view = new View(this.stage, this.document);
-    this.tools = makeTools(kind, { document: this.document, settings, view: () => this.view });
+    this.tools = makeTools(kind, { document: this.document, settings, view: () => this.view, selections: new Selections(this.transport),
+      note: (sentence) => this.note(sentence), optionsChanged: () => this.showOptions() });
     this.buildBars();
     this.pointers = new Pointers(this.view, { stage: this.stage, ring: this.ring, tool: () => this.tools[this.chosen], document: this.document });
     this.choose("brush");
@@ -60,6 +63,7 @@ export class Canvas {
     settings.addEventListener("change", ({ detail }) => {
       if (detail === "overlay") this.document.recolour(coloursOf(settings.get("overlay")));
       this.update();
+      this.showOptions();
     });
     this.root.addEventListener("dragover", (event) => {
       if (![...event.dataTransfer.types].includes("Files")) return;
@@ -133,7 +137,7 @@ export class Canvas {
     undo.disabled = !history.past.length;
     redo.disabled = !history.future.length;
     look.setAttribute("aria-pressed", String(!this.hidden));
-    for (const control of Object.values(this.sliders)) control.update();
+    for (const control of Object.values(this.sliders)) control.update?.();
     this.stage.querySelector("canvas.layer").style.opacity = this.hidden ? 0 : this.kind === "mask" ? settings.get("overlayOpacity") : 1;
     this.pointers.showRing();
   }
@@ -145,7 +149,7 @@ export class Canvas {
 
   note(sentence) {
     this.status.textContent = sentence;
-    this.status.hidden = false;
+    this.status.hidden = !sentence;
     clearTimeout(this.noted);
     this.noted = setTimeout(() => { this.status.hidden = true; }, NOTE);
   }
@@ -160,9 +164,19 @@ export class Canvas {
     }
     this.chosen = name;
     for (const tool of Object.keys(this.tools)) this.buttons[tool].setAttribute("aria-pressed", String(tool === name));
-    const shown = OPTIONS[name];
-    for (const option of ["size", "hardness", "tolerance", "opacity", "takes"]) this.sliders[option].hidden = !shown.includes(option);
+    this.tools[name].enter?.();
+    this.showOptions();
     this.pointers.showRing();
+  }
+
+  showOptions() {
+    const shown = optionsOf(this.tools[this.chosen]);
+    for (const option of OPTIONAL) Object.assign(this.sliders[option], { hidden: !shown.includes(option) }).update?.();
+  }
+
+  // The object that is being selected by clicks is done.
+  nextObject() {
+    this.tools.clicks.next();
   }
 
   change() {

@@ -1,6 +1,6 @@
 // The buttons and sliders around the stage: what each is called, what it acts on, and in which order they stand.
 
-import { button, choice, colour, make, palette, slider } from "./bar.js";
+import { button, choice, colour, make, menu, palette, slider } from "./bar.js";
 import { say } from "./text.js";
 
 const FINER = 3; // sliders of sizes: as fine for small ones as people's eyes
@@ -15,8 +15,11 @@ export function makeButtons(canvas) {
   return {
     brush: tool("brush", say('Brush'), "B"), eraser: tool("eraser", say('Eraser'), "E"),
     lasso: tool("lasso", say('Lasso'), "L"), polygon: tool("polygon", say('Polygon'), "P"),
+    snap: tool("snap", say('Lasso that snaps to edges'), "S"),
     rectangle: tool("rectangle", say('Rectangle'), "R"), ellipse: tool("ellipse", say('Ellipse'), "O"),
     fill: tool("fill", say('Fill what has one colour'), "F"), colours: tool("colours", say('Select a colour everywhere'), "C"),
+    object: tool("object", say('Select an object by a box or a stroke'), "A"),
+    clicks: tool("clicks", say('Select an object by clicks'), "W"),
     gradient: tool("gradient", say('Gradient'), "G"), eyedropper: tool("eyedropper", say('Take a colour from the picture'), "I"),
     undo: button("undo", say('Undo'), { key: "Ctrl+Z", act: act("undo") }),
     redo: button("redo", say('Redo'), { key: "Ctrl+Shift+Z", act: act("redo") }),
@@ -40,6 +43,15 @@ export function makeSliders(canvas, settings) {
     tolerance: slider(say('Tolerance'), { between: [0, () => 255], curve: 2, value: () => settings.get("tolerance"),
       show: (value) => `${Math.round(value)}`, act: (value) => settings.set("tolerance", Math.round(value)) }),
     opacity: slider(say('Opacity'), { between: [0.01, () => 1], value: () => settings.get("opacity"), show: percent, act: set("opacity") }),
+    outlines: choice(say('Mark the object by'), [["box", say('Box')], ["stroke", say('Stroke')]],
+      { value: () => settings.get("outlines"), act: set("outlines") }),
+    model: menu(say('Segmentation model'), () => canvas.tools.clicks.models ?? [], { value: () => settings.get("model"), act: set("model") }),
+    advice: make("p", { className: "advice", textContent:
+      say('To use this tool, put a SAM or SAM 2 checkpoint into models/sam: a folder with config.json and model.safetensors, as saved by transformers.') }),
+    beside: choice(say('Clicks mark'), [[false, say('Part of it')], [true, say('Not part of it')]],
+      { value: () => settings.get("beside"), act: set("beside") }),
+    next: Object.assign(make("button", { type: "button", className: "word", textContent: say('Next object'), onclick: () => canvas.nextObject() }),
+      { tip: () => [say('Start another object with the next click'), "N"] }),
     takes: choice(say('What the tool does'), [[false, say('Add')], [true, say('Take away')]], { value: () => settings.get("takes"), act: set("takes") }),
     ink: palette(say('Colour to paint with'), INKS, { value: () => settings.get("ink"), act: set("ink") }),
     overlay: colour(say('Colour that the mask is shown in'), { value: () => settings.get("overlay"), act: set("overlay") }),
@@ -52,7 +64,7 @@ export function makeSliders(canvas, settings) {
 export function layOut(canvas, buttons, sliders) {
   const masked = canvas.kind === "mask";
   const { undo, redo, change, invert, clear, more, open, remove, look, fit } = buttons;
-  const { size, hardness, tolerance, opacity, takes, ink, overlay, overlayOpacity } = sliders;
+  const { outlines, model, advice, beside, next, size, hardness, tolerance, opacity, takes, ink, overlay, overlayOpacity } = sliders;
   const zoomed = make("button", { type: "button", className: "percent", onclick: () => canvas.view.centre(1) });
   zoomed.tip = () => [say('Show at 100 %'), "1"];
   const line = (...parts) => make("div", { className: "group" }, ...parts);
@@ -60,7 +72,8 @@ export function layOut(canvas, buttons, sliders) {
     masked ? line(change, invert, clear, more) : line(clear), line(open, remove));
   tools.setAttribute("role", "toolbar");
   tools.setAttribute("aria-label", say('Tools'));
-  const options = make("div", { className: "options" }, size, hardness, tolerance, opacity, takes, masked ? line(overlay, overlayOpacity) : ink,
+  const options = make("div", { className: "options" }, advice, outlines, model, beside, next, size, hardness,
+    tolerance, opacity, takes, masked ? line(overlay, overlayOpacity) : ink,
     make("div", { className: "zoom" }, look, zoomed, fit));
   options.setAttribute("role", "group");
   options.setAttribute("aria-label", say('How the tool is set'));

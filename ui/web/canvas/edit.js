@@ -42,13 +42,14 @@ export class Edit {
     });
   }
 
-  // Cover by numbers of the whole layer.
-  fill(area, numbers) {
-    const { width } = this.layer;
+  // Cover by numbers of the whole layer, or of a part of it.
+  fill(area, numbers, from = this.layer.bounds) {
+    const width = from.x2 - from.x1;
     this.cover(area, ({ cover, bounds }, part) => {
       for (let y = part.y1; y < part.y2; y++) {
         const to = (y - bounds.y1) * (bounds.x2 - bounds.x1) - bounds.x1;
-        for (let x = part.x1; x < part.x2; x++) cover[to + x] = Math.max(cover[to + x], numbers[y * width + x]);
+        const at = (y - from.y1) * width - from.x1;
+        for (let x = part.x1; x < part.x2; x++) cover[to + x] = Math.max(cover[to + x], numbers[at + x]);
       }
     });
   }

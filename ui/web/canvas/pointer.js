@@ -8,7 +8,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 export class Pointers {
   // tool(): the one that is chosen. ring: an element that shows where and how large it is.
   constructor(view, { stage, tool, ring, document }) {
-    Object.assign(this, { view, stage, tool, ring, document, fingers: new Map(), drawing: null, panning: null, held: false, at: null });
+    Object.assign(this, { view, stage, tool, ring, document, fingers: new Map(), drawing: null, panning: null, held: false, at: null, keyed: false });
     stage.addEventListener("pointerdown", (event) => this.down(event));
     stage.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.up(event));
@@ -42,7 +42,8 @@ export class Pointers {
     } else if (event.button === 0 || event.button === 2 || event.button === 5) {
       this.drawing = event.pointerId;
       this.hover(event);
-      this.tool().down(this.point(event), { joined: event.shiftKey, erase: event.button !== 0, alt: event.altKey });
+      this.tool().down(this.point(event), { joined: event.shiftKey, erase: event.button !== 0, alt: event.altKey,
+        ctrl: event.ctrlKey || event.metaKey });
     }
   }
 
@@ -117,7 +118,8 @@ export class Pointers {
 
   key(event) {
     if (event.target !== this.stage || event.ctrlKey || event.metaKey || !this.document.picture) return;
-    if (this.tool().key?.(event.key)) {
+    const corner = event.key === "Enter" && this.keyed && this.tool().corners;
+    if (!corner && this.tool().key?.(event.key)) {
       event.preventDefault();
       event.stopPropagation(); // Escape would interrupt a job
       return;
@@ -128,6 +130,7 @@ export class Pointers {
     const { picture } = this.document;
     this.at ??= { x: picture.width / 2, y: picture.height / 2 };
     if (arrow) {
+      this.keyed = true;
       const step = event.shiftKey ? 1 : (STEP * this.view.ratio) / this.view.scale;
       this.at = { x: Math.min(Math.max(this.at.x + arrow[0] * step, 0), picture.width),
         y: Math.min(Math.max(this.at.y + arrow[1] * step, 0), picture.height) };
@@ -136,8 +139,9 @@ export class Pointers {
     } else if (this.pen) {
       this.penUp();
     } else {
-      this.pen = true;
-      this.tool().down(this.at, {});
+      this.pen = !corner;
+      this.tool().down(this.at, { alt: event.altKey });
+      if (corner) this.tool().up({});
     }
     this.showRing();
   }
@@ -151,6 +155,7 @@ export class Pointers {
   // --- where the tool is
 
   hover(event) {
+    this.keyed = false;
     this.at = event && this.view.pointer(event);
     this.showRing();
   }

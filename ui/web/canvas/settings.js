@@ -1,7 +1,8 @@
 // How the tools are set: kept by the browser, and told to who listens.
 
 const KEPT = "palimpsest-canvas";
-const FIRST = { size: 0, hardness: 0.8, opacity: 1, takes: false, tolerance: 24, ink: "#000000", overlay: "#f43f5e", overlayOpacity: 0.45 }; // size 0: by the picture
+const FIRST = { size: 0, hardness: 0.8, opacity: 1, takes: false, tolerance: 24, ink: "#000000", overlay: "#f43f5e", overlayOpacity: 0.45,
+  outlines: "box", model: "", beside: false }; // size 0: by the picture
 
 const stored = () => {
   try {

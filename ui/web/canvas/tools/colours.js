@@ -63,7 +63,7 @@ export class ColourSelect {
     const selected = select(document.pixels(), layer.width, layer.height, last.point, { tolerance: settings.get("tolerance"), touching: this.touching });
     const before = document.version;
     const edit = document.begin({ value: last.takes ? 0 : 255, erase: last.takes, strength: settings.get("opacity"), colour: settings.ink });
-    edit.fill(boundsOf(selected, layer.width, layer.height), selected, layer.width);
+    edit.fill(boundsOf(selected, layer.width, layer.height), selected);
     document.commit();
     last.changed = document.version !== before;
     last.version = document.version;

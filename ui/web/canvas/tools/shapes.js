@@ -142,6 +142,10 @@ export class Lasso extends Shape {
 
 // Corner by corner; closed by a click on the first one or twice on the last.
 export class Polygon extends Shape {
+  get corners() { // set by a click each, and by Enter on the keyboard
+    return true;
+  }
+
   down(point, how) {
     if (!this.open) return this.begin(point, how);
     const [first, last] = [this.points[0], this.points.at(-1)];
@@ -192,12 +196,16 @@ export class Polygon extends Shape {
     through(pen, points);
   }
 
+  // What is seen of it so far, as far as the pointer.
+  get line() {
+    return [...this.points, ...(this.next ? [this.next] : [])];
+  }
+
   draw(pen, toDevice) {
-    const points = [...this.points, ...(this.next ? [this.next] : [])].map(toDevice);
     pen.beginPath();
-    through(pen, points);
+    through(pen, this.line.map(toDevice));
     outline(pen);
-    for (const { x, y } of points.slice(0, this.points.length)) {
+    for (const { x, y } of this.points.map(toDevice)) {
       pen.beginPath();
       pen.rect(x - 3, y - 3, 6, 6);
       pen.fillStyle = "#fff";

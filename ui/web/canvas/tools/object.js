@@ -1,0 +1,105 @@
+// Selecting an object without a model: the server cuts out what a box was drawn around, or what a rough stroke lies on.
+
+import { say } from "../text.js";
+import { outline } from "./shapes.js";
+
+const MOST = 4000; // points of a stroke that are sent
+
+const rounded = ({ x, y }) => [Math.round(x * 10) / 10, Math.round(y * 10) / 10];
+
+// Change the layer as the tools do: add what was found, or take it away; as one step.
+export function apply({ document, settings }, { area, numbers }, takes) {
+  const edit = document.begin({ value: takes ? 0 : 255, erase: takes, strength: settings.get("opacity"), colour: settings.ink });
+  edit.fill(area, numbers, area);
+  document.commit();
+}
+
+export const corners = ([a, b]) => [rounded(a), rounded(b)];
+
+export class ObjectSelect {
+  constructor({ document, settings, view, selections, note }, { name }) {
+    Object.assign(this, { document, settings, view: view(), selections, note, name, points: [], asked: null });
+  }
+
+  get stroke() {
+    return this.settings.get("outlines") === "stroke";
+  }
+
+  get ring() {
+    return this.stroke ? { radius: this.settings.get("size") / 2 } : null;
+  }
+
+  get options() {
+    return ["outlines", ...(this.stroke ? ["size"] : []), "opacity", "takes"];
+  }
+
+  down(point, { erase = false, alt = false } = {}) {
+    this.asked = null;
+    this.points = [point];
+    this.takes = erase || alt || this.settings.get("takes");
+    this.view.guide(this);
+  }
+
+  move(points) {
+    if (!this.points.length) return;
+    if (this.stroke) this.points.push(...points);
+    else this.points[1] = points.at(-1);
+    this.view.redrawGuides();
+  }
+
+  async up() {
+    const { points, takes } = this;
+    if (!points.length || (!this.stroke && points.length < 2)) return this.cancel();
+    const asked = (this.asked = Symbol("the newest counts"));
+    const every = Math.ceil(points.length / MOST);
+    const question = this.stroke ? { tool: "stroke", radius: Math.max(this.settings.get("size") / 2, 0.5),
+      points: points.filter((_, i) => i % every === 0 || i === points.length - 1).map(rounded) } : { tool: "box", box: corners(points) };
+    this.note(say('Looking for the object…'));
+    try {
+      const found = await this.selections.ask(question);
+      if (!found || this.asked !== asked) return;
+      this.note(found.numbers.length ? "" : say('Nothing was found there.'));
+      this.cancel();
+      apply(this, found, takes);
+    } catch (error) {
+      if (this.asked !== asked) return;
+      this.cancel();
+      this.note(say(error.message));
+    }
+  }
+
+  cancel() {
+    if (this.asked) this.note("");
+    this.asked = null;
+    this.points = [];
+    this.view.guide(null);
+  }
+
+  leave() {
+    this.cancel();
+  }
+
+  key(key) {
+    if (key !== "Escape" || !this.points.length) return false;
+    this.cancel();
+    return true;
+  }
+
+  draw(pen, toDevice) {
+    const points = this.points.map(toDevice);
+    pen.beginPath();
+    if (!this.stroke) {
+      const [a, b = a] = points;
+      pen.rect(a.x, a.y, b.x - a.x, b.y - a.y);
+      return outline(pen);
+    }
+    points.forEach(({ x, y }, i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+    if (points.length === 1) pen.lineTo(points[0].x + 0.01, points[0].y);
+    pen.save();
+    pen.lineWidth = this.settings.get("size") * this.view.scale;
+    pen.lineCap = pen.lineJoin = "round";
+    pen.strokeStyle = "rgb(255 255 255 / 0.5)";
+    pen.stroke();
+    pen.restore();
+  }
+}

@@ -69,7 +69,7 @@ def page_texts(demo, tmp_path_factory) -> set[str]:
                 texts |= texts_of(value) if isinstance(value := props.get("value"), str) else set()
     engine.close()
     same_everywhere = {name for file in catalog.checkpoints() for name in (file.title, file.rel)} | {
-        "Palimpsest", "Ctrl", "Enter", "Esc", "Shift"}
+        "Palimpsest", "Ctrl", "Enter", "Esc", "Shift", "Alt"}
     return {text for text in texts if isinstance(text, str) and spoken(text)} - NAMES - same_everywhere
 
 

@@ -88,16 +88,24 @@ def test_whatever_the_browser_may_fetch_is_deleted_with_gradios_other_copies(tmp
 
 # --- in the browser
 
+only_looks = pytest.mark.usefixtures("kept_page")
+
+
 @pytest.fixture
-def made(page, picture_file, mask_file):
-    """The page with a result of Inpaint upload."""
-    open_tab(page, "Inpaint upload")
-    put(page, "upload-picture", picture_file)
-    put(page, "upload-mask", mask_file)
-    for label, value in (("Sampling steps", 2), ("Width", 160), ("Height", 160), ("Denoising strength", 1)):
-        set_slider(page, label, value)
-    make(page, "inpaint_upload")
-    return page
+def made(request, picture_file, mask_file):
+    """The page with a result of Inpaint upload. Tests that only look at it share one: `only_looks`."""
+    shared = "kept_page" in request.fixturenames
+    page = request.getfixturevalue("kept_page" if shared else "page")
+    if not shared or not tiles(page).count():
+        open_tab(page, "Inpaint upload")
+        put(page, "upload-picture", picture_file)
+        put(page, "upload-mask", mask_file)
+        for label, value in (("Sampling steps", 2), ("Width", 160), ("Height", 160), ("Denoising strength", 1)):
+            set_slider(page, label, value)
+        make(page, "inpaint_upload")
+    yield page
+    if shared:
+        page.locator("#gallery .frame").press("0")
 
 
 def make(page, mode):
@@ -186,6 +194,7 @@ def test_thumbnails_are_small_and_a_dragged_one_is_the_result_itself(made):
     assert (pixels(fetched(uploaded)) == pixels(fetched(shown(made)))).all()
 
 
+@only_looks
 def test_a_result_is_compared_with_its_source_and_what_changed_outside_the_mask_is_counted(made, picture_file):
     made.locator("#compare").click()
     expect(made.locator("#gallery .said")).to_have_text("0 pixels changed outside the mask")
@@ -213,6 +222,7 @@ def test_a_result_is_compared_with_its_source_and_what_changed_outside_the_mask_
     expect(made.locator("#gallery canvas.difference")).to_be_hidden()
 
 
+@only_looks
 def test_the_source_is_seen_while_its_key_is_held(made):
     made.locator("#gallery .frame").focus()
     made.keyboard.down("Backquote")
@@ -223,6 +233,7 @@ def test_the_source_is_seen_while_its_key_is_held(made):
     expect(made.locator("#gallery .said")).to_be_hidden()
 
 
+@only_looks
 def test_a_result_zooms_to_single_pixels_and_a_drag_moves_it(made):
     assert view(made)["fitted"]
     box = made.locator("#gallery .frame").bounding_box()
@@ -347,6 +358,7 @@ def test_a_result_becomes_the_source_of_the_mode_that_is_open(made):
     assert (pixels(fetched(uploaded)) == pixels(fetched(shown(made)))).all()
 
 
+@only_looks
 def test_a_result_is_downloaded_and_copied_as_it_is(made):
     with made.expect_download() as download:
         made.locator("#download-result").click()
@@ -358,6 +370,7 @@ def test_a_result_is_downloaded_and_copied_as_it_is(made):
     assert made.evaluate("navigator.clipboard.read().then(([item]) => item.types)") == ["image/png"]
 
 
+@only_looks
 def test_the_line_above_the_picture_opens_its_infotext(made):
     expect(made.locator("#result-title .facts")).to_have_text(re.compile(r"160 × 160 · Seed \d+"))
     expect(made.locator("#infotext")).to_be_hidden()

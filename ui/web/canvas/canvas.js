@@ -165,6 +165,7 @@ export class Canvas {
     this.chosen = name;
     for (const tool of Object.keys(this.tools)) this.buttons[tool].setAttribute("aria-pressed", String(tool === name));
     this.tools[name].enter?.();
+    bringIntoSight(this.buttons[name]);
     this.showOptions();
     this.pointers.showRing();
   }
@@ -242,4 +243,12 @@ export class Canvas {
   harden(by) {
     settings.set("hardness", Math.min(Math.max(Math.round(settings.get("hardness") * 10 + by) / 10, 0), 1));
   }
+}
+
+// Scroll a narrow toolbar as far as it takes to see a button, and nothing else.
+function bringIntoSight(button) {
+  const bar = button.closest(".tools");
+  const [own, all] = [button, bar].map((element) => element.getBoundingClientRect());
+  if (own.right > all.right) bar.scrollLeft += own.right - all.right;
+  else if (own.left < all.left) bar.scrollLeft -= all.left - own.left;
 }

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from api import drafts as sent_drafts
-from api import extras, generation, listing, options, progress, reference, selections, shown
+from api import extras, generation, listing, options, progress, reference, seam, selections, shown
 from api.backend import Backend
 from api.bodies import BodyLimit
 from api.errors import COMMON, Json, handle_errors
@@ -96,7 +96,7 @@ def mount_api(app: FastAPI, backend: Backend) -> None:
     app.state.backend = backend
     handle_errors(app)
     api = APIRouter(strict_content_type=False, responses=COMMON)
-    for topic in (generation, progress, options, listing, extras, reference):
+    for topic in (generation, progress, options, listing, extras, seam, reference):
         api.include_router(topic.router)
     app.include_router(api)
     for prefix in ("/sdapi", "/internal"):

@@ -287,6 +287,29 @@ class ExtrasBatchAnswer(Shape):
     images: list[str] = Field(description="The pictures in base64.")
 
 
+class SeamRequest(Request):
+    image: Text = Field("", description="The inpainted picture as base64 or as a data: URI.")
+    source: Text = Field("", description="What it was made from, at its size; clear parts get the colour img2img_background_color.")
+    mask: Text = Field("", description="The mask as it was used, at its size: white where the picture is the model's. With the option "
+                                       "return_mask, img2img returns it behind each picture.")
+    blend: Text = Field("", description="poisson or soft to blend the seam; empty to measure it only.")
+
+
+class SeamItem(Shape):
+    word: str = Field(description="none, faint or visible.")
+    ratio: float = Field(description="The jump divided by the contrast beside it; faint from 1.75, visible from 3.2.")
+    jump: float = Field(description="The CIELAB difference across the mask's edge that a fifth of the edge exceeds.")
+    contrast: float = Field(description="The picture's own CIELAB difference over the same distance beside the edge.")
+    edge: int = Field(description="Length of the edge in pixels, at 1024 pixels for larger pictures; 0: the mask has no edge.")
+
+
+class SeamAnswer(Shape):
+    seam: SeamItem = Field(description="The seam of the picture that was sent.")
+    blended: SeamItem | None = Field(None, description="The seam after blending.")
+    image: str | None = Field(None, description="The blended picture in base64.")
+    outside: int | None = Field(None, description="Number of pixels changed where the mask is black.")
+
+
 # --- lists
 
 class Named(Shape):

@@ -158,6 +158,10 @@ class Journal:
         self._change("INSERT OR REPLACE INTO pictures (job, path, infotext) VALUES (?, ?, ?)", job_id,
                      self._relative(path), infotext)
 
+    def add(self, job_id: str, path: str, infotext: str) -> None:
+        """A picture that was made of one of its pictures is saved at that path."""
+        self.saving(job_id, path, infotext)
+
     def ended(self, job_id: str, state: str, message: str = "") -> None:
         """The job ended; state: done, interrupted or failed."""
         self._requests.pop(job_id, None)

@@ -39,15 +39,10 @@ def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image
                    resize_mode: int, masked_content: int, background: str, correct_color: bool,
                    upscaler: str | None = None) -> Source:
     """Flatten, resize or crop, and fill one source picture; keep its unmasked part for later."""
-    image = flatten(image, background)
-    region = None if plan is None else plan.crop_region
-    if region is None and resize_mode != 3:
-        image = resize_image(resize_mode, image, *size, upscaler)
-    overlay = mask_for_overlay = None
+    image, mask_for_overlay = put_in_place(image, plan, size=size, resize_mode=resize_mode, background=background, upscaler=upscaler)
+    overlay = None
     if plan is not None:
-        mask_for_overlay = plan.mask_for_overlay
-        if mask_for_overlay.size != image.size:
-            mask_for_overlay = resize_image(resize_mode, mask_for_overlay, *image.size, upscaler)
+        region = plan.crop_region
         overlay = cut_out(image, mask_for_overlay).convert("RGBA")
         if region is not None:
             image = resize_image(2, image.crop(region), *size, upscaler)
@@ -58,6 +53,18 @@ def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image
                                      f"{'x'.join(map(str, latent_mask.size))}), got {masked_content}")
             image = fill(image, latent_mask)
     return Source(image, digest(image), overlay, mask_for_overlay, color_target(image) if correct_color else None)
+
+
+def put_in_place(image: Image.Image, plan: MaskPlan | None, *, size: Size, resize_mode: int, background: str,
+                 upscaler: str | None = None) -> tuple[Image.Image, Image.Image | None]:
+    """(a source picture flattened and as large as what it is put back over, the mask of what is not put back, at that size)."""
+    image = flatten(image, background)
+    if (plan is None or plan.crop_region is None) and resize_mode != 3:
+        image = resize_image(resize_mode, image, *size, upscaler)
+    if plan is None:
+        return image, None
+    mask = plan.mask_for_overlay
+    return image, mask if mask.size == image.size else resize_image(resize_mode, mask, *image.size, upscaler)
 
 
 def pixels_of(sources: list[Source]) -> Tensor:

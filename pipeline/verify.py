@@ -21,6 +21,7 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.receipt import Files, Receipt, read_receipt
 from pipeline.record import ELSEWHERE, from_record
 from pipeline.request import Replay
+from pipeline.seam import way_of
 from pipeline.uploads import load_file, open_picture
 
 MODE = "verify"
@@ -79,6 +80,8 @@ def read_claim(file: Path | str) -> Claim:
         receipt = read_receipt(image)
     except ValueError as error:
         raise Unverifiable(f"{DAMAGED}: {error}") from error
+    if receipt is None and way_of(image.info.get("parameters")):
+        raise Unverifiable("its seam was blended after it was made, so its request gives the picture before that")
     if receipt is None:
         raise Unverifiable("it has no receipt; only PNG files saved by Palimpsest have one, and other programs drop it when saving")
     if digest(image) != receipt.pixels:

@@ -18,6 +18,7 @@ from pipeline.limits import Client
 from pipeline.metadata import Metadata, metadata_of
 from pipeline.models import Catalog
 from pipeline.receipt import read_receipt
+from pipeline.seam import way_of
 from pipeline.uploads import count_pixels, load_file
 from pipeline.verify import Verdict, read_claim, refusal, request_again, verify
 from ui.editor import PictureInput
@@ -112,6 +113,8 @@ def what_receipt_says(image: Image.Image) -> tuple[str, bool]:
     except ValueError:
         return "Its receipt is damaged.", False
     if receipt is None:
+        if way_of(image.info.get("parameters")):
+            return "This picture has no receipt: its seam was blended after it was made.", False
         return "This picture has no receipt.", False
     by = f"Palimpsest {receipt.program} with torch {receipt.packages.get('torch')}"
     return f"Made by {by} on {receipt.device}, in {receipt.precision}.", True

@@ -23,6 +23,7 @@ from pipeline.journal import Entry, Journal, Picture
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
 from ui.events import CONFIRM, QUEUED, QUIET, tell
+from ui.seam import SeamLine, build_seam, wire_seam
 from ui.stream import Folders, Panel, Running, Update
 from ui.tabs import TAB_LABELS
 from ui.viewer import Comparison, Shown, Viewer
@@ -52,6 +53,7 @@ class Actions:
     delete: gr.Button
     confirmed: gr.Checkbox
     folder: gr.Button | None
+    seam: SeamLine
 
 
 def build_running_buttons() -> Running:
@@ -85,6 +87,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
         viewer = Viewer(label="Result", elem_id="gallery")
         stage = gr.HTML("", visible=False, elem_id="stage", apply_default_css=False)
         sound = gr.Checkbox(False, label="Sound at the end", container=False, min_width=120, elem_id="sound")
+        seam = build_seam()
         with gr.Column(elem_id="result-menu"):
             gr.Markdown("Use in", elem_classes="label")
             sends = {mode: item(label, f"use-in-{mode.value}") for mode, label in TAB_LABELS.items()}
@@ -99,7 +102,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
     panel = Panel(stage, viewer, report, infotext, running, sound, gr.State(), gr.State(Visit()), gr.State(0), generates, start_group)
     return panel, Actions(sends, use, with_mask, reuse_seed, compare, favour, exactly, curl, gr.Textbox(visible="hidden"), download,
                           gr.DownloadButton(visible="hidden", elem_id="archive"), delete,
-                          gr.Checkbox(visible="hidden"), folder)
+                          gr.Checkbox(visible="hidden"), folder, seam)
 
 
 def sign(label: str, elem_id: str) -> gr.Button:
@@ -245,4 +248,6 @@ def wire_results(panel: Panel, actions: Actions, engine: Engine, folders: Folder
     actions.delete.click(results.delete, [*chosen, actions.confirmed], panel.outputs, js=CONFIRM, **QUEUED)
     if actions.folder is not None:
         actions.folder.click(results.open_folder, chosen, None, **QUEUED)
+    if engine.journal is not None:
+        wire_seam(actions.seam, results, engine.shelf)
     return results

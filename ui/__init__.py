@@ -45,9 +45,10 @@ def look() -> dict:
 
 
 def head_html() -> str:
-    """What stands in the page's head before Gradio's script: the catalogues and the first module, which reads them there."""
+    """What stands in the page's head before Gradio's script: styles, the catalogues, and the first module, which reads them there."""
     told = json.dumps(catalogues()).replace("<", "\\u003c")  # or a text could end the element
-    return f'<script type="application/json" id="catalogues">{told}</script><script type="module" src="./web/index.js"></script>'
+    styles = "".join(f'<link rel="stylesheet" href="./web/{sheet.name}">' for sheet in sorted(WEB.glob("*.css")))
+    return f'{styles}<script type="application/json" id="catalogues">{told}</script><script type="module" src="./web/index.js"></script>'
 
 
 def catalogues() -> dict[str, dict[str, str]]:

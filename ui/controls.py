@@ -12,7 +12,7 @@ from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 from pipeline.styles import StyleDatabase
 from ui.events import QUEUED, QUIET
-from ui.fields import Seed, Slider, widget_for
+from ui.fields import WHOLE, Seed, Slider, widget_for
 from ui.scripts import ScriptControls, build_script_menu
 
 RESIZE_MODES = ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
@@ -79,9 +79,10 @@ class Controls:
 
 def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
     return {
-        "sd_model_checkpoint": gr.Dropdown(checkpoint_choices(models), value=models.default.rel, container=False, label=SPECS["sd_model_checkpoint"].label,
-                                           elem_id="checkpoint"),
-        "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", container=False, label=SPECS["sd_vae"].label, elem_id="vae"),
+        "sd_model_checkpoint": gr.Dropdown(checkpoint_choices(models), value=models.default.rel, container=False, num_choices_shown=WHOLE,
+                                           label=SPECS["sd_model_checkpoint"].label, elem_id="checkpoint"),
+        "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", container=False, num_choices_shown=WHOLE, label=SPECS["sd_vae"].label,
+                              elem_id="vae"),
     }
 
 
@@ -126,7 +127,7 @@ def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.C
 
 
 def build_style_menu(styles: StyleDatabase) -> gr.Dropdown:
-    return gr.Dropdown(list(styles.styles), value=[], multiselect=True, label="Styles", container=False, elem_id="styles")
+    return gr.Dropdown(list(styles.styles), value=[], multiselect=True, num_choices_shown=WHOLE, label="Styles", container=False, elem_id="styles")
 
 
 def build_mask_controls() -> dict[str, gr.components.Component]:
@@ -166,7 +167,7 @@ def build_generation_controls(models: ModelStore,
     seeds = build_seeds()
     with gr.Accordion("Refiner", open=False):
         with gr.Row():
-            refiner = gr.Dropdown(refiner_choices(models), value="", label="Checkpoint", elem_id="refiner")
+            refiner = gr.Dropdown(refiner_choices(models), value="", num_choices_shown=WHOLE, label="Checkpoint", elem_id="refiner")
             switch_at = Slider(0.01, 1, value=0.8, step=0.01, label="Switch at")
     fast = build_fast()
     overrides = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label="Override settings",

@@ -9,6 +9,10 @@ from pipeline.options import SPECS, number
 from pipeline.request import WHOLE_NUMBERS
 
 
+WHOLE = 10**6
+"""How many choices a menu shows that is searched whole, not its first hundred: None, for all, is lost on Gradio's way to the browser."""
+
+
 class Slider(gr.Slider):
     """gr.Slider that shows the usual range but accepts any typed number; the request validates it."""
 

@@ -24,7 +24,8 @@ from ui.tabs import TAB_LABELS, Sample
 
 KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
         (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("`",), "Hold to see the source"),
-        (("←", "→"), "Another result, where the result has the focus"), (("?",), "This list")]
+        (("←", "→"), "Another result, where the result has the focus"), (("/",), "Search the settings or the history"),
+        (("?",), "This list")]
 CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("L",), "Lasso"), (("P",), "Polygon"),
                (("S",), "Lasso that snaps to edges"), (("R",), "Rectangle"), (("O",), "Ellipse"), (("F",), "Fill what has one colour"),
                (("C",), "Select a colour everywhere"), (("A",), "Select an object by a box or a stroke"),
@@ -55,18 +56,18 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
         wire_reading(making.reading, making.controls, making.panel, engine, models)
         opened = wire_session(page, session, making.controls, engine, models, making.panel, header.title)
         if engine.journal is not None:
-            with gr.Tab("History") as tab:
+            with gr.Tab("History", id="history") as tab:
                 history = build_history()
             past = Past(engine, models, making, folders)
             wire_history(history, engine.journal, tab, session.client, shared=shared)
             wire_past(past, history, session)
             opened = wire_opening(past, opened, session)
-        with gr.Tab("PNG info"):
+        with gr.Tab("PNG info", id="png_info"):
             png_info = build_png_info(TAB_LABELS)
         wire_png_info(png_info, engine, models.catalog, session, shared=shared)
         wire_pasting(png_info, making, engine, models)
         if not shared:
-            with gr.Tab("Settings") as tab:
+            with gr.Tab("Settings", id="settings") as tab:
                 wire_settings(tab, build_settings(), settings, engine)
     wire_resuming(session, engine, making.panel, opened)
     page.unload(partial(forget_closed, page))

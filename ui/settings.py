@@ -1,7 +1,9 @@
 """The tab Settings: every effective option with its explanation; saved values apply from then on."""
 
+import json
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -29,8 +31,9 @@ def build_settings() -> SettingsTab:
     with gr.Row(elem_classes="with-refresh"):
         gr.Markdown("Settings are remembered and apply to all later pictures, also over the API.")
         save = gr.Button("Save", variant="primary", scale=0, min_width=120, interactive=False, elem_id="settings-save")
+    gr.HTML(search_html(), padding=False, elem_id="settings-search")
     for title, group in grouped().items():
-        with gr.Accordion(title, open=title == "img2img", elem_classes="settings-group"):
+        with gr.Accordion(title, open=title == "img2img", elem_id=group_id(title), elem_classes="settings-group"):
             with gr.Row():
                 widgets |= {spec.name: widget_for(spec.name, min_width=300, elem_id=f"option-{spec.name}") for spec in group}
     return SettingsTab(widgets, save)
@@ -43,6 +46,19 @@ def grouped() -> dict[str, list[OptionSpec]]:
         if not spec.on_make:
             groups.setdefault(spec.group, []).append(spec)
     return groups
+
+
+def group_id(title: str) -> str:
+    """Of a group's element in the page."""
+    return f"settings-{'-'.join(''.join(letter if letter.isalnum() else ' ' for letter in title).lower().split())}"
+
+
+def search_html() -> str:
+    """The field that finds options, with all that they are found by: Gradio makes a group's widgets when it is first opened."""
+    options = [{"name": spec.name, "group": group_id(title), "texts": [spec.label, spec.name, spec.sentence]}
+               for title, group in grouped().items() for spec in group]
+    return (f'<div data-options="{escape(json.dumps(options))}"><input type="search" aria-label="Search the settings" '
+            'placeholder="Search by words, or by the name in the API"><span role="status"></span></div>')
 
 
 def wire_settings(tab: gr.Tab, page: SettingsTab, settings: Settings, engine: Engine) -> None:

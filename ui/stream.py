@@ -234,7 +234,8 @@ def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[st
 def title_html(model: str) -> str:
     """The page's title line."""
     return (f'<h1>Palimpsest</h1><span class="model">{escape(model)}</span>'
-            '<button class="keys" aria-label="Keys" onclick="document.querySelector(&quot;#keys dialog&quot;).showModal()">?</button>')
+            '<button class="keys" aria-label="Keys" onclick="document.querySelector(&quot;#keys dialog&quot;).showModal()">?</button>'
+            '<button id="theme-switch" class="keys" aria-label="Light or dark" title="Light or dark">◐</button>')
 
 
 def remark(processed: Processed) -> None:

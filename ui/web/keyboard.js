@@ -1,7 +1,8 @@
-// Keys that act anywhere on the page: Ctrl+Enter generates, Escape interrupts, ? lists all keys.
+// Keys that act anywhere on the page: Ctrl+Enter generates, Escape interrupts, / searches, ? lists all keys.
 
 import { visible } from "./visible.js";
 
+const SEARCHES = "#settings-search input, #history-words :is(input, textarea)";
 const TYPING = "input, textarea, [contenteditable]";
 
 export function pressKeys() {
@@ -10,9 +11,15 @@ export function pressKeys() {
       event.preventDefault();
       visible("button[id^=generate-]:not([disabled])")?.click();
     } else if (event.key === "Escape") {
-      if (!document.querySelector("dialog[open]")) visible("#interrupt:not([disabled])")?.click();
-    } else if (event.key === "?" && !event.target.closest(TYPING)) {
-      document.querySelector("#keys dialog").showModal();
+      // a menu or a search that it closes has taken it
+      if (!event.defaultPrevented && !document.querySelector("dialog[open]")) visible("#interrupt:not([disabled])")?.click();
+    } else if (!event.target.closest(TYPING)) {
+      if (event.key === "?") document.querySelector("#keys dialog").showModal();
+      if (event.key === "/" && visible(SEARCHES)) {
+        event.preventDefault();
+        visible(SEARCHES).focus();
+        visible(SEARCHES).select();
+      }
     }
   });
 }

@@ -27,7 +27,7 @@ export function say(text) {
 // what people typed, names of files, models and styles, and what menus offer, as requests and infotext say it
 const THEIRS = "textarea, input, code, pre, style, script, .token, .options, .file-preview, #picker .gallery, "
   + "#report td:first-child";
-const SPOKEN = ["placeholder", "aria-label"];
+const SPOKEN = ["placeholder", "aria-label", "title"];
 
 function localize(node) {
   if (node.nodeType === Node.TEXT_NODE) {

@@ -1,18 +1,19 @@
 // How far a job is, in the window's title; and a sound at its end where that is wanted.
 
-import { visible } from "./visible.js";
-
 const SHARE = /^\d+% · /;
 
+// The bar of this page's job, in sight or not; null where none runs or waits.
+export const progressBar = () => document.querySelector("#stage .bar");
+
 export function watchProgress() {
-  let working = false;
+  let worked = false;
   setInterval(() => {
-    const bar = visible("#stage .bar");
+    const bar = progressBar();
     const title = document.title.replace(SHARE, "");
     const told = bar ? `${bar.getAttribute("aria-valuenow")}% · ${title}` : title;
     if (document.title !== told) document.title = told;
-    if (working && !bar && document.querySelector("#sound input")?.checked) chime();
-    working = Boolean(bar);
+    if (worked && !bar && document.querySelector("#sound input")?.checked) chime();
+    worked = Boolean(bar);
   }, 500);
 }
 

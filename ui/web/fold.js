@@ -1,0 +1,24 @@
+// The settings panel folded away and back by a button. The browser remembers it.
+
+import { whenThere } from "./appears.js";
+import { remember, remembered } from "./kept.js";
+
+const BUTTON = "#fold-settings";
+
+function fold(folded) {
+  const workspace = document.querySelector("#workspace");
+  if (workspace) workspace.dataset.settings = folded ? "folded" : "shown";
+  for (const button of document.querySelectorAll(BUTTON)) button.setAttribute("aria-expanded", !folded);
+}
+
+export function foldSettings() {
+  const show = () => fold(remembered("settings-panel") === "folded");
+  whenThere("#workspace", show);
+  whenThere(BUTTON, show);
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.(BUTTON)) return;
+    const folded = document.querySelector("#workspace")?.dataset.settings !== "folded";
+    remember("settings-panel", folded ? "folded" : null);
+    fold(folded);
+  });
+}

@@ -1,0 +1,80 @@
+// The strip between two panels of the workspace: dragged, or moved by the arrow keys; a double click or Enter sets it back.
+// The first panel's share of the workspace is its --split, which the browser remembers.
+
+import { whenThere } from "./appears.js";
+import { remember, remembered } from "./kept.js";
+import { say } from "./locale.js";
+
+const [LEAST, MOST] = [20, 80]; // percent
+const [STEP, LEAP] = [2, 10];
+const STRIP = "#splitter";
+
+const workspace = () => document.querySelector("#workspace");
+const inside = (share) => Math.min(MOST, Math.max(LEAST, share));
+
+function shareAt(x) {
+  const { left, width } = workspace().getBoundingClientRect();
+  return inside(((x - left) / width) * 100);
+}
+
+function placed(strip) {
+  const { left, width } = strip.getBoundingClientRect();
+  return shareAt(left + width / 2);
+}
+
+// share: null is the layout's own
+function split(share) {
+  if (share === null) workspace().style.removeProperty("--split");
+  else workspace().style.setProperty("--split", `${share.toFixed(2)}%`);
+  document.querySelectorAll(STRIP).forEach(tell);
+}
+
+const tell = (strip) => strip.setAttribute("aria-valuenow", Math.round(placed(strip)));
+
+function settle(share) {
+  split(share);
+  remember("split", share === null ? null : share.toFixed(2));
+}
+
+function drag(strip, event) {
+  if (event.button !== 0) return;
+  event.preventDefault();
+  strip.focus();
+  strip.setPointerCapture(event.pointerId);
+  const offset = event.clientX - (strip.getBoundingClientRect().left + strip.getBoundingClientRect().width / 2);
+  let share = null;
+  const move = ({ clientX }) => {
+    share = shareAt(clientX - offset);
+    split(share);
+  };
+  strip.addEventListener("pointermove", move);
+  strip.addEventListener("lostpointercapture", () => {
+    strip.removeEventListener("pointermove", move);
+    if (share !== null) settle(share); // else it was only clicked
+  }, { once: true });
+}
+
+function press(strip, event) {
+  const step = event.shiftKey ? LEAP : STEP;
+  const share = { ArrowLeft: placed(strip) - step, ArrowRight: placed(strip) + step, Home: LEAST, End: MOST, Enter: null }[event.key];
+  if (share === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  settle(share === null ? null : inside(share));
+}
+
+export function splitPanels() {
+  whenThere("#workspace", () => {
+    const share = parseFloat(remembered("split"));
+    if (share >= LEAST && share <= MOST) split(share);
+  });
+  whenThere(STRIP, (strip) => {
+    const about = { role: "separator", tabindex: 0, "aria-orientation": "vertical", "aria-valuemin": LEAST, "aria-valuemax": MOST,
+      "aria-label": say("Width of the panels"), title: say("Drag to change the width of the panels; double-click to reset it") };
+    for (const [name, value] of Object.entries(about)) strip.setAttribute(name, value);
+    strip.style.touchAction = "none";
+    strip.addEventListener("pointerdown", (event) => drag(strip, event));
+    strip.addEventListener("keydown", (event) => press(strip, event));
+    strip.addEventListener("dblclick", () => settle(null));
+    requestAnimationFrame(() => tell(strip)); // it has its place by then
+  });
+}

@@ -35,14 +35,21 @@ only_draws = pytest.mark.usefixtures("kept_page")
 
 
 def drawn_on(request, file):
-    """The test's page with the file's picture. On a shared one the canvas is empty afterwards, its tools as they were at first."""
-    shared = "kept_page" in request.fixturenames
-    page = request.getfixturevalue("kept_page" if shared else "page")
+    """The test's page with the file's picture, or the shared one."""
+    if "kept_page" in request.fixturenames:
+        yield from lent(request.getfixturevalue("kept_page"), file)
+    else:
+        page = request.getfixturevalue("page")
+        open_tab(page, "Inpaint")
+        put_in_editor(page, file)
+        yield page
+
+
+def lent(page, file):
+    """The page with the file's picture in its canvas; afterwards there is none, and the tools are set as they were at first."""
     open_tab(page, "Inpaint")
     put_in_editor(page, file)
     yield page
-    if not shared:
-        return
     page.evaluate("""id => {
         const canvas = window.palimpsest.canvases.of(id), { settings } = canvas;
         canvas.remove();

@@ -12,8 +12,8 @@ from pipeline.families.sam import Prompt
 from pipeline.geometry import Box
 from tests.families import tiny_sam
 from tests.ui.conftest import start
-from tests.ui.steps import open_page, open_tab, put_in_editor, stroke
-from tests.ui.test_canvas import EDITOR, SIZE, mask_of, sent, set_tool
+from tests.ui.steps import open_page, stroke
+from tests.ui.test_canvas import EDITOR, SIZE, drawn_on, lent, mask_of, only_draws, sent, set_tool
 from tests.ui.test_canvas_tools import client, press
 
 WIDTH, HEIGHT = SIZE
@@ -40,10 +40,8 @@ def ellipse():
 
 
 @pytest.fixture
-def canvas(page, ellipse_file):
-    open_tab(page, "Inpaint")
-    put_in_editor(page, ellipse_file)
-    return page
+def canvas(request, ellipse_file):
+    yield from drawn_on(request, ellipse_file)
 
 
 def wait_for_steps(page, number):
@@ -63,6 +61,7 @@ def drag(page, *corners):
     stroke(page, client(page, *corners)[0])
 
 
+@only_draws
 def test_a_box_selects_what_is_in_it_as_one_step(canvas, ellipse):
     press(canvas, "a")
     drag(canvas, (70, 30), (230, 170))
@@ -72,6 +71,7 @@ def test_a_box_selects_what_is_in_it_as_one_step(canvas, ellipse):
     assert sent(canvas) is None
 
 
+@only_draws
 def test_a_stroke_selects_what_it_lies_on(canvas, ellipse):
     press(canvas, "a")
     option(canvas, "Stroke").click()
@@ -81,6 +81,7 @@ def test_a_stroke_selects_what_it_lies_on(canvas, ellipse):
     assert overlap(mask_of(canvas), ellipse) > 0.98
 
 
+@only_draws
 def test_what_is_found_is_taken_away_or_added_by_its_opacity(canvas, ellipse):
     press(canvas, "r")
     drag(canvas, (0, 0), (WIDTH, HEIGHT))
@@ -105,6 +106,7 @@ def walk(page, x, y):
             page.keyboard.press(keys[way > 0])
 
 
+@only_draws
 def test_the_keyboard_alone_draws_the_box(canvas, ellipse):
     press(canvas, "a")
     walk(canvas, -80, -70)
@@ -115,6 +117,7 @@ def test_the_keyboard_alone_draws_the_box(canvas, ellipse):
     assert overlap(mask_of(canvas), ellipse) > 0.98
 
 
+@only_draws
 def test_what_cannot_be_selected_is_said_and_nothing_is_lost(canvas):
     press(canvas, "a")
     drag(canvas, (-5, -5), (WIDTH + 5, HEIGHT + 5))
@@ -165,6 +168,7 @@ def corners(page, number):
     }""", arg=number)
 
 
+@only_draws
 def test_the_lasso_follows_the_edge_from_click_to_click(canvas, ellipse):
     press(canvas, "s")
     for number, degrees in enumerate((0, 80, 160, 240, 310)):
@@ -179,6 +183,7 @@ def test_the_lasso_follows_the_edge_from_click_to_click(canvas, ellipse):
     assert overlap(np.asarray(chords), ellipse) < 0.85  # straight lines would not have done it
 
 
+@only_draws
 def test_the_line_to_the_pointer_snaps_while_it_moves(canvas):
     press(canvas, "s")
     canvas.mouse.click(*client(canvas, on_ellipse(0))[0][0])
@@ -193,6 +198,7 @@ def test_the_line_to_the_pointer_snaps_while_it_moves(canvas):
     assert sent(canvas) is None
 
 
+@only_draws
 def test_corners_are_taken_back_and_set_by_the_keyboard_alone(canvas):
     press(canvas, "s")
     for number, way in enumerate(((-60, 0), (60, -50), (60, 50), (-20, 30))):
@@ -211,6 +217,7 @@ def test_corners_are_taken_back_and_set_by_the_keyboard_alone(canvas):
 
 # --- with a model
 
+@only_draws
 def test_without_a_model_it_is_said_how_to_get_one(canvas):
     press(canvas, "w")
     expect(canvas.locator(f"#{EDITOR} .advice")).to_have_text(
@@ -230,15 +237,19 @@ def with_models(tmp_path_factory):
     yield from ((server, folder / "models" / "sam") for server in start("--models-dir", str(folder / "models"), outputs=folder / "outputs"))
 
 
-@pytest.fixture
-def clicks(browser, with_models, ellipse_file):
+@pytest.fixture(scope="module")
+def page_with_models(browser, with_models):
     server, _ = with_models
     with browser.new_context(viewport={"width": 1366, "height": 900}) as context:
         page = context.new_page()
         page.set_default_timeout(60_000)
         open_page(page, server.url)
-        open_tab(page, "Inpaint")
-        put_in_editor(page, ellipse_file)
+        yield page
+
+
+@pytest.fixture
+def clicks(page_with_models, ellipse_file):
+    for page in lent(page_with_models, ellipse_file):
         press(page, "w")
         expect(page.get_by_label("Segmentation model", exact=True)).to_have_value("tiny-1")
         yield page

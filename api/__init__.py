@@ -13,13 +13,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from api import drafts as sent_drafts
-from api import extras, generation, listing, options, progress, reference, seam, selections, shown
+from api import extras, generation, listing, options, outpainting, progress, reference, seam, selections, shown
 from api.backend import Backend
 from api.bodies import BodyLimit
 from api.errors import COMMON, Json, handle_errors
 from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
-from api.guard import DRAFTS, SELECTIONS, SHOWN, Guard
+from api.guard import DRAFTS, LARGER, SELECTIONS, SHOWN, Guard
 from api.logins import Login
 from api.proxies import LOOK_AROUND, OwnAddress, Subpath
 from api.sessions import OPEN, SESSIONS, Sessions
@@ -65,6 +65,8 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
         app.state.selecting, app.state.selecting_threads = selecting, CapacityLimiter(WAITING_IN_ALL)
         app.add_route(SELECTIONS, selections.select, methods=["POST"], include_in_schema=False)
         app.add_route(SELECTIONS, selections.models, methods=["GET"], include_in_schema=False)
+    if drafts is not None and backend is not None:
+        app.add_route(LARGER, outpainting.larger_picture, methods=["POST"], include_in_schema=False)
     if web is not None:
         app.mount(WEB, Web(directory=web))
     if page is not None:

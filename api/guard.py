@@ -31,7 +31,9 @@ DRAFTS = "/canvas-drafts"
 """The page's canvases post pictures and masks here, bypassing Gradio."""
 SELECTIONS = "/canvas-selections"
 """The page's canvases ask here what to select in a picture, bypassing Gradio."""
-BESIDE_GRADIO = (SHOWN, DRAFTS, SELECTIONS)
+LARGER = "/larger-picture"
+"""A canvas has its picture enlarged here."""
+BESIDE_GRADIO = (SHOWN, DRAFTS, SELECTIONS, LARGER)
 """Where the page posts bytes, bypassing Gradio."""
 FILES = ("/gradio_api/file=", "/gradio_api/file/")
 """Paths where Gradio would also fetch addresses."""

@@ -75,6 +75,18 @@ class Drafts:
             raise
         return path.name, size
 
+    def keep_bytes(self, data: bytes, visitor: str, field: str) -> str:
+        """Keep a picture's bytes and return the draft's name. Raises as keep() does, and InvalidRequest for too many bytes."""
+        if len(data) > MAX_BYTES:
+            raise InvalidRequest(field, f"{field}: the picture's file would have more than {MAX_BYTES >> 20} MiB; make it smaller")
+        path = self.room()
+        try:
+            path.write_bytes(data)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return self.keep(path, visitor, field)[0]
+
     def owned(self, name: str, visitor: str) -> bool:
         """Whether this visitor uploaded the file of that name and it still exists."""
         with self._lock:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pipeline.geometry import Size
+from pipeline.geometry import Box, Size
 from pipeline.upscaling import UPSCALERS, upscale
 
 LANCZOS = Image.Resampling.LANCZOS
@@ -25,12 +25,7 @@ def resize_image(mode: int, image: Image.Image, width: int, height: int, upscale
     if mode == 0:
         return stretched(image, width, height, upscaler)
     ratio, source_ratio = width / height, image.width / image.height
-    if mode == 1:
-        inner_width = width if ratio > source_ratio else image.width * height // image.height
-        inner_height = height if ratio <= source_ratio else image.height * width // image.width
-    else:
-        inner_width = width if ratio < source_ratio else image.width * height // image.height
-        inner_height = height if ratio >= source_ratio else image.height * width // image.width
+    inner_width, inner_height = inner_size(mode, Size(*image.size), width, height)
     canvas = Image.new("RGB", (width, height))
     if inner_width * inner_height > MAX_PIXELS:  # such as a one-pixel line resized to a square
         canvas.paste(middle_resized(image, width, height))
@@ -40,6 +35,26 @@ def resize_image(mode: int, image: Image.Image, width: int, height: int, upscale
     if mode != 1 and ratio != source_ratio:
         fill_bands(canvas, inner.convert("RGB"), vertical=ratio < source_ratio)
     return canvas
+
+
+def inner_size(mode: int, image: Size, width: int, height: int) -> Size:
+    """The size to which resize_image() scales a picture, proportions kept, before it is cropped or padded to width x height."""
+    wider = width / height > image.width / image.height
+    equal = width / height == image.width / image.height
+    if mode == 1:
+        return Size(width if wider else image.width * height // image.height, image.height * width // image.width if wider else height)
+    return Size(image.width * height // image.height if wider or equal else width,
+                height if wider or equal else image.height * width // image.width)
+
+
+def used_part(mode: int, image: Size, width: int, height: int) -> Box:
+    """The part of a picture of that size that resize_image() keeps, to whole pixels."""
+    if mode != 1:
+        return Box(0, 0, *image)
+    inner = inner_size(mode, image, width, height)
+    left, top = inner.width // 2 - width // 2, inner.height // 2 - height // 2
+    x, y = image.width / max(inner.width, 1), image.height / max(inner.height, 1)
+    return Box(round(left * x), round(top * y), min(round((left + width) * x), image.width), min(round((top + height) * y), image.height))
 
 
 def stretched(image: Image.Image, width: int, height: int, upscaler: str | None) -> Image.Image:

@@ -39,15 +39,25 @@ Pair = tuple[Image.Image | None, Image.Image | None]
 """A picture and its mask; None if not given. For INPAINT_SKETCH, the picture and its painted copy."""
 
 
-def img2img(engine: Engine, mode: Mode, source: Pair, *, selected_scale_tab: int = 0, scale_by: float = 1.0,
-            mask_alpha: float = 0.0, job_id: str | None = None, client: Client = Client(), heartbeat: float | None = None,
-            pace: float = 0.0, cancels: bool = True, **settings: Any) -> Iterator[Event]:
+def img2img(engine: Engine, mode: Mode, source: Pair, *, job_id: str | None = None, client: Client = Client(),
+            heartbeat: float | None = None, pace: float = 0.0, cancels: bool = True, **settings: Any) -> Iterator[Event]:
     """Dispatch on the mode, build the processing object, and stream its events.
 
-    selected_scale_tab 1 takes width and height from the picture times scale_by ("Resize by"). mask_alpha, 0 to 100, is how
-    transparent the paint of INPAINT_SKETCH is. client: for turns and history. heartbeat, pace,
-    cancels: as in Job.events(). `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one is a TypeError.
+    client: for turns and history. heartbeat, pace, cancels: as in Job.events(). `settings`: as in request_of().
     Raises InvalidRequest, before anything is queued.
+    """
+    p = request_of(mode, source, job_id=job_id, **{"options": engine.options} | settings)
+    check(p)
+    return engine.submit([p], job_id, client, mode.value).events(heartbeat, pace=pace, cancels=cancels)
+
+
+def request_of(mode: Mode, source: Pair, *, selected_scale_tab: int = 0, scale_by: float = 1.0, mask_alpha: float = 0.0,
+               job_id: str | None = None, **settings: Any) -> StableDiffusionProcessingImg2Img:
+    """The request that a mode makes of its source.
+
+    selected_scale_tab 1 takes width and height from the picture times scale_by ("Resize by"). mask_alpha, 0 to 100, is how
+    transparent the paint of INPAINT_SKETCH is. `settings` are fields of StableDiffusionProcessingImg2Img; an unknown one is a
+    TypeError. Raises InvalidRequest.
     """
     if mode is Mode.INPAINT_SKETCH and None not in source:
         source = inpaint_sketch(*source, transparency=number("mask_alpha", mask_alpha, float, 0, 100),
@@ -61,11 +71,9 @@ def img2img(engine: Engine, mode: Mode, source: Pair, *, selected_scale_tab: int
     if selected_scale_tab == 1:
         scale_by = number("scale_by", scale_by, float, 0.05, 4)
         settings |= {"width": int(image.width * scale_by), "height": int(image.height * scale_by)}
-    p = StableDiffusionProcessingImg2Img(init_images=[image], mask=mask, force_task_id=job_id,
-                                         **{"options": engine.options} | settings)
+    p = StableDiffusionProcessingImg2Img(init_images=[image], mask=mask, force_task_id=job_id, **settings)
     p.comments += notes
-    check(p)
-    return engine.submit([p], job_id, client, mode.value).events(heartbeat, pace=pace, cancels=cancels)
+    return p
 
 
 def check_source(mode: Mode, source: Pair, *, inverted: bool) -> Pair:

@@ -148,14 +148,19 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.image_conditioning = self._to_batch(stages.image_conditioning(
             sources, latent, plan, round=self.rounds_mask, mask_weight=self.options.inpainting_mask_weight))
 
+    @property
+    def mask_settings(self) -> dict[str, Any]:
+        """The arguments of plan_mask() besides the mask."""
+        return {"size": self.size, "round": self.rounds_mask, "invert": bool(self.inpainting_mask_invert),
+                "blur": (self.mask_blur_x, self.mask_blur_y), "resize_mode": self.resize_mode,
+                "only_masked": bool(self.inpaint_full_res), "padding": self.inpaint_full_res_padding}
+
     def _plan_mask(self, stages: Stages) -> MaskPlan | None:
         if self.image_mask is None:
             return None
-        record, only_masked = self.extra_generation_params, bool(self.inpaint_full_res)
-        plan = stages.plan_mask(
-            self.image_mask, size=self.size, round=self.rounds_mask, invert=bool(self.inpainting_mask_invert),
-            blur=(self.mask_blur_x, self.mask_blur_y), resize_mode=self.resize_mode, only_masked=only_masked,
-            padding=self.inpaint_full_res_padding)
+        record, settings = self.extra_generation_params, self.mask_settings
+        only_masked = settings["only_masked"]
+        plan = stages.plan_mask(self.image_mask, **settings)
         if self.inpainting_mask_invert:
             record["Mask mode"] = "Inpaint not masked"
         if self.mask_blur_x > 0 or self.mask_blur_y > 0:

@@ -1,5 +1,7 @@
 """The canvas as a component: a picture to paint a mask on; its browser part is ui/web/canvas."""
 
+import base64
+import io
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +14,19 @@ from PIL import Image
 
 from pipeline.drafts import NAME, Drafts
 from pipeline.errors import InvalidRequest
+from pipeline.foresight import Foresight
 from ui.editor import File
 from ui.events import fitting, refuse
 
 NOT_LOADED = "The canvas could not be loaded; reload the page."
 MOUNT = f"""import(new URL("web/canvas/index.js", document.baseURI)).then(
-  ({{ mount }}) => mount(element, props, watch), () => {{ element.textContent = "{NOT_LOADED}"; }})"""
+  ({{ mount }}) => mount(element, props, watch, trigger), () => {{ element.textContent = "{NOT_LOADED}"; }})"""
 SEND = "(...values) => window.palimpsest?.canvases?.send(values) ?? values"
 """The script of an event that reads canvases: it first uploads what the server does not have yet."""
 SEND_PICTURES = "(...values) => window.palimpsest?.canvases?.send(values, { only: 'picture' }) ?? values"
 """The same without masks."""
+SEND_PAINTED = "(...values) => window.palimpsest?.canvases?.send(values, { only: 'painted' }) ?? values"
+"""The same without pictures."""
 
 
 class Draft(GradioModel):
@@ -58,8 +63,18 @@ class Shown:
     """Only if the browser itself has kept nothing for this canvas."""
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """A preview of what Generate will do, for a canvas to show."""
+
+    foresight: Foresight | None
+    """None: there is nothing to show."""
+
+
 class Canvas(gr.HTML):
-    """gr.HTML that returns (picture file, file of the paint), undecoded, and takes a `Shown`.
+    """gr.HTML that returns (picture file, file of the paint), undecoded, and takes a `Shown` or a `Foreseen`.
+
+    Events: "input" asks for a preview, "submit" runs the islands one by one, "apply" tells that the picture was enlarged.
 
     drafts: where the browser uploads them. kind: "mask", an 8-bit grey PNG of the picture's size, or "paint", colours with
     alpha; the second file is None if nothing was painted.
@@ -85,10 +100,12 @@ class Canvas(gr.HTML):
             return self.drafts.path(file.draft, field)
         return file and file.path
 
-    def postprocess(self, value: Shown | None) -> dict[str, Any]:
+    def postprocess(self, value: Shown | Foreseen | None) -> dict[str, Any]:
         held: dict[str, Any] = {"canvas": self.elem_id}
         if value is None:
             return held
+        if isinstance(value, Foreseen):
+            return held | {"foreseen": described(value.foresight) | {"id": uuid4().hex}}
         mask = None if value.mask is None else save_pil_to_cache(value.mask, self.GRADIO_CACHE, format="png")
         # the browser is told only what differs from before, and the same picture may be meant anew
         return held | {"picture": file_data(value.picture), "mask": mask and file_data(mask), "shown": uuid4().hex,
@@ -96,6 +113,19 @@ class Canvas(gr.HTML):
 
     def api_info(self) -> dict[str, Any]:
         return deepcopy(SCHEMA)
+
+
+def described(foresight: Foresight | None) -> dict[str, Any]:
+    """What the browser draws, as JSON; the edge as a data URL of a small PNG."""
+    if foresight is None:
+        return {"frames": []}
+    edge = None
+    if foresight.edge is not None:
+        stream = io.BytesIO()
+        foresight.edge.save(stream, "PNG", compress_level=1)
+        edge = {"box": foresight.edge_box, "png": f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"}
+    return {"frames": foresight.frames, "together": foresight.together, "size": foresight.size, "onlyMasked": foresight.only_masked,
+            "inverted": foresight.inverted, "edge": edge}
 
 
 def file_data(path: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from ui.controls import (
 from ui.editor import Reader
 from ui.events import QUEUED
 from ui.exact import run_exactly
+from ui.foresight import wire_foresight
 from ui.pasted import Reading, build_offer
 from ui.picker import Picker, build_picker, listed, wire_picker
 from ui.results import Actions, Results, build_results, build_running_buttons, wire_results
@@ -144,6 +145,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
         wire_style_editor(edit_styles, style_editor, styles, making.controls)
     current = gr.State(Mode.IMG2IMG)
     wire_modes(making, actions, engine, session, folders, current)
+    wire_foresight(modes, making.controls, engine, panel, folders, session)
     wire_batch(batch, engine, making.controls, panel, folders, session, shared=shared)
     entered = [current, mask_settings, making.controls.mask_alpha]
     for mode, tab in modes.items():

@@ -30,7 +30,7 @@ CANVAS_KEYS = [(("B",), "Brush"), (("E",), "Eraser"), (("L",), "Lasso"), (("P",)
                (("S",), "Lasso that snaps to edges"), (("R",), "Rectangle"), (("O",), "Ellipse"), (("F",), "Fill what has one colour"),
                (("C",), "Select a colour everywhere"), (("A",), "Select an object by a box or a stroke"),
                (("W",), "Select an object by clicks"), (("Alt",), "With a click: this is not part of the object"), (("N",), "Next object"),
-               (("G",), "Gradient"),
+               (("G",), "Gradient"), (("X",), "Extend the picture at its edges"), (("H",), "Show what Generate will do"),
                (("[", "]"), "Smaller or larger brush"), (("{", "}"), "Softer or harder brush"),
                (("Shift",), "A straight line from where the last stroke ended"), (("Ctrl", "Z"), "Undo"), (("Ctrl", "Shift", "Z"), "Redo"),
                (("M",), "Grow, shrink, feather or smooth the mask"),

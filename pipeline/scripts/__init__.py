@@ -10,6 +10,7 @@ from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, pro
 from pipeline.record import asked
 from pipeline.scripts import (
     arguments,
+    each_island,
     img2img_alternative,
     loopback,
     mask_each,
@@ -55,6 +56,8 @@ class AlwaysOn:
         return arguments.describe(self.record)
 
 
+EACH_ISLAND = "Each masked area by itself"
+
 SCRIPTS = {script.title.lower(): script for script in (
     Script("img2img alternative test", img2img_alternative.Img2ImgAlternative, img2img_alternative.run),
     Script("Loopback", loopback.Loopback, loopback.run),
@@ -64,11 +67,12 @@ SCRIPTS = {script.title.lower(): script for script in (
     Script("Prompts from file or textbox", prompts_from_file.PromptsFromFile, prompts_from_file.run, needs_source=False),
     Script("SD upscale", sd_upscale.SDUpscale, sd_upscale.run),
     Script("X/Y/Z plot", xyz_plot.XYZPlot, xyz_plot.run, needs_source=False),
+    Script(EACH_ISLAND, each_island.EachIsland, each_island.run),
 )}
 ALWAYS_ON = {script.title.lower(): script for script in (
     AlwaysOn("Soft Inpainting", soft_inpainting.SoftInpainting, soft_inpainting.SoftHooks),
 )}
-"""Both by lower-case title, in A1111's order."""
+"""Both by lower-case title, in A1111's order, followed by our own."""
 
 
 def run(p: StableDiffusionProcessingImg2Img) -> Processed:

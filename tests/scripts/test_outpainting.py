@@ -7,8 +7,8 @@ from pipeline import scripts
 from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
 from pipeline.infotext import parse
+from pipeline.matched_noise import matched_noise
 from pipeline.scripts.outpainting import DIRECTIONS, growth
-from pipeline.scripts.outpainting_mk2 import matched_noise
 
 MK2, POOR = "Outpainting mk2", "Poor man's outpainting"
 

@@ -35,13 +35,14 @@ only_draws = pytest.mark.usefixtures("kept_page")
 
 
 def drawn_on(request, file):
-    """The test's page with the file's picture, or the shared one."""
+    """The test's page with the file's picture, or the shared one; nothing is previewed, so nothing is uploaded before Generate."""
     if "kept_page" in request.fixturenames:
         yield from lent(request.getfixturevalue("kept_page"), file)
     else:
         page = request.getfixturevalue("page")
         open_tab(page, "Inpaint")
         put_in_editor(page, file)
+        set_tool(page, foresee=False)
         yield page
 
 
@@ -49,6 +50,7 @@ def lent(page, file):
     """The page with the file's picture in its canvas; afterwards there is none, and the tools are set as they were at first."""
     open_tab(page, "Inpaint")
     put_in_editor(page, file)
+    set_tool(page, foresee=False)
     yield page
     page.evaluate("""id => {
         const canvas = window.palimpsest.canvases.of(id), { settings } = canvas;

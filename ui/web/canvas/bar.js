@@ -63,6 +63,24 @@ export function menu(label, names, { value, act }) {
   return element;
 }
 
+// A menu with its label. choices: [value, text] each.
+export function dropdown(label, choices, { value, act }) {
+  const select = make("select", { onchange: () => act(select.value) }, ...choices.map(([each, text]) => make("option", { value: each, textContent: text })));
+  select.setAttribute("aria-label", label);
+  const element = make("label", { className: "dropdown" }, make("span", { textContent: label }), select);
+  element.update = () => { select.value = value(); };
+  return element;
+}
+
+// A field for a whole number.
+export function number(label, { between: [least, most], step, value, act }) {
+  const field = make("input", { type: "number", min: least, max: most, step, oninput: () => act(Math.min(field.valueAsNumber || 0, most)) });
+  field.setAttribute("aria-label", label);
+  const element = make("label", { className: "number" }, make("span", { textContent: label }), field);
+  element.update = () => { if (field.valueAsNumber !== value() && !(field.value === "" && document.activeElement === field)) field.value = value(); };
+  return element;
+}
+
 export function colour(label, { value, act }) {
   const input = make("input", { type: "color", value: value(), oninput: () => act(input.value) });
   input.setAttribute("aria-label", say(label));

@@ -3,6 +3,8 @@
 import { tooltips } from "./bar.js";
 import { layOut, makeButtons, makeSliders, percent } from "./controls.js";
 import { Document } from "./document.js";
+import { Foresight } from "./foresight.js";
+import { pack, unpack } from "./history.js";
 import { listenToKeys } from "./keys.js";
 import { fillHoles } from "./modify.js";
 import { Panels } from "./panels.js";
@@ -14,19 +16,20 @@ import { buildStage } from "./stage.js";
 import { Storage } from "./storage.js";
 import { say } from "./text.js";
 import { makeTools, optionsOf } from "./toolbox.js";
-import { Transport } from "./transport.js";
+import { Transport, decode } from "./transport.js";
 import { View } from "./view.js";
 
-const OPTIONAL = ["outlines", "model", "advice", "beside", "size", "hardness", "tolerance", "opacity", "takes", "next"]; // by tool
+const OPTIONAL = ["outlines", "model", "advice", "beside", "size", "hardness", "tolerance", "opacity", "takes", "next",
+  "extending"]; // by tool
 const NOTE = 8000; // milliseconds
 const WIDE = 560; // CSS pixels from which the tools stand beside the picture
 
 const settings = new Settings(); // of all canvases
 
 export class Canvas {
-  // kind: "mask" or "paint", what is painted.
-  constructor(root, id, kind) {
-    Object.assign(this, { root, id, settings, kind, document: new Document(kind, coloursOf(settings.get("overlay"))) });
+  // kind: "mask" or "paint", what is painted. trigger(event, data): tells Python.
+  constructor(root, id, kind, trigger) {
+    Object.assign(this, { root, id, settings, kind, trigger, document: new Document(kind, coloursOf(settings.get("overlay"))) });
     this.transport = new Transport(id, this.document);
     this.sources = new Sources(this);
     this.storage = new Storage(id, () => ({ picture: this.transport.picture?.blob, layer: this.document.layer, shown: this.sources.shown }));
@@ -36,6 +39,7 @@ export class Canvas {
       note: (sentence) => this.note(sentence), optionsChanged: () => this.showOptions() });
     this.buildBars();
     this.pointers = new Pointers(this.view, { stage: this.stage, ring: this.ring, tool: () => this.tools[this.chosen], document: this.document });
+    this.foresight = new Foresight(this, trigger);
     this.choose("brush");
     this.listen();
     this.update();
@@ -83,6 +87,7 @@ export class Canvas {
   // --- what it shows
 
   show(value) {
+    if (value.foreseen) return this.foresight.take(value.foreseen);
     return this.sources.show(value);
   }
 
@@ -133,7 +138,8 @@ export class Canvas {
     this.empty.lastChild.nodeType === Node.TEXT_NODE && this.empty.lastChild.remove();
     this.empty.hidden = Boolean(picture);
     if (!picture) this.empty.append(say('Drop a picture here, or click to choose one'));
-    const { undo, redo, look } = this.buttons;
+    const { undo, redo, look, foresee } = this.buttons;
+    foresee.setAttribute("aria-pressed", String(this.foresight.on));
     undo.disabled = !history.past.length;
     redo.disabled = !history.future.length;
     look.setAttribute("aria-pressed", String(!this.hidden));
@@ -168,11 +174,14 @@ export class Canvas {
     bringIntoSight(this.buttons[name]);
     this.showOptions();
     this.pointers.showRing();
+    this.foresight.showOffer();
   }
 
   showOptions() {
     const shown = optionsOf(this.tools[this.chosen]);
-    for (const option of OPTIONAL) Object.assign(this.sliders[option], { hidden: !shown.includes(option) }).update?.();
+    for (const option of OPTIONAL) {
+      if (this.sliders[option]) Object.assign(this.sliders[option], { hidden: !shown.includes(option) }).update?.();
+    }
   }
 
   // The object that is being selected by clicks is done.
@@ -199,13 +208,42 @@ export class Canvas {
   }
 
   undo() {
-    this.panels.close();
-    this.document.undo();
+    return this.travel("undo");
   }
 
   redo() {
+    return this.travel("redo");
+  }
+
+  async travel(way) {
+    const { document } = this;
     this.panels.close();
-    this.document.redo();
+    const state = document.history.next(way)?.state;
+    if (!state) return document.travel(way);
+    await this.sources.open(async (current) => {
+      const bitmap = await decode(state.source.blob);
+      if (!current() || document.history.next(way)?.state !== state) return bitmap.close();
+      this.quiet();
+      document.history.pass(way, this.state());
+      document.exchange(bitmap, unpack(state.numbers));
+      this.transport.hold(state.source);
+    });
+  }
+
+  // Another picture in this one's place, as a step that can be undone. numbers: of its layer.
+  exchange(bitmap, source, numbers) {
+    this.quiet();
+    this.document.commit();
+    this.document.history.addState(this.state());
+    this.document.exchange(bitmap, numbers);
+    this.transport.hold(source);
+  }
+
+  // What is needed to come back to this picture and its layer.
+  state() {
+    const { layer } = this.document;
+    const numbers = pack(layer.data.slice(), layer.channels);
+    return { source: this.transport.picture, numbers, bytes: numbers.bytes + this.transport.picture.blob.size };
   }
 
   invert() {
@@ -220,6 +258,10 @@ export class Canvas {
     const { document } = this;
     this.panels.close();
     if (document.layer) document.rewrite(change);
+  }
+
+  toggleForesight() {
+    settings.set("foresee", !settings.get("foresee"));
   }
 
   look() {

@@ -1,6 +1,7 @@
 // The buttons and sliders around the stage: what each is called, what it acts on, and in which order they stand.
 
 import { button, choice, colour, make, menu, palette, slider } from "./bar.js";
+import { extendingControls } from "./extending.js";
 import { say } from "./text.js";
 
 const FINER = 3; // sliders of sizes: as fine for small ones as people's eyes
@@ -21,6 +22,7 @@ export function makeButtons(canvas) {
     object: tool("object", say('Select an object by a box or a stroke'), "A"),
     clicks: tool("clicks", say('Select an object by clicks'), "W"),
     gradient: tool("gradient", say('Gradient'), "G"), eyedropper: tool("eyedropper", say('Take a colour from the picture'), "I"),
+    extend: tool("extend", say('Extend the picture at its edges'), "X"),
     undo: button("undo", say('Undo'), { key: "Ctrl+Z", act: act("undo") }),
     redo: button("redo", say('Redo'), { key: "Ctrl+Shift+Z", act: act("redo") }),
     change: button("change", say('Grow, shrink, feather or smooth the mask'), { key: "M", act: act("change") }),
@@ -30,6 +32,7 @@ export function makeButtons(canvas) {
     open: button("picture", say('Choose another picture'), { act: () => canvas.input.click() }),
     remove: button("remove", say('Remove the picture'), { act: act("remove") }),
     look: button("eye", masked ? say('Hide or show the mask') : say('Hide or show what was painted'), { key: "V", act: act("look") }),
+    foresee: button("foresee", say('Show what Generate will do'), { key: "H", act: act("toggleForesight") }),
     fit: button("fit", say('Fit'), { key: "0", act: () => canvas.view.fit() }),
   };
 }
@@ -57,14 +60,15 @@ export function makeSliders(canvas, settings) {
     overlay: colour(say('Colour that the mask is shown in'), { value: () => settings.get("overlay"), act: set("overlay") }),
     overlayOpacity: slider(say('Mask'), { between: [0.1, () => 1], value: () => settings.get("overlayOpacity"), show: percent,
       act: set("overlayOpacity") }),
+    ...(canvas.kind === "mask" ? { extending: extendingControls(canvas, settings) } : {}),
   };
 }
 
 // {tools, options, zoomed}: the toolbar, how the tools are set, and the button that tells the zoom.
 export function layOut(canvas, buttons, sliders) {
   const masked = canvas.kind === "mask";
-  const { undo, redo, change, invert, clear, more, open, remove, look, fit } = buttons;
-  const { outlines, model, advice, beside, next, size, hardness, tolerance, opacity, takes, ink, overlay, overlayOpacity } = sliders;
+  const { undo, redo, change, invert, clear, more, open, remove, look, foresee, fit } = buttons;
+  const { outlines, model, advice, beside, next, size, hardness, tolerance, opacity, takes, ink, overlay, overlayOpacity, extending } = sliders;
   const zoomed = make("button", { type: "button", className: "percent", onclick: () => canvas.view.centre(1) });
   zoomed.tip = () => [say('Show at 100 %'), "1"];
   const line = (...parts) => make("div", { className: "group" }, ...parts);
@@ -73,8 +77,8 @@ export function layOut(canvas, buttons, sliders) {
   tools.setAttribute("role", "toolbar");
   tools.setAttribute("aria-label", say('Tools'));
   const options = make("div", { className: "options" }, advice, outlines, model, beside, next, size, hardness,
-    tolerance, opacity, takes, masked ? line(overlay, overlayOpacity) : ink,
-    make("div", { className: "zoom" }, look, zoomed, fit));
+    tolerance, opacity, takes, ...(masked ? [extending, line(overlay, overlayOpacity)] : [ink]),
+    make("div", { className: "zoom" }, foresee, look, zoomed, fit));
   options.setAttribute("role", "group");
   options.setAttribute("aria-label", say('How the tool is set'));
   return { tools, options, zoomed };

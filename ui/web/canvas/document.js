@@ -19,6 +19,12 @@ export class Document extends EventTarget {
 
   // bitmap: upright; numbers: of the layer, where there are some to begin with.
   open(bitmap, numbers = null) {
+    this.history = new History();
+    this.exchange(bitmap, numbers);
+  }
+
+  // Another picture and layer, with the history as it is.
+  exchange(bitmap, numbers = null) {
     this.close();
     this.picture = bitmap;
     this.layer = new Layer(bitmap.width, bitmap.height, this.kind === "mask" ? 1 : 4, this.colour);
@@ -49,13 +55,13 @@ export class Document extends EventTarget {
   close() {
     this.forgetPixels();
     this.edit = null;
-    this.history = new History();
     this.picture?.close();
     this.layer?.close();
     this.picture = this.layer = null;
   }
 
   clear() {
+    this.history = new History();
     this.close();
     this.version++;
     this.dispatchEvent(new Event("picture"));
@@ -108,9 +114,9 @@ export class Document extends EventTarget {
 
   travel(way) {
     this.cancel();
-    const step = this.history[way]();
+    const step = this.history[way](this.layer);
     if (!step) return;
-    const area = step.changed.reduce((all, index) => join(all, step.layer.tileBounds(index)), null);
+    const area = step.changed.reduce((all, index) => join(all, this.layer.tileBounds(index)), null);
     this.version++;
     this.changed(area);
     this.dispatchEvent(new Event("history"));

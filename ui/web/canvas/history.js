@@ -5,7 +5,7 @@ const BYTES = 128 * 2 ** 20;
 const LONGEST = 65535;
 
 // Runs of equal values: a mask's tiles become a few hundred bytes. What does not shrink is kept as it is.
-function pack(tile, channels) {
+export function pack(tile, channels) {
   const values = channels === 4 ? new Uint32Array(tile.buffer) : tile;
   const counts = new Uint16Array(values.length >> 2);
   const runs = new values.constructor(values.length >> 2);
@@ -22,7 +22,7 @@ function pack(tile, channels) {
   return { ...packed, bytes: packed.counts.byteLength + packed.runs.byteLength };
 }
 
-function unpack({ tile, counts, runs, length }) {
+export function unpack({ tile, counts, runs, length }) {
   if (tile) return tile;
   const values = new runs.constructor(length);
   for (let i = 0, at = 0; i < runs.length; at += counts[i], i++) values.fill(runs[i], at, at + counts[i]);
@@ -41,31 +41,52 @@ export class History {
 
   // tiles: [index, numbers before] each.
   add(layer, tiles) {
+    this.push(step(layer, tiles));
+  }
+
+  // Before another picture takes this one's place. state: what it is shown again by, {bytes, …}.
+  addState(state) {
+    this.push({ state, bytes: state.bytes });
+  }
+
+  push(last) {
     this.future = [];
-    this.past.push(step(layer, tiles));
+    this.past.push(last);
     while (this.past.length > STEPS || (this.past.length > 1 && this.bytes > BYTES)) this.past.shift();
   }
 
-  undo() {
-    return swap(this.past, this.future);
+  undo(layer) {
+    return swap(this.past, this.future, layer);
   }
 
-  redo() {
-    return swap(this.future, this.past);
+  redo(layer) {
+    return swap(this.future, this.past, layer);
+  }
+
+  // What undo or redo would do next.
+  next(way) {
+    return (way === "undo" ? this.past : this.future).at(-1);
+  }
+
+  // Its step was another picture, which is shown again; state: of the one that it takes the place of.
+  pass(way, state) {
+    const [from, to] = way === "undo" ? [this.past, this.future] : [this.future, this.past];
+    from.pop();
+    to.push({ state, bytes: state.bytes });
   }
 }
 
 function step(layer, tiles) {
   const packed = tiles.map(([index, tile]) => [index, pack(tile, layer.channels)]);
-  return { layer, tiles: packed, bytes: packed.reduce((sum, [, { bytes }]) => sum + bytes, 0) };
+  return { tiles: packed, bytes: packed.reduce((sum, [, { bytes }]) => sum + bytes, 0) };
 }
 
-// Put the newest step of one pile back, and what was there onto the other; gives the layer and its changed tiles.
-function swap(from, to) {
+// Put the newest step of one pile back, and what was there onto the other; gives the changed tiles.
+function swap(from, to, layer) {
   const last = from.pop();
   if (!last) return null;
-  const { layer, tiles } = last;
+  const { tiles } = last;
   to.push(step(layer, tiles.map(([index]) => [index, layer.read(index)])));
   for (const [index, packed] of tiles) layer.write(index, unpack(packed));
-  return { layer, changed: tiles.map(([index]) => index) };
+  return { changed: tiles.map(([index]) => index) };
 }

@@ -10,6 +10,8 @@ export const ICONS = {
   ellipse: '<ellipse cx="12" cy="12" rx="8.500" ry="6.500"/>',
   fill: '<path d="m5 12 7-7 7 7-6 6a1.500 1.500 0 0 1-2 0Z"/><path d="M12 5 9.500 2.500M5 12h14"/><path d="M20.500 16c1 1.500 1.500 2.300 1.500 3a1.500 1.500 0 0 1-3 0c0-.7.5-1.500 1.500-3Z"/>',
   colours: '<path d="m4 20 9-9M13 4v3M13 14v3M6.500 10.500h3M16.500 10.500h3M8.300 5.800l2 2M17.700 5.800l-2 2M17.700 15.200l-2-2"/>',
+  extend: '<rect x="8" y="8" width="8" height="8" rx="1"/><path d="M5 12H2m0 0 1.500-1.500M2 12l1.500 1.500M19 12h3m0 0-1.500-1.500M22 12l-1.500 1.500M12 5V2m0 0-1.500 1.500M12 2l1.500 1.500M12 19v3m0 0-1.500-1.500M12 22l1.500-1.500"/>',
+  foresee: '<path d="M7 3v14h14M3 7h14v14"/>',
   gradient: '<rect x="4" y="5.500" width="16" height="13" rx="1"/><path d="M7.500 6v12M10 6v12M13.500 6v12M18 6v12" stroke-width="1"/><path d="M4.500 6h3v12h-3z" fill="currentColor"/>',
   object: '<path d="M4 8V4h4M16 4h4v4M20 16v4h-4M8 20H4v-4"/><path d="M8 14.500c-.7-3 1.300-6.500 4-6.500s4.700 3.500 4 6.500c-.5 2-7.500 2-8 0Z" fill="currentColor" stroke="none"/>',
   clicks: '<path d="m10 9 9.500 3.700-4.200 1.600-1.600 4.200Z"/><path d="M7 2.500v3M7 8.500v3M2.500 7h3M8.500 7h3"/>',

@@ -15,14 +15,17 @@ async function send(values, how) {
   return told;
 }
 
+// Widgets have changed that decide what happens to a mask.
+const settingsChanged = () => canvases.forEach((canvas) => canvas.foresight.settingsChanged());
+
 // Where Gradio calls: element has the .canvas, props.value what Python shows in it, watch() tells when that changes.
-export async function mount(element, props, watch) {
+export async function mount(element, props, watch, trigger) {
   await styled();
   const root = element.querySelector(".canvas");
-  const canvas = new Canvas(root, props.value.canvas, root.dataset.kind);
+  const canvas = new Canvas(root, props.value.canvas, root.dataset.kind, trigger);
   canvases.set(canvas.id, canvas);
   joinCanvas(canvas.view, canvas.document);
-  (window.palimpsest ??= {}).canvases = { send, of: (id) => canvases.get(id) };
+  (window.palimpsest ??= {}).canvases = { send, settingsChanged, of: (id) => canvases.get(id) };
   await canvas.begin(props.value);
   watch("value", () => canvas.show(props.value));
   canvas.show(props.value); // where it came meanwhile

@@ -22,6 +22,8 @@ const keysOf = (canvas) => ({
   w: () => canvas.choose("clicks"),
   n: () => canvas.nextObject(),
   g: () => canvas.choose("gradient"),
+  x: () => canvas.kind === "mask" && canvas.choose("extend"),
+  h: () => canvas.toggleForesight(),
   m: () => canvas.kind === "mask" && canvas.change(),
   i: () => (canvas.kind === "mask" ? canvas.invert() : canvas.choose("eyedropper")),
   v: () => canvas.look(),

@@ -3,6 +3,7 @@
 import { Brush } from "./tools/brush.js";
 import { ClickSelect } from "./tools/clicks.js";
 import { ColourSelect } from "./tools/colours.js";
+import { Extend } from "./tools/extend.js";
 import { Eyedropper } from "./tools/eyedropper.js";
 import { Gradient } from "./tools/gradient.js";
 import { ObjectSelect } from "./tools/object.js";
@@ -14,7 +15,7 @@ const SHAPE = ["opacity", "takes"];
 const COLOURS = ["tolerance", ...SHAPE];
 
 const OPTIONS = { brush: BRUSH, eraser: BRUSH, lasso: SHAPE, polygon: SHAPE, snap: SHAPE, rectangle: SHAPE, ellipse: SHAPE, fill: COLOURS,
-  colours: COLOURS, gradient: SHAPE, eyedropper: [] };
+  colours: COLOURS, gradient: SHAPE, eyedropper: [], extend: ["extending"] };
 
 // Of the settings in the bar, those that act on a tool; some tools say it themselves, as it changes.
 export const optionsOf = (tool) => tool.options ?? OPTIONS[tool.name];
@@ -30,5 +31,5 @@ export function makeTools(kind, parts) {
     object: new ObjectSelect(parts, { name: "object" }), clicks: new ClickSelect(parts, { name: "clicks" }),
     gradient: new Gradient(parts, { name: "gradient" }),
   };
-  return kind === "mask" ? tools : { ...tools, eyedropper: new Eyedropper(parts, { name: "eyedropper" }) };
+  return kind === "mask" ? { ...tools, extend: new Extend(parts, { name: "extend" }) } : { ...tools, eyedropper: new Eyedropper(parts, { name: "eyedropper" }) };
 }

@@ -3,6 +3,7 @@
 import { encode } from "./png.js";
 
 const DRAFTS = new URL("canvas-drafts", document.baseURI);
+const LARGER = new URL("larger-picture", document.baseURI);
 const SHOWN = new URL("shown-picture", document.baseURI);
 
 const sentence = async (answer) => (await answer.json().catch(() => ({}))).detail ?? `${answer.status} ${answer.statusText}`;
@@ -30,6 +31,15 @@ async function post(blob, kind) {
   const answer = await fetch(address, { method: "POST", body: blob });
   if (!answer.ok) throw new Error(await sentence(answer));
   return answer.json();
+}
+
+// {blob, draft, notes}: a draft's picture with `asked` pixels more at each side, filled.
+export async function larger(draft, asked) {
+  const address = new URL(LARGER);
+  for (const [name, value] of Object.entries({ picture: draft, ...asked })) address.searchParams.set(name, value);
+  const answer = await fetch(address, { method: "POST" });
+  if (!answer.ok) throw new Error(await sentence(answer));
+  return { blob: await answer.blob(), draft: answer.headers.get("X-Draft"), notes: JSON.parse(answer.headers.get("X-Notes")) };
 }
 
 async function stillHeld(drafts) {
@@ -69,12 +79,19 @@ export class Transport {
     if (!this.document.picture || !this.picture) return told;
     try {
       const held = await stillHeld([this.picture, this.layer].map((part) => part?.draft).filter(Boolean));
-      told.picture = await this.sent(this.picture, "picture", () => this.picture.blob, held);
+      if (only !== "painted") told.picture = await this.sent(this.picture, "picture", () => this.picture.blob, held);
       if (only !== "picture") told[this.document.kind] = await this.sendLayer(held);
     } catch (error) {
       told.problem = error.message;
     }
     return told;
+  }
+
+  // The name of a draft with the picture, also where the server has shown it from a file.
+  async pictureDraft() {
+    const part = this.picture.file ? (this.picture.copy ??= {}) : this.picture;
+    const held = await stillHeld([part.draft].filter(Boolean));
+    return (await this.sent(part, "picture", () => this.picture.blob, held)).draft;
   }
 
   async sendLayer(held) {

@@ -15,6 +15,9 @@ export class View {
     [this.under, this.over, this.guides] = this.canvases.map((canvas) => canvas.getContext("2d"));
     this.listeners = new Set();
     this.shape = null; // what a tool draws over everything: draw(pen, toDevice)
+    this.backdrop = null; // what is drawn below that: backdrop(pen)
+    this.effect = null; // {canvas, box} shown in the layer's place: the mask as it acts
+    this.inverted = null; // the colour in which what is not masked is shown instead
     this.dirty = { picture: false, layer: null, guides: false };
     this.smaller = []; // the picture at half its size, and again
     new ResizeObserver((entries) => this.resize(entries.at(-1))).observe(stage);
@@ -159,6 +162,7 @@ export class View {
     if (dirty.layer) this.drawLayer(document.layer, dirty.layer === "all" ? null : dirty.layer);
     if (dirty.guides) {
       this.guides.clearRect(0, 0, this.width, this.height);
+      if (document.picture) this.backdrop?.(this.guides);
       if (document.picture) this.shape?.draw(this.guides, (point) => this.onScreen(point));
     }
   }
@@ -181,6 +185,22 @@ export class View {
     under.drawImage(shown, x, y, width, height);
   }
 
+  drawMask(layer) {
+    const { over, scale, x, y, effect } = this;
+    if (effect) {
+      const [x1, y1, x2, y2] = effect.box;
+      over.imageSmoothingEnabled = (x2 - x1) * scale < 2 * effect.canvas.width || effect.canvas.width < x2 - x1;
+      over.drawImage(effect.canvas, x1 * scale + x, y1 * scale + y, (x2 - x1) * scale, (y2 - y1) * scale);
+      return;
+    }
+    if (this.inverted) {
+      over.fillStyle = this.inverted;
+      over.fillRect(x, y, layer.width * scale, layer.height * scale);
+      over.globalCompositeOperation = "destination-out";
+    }
+    over.drawImage(layer.canvas, x, y, layer.width * scale, layer.height * scale);
+  }
+
   drawLayer(layer, areas) {
     const { over, scale, x, y } = this;
     const whole = { x1: 0, y1: 0, x2: this.width, y2: this.height };
@@ -194,7 +214,7 @@ export class View {
       over.rect(part.x1, part.y1, part.x2 - part.x1, part.y2 - part.y1);
       over.clip();
       over.clearRect(part.x1, part.y1, part.x2 - part.x1, part.y2 - part.y1);
-      if (layer) over.drawImage(layer.canvas, x, y, layer.width * scale, layer.height * scale);
+      if (layer) this.drawMask(layer);
       over.restore();
     }
   }

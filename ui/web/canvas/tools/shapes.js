@@ -58,13 +58,14 @@ class Shape {
   }
 }
 
-export function outline(pen) {
+export function outline(pen, dash = []) {
   pen.setLineDash([]);
   pen.lineWidth = 3;
   pen.strokeStyle = "rgb(0 0 0 / 0.6)";
   pen.stroke();
   pen.lineWidth = 1;
   pen.strokeStyle = "#fff";
+  pen.setLineDash(dash);
   pen.stroke();
 }
 

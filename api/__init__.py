@@ -19,7 +19,7 @@ from api.bodies import BodyLimit
 from api.errors import COMMON, Json, handle_errors
 from api.events import PageEvents, UploadLimit
 from api.fetch import Fetcher
-from api.guard import DRAFTS, LARGER, SELECTIONS, SHOWN, Guard
+from api.guard import DRAFTS, LARGER, SELECTIONS, SHOWN, SHOWN_MASK, Guard
 from api.logins import Login
 from api.proxies import LOOK_AROUND, OwnAddress, Subpath
 from api.sessions import OPEN, SESSIONS, Sessions
@@ -57,6 +57,7 @@ def build_app(page: gr.Blocks | None, login: Login | None, *, backend: Backend |
         mount_api(app, backend)
     if page is not None and backend is not None:
         app.add_route(SHOWN, shown.shown_picture, methods=["POST"], include_in_schema=False)
+        app.add_route(SHOWN_MASK, shown.shown_mask, methods=["POST"], include_in_schema=False)
     if drafts is not None:
         app.state.drafts = drafts
         app.add_route(DRAFTS, sent_drafts.send, methods=["POST"], include_in_schema=False)

@@ -27,13 +27,15 @@ API_PATHS = ("/sdapi/", "/internal/", "/docs", "/openapi.json")
 """Paths of the API rather than the page."""
 SHOWN = "/shown-picture"
 """The page posts pictures that browsers cannot show here, bypassing Gradio."""
+SHOWN_MASK = "/shown-mask"
+"""The page posts masks here to see what they count as."""
 DRAFTS = "/canvas-drafts"
 """The page's canvases post pictures and masks here, bypassing Gradio."""
 SELECTIONS = "/canvas-selections"
 """The page's canvases ask here what to select in a picture, bypassing Gradio."""
 LARGER = "/larger-picture"
 """A canvas has its picture enlarged here."""
-BESIDE_GRADIO = (SHOWN, DRAFTS, SELECTIONS, LARGER)
+BESIDE_GRADIO = (SHOWN, SHOWN_MASK, DRAFTS, SELECTIONS, LARGER)
 """Where the page posts bytes, bypassing Gradio."""
 FILES = ("/gradio_api/file=", "/gradio_api/file/")
 """Paths where Gradio would also fetch addresses."""

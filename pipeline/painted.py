@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 from PIL import Image, ImageChops
 
+from pipeline.images import resize_image
 from pipeline.masking import create_binary_mask
 
 HALF = 128
@@ -57,6 +58,14 @@ def mend(mask: Image.Image, *, invert: bool, greys: bool, only_masked: bool) -> 
         found.append(Surprise.NOISE)
         values = values.point(lambda value: 0 if value <= NOISE else 255 if value >= 255 - NOISE else value)
     return (values if found else mask), found
+
+
+def seen(mask: Image.Image, width: int, height: int) -> Image.Image:
+    """The mask as L as Inpaint upload takes it, greys of its opacity included, stretched to a picture's size where it has another."""
+    found: list[Surprise] = []
+    values = values_of(mask, found)
+    values = values if found else create_binary_mask(mask, round=False)
+    return values if values.size == (width, height) else resize_image(0, values, width, height)
 
 
 def values_of(mask: Image.Image, found: list[Surprise]) -> Image.Image:

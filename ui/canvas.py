@@ -58,7 +58,7 @@ class Shown:
     picture: str
     """Path of its file."""
     mask: Image.Image | None = None
-    """L, of the picture's size; 255: regenerate here."""
+    """L, of the picture's size; 255: regenerate here. With `uploads` any picture, returned unchanged."""
     opening: bool = False
     """Only if the browser itself has kept nothing for this canvas."""
 
@@ -77,16 +77,17 @@ class Canvas(gr.HTML):
     Events: "input" asks for a preview, "submit" runs the islands one by one, "apply" tells that the picture was enlarged.
 
     drafts: where the browser uploads them. kind: "mask", an 8-bit grey PNG of the picture's size, or "paint", colours with
-    alpha; the second file is None if nothing was painted.
+    alpha; the second file is None if nothing was painted. uploads: a mask that came as a file is returned unchanged until it
+    is painted on, and the inputs for picture and mask stand above the canvas; their ids begin with this.
     """
 
     is_template = True
     data_model = Held
 
-    def __init__(self, drafts: Drafts, *, kind: str = "mask", label: str, elem_id: str, **props: Any):
+    def __init__(self, drafts: Drafts, *, kind: str = "mask", uploads: str = "", label: str, elem_id: str, **props: Any):
         self.drafts, self.kind = drafts, kind
-        super().__init__(html_template=f'<div class="canvas" data-kind="{kind}" role="group" aria-label="{label}"></div>', js_on_load=MOUNT,
-                         apply_default_css=False, label=label, elem_id=elem_id, elem_classes="canvas-block", **props)
+        super().__init__(html_template=f'<div class="canvas" data-kind="{kind}" data-uploads="{uploads}" role="group" aria-label="{label}"></div>',
+                         js_on_load=MOUNT, apply_default_css=False, label=label, elem_id=elem_id, elem_classes="canvas-block", **props)
 
     def preprocess(self, payload: Held | None) -> tuple[File, File]:
         if payload is None:

@@ -77,5 +77,6 @@ def read_strokes(reader: Reader, files: tuple[File, File]) -> Pair:
     return picture, strokes if strokes.size == picture.size else strokes.resize(picture.size, Image.Resampling.NEAREST)
 
 
-def read_uploaded(reader: Reader, file: File, mask: File) -> Pair:
-    return reader.picture(file, "init_images"), reader.picture(mask, "mask")
+def read_uploaded(reader: Reader, files: tuple[File, File]) -> Pair:
+    """The picture and its mask as that was uploaded, or as it was painted."""
+    return reader.picture(files[0], "init_images"), reader.picture(files[1], "mask")

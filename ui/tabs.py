@@ -30,7 +30,8 @@ TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.SKETCH: "Sketch", Mode.INPAINT: "Inp
 MASKED = (Mode.INPAINT, Mode.INPAINT_SKETCH, Mode.INPAINT_UPLOAD)
 """Modes that have mask settings."""
 PICTURE_TO_PAINT = {Mode.SKETCH: "Picture: paint what it should become", Mode.INPAINT: "Picture: paint over what should change",
-                    Mode.INPAINT_SKETCH: "Picture: paint what should be there; only that changes"}
+                    Mode.INPAINT_SKETCH: "Picture: paint what should be there; only that changes",
+                    Mode.INPAINT_UPLOAD: "Picture and mask: white is where it should change"}
 READERS = {Mode.IMG2IMG: read_picture, Mode.SKETCH: read_sketch, Mode.INPAINT: read_painted,
            Mode.INPAINT_SKETCH: read_sketch_and_original, Mode.INPAINT_UPLOAD: read_uploaded}
 
@@ -53,9 +54,10 @@ class ModeTab:
     def loaded(self, picture: str, mask: Image.Image | None = None) -> dict[gr.components.Component, Any]:
         """Updates that show a picture in `files`, with a mask of its size if the tab takes one."""
         if self.mode in PICTURE_TO_PAINT:
-            painted = None if mask is None or self.mode is not Mode.INPAINT else create_binary_mask(mask, round=False)
-            return {self.files[0]: Shown(picture, painted)}
-        return dict(zip(self.files, [picture, mask]))
+            if self.mode is Mode.INPAINT and mask is not None:
+                mask = create_binary_mask(mask, round=False)
+            return {self.files[0]: Shown(picture, mask if self.mode in (Mode.INPAINT, Mode.INPAINT_UPLOAD) else None)}
+        return {self.files[0]: picture}
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,9 @@ def build_tab(mode: Mode, generate: gr.Button, samples: list[Sample], drafts: Dr
     """generate: the mode's button, outside the tab."""
     with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True, elem_id=f"mode-{mode.value}") as tab:
         if mode in PICTURE_TO_PAINT:
-            files = [Canvas(drafts, kind="mask" if mode is Mode.INPAINT else "paint", label=PICTURE_TO_PAINT[mode],
+            files = [Canvas(drafts, kind="mask" if mode in (Mode.INPAINT, Mode.INPAINT_UPLOAD) else "paint",
+                            uploads="upload" if mode is Mode.INPAINT_UPLOAD else "", label=PICTURE_TO_PAINT[mode],
                             elem_id=f"{mode.value.replace('_', '-')}-editor")]
-        elif mode is Mode.INPAINT_UPLOAD:
-            with gr.Row():
-                files = [picture_input("Picture", "upload-picture"),
-                         picture_input("Mask: white is where it should change", "upload-mask")]
         else:
             files = [picture_input("Picture", "img2img-picture")]
         gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Or start with one of these", columns=8,

@@ -84,7 +84,7 @@ def test_bodies_together_are_bounded_and_there_is_room_again_when_one_is_answere
     in_a_loop(run())
 
 
-@pytest.mark.parametrize("path", ["/sdapi/v1/png-info", "/gradio_api/queue/join", "/shown-picture"])
+@pytest.mark.parametrize("path", ["/sdapi/v1/png-info", "/gradio_api/queue/join", "/shown-picture", "/shown-mask"])
 def test_a_body_that_stops_coming_is_answered_and_lets_go_of_its_room(path):
     async def run():
         app = BodyLimit(forgiving, 100, 100, stall=0.05)

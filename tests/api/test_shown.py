@@ -1,4 +1,4 @@
-"""Pictures that browsers cannot show, as PNG."""
+"""Pictures that browsers cannot show, as PNG, and masks as they count."""
 
 import io
 
@@ -11,7 +11,7 @@ from PIL import Image
 from api import build_app
 from tests.api.conftest import LOCAL, running_backend
 
-PATH = "/shown-picture"
+PATH, MASK = "/shown-picture", "/shown-mask"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,41 @@ def test_heic_becomes_an_upright_png_that_keeps_its_exif(paged):
     image = Image.open(io.BytesIO(answer.content))
     assert answer.status_code == 200 and (image.format, image.size) == ("PNG", (48, 64))
     assert image.getexif().get(0x010F) == "Camera maker" and 0x0112 not in image.getexif()
+
+
+def png(image):
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def coloured(size=(40, 20)):
+    """Black, with a red band that A1111 counts as dark."""
+    image = Image.new("RGB", size)
+    image.paste((255, 0, 0), (10, 0, 20, 20))
+    return image
+
+
+def clear(size=(40, 20)):
+    image = Image.new("RGBA", size)
+    image.paste((255, 255, 255, 90), (10, 0, 20, 20))
+    return image
+
+
+@pytest.mark.parametrize("mask, value", [(coloured(), 255), (clear(), 90), (coloured().convert("L").point(lambda v: v and 77), 77)])
+def test_a_mask_is_seen_as_it_counts_stretched_to_the_picture(paged, mask, value):
+    answer = paged.post(f"{MASK}?width=80&height=60", content=png(mask))
+    seen = Image.open(io.BytesIO(answer.content))
+    assert (seen.mode, seen.size, answer.headers["palimpsest-size"]) == ("L", (80, 60), "40x20")
+    assert seen.getpixel((30, 30)) == value and seen.getpixel((5, 30)) == seen.getpixel((70, 30)) == 0
+
+
+@pytest.mark.parametrize("query, sentence", [
+    ("", "width must be a whole number"), ("?width=0&height=5", "width must be a whole number"), ("?width=5&height=x", "height must be"),
+    ("?width=90000000&height=90000000", "mask: the request's pictures may have"), ("?width=8&height=8", "mask: the file is not a picture")])
+def test_a_mask_that_cannot_be_seen_is_one_sentence(paged, query, sentence):
+    answer = paged.post(MASK + query, content=b"text" if query.endswith("=8") else png(clear()))
+    assert answer.status_code == 422 and answer.json()["detail"].startswith(sentence)
 
 
 @pytest.mark.parametrize("content, sentence", [(heic()[:200], "image: the HEIC file is damaged or cut short"), (b"", "image: the file is empty"),

@@ -86,8 +86,18 @@ def open_accordion(page, title):
 
 
 def put(page, element, file):
+    if element.startswith("upload-"):
+        put_in_canvas(page, element, file)
+        return
     page.locator(f"#{element} input[type=file]").first.set_input_files(str(file))
     page.locator(f"#{element} img").first.wait_for()
+    settle(page)
+
+
+def put_in_canvas(page, element, file):
+    """A picture or its mask into the canvas of Inpaint upload, which tells of both whether there is one."""
+    page.locator(f"#{element} input[type=file]").set_input_files(str(file))
+    expect(page.locator(f"#{element} output")).not_to_have_text(re.compile("^(—|none)$"))
     settle(page)
 
 

@@ -116,12 +116,12 @@ def test_an_opaque_layer_is_no_sketch(picture):
 
 
 def test_nothing_is_read_where_nothing_is_given():
-    assert read_picture(Reader(), None) == read_painted(Reader(), (None, None)) == read_uploaded(Reader(), None, None) == (None, None)
+    assert read_picture(Reader(), None) == read_painted(Reader(), (None, None)) == read_uploaded(Reader(), (None, None)) == (None, None)
 
 
 def test_what_was_changed_on_the_way_is_noted_for_both_files(picture, tmp_path):
     turned = tmp_path / "turned.png"
     Image.new("RGB", (8, 4)).save(turned, exif=bytes.fromhex("4d4d002a00000008000101120003000000010006000000000000"))
     reader = Reader()
-    image, _ = read_uploaded(reader, str(turned), picture)
+    image, _ = read_uploaded(reader, (str(turned), picture))
     assert image.size == (4, 8) and len(reader.notes) == 1 and "upright" in reader.notes[0]

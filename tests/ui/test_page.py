@@ -175,12 +175,11 @@ def test_a_sample_with_a_mask_changes_what_its_mask_covers(page, tab, mode):
     picture, mask = (Image.open(SAMPLES / sample[name]).resize((128, 128), Image.Resampling.LANCZOS)
                      for name in ("picture", "mask"))
     open_tab(page, tab)
-    if mode == "inpaint":
-        page.locator("#inpaint-editor .empty").wait_for()
+    page.locator(f"#{mode.replace('_', '-')}-editor .empty").wait_for()
     page.locator(f"#samples-{mode} .thumbnail-item").first.click()
     expect(page.locator("#prompt textarea")).to_have_value(sample["prompt"])
     settle(page)
-    still(page, f"#{'inpaint-editor' if mode == 'inpaint' else 'upload-mask'}")
+    still(page, f"#{mode.replace('_', '-')}-editor")
     generate(page, mode)
     changed = np.abs(pixels(result(page)) - pixels(picture)).max(axis=-1) > 0
     masked, reach = np.asarray(mask.convert("L")) > 128, 12  # pixels that the blur of 4 reaches, and one of the edge
@@ -249,8 +248,8 @@ def test_a_reload_loses_nothing(page, picture_file):
     expect(page.locator("#prompt textarea")).to_have_value("a boat")
     expect(page.get_by_label("number input for Sampling steps", exact=True)).to_have_value("150")
     expect(page.get_by_role("tab", name="Inpaint upload", exact=True)).to_have_attribute("aria-selected", "true")
-    for element in "upload-picture", "upload-mask":
-        page.locator(f"#{element} img").first.wait_for()
+    expect(page.locator("#upload-picture output")).to_have_text("160×160")
+    expect(page.locator("#upload-mask output")).to_have_text("unchanged")
     page.reload()
     assert result(page).size == LONG  # and its last pictures
 
@@ -277,7 +276,7 @@ def test_a_job_comes_back_from_history_with_picture_mask_and_settings(page, brow
     expect(fresh.locator("#prompt textarea")).to_have_value("a lighthouse far away")
     expect(fresh.locator("#seed input")).to_have_value(seed)
     expect(fresh.get_by_label("Crop and resize")).to_be_checked()
-    fresh.locator("#upload-mask img").first.wait_for()
+    expect(fresh.locator("#upload-mask output")).to_have_text("unchanged")
     generate(fresh, "inpaint_upload")
     assert np.array_equal(pixels(result(fresh)), pixels(first))
     fresh.context.close()

@@ -23,7 +23,7 @@ export function takePictures() {
   }, true);
   document.addEventListener("drop", async (event) => {
     const [address, input] = [event.dataTransfer.getData(DRAGGED), event.target.closest?.(INPUTS)];
-    if (!address || !input) return;
+    if (!address || !input || event.target.closest(".canvas")) return; // a canvas asks what it is to be
     event.preventDefault();
     event.stopPropagation();
     const picture = await (await fetch(address)).blob();

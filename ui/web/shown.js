@@ -5,7 +5,7 @@ import { say } from "./locale.js";
 
 const UNSHOWN = /\.(heic|heif|hif|tiff?)$/i;
 
-const takesAll = (input) => input.id === "png-info-picture" || input.querySelector(".canvas");
+const takesAll = (input) => input.id === "png-info-picture" || input.closest(".canvas") || input.querySelector(".canvas");
 const unshown = (files, input) => (input && !takesAll(input) ? [...(files ?? [])] : []).find(({ name }) => UNSHOWN.test(name));
 
 async function showable(file) {

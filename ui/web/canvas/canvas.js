@@ -3,6 +3,7 @@
 import { tooltips } from "./bar.js";
 import { layOut, makeButtons, makeSliders, percent } from "./controls.js";
 import { Document } from "./document.js";
+import { listenToDrops } from "./dropping.js";
 import { Foresight } from "./foresight.js";
 import { pack, unpack } from "./history.js";
 import { listenToKeys } from "./keys.js";
@@ -12,7 +13,7 @@ import { Pointers } from "./pointer.js";
 import { Selections } from "./selections.js";
 import { Settings, coloursOf } from "./settings.js";
 import { Sources } from "./sources.js";
-import { buildStage } from "./stage.js";
+import { buildFiles, buildStage } from "./stage.js";
 import { Storage } from "./storage.js";
 import { say } from "./text.js";
 import { makeTools, optionsOf } from "./toolbox.js";
@@ -27,13 +28,15 @@ const WIDE = 560; // CSS pixels from which the tools stand beside the picture
 const settings = new Settings(); // of all canvases
 
 export class Canvas {
-  // kind: "mask" or "paint", what is painted. trigger(event, data): tells Python.
-  constructor(root, id, kind, trigger) {
-    Object.assign(this, { root, id, settings, kind, trigger, document: new Document(kind, coloursOf(settings.get("overlay"))) });
+  // kind: "mask" or "paint", what is painted. uploads: where the mask may be a file that goes to the server as it is, what the ids
+  // of its inputs begin with. trigger(event, data): tells Python.
+  constructor(root, id, { kind, uploads }, trigger) {
+    Object.assign(this, { root, id, settings, kind, uploads, trigger, document: new Document(kind, coloursOf(settings.get("overlay"))) });
     this.transport = new Transport(id, this.document);
     this.sources = new Sources(this);
-    this.storage = new Storage(id, () => ({ picture: this.transport.picture?.blob, layer: this.document.layer, shown: this.sources.shown }));
-    Object.assign(this, buildStage((file) => this.take(file)));
+    this.storage = new Storage(id, () => ({ picture: this.transport.picture?.blob, layer: this.document.layer, shown: this.sources.shown,
+      mask: uploads && this.transport.untouched?.blob }));
+    Object.assign(this, buildStage({ take: (file) => this.take(file), takeMask: (file) => this.takeMask(file) }));
     this.view = new View(this.stage, this.document);
     this.tools = makeTools(kind, { document: this.document, settings, view: () => this.view, selections: new Selections(this.transport),
       note: (sentence) => this.note(sentence), optionsChanged: () => this.showOptions() });
@@ -50,7 +53,9 @@ export class Canvas {
     this.sliders = makeSliders(this, settings);
     const { tools, options, zoomed } = layOut(this, this.buttons, this.sliders);
     this.zoomed = zoomed;
-    this.root.append(this.input, tools, this.stage, options, this.empty);
+    this.files = this.uploads ? buildFiles(this.uploads, this) : null;
+    this.root.classList.toggle("uploads", Boolean(this.files));
+    this.root.append(...(this.files ? [this.files.row] : [this.input, this.masks]), tools, this.stage, options, this.empty);
     this.panels = new Panels(this.root, this);
     tooltips(this.root);
     new ResizeObserver(([{ contentRect }]) => this.root.classList.toggle("wide", contentRect.width >= WIDE)).observe(this.root);
@@ -69,18 +74,8 @@ export class Canvas {
       this.update();
       this.showOptions();
     });
-    this.root.addEventListener("dragover", (event) => {
-      if (![...event.dataTransfer.types].includes("Files")) return;
-      event.preventDefault();
-      this.root.classList.add("dropping");
-    });
-    for (const name of ["dragleave", "drop"]) this.root.addEventListener(name, () => this.root.classList.remove("dropping"));
-    this.root.addEventListener("drop", (event) => {
-      const file = event.dataTransfer.files[0];
-      if (!file) return;
-      event.preventDefault();
-      this.take(file);
-    });
+    this.document.addEventListener("pixels", () => this.hidden && this.look()); // what is painted is seen
+    listenToDrops(this);
     listenToKeys(this);
   }
 
@@ -97,6 +92,28 @@ export class Canvas {
 
   take(file) {
     return this.sources.take(file);
+  }
+
+  takeMask(file) {
+    return this.sources.takeMask(file);
+  }
+
+  // The layer as it is now came as a file.
+  holdLayer(source) {
+    this.transport.holdLayer(source);
+    this.update();
+    this.storage.touch();
+  }
+
+  // What a job is about to use is seen.
+  async send(how) {
+    const told = await this.transport.send(how);
+    if (this.hidden && told[this.kind] && !how?.only) this.look();
+    return told;
+  }
+
+  noteNoMask() {
+    if (this.kind === "mask") this.note(say('The picture came without a mask.'));
   }
 
   open(bitmap, source, mask = null) {
@@ -127,9 +144,10 @@ export class Canvas {
     return this.kind === "mask" ? 1 : 4;
   }
 
+  // The largest brush.
   get largest() {
     const { picture } = this.document;
-    return picture ? Math.max(64, Math.max(picture.width, picture.height)) : 512;
+    return picture && settings.get("brushUnit") === "picture" ? Math.max(64, Math.max(picture.width, picture.height)) : 512;
   }
 
   update() {
@@ -144,8 +162,16 @@ export class Canvas {
     redo.disabled = !history.future.length;
     look.setAttribute("aria-pressed", String(!this.hidden));
     for (const control of Object.values(this.sliders)) control.update?.();
+    if (this.files) this.updateFiles();
     this.stage.querySelector("canvas.layer").style.opacity = this.hidden ? 0 : this.kind === "mask" ? settings.get("overlayOpacity") : 1;
     this.pointers.showRing();
+  }
+
+  updateFiles() {
+    const { files, document: { picture, layer }, transport, sources } = this;
+    files.picture.textContent = picture ? `${picture.width}×${picture.height}` : '—';
+    files.mask.textContent = !layer ? (sources.waiting ? say('waits for the picture') : say('none'))
+      : transport.untouched ? say('unchanged') : layer.blank ? say('none') : say('painted');
   }
 
   // What went wrong, which must be seen; and what was done, which is enough to see for a while.
@@ -195,6 +221,10 @@ export class Canvas {
 
   more() {
     this.panels.toggleMore(this.buttons.more);
+  }
+
+  set() {
+    this.panels.toggleSettings(this.buttons.set);
   }
 
   fillHoles() {
@@ -280,6 +310,15 @@ export class Canvas {
     const size = settings.get("size");
     const step = Math.max(1, Math.round(size * 0.1));
     settings.set("size", Math.min(Math.max(size + by * step, 1), this.largest));
+  }
+
+  // unit: "picture" or "screen", whose pixels its size counts; it stays as large as it is on show.
+  measureBrushIn(unit) {
+    if (unit === settings.get("brushUnit")) return;
+    const shown = this.view.scale / this.view.ratio; // CSS pixels for one of the picture's
+    const size = settings.get("size") * (unit === "screen" ? shown : 1 / shown);
+    settings.set("brushUnit", unit);
+    if (size) settings.set("size", Math.max(1, Math.min(Math.round(size), this.largest)));
   }
 
   harden(by) {

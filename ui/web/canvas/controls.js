@@ -33,6 +33,7 @@ export function makeButtons(canvas) {
     remove: button("remove", say('Remove the picture'), { act: act("remove") }),
     look: button("eye", masked ? say('Hide or show the mask') : say('Hide or show what was painted'), { key: "V", act: act("look") }),
     foresee: button("foresee", say('Show what Generate will do'), { key: "H", act: act("toggleForesight") }),
+    set: button("settings", say('How the canvas is set'), { act: act("set") }),
     fit: button("fit", say('Fit'), { key: "0", act: () => canvas.view.fit() }),
   };
 }
@@ -67,7 +68,7 @@ export function makeSliders(canvas, settings) {
 // {tools, options, zoomed}: the toolbar, how the tools are set, and the button that tells the zoom.
 export function layOut(canvas, buttons, sliders) {
   const masked = canvas.kind === "mask";
-  const { undo, redo, change, invert, clear, more, open, remove, look, foresee, fit } = buttons;
+  const { undo, redo, change, invert, clear, more, open, remove, look, foresee, set, fit } = buttons;
   const { outlines, model, advice, beside, next, size, hardness, tolerance, opacity, takes, ink, overlay, overlayOpacity, extending } = sliders;
   const zoomed = make("button", { type: "button", className: "percent", onclick: () => canvas.view.centre(1) });
   zoomed.tip = () => [say('Show at 100 %'), "1"];
@@ -78,7 +79,7 @@ export function layOut(canvas, buttons, sliders) {
   tools.setAttribute("aria-label", say('Tools'));
   const options = make("div", { className: "options" }, advice, outlines, model, beside, next, size, hardness,
     tolerance, opacity, takes, ...(masked ? [extending, line(overlay, overlayOpacity)] : [ink]),
-    make("div", { className: "zoom" }, foresee, look, zoomed, fit));
+    make("div", { className: "zoom" }, foresee, look, zoomed, fit, set));
   options.setAttribute("role", "group");
   options.setAttribute("aria-label", say('How the tool is set'));
   return { tools, options, zoomed };

@@ -14,7 +14,11 @@ export class Document extends EventTarget {
     this.picture = this.layer = null;
     this.history = new History();
     this.edit = null;
-    this.version = 0; // of the layer
+    this.version = this.versions = 0; // of the layer: after undo and redo the one that it had as it was so; and how many there were
+  }
+
+  renew() {
+    this.version = ++this.versions;
   }
 
   // bitmap: upright; numbers: of the layer, where there are some to begin with.
@@ -32,7 +36,7 @@ export class Document extends EventTarget {
       this.layer.data.set(numbers);
       this.layer.show(this.layer.bounds);
     }
-    this.version++;
+    this.renew();
     this.dispatchEvent(new Event("picture"));
     this.dispatchEvent(new Event("history"));
   }
@@ -63,7 +67,7 @@ export class Document extends EventTarget {
   clear() {
     this.history = new History();
     this.close();
-    this.version++;
+    this.renew();
     this.dispatchEvent(new Event("picture"));
     this.dispatchEvent(new Event("history"));
   }
@@ -80,8 +84,8 @@ export class Document extends EventTarget {
     this.edit = null;
     const changes = edit.changes;
     if (!changes.length) return;
-    this.history.add(edit.layer, changes);
-    this.version++;
+    this.history.add(edit.layer, changes, this.version);
+    this.renew();
     this.dispatchEvent(new Event("history"));
   }
 
@@ -114,10 +118,10 @@ export class Document extends EventTarget {
 
   travel(way) {
     this.cancel();
-    const step = this.history[way](this.layer);
+    const step = this.history[way](this.layer, this.version);
     if (!step) return;
     const area = step.changed.reduce((all, index) => join(all, this.layer.tileBounds(index)), null);
-    this.version++;
+    this.version = step.version;
     this.changed(area);
     this.dispatchEvent(new Event("history"));
   }

@@ -39,9 +39,9 @@ export class History {
     return [...this.past, ...this.future].reduce((sum, step) => sum + step.bytes, 0);
   }
 
-  // tiles: [index, numbers before] each.
-  add(layer, tiles) {
-    this.push(step(layer, tiles));
+  // tiles: [index, numbers before] each; version: of what was before.
+  add(layer, tiles, version) {
+    this.push(step(layer, tiles, version));
   }
 
   // Before another picture takes this one's place. state: what it is shown again by, {bytes, …}.
@@ -55,12 +55,13 @@ export class History {
     while (this.past.length > STEPS || (this.past.length > 1 && this.bytes > BYTES)) this.past.shift();
   }
 
-  undo(layer) {
-    return swap(this.past, this.future, layer);
+  // version: of what is there now.
+  undo(layer, version) {
+    return swap(this.past, this.future, layer, version);
   }
 
-  redo(layer) {
-    return swap(this.future, this.past, layer);
+  redo(layer, version) {
+    return swap(this.future, this.past, layer, version);
   }
 
   // What undo or redo would do next.
@@ -76,17 +77,17 @@ export class History {
   }
 }
 
-function step(layer, tiles) {
+function step(layer, tiles, version) {
   const packed = tiles.map(([index, tile]) => [index, pack(tile, layer.channels)]);
-  return { tiles: packed, bytes: packed.reduce((sum, [, { bytes }]) => sum + bytes, 0) };
+  return { version, tiles: packed, bytes: packed.reduce((sum, [, { bytes }]) => sum + bytes, 0) };
 }
 
-// Put the newest step of one pile back, and what was there onto the other; gives the changed tiles.
-function swap(from, to, layer) {
+// Put the newest step of one pile back, and what was there onto the other; gives the changed tiles and the version.
+function swap(from, to, layer, now) {
   const last = from.pop();
   if (!last) return null;
-  const { tiles } = last;
-  to.push(step(layer, tiles.map(([index]) => [index, layer.read(index)])));
+  const { tiles, version } = last;
+  to.push(step(layer, tiles.map(([index]) => [index, layer.read(index)]), now));
   for (const [index, packed] of tiles) layer.write(index, unpack(packed));
-  return { changed: tiles.map(([index]) => index) };
+  return { version, changed: tiles.map(([index]) => index) };
 }

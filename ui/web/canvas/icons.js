@@ -16,6 +16,7 @@ export const ICONS = {
   object: '<path d="M4 8V4h4M16 4h4v4M20 16v4h-4M8 20H4v-4"/><path d="M8 14.500c-.7-3 1.300-6.500 4-6.500s4.700 3.500 4 6.500c-.5 2-7.500 2-8 0Z" fill="currentColor" stroke="none"/>',
   clicks: '<path d="m10 9 9.500 3.700-4.200 1.600-1.600 4.200Z"/><path d="M7 2.500v3M7 8.500v3M2.500 7h3M8.500 7h3"/>',
   change: '<path d="M4 7h9M17 7h3M4 17h3M11 17h9"/><circle cx="15" cy="7" r="2"/><circle cx="9" cy="17" r="2"/>',
+  settings: '<circle cx="12" cy="12" r="3"/><path d="M12 3.500v3M12 17.500v3M3.500 12h3M17.500 12h3M6 6l2.100 2.100M15.900 15.900 18 18M18 6l-2.100 2.100M8.100 15.900 6 18"/>',
   more: '<circle cx="6" cy="12" r="1"/><circle cx="12" cy="12" r="1"/><circle cx="18" cy="12" r="1"/>',
   eyedropper: '<path d="m13.500 6.500 4 4M12 8l4 4-8 8H4v-4Z"/><path d="m14.500 9.500 3.700-3.700a1.900 1.900 0 0 0-2.700-2.700L11.800 6.800"/>',
   undo: '<path d="M9 14 4 9l5-5"/><path d="M4 9h10a6 6 0 0 1 0 12h-3"/>',

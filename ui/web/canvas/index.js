@@ -11,7 +11,7 @@ const canvases = new Map();
 // For Gradio's events: values of canvases as they are on the server, one after the other.
 async function send(values, how) {
   const told = [];
-  for (const value of values) told.push(canvases.has(value?.canvas) ? await canvases.get(value.canvas).transport.send(how) : value);
+  for (const value of values) told.push(canvases.has(value?.canvas) ? await canvases.get(value.canvas).send(how) : value);
   return told;
 }
 
@@ -22,7 +22,7 @@ const settingsChanged = () => canvases.forEach((canvas) => canvas.foresight.sett
 export async function mount(element, props, watch, trigger) {
   await styled();
   const root = element.querySelector(".canvas");
-  const canvas = new Canvas(root, props.value.canvas, root.dataset.kind, trigger);
+  const canvas = new Canvas(root, props.value.canvas, root.dataset, trigger);
   canvases.set(canvas.id, canvas);
   joinCanvas(canvas.view, canvas.document);
   (window.palimpsest ??= {}).canvases = { send, settingsChanged, of: (id) => canvases.get(id) };

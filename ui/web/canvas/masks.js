@@ -1,7 +1,7 @@
 // Masks from elsewhere, fitted to the picture, and the mask as a file.
 
 import { encode } from "./png.js";
-import { load } from "./transport.js";
+import { asMask, load } from "./transport.js";
 
 const HALF = 128;
 const HELD = 5000; // milliseconds that a download has to begin
@@ -24,29 +24,25 @@ export async function greys(blob, picture) {
   return numbersOf(picture, (at) => pixels[at]);
 }
 
-// {numbers, from} of any picture file as a mask: its opacity where it has transparency, else its brightness; stretched to
-// the picture. from: its own size.
+// {numbers, from} of any picture file as the mask that the server takes it for, stretched to the picture. from: its own size, as "3x2".
 export async function imported(blob, picture) {
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
-  const from = { width: bitmap.width, height: bitmap.height };
-  const pixels = colours(bitmap, picture.width, picture.height, true);
-  bitmap.close();
-  let clear = false;
-  for (let at = 3; at < pixels.length && !clear; at += 4) clear = pixels[at] < 255;
-  const numbers = numbersOf(picture, clear ? (at) => pixels[at + 3]
-    : (at) => (pixels[at] * 19595 + pixels[at + 1] * 38470 + pixels[at + 2] * 7471) / 65536);
-  return { numbers, from };
+  const { mask, from } = await asMask(blob, picture);
+  return { numbers: await greys(mask, picture), from };
 }
 
 // Where the picture is transparent.
 export const transparency = (picture, pixels) => numbersOf(picture, (at) => 255 - pixels[at + 3]);
 
-// Where another picture, at an address, differs from this one in any channel.
+// {differences, from} of another picture, at an address, stretched to this one: by how much it differs in the channel that differs
+// most, 0 to 255. from: its own size.
 export async function difference(picture, pixels, address) {
   const bitmap = await createImageBitmap(await load(address));
+  const from = { width: bitmap.width, height: bitmap.height };
   const other = colours(bitmap, picture.width, picture.height, true);
   bitmap.close();
-  return numbersOf(picture, (at) => (pixels[at] === other[at] && pixels[at + 1] === other[at + 1] && pixels[at + 2] === other[at + 2] ? 0 : 255));
+  const differences = numbersOf(picture, (at) => Math.max(Math.abs(pixels[at] - other[at]), Math.abs(pixels[at + 1] - other[at + 1]),
+    Math.abs(pixels[at + 2] - other[at + 2])));
+  return { differences, from };
 }
 
 export async function save({ data, width, height }) {

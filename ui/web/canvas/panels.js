@@ -1,19 +1,17 @@
 // What opens over the canvas: how the mask is changed as a whole, seen as it is set; and where masks come from and go to.
 
 import { choice, make, slider } from "./bar.js";
-import { difference, imported, save, transparency } from "./masks.js";
+import { difference, save, transparency } from "./masks.js";
 import { MOST, Modify } from "./modify.js";
 import { say } from "./text.js";
 
-const RESULT = "#gallery img";
+const RESULT = "#gallery img.picture"; // the one that is shown
+
+const word = (text, act, className = "") => make("button", { type: "button", textContent: text, className: `word ${className}`, onclick: act });
 
 export class Panels {
   constructor(root, canvas) {
     Object.assign(this, { root, canvas, box: null });
-    this.masks = make("input", { type: "file", accept: "image/*", tabIndex: -1, onchange: () => this.takeMask(this.masks.files[0]) });
-    this.masks.className = "masks";
-    this.masks.setAttribute("aria-label", say('Choose a mask'));
-    root.append(this.masks);
     root.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || !this.box) return;
       event.stopPropagation();
@@ -60,19 +58,38 @@ export class Panels {
       slider(say('Amount'), { between: [0, () => MOST], curve: 2, value: () => amount, show: (value) => `${value} px`,
         act: (value) => { amount = Math.round(value); preview(); } }),
     ];
-    const button = (text, act, className = "") => make("button", { type: "button", textContent: text, className: `word ${className}`, onclick: act });
-    this.show("change", opener, "dialog", ...parts, make("div", { className: "row" },
-      button(say('Fill holes'), () => {
-        this.close();
-        this.canvas.fillHoles();
-      }), make("span", { className: "gap" }), button(say('Cancel'), () => this.close()),
-      button(say('Apply'), () => {
+    this.show("change", opener, "dialog", ...parts, this.confirm(word(say('Fill holes'), () => {
+      this.close();
+      this.canvas.fillHoles();
+    })));
+    this.modify = new Modify(this.canvas.document);
+    preview();
+  }
+
+  // The last row of a panel that shows a change before it is kept.
+  confirm(...others) {
+    return make("div", { className: "row" }, ...others, make("span", { className: "gap" }), word(say('Cancel'), () => this.close()),
+      word(say('Apply'), () => {
         this.modify.apply();
         this.modify = null;
         this.close();
-      }, "primary")));
-    this.modify = new Modify(this.canvas.document);
-    preview();
+      }, "primary"));
+  }
+
+  // --- how the canvas is set
+
+  toggleSettings(opener) {
+    if (this.open === "settings") return this.close();
+    const { settings } = this.canvas;
+    const unit = choice(say('Brush size counts'), [["picture", say('Pixels of the picture')], ["screen", say('Pixels of the screen')]], {
+      value: () => settings.get("brushUnit"),
+      act: (chosen) => {
+        this.canvas.measureBrushIn(chosen);
+        unit.update();
+      },
+    });
+    this.show("settings", opener, "dialog", make("div", { textContent: say('Brush size counts') }), unit,
+      make("div", { className: "row" }, make("span", { className: "gap" }), word(say('Close'), () => this.close(), "primary")));
   }
 
   // --- in and out
@@ -87,7 +104,7 @@ export class Panels {
       element.setAttribute("role", "menuitem");
       return element;
     };
-    this.show("more", opener, "menu", item(say('Mask from a file'), () => this.masks.click()),
+    this.show("more", opener, "menu", item(say('Mask from a file'), () => this.canvas.masks.click()),
       item(say('Mask from the clipboard'), () => this.paste()),
       item(say("Mask from the picture's transparency"), () => this.takeTransparency()),
       item(say('Mask from what the result has changed'), () => this.takeDifference()),
@@ -102,25 +119,12 @@ export class Panels {
     }
   }
 
-  async takeMask(file) {
-    this.masks.value = "";
-    if (!file) return;
-    await this.try(async () => {
-      const { picture } = this.canvas.document;
-      const { numbers, from } = await imported(file, picture).catch(() => {
-        throw new Error(say('The mask is not a picture that can be read.'));
-      });
-      this.canvas.replaceMask(numbers);
-      const sizes = [from, picture].map(({ width, height }) => `${width}×${height}`);
-      if (sizes[0] !== sizes[1]) this.canvas.note(say(`The mask was stretched from ${sizes[0]} to ${sizes[1]}, the picture's size.`));
-    });
-  }
 
   async paste() {
     if (!navigator.clipboard?.read) throw new Error(say('This browser does not hand over the clipboard here; save the mask as a file.'));
     for (const item of await navigator.clipboard.read()) {
       const type = item.types.find((name) => name.startsWith("image/"));
-      if (type) return this.takeMask(await item.getType(type));
+      if (type) return this.canvas.takeMask(await item.getType(type));
     }
     throw new Error(say('There is no picture in the clipboard.'));
   }
@@ -137,8 +141,27 @@ export class Panels {
     const { document: { picture }, document } = this.canvas;
     const result = window.document.querySelector(RESULT);
     if (!result) throw new Error(say('There is no result yet to compare with.'));
-    const numbers = await difference(picture, document.pixels(), result.src);
+    const { differences, from } = await difference(picture, document.pixels(), result.src);
     document.forgetPixels();
-    if (document.picture === picture) this.canvas.replaceMask(numbers);
+    if (document.picture !== picture) return;
+    this.setThreshold(differences);
+    const [was, now] = [from, picture].map(({ width, height }) => `${width}×${height}`);
+    if (was !== now) this.canvas.note(say(`The result was stretched from ${was} to ${now}, the picture's size; all of it differs a little.`));
+  }
+
+  // Which differences count, seen as it is set: what a model gives back unchanged may be off by a few numbers.
+  setThreshold(differences) {
+    const { document, settings } = this.canvas;
+    const preview = () => {
+      const threshold = settings.get("threshold");
+      document.cancel();
+      document.begin({}).put(document.layer.bounds, differences.map((value) => (value > threshold ? 255 : 0)));
+      limit.update();
+    };
+    const limit = slider(say('Differences of more than'), { between: [0, () => 255], curve: 2, value: () => settings.get("threshold"),
+      show: (value) => `${Math.round(value)}`, act: (value) => { settings.set("threshold", Math.round(value)); preview(); } });
+    this.show("difference", this.canvas.buttons.more, "dialog", limit, this.confirm());
+    this.modify = { apply: () => document.commit(), cancel: () => document.cancel() };
+    preview();
   }
 }

@@ -2,7 +2,8 @@
 
 const KEPT = "palimpsest-canvas";
 const FIRST = { size: 0, hardness: 0.8, opacity: 1, takes: false, tolerance: 24, ink: "#000000", overlay: "#f43f5e", overlayOpacity: 0.45,
-  outlines: "box", model: "", beside: false, foresee: true, fill: "mirrored", fillColour: "#808080", overlap: 8 }; // size 0: by the picture
+  outlines: "box", model: "", beside: false, foresee: true, fill: "mirrored", fillColour: "#808080", overlap: 8,
+  threshold: 8, brushUnit: "picture" }; // size 0: by the picture
 
 const stored = () => {
   try {

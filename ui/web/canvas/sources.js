@@ -1,11 +1,13 @@
 // What is opened in a canvas, and from where: what Python shows, what the browser has kept, or a file of the person's.
 
-import { greys } from "./masks.js";
+import { greys, imported } from "./masks.js";
+import { encode } from "./png.js";
+import { say } from "./text.js";
 import { decode, load } from "./transport.js";
 
 export class Sources {
   constructor(canvas) {
-    Object.assign(this, { canvas, shown: undefined, known: false, turn: null });
+    Object.assign(this, { canvas, shown: undefined, known: false, turn: null, waiting: null }); // waiting: a mask, for its picture
   }
 
   // value: as Python's Canvas.postprocess gives it. Gradio may repeat one, after a reload too; `shown` tells each from the others.
@@ -16,10 +18,12 @@ export class Sources {
     await this.open(async (current) => {
       const [blob, painted] = await Promise.all([load(picture.url), mask && load(mask.url)]);
       const bitmap = await decode(blob);
-      const values = painted && await greys(painted, bitmap);
+      const values = painted && await this.numbers(painted, bitmap);
       if (!current()) return bitmap.close();
       this.canvas.open(bitmap, { file: picture, blob }, values);
-      if (values) this.canvas.transport.holdLayer(mask);
+      if (values) this.canvas.holdLayer({ file: mask, blob: painted });
+      else await this.takeWaiting();
+      if (this.canvas.document.layer?.blank) this.canvas.noteNoMask();
     });
   }
 
@@ -37,6 +41,12 @@ export class Sources {
     if (this.turn !== turn) return bitmap.close();
     const fits = kept.numbers.length === bitmap.width * bitmap.height * channels;
     this.canvas.open(bitmap, { blob: kept.picture }, fits ? kept.numbers : null);
+    if (fits && kept.mask) this.canvas.holdLayer({ blob: kept.mask });
+  }
+
+  // Of a mask that Python has shown: ours, or any file where masks are uploaded.
+  async numbers(mask, bitmap) {
+    return this.canvas.uploads ? (await imported(mask, bitmap)).numbers : greys(mask, bitmap);
   }
 
   // A file of the person's.
@@ -44,10 +54,46 @@ export class Sources {
     this.canvas.input.value = "";
     if (!file) return;
     await this.open(async (current) => {
-      const bitmap = await decode(file);
+      const [bitmap, mask] = await Promise.all([decode(file), this.maskToKeep()]);
       if (!current()) return bitmap.close();
       this.canvas.open(bitmap, { blob: file });
+      this.waiting = mask;
+      await this.takeWaiting();
     });
+  }
+
+  // Where picture and mask are files of their own, another picture leaves the mask.
+  async maskToKeep() {
+    const { uploads, document: { layer }, transport } = this.canvas;
+    if (!uploads || !layer) return this.waiting;
+    return transport.untouched?.blob ?? (layer.blank ? null : encode(layer.data, layer.width, layer.height));
+  }
+
+  async takeWaiting() {
+    const mask = this.waiting;
+    this.waiting = null;
+    if (mask) await this.takeMask(mask);
+  }
+
+  // A mask of the person's, stretched to the picture, or kept until there is one.
+  async takeMask(file) {
+    const { canvas, canvas: { document: { picture } } } = this;
+    canvas.masks.value = "";
+    if (!file) return;
+    if (!picture) {
+      this.waiting = file;
+      return canvas.update();
+    }
+    try {
+      const { numbers, from } = await imported(file, picture);
+      if (canvas.document.picture !== picture) return this.takeMask(file);
+      canvas.replaceMask(numbers);
+      if (canvas.uploads) canvas.holdLayer({ blob: file });
+      const [was, now] = [from.replace("x", "×"), `${picture.width}×${picture.height}`];
+      if (was !== now) canvas.note(say(`The mask was stretched from ${was} to ${now}, the picture's size.`));
+    } catch (error) {
+      canvas.tell(error.message);
+    }
   }
 
   // act(current): opens something, unless something newer has begun to, which current() says.

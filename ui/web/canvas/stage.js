@@ -1,4 +1,4 @@
-// The stage: where the picture is seen and painted on, and what stands there while there is none.
+// The stage: where the picture is seen and painted on, what stands there while there is none, and where files are chosen.
 
 import { make } from "./bar.js";
 import { icon } from "./icons.js";
@@ -6,10 +6,14 @@ import { say } from "./text.js";
 
 const PICTURE_TYPES = "image/*,.heic,.heif,.hif,.tif,.tiff,.avif";
 
-// take(file): a picture that the person has chosen. {input, ring, empty, status, stage}: elements.
-export function buildStage(take) {
-  const input = make("input", { type: "file", accept: PICTURE_TYPES, onchange: () => take(input.files[0]) });
-  input.setAttribute("aria-label", say('Choose a picture'));
+// take(file), takeMask(file): what the person has chosen. {input, masks, ring, empty, status, stage}: elements.
+export function buildStage({ take, takeMask }) {
+  const [input, masks] = [[say('Choose a picture'), take], [say('Choose a mask'), takeMask]].map(([label, taken]) => {
+    const field = make("input", { type: "file", accept: PICTURE_TYPES, onchange: () => taken(field.files[0]) });
+    field.setAttribute("aria-label", label);
+    return field;
+  });
+  masks.tabIndex = -1; // the menu leads to it
   const ring = make("div", { className: "ring", hidden: true });
   const empty = make("button", { type: "button", className: "empty", onclick: () => input.click() });
   empty.innerHTML = icon("picture");
@@ -19,5 +23,20 @@ export function buildStage(take) {
     make("div", { className: "sheet" }, ...["picture", "layer", "guides"].map((className) => make("canvas", { className })), ring), status);
   stage.setAttribute("role", "application");
   stage.setAttribute("aria-label", say('Canvas: arrow keys move the tool, Enter sets it down and lifts it'));
-  return { input, ring, empty, status, stage };
+  return { input, masks, ring, empty, status, stage };
+}
+
+// Both files side by side, each with what is there of it, where the mask is a file as well: elements by name, and `row` around them.
+// uploads: what their ids begin with.
+export function buildFiles(uploads, { input, masks }) {
+  const choose = (name, label, field, hint) => {
+    const told = make("output");
+    const element = make("label", { id: `${uploads}-${name}`, dataset: { takes: name } }, make("span", { textContent: label }), told, field);
+    field.tabIndex = 0;
+    element.tip = () => [hint, ""];
+    return { element, told };
+  };
+  const picture = choose("picture", say('Picture'), input, say('Choose a picture'));
+  const mask = choose("mask", say('Mask'), masks, say('Choose a mask: white is where the picture should change'));
+  return { picture: picture.told, mask: mask.told, row: make("div", { className: "files" }, picture.element, mask.element) };
 }

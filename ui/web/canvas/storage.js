@@ -30,7 +30,8 @@ const through = (data, stream) => new Response(new Blob([data]).stream().pipeThr
 
 // One canvas's place. A browser that keeps nothing, or has no room, loses it at the next reload and is no worse otherwise.
 export class Storage {
-  // snapshot(): {picture, layer, shown} as they are now, the first two only where there is a picture.
+  // snapshot(): {picture, layer, mask, shown} as they are now, the first two only where there is a picture; mask: the file that the
+  // layer came as.
   constructor(id, snapshot) {
     Object.assign(this, { id, snapshot, waiting: 0, last: Promise.resolve() });
     // a page that is left does not wait until it is quiet
@@ -51,20 +52,20 @@ export class Storage {
   }
 
   async keep() {
-    const { picture, layer, shown } = this.snapshot();
+    const { picture, layer, mask, shown } = this.snapshot();
     try {
       const packed = layer && await through(layer.data, new CompressionStream("deflate")).blob();
-      await transact("readwrite", (store) => store.put({ picture, channels: layer?.channels, layer: packed, shown }, this.id));
+      await transact("readwrite", (store) => store.put({ picture, channels: layer?.channels, layer: packed, mask, shown }, this.id));
     } catch { /* see above */ }
   }
 
-  // {picture, numbers, shown} as they were kept, without picture where there was none; nothing where none ever was.
+  // {picture, numbers, mask, shown} as they were kept, without picture where there was none; nothing where none ever was.
   async restore(channels) {
     try {
       const kept = await transact("readonly", (store) => store.get(this.id));
       if (!kept?.picture || kept.channels !== channels) return kept && { shown: kept.shown };
       const numbers = await through(kept.layer, new DecompressionStream("deflate")).arrayBuffer();
-      return { picture: kept.picture, numbers: new Uint8ClampedArray(numbers), shown: kept.shown };
+      return { picture: kept.picture, numbers: new Uint8ClampedArray(numbers), mask: kept.mask, shown: kept.shown };
     } catch {
       return null;
     }

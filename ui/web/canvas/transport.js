@@ -5,6 +5,7 @@ import { encode } from "./png.js";
 const DRAFTS = new URL("canvas-drafts", document.baseURI);
 const LARGER = new URL("larger-picture", document.baseURI);
 const SHOWN = new URL("shown-picture", document.baseURI);
+const MASK = new URL("shown-mask", document.baseURI);
 
 const sentence = async (answer) => (await answer.json().catch(() => ({}))).detail ?? `${answer.status} ${answer.statusText}`;
 
@@ -17,6 +18,15 @@ export async function decode(blob) {
     if (!answer.ok) throw new Error(await sentence(answer));
     return createImageBitmap(await answer.blob(), { imageOrientation: "from-image" });
   }
+}
+
+// {mask, from} of any picture file: as PNG the mask that it counts as, stretched to a size; and its own size.
+export async function asMask(blob, { width, height }) {
+  const address = new URL(MASK);
+  address.search = new URLSearchParams({ width, height });
+  const answer = await fetch(address, { method: "POST", body: blob });
+  if (!answer.ok) throw new Error(await sentence(answer));
+  return { mask: await answer.blob(), from: answer.headers.get("palimpsest-size") };
 }
 
 export async function load(address) {
@@ -53,18 +63,24 @@ async function stillHeld(drafts) {
 // What one canvas holds as the server is told, its picture and what was painted: each part once, and again where the server has let go of it.
 export class Transport {
   constructor(id, canvasDocument) {
-    Object.assign(this, { id, document: canvasDocument, picture: null, layer: null });
+    Object.assign(this, { id, document: canvasDocument, picture: null, layer: null, given: new Map() });
   }
 
   // source: {blob} of the person's, or {file} that the server has.
   hold(source) {
     this.picture = source;
     this.layer = null;
+    this.given.clear();
   }
 
-  // The layer as it is now is the server's file.
-  holdLayer(file) {
-    this.layer = { version: this.document.version, file };
+  // The layer as it is now came as a file: source goes in its place, now and whenever undo brings this state back.
+  holdLayer(source) {
+    this.given.set(this.document.version, { ...source, version: this.document.version });
+  }
+
+  // The file that the layer came as, where nothing was changed since.
+  get untouched() {
+    return this.given.get(this.document.version);
   }
 
   // The name of the picture as a draft on the server. anew: it has let go of the one before.
@@ -78,7 +94,7 @@ export class Transport {
     const told = { canvas: this.id };
     if (!this.document.picture || !this.picture) return told;
     try {
-      const held = await stillHeld([this.picture, this.layer].map((part) => part?.draft).filter(Boolean));
+      const held = await stillHeld([this.picture, this.layer, this.untouched].map((part) => part?.draft).filter(Boolean));
       if (only !== "painted") told.picture = await this.sent(this.picture, "picture", () => this.picture.blob, held);
       if (only !== "picture") told[this.document.kind] = await this.sendLayer(held);
     } catch (error) {
@@ -96,6 +112,7 @@ export class Transport {
 
   async sendLayer(held) {
     const { kind, layer, version } = this.document;
+    if (this.untouched) return this.sent(this.untouched, kind, () => this.untouched.blob, held);
     if (layer.blank) return null;
     if (this.layer?.version !== version) this.layer = { version };
     return this.sent(this.layer, kind, () => encode(layer.data, layer.width, layer.height, layer.channels), held);

@@ -1,12 +1,18 @@
 // Brush and eraser: strokes of a round tip, whose opacity counts once a stroke however often it crosses itself.
 
 export class Brush {
-  constructor({ document, settings }, { name, erase }) {
-    Object.assign(this, { document, settings, name, erase, last: null });
+  constructor({ document, settings, view }, { name, erase }) {
+    Object.assign(this, { document, settings, view, name, erase, last: null });
+  }
+
+  // Pixels of the picture across.
+  get size() {
+    const { scale, ratio } = this.view();
+    return this.settings.get("size") * (this.settings.get("brushUnit") === "screen" ? ratio / scale : 1);
   }
 
   get ring() {
-    return { radius: this.settings.get("size") / 2, hardness: this.settings.get("hardness") };
+    return { radius: this.size / 2, hardness: this.settings.get("hardness") };
   }
 
   // point: {x, y, pressure} of the picture, pressure 0 to 1; joined: a straight line from where the last stroke ended.
@@ -37,6 +43,6 @@ export class Brush {
   }
 
   tip({ x, y, pressure = 1 }) {
-    return { x, y, radius: (this.settings.get("size") / 2) * pressure };
+    return { x, y, radius: (this.size / 2) * pressure };
   }
 }

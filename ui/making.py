@@ -114,7 +114,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             counters, read, prompts = build_prompts()
             reading = build_offer(read)
         with gr.Column(elem_id="go"):
-            with gr.Row(elem_id="generates") as start_group:
+            with gr.Row(elem_id="generates"):
                 generates = {mode: gr.Button("Generate", variant="primary", elem_id=f"generate-{mode.value}") for mode in Mode}
             running = build_running_buttons()
             with gr.Row(elem_id="prompt-tools"):
@@ -128,7 +128,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 modes = {mode: build_tab(mode, generates[mode], [s for s in samples if s.mode is mode], drafts) for mode in TAB_LABELS}
                 batch = build_batch(generates[Mode.BATCH], shared=shared)
         with gr.Column(elem_id="results"):
-            panel, actions = build_results(list(generates.values()), batch.report, running, start_group, shared=shared)
+            panel, actions = build_results(list(generates.values()), batch.report, running, shared=shared)
         with gr.Column(elem_id="strength"):
             strength = build_strength()
         with gr.Column(elem_id="settings"):

@@ -65,11 +65,10 @@ def build_running_buttons() -> Running:
     return Running(group, interrupt, skip, stop_after)
 
 
-def build_results(generates: list[gr.Button], report: gr.HTML, running: Running, start_group: gr.Row, *,
-                  shared: bool) -> tuple[Panel, Actions]:
+def build_results(generates: list[gr.Button], report: gr.HTML, running: Running, *, shared: bool) -> tuple[Panel, Actions]:
     """The parts in a column #result, which takes the height that it is given.
 
-    report: a batch's. running: the buttons for a running job, shown instead of start_group, which holds `generates`.
+    report: a batch's. running: the buttons for a running job, which the stylesheet shows instead of `generates`.
     shared: there are visitors, whose machines do not have the outputs folder.
     """
     with gr.Column(elem_id="result"):
@@ -99,7 +98,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
             folder = None if shared else item("Open folder", "open-folder")
         with gr.Column(elem_id="result-infotext"):
             infotext = gr.Textbox(label="Infotext", lines=4, max_lines=16, buttons=["copy"], interactive=False, elem_id="infotext")
-    panel = Panel(stage, viewer, report, infotext, running, sound, gr.State(), gr.State(Visit()), gr.State(0), generates, start_group)
+    panel = Panel(stage, viewer, report, infotext, running, sound, gr.State(), gr.State(Visit()), gr.State(0), generates)
     return panel, Actions(sends, use, with_mask, reuse_seed, compare, favour, exactly, curl, gr.Textbox(visible="hidden"), download,
                           gr.DownloadButton(visible="hidden", elem_id="archive"), delete,
                           gr.Checkbox(visible="hidden"), folder, seam)

@@ -94,8 +94,6 @@ class Panel:
     """Index into results."""
     generates: list[gr.Button]
     """One per mode; disabled while a job of this page runs, so that Interrupt always means that job."""
-    start_group: gr.Row
-    """Holds them; replaced by `running` while a job runs."""
 
     @cached_property
     def unsaved(self) -> tempfile.TemporaryDirectory:
@@ -104,7 +102,7 @@ class Panel:
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.stage, self.viewer, self.report, self.infotext, self.job_id, self.selected, self.running.group, self.start_group,
+        return [self.stage, self.viewer, self.report, self.infotext, self.job_id, self.selected, self.running.group,
                 *self.generates]
 
     def start(self, job_id: str) -> Update:
@@ -115,7 +113,7 @@ class Panel:
         return {self.job_id: None, self.stage: gr.HTML("", visible=False)} | self._buttons(running=False)
 
     def _buttons(self, *, running: bool) -> Update:
-        return {self.running.group: gr.Row(visible=running), self.start_group: gr.Row(visible=not running)} | {
+        return {self.running.group: gr.Row(visible=running)} | {
             button: gr.Button(interactive=not running) for button in self.generates}
 
     def render(self, event: Event) -> Update:

@@ -238,7 +238,7 @@ def wire_results(panel: Panel, actions: Actions, engine: Engine, folders: Folder
         return found[0], shown[found[0]].infotext
 
     panel.viewer.select(select, panel.results, [panel.selected, panel.infotext],
-                        trigger_mode="always_last", **QUEUED)  # otherwise a second selection is lost while one is answered
+                        trigger_mode="multiple", **QUEUED)  # otherwise a second selection is lost, or sent with the first one's data
     actions.reuse_seed.click(results.seed, chosen, seed, **QUEUED)
     actions.compare.click(results.compare, chosen, panel.viewer, **QUEUED)
     actions.favour.click(results.favour, chosen, panel.viewer, **QUEUED)

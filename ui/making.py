@@ -48,6 +48,9 @@ from ui.visit import Visit
 
 MAKE = "make"
 """The tab's id."""
+STAGE_SWITCH = """<div role="group" aria-label="On the stage"><button data-stage="source">Source</button>
+<button data-stage="result">Result</button></div>"""
+"""Where there is room for one of the two: ui/web/modes.js."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,14 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 apply_styles = gr.Button("Apply styles", elem_id="apply-styles", elem_classes="sign")
                 edit_styles = gr.Button("Edit styles", visible=not shared, elem_id="edit-styles", elem_classes="sign")
                 picker = build_picker()
+                gr.Button("Settings panel", elem_id="fold-settings", elem_classes="sign")
             style_editor = None if shared else build_style_editor(styles)
+        gr.HTML(STAGE_SWITCH, elem_id="stage-switch")
         with gr.Column(elem_id="source"):
             with gr.Tabs(selected=Mode.IMG2IMG.value, overflow_behavior="wrap", elem_id="modes") as tabs:
                 modes = {mode: build_tab(mode, generates[mode], [s for s in samples if s.mode is mode], drafts) for mode in TAB_LABELS}
                 batch = build_batch(generates[Mode.BATCH], shared=shared)
+        gr.HTML('<div id="splitter"></div>', elem_id="split")
         with gr.Column(elem_id="results"):
             panel, actions = build_results(list(generates.values()), batch.report, running, shared=shared)
         with gr.Column(elem_id="strength"):

@@ -50,7 +50,7 @@ class PngInfo:
 def build_png_info(labels: dict[Mode, str]) -> PngInfo:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=340):
-            picture = PictureInput(label="Any picture made by A1111, Forge, ComfyUI or another program", height=430, format="png",
+            picture = PictureInput(elem_classes="picture", label="Any picture made by A1111, Forge, ComfyUI or another program", height=430, format="png",
                                    image_mode=None, type="filepath", sources=["upload", "clipboard"], buttons=["fullscreen"],
                                    elem_id="png-info-picture")
         with gr.Column(min_width=340):

@@ -1,0 +1,117 @@
+"""One screen: what the page's parts measure, and that they stay where they are."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.steps import generate, open_page, open_tab, result, set_slider, settle
+from ui.tabs import TAB_LABELS
+
+DESKTOPS = {(1366, 768): (440, 400), (1920, 1080): (640, 640)}
+"""Sizes of the window, with the least of the canvas."""
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
+SHIFTS = """() => { window.shifts = 0; new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) window.shifts += entry.value;
+}).observe({ type: "layout-shift" }); }"""
+
+
+@pytest.fixture
+def phone(browser, server):
+    with browser.new_context(**PHONE) as context:
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        open_page(page, server.url)
+        yield page
+
+
+def box(page, element):
+    return page.locator(element).bounding_box()
+
+
+def cut_off(page, elements):
+    """Those of the elements that are not wholly in the window."""
+    page.evaluate("scrollTo(0, 0)")
+    window = page.viewport_size
+    return [element for element in elements if not (found := box(page, element)) or found["x"] < 0 or found["y"] < 0
+            or found["x"] + found["width"] > window["width"] or found["y"] + found["height"] > window["height"]]
+
+
+@pytest.mark.parametrize("window", DESKTOPS, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_desktop_shows_all_that_makes_a_picture_and_does_not_scroll(page, window):
+    page.set_viewport_size(dict(zip(("width", "height"), window)))
+    for mode, label in TAB_LABELS.items():
+        open_tab(page, label)
+        assert not cut_off(page, ["#prompt", f"#generate-{mode.value}", "#denoising-strength", "#gallery"]), label
+        assert page.evaluate("document.documentElement.scrollHeight <= innerHeight"), label
+    open_tab(page, "Inpaint")
+    canvas, (width, height) = box(page, "#inpaint-editor"), DESKTOPS[window]
+    assert not cut_off(page, ["#inpaint-editor"]) and canvas["width"] >= width and canvas["height"] >= height
+    assert canvas["x"] + canvas["width"] <= box(page, "#gallery")["x"]
+
+
+def test_a_phone_shows_all_that_makes_a_picture(phone):
+    for mode, label in TAB_LABELS.items():
+        open_tab(phone, label)
+        assert not cut_off(phone, ["#prompt", f"#generate-{mode.value}", "#denoising-strength"]), label
+    open_tab(phone, "Inpaint")
+    canvas = box(phone, "#inpaint-editor")
+    assert not cut_off(phone, ["#inpaint-editor"]) and canvas["width"] >= 358 and canvas["height"] >= 358
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight < 1.5 * innerHeight")
+
+
+def test_all_modes_can_be_swiped_to_on_a_phone(phone):
+    tabs = phone.locator("#modes [role=tab]")
+    expect(tabs).to_have_count(6)
+    assert all(found["height"] >= 40 for found in (tab.bounding_box() for tab in tabs.all()))
+
+
+def test_a_finished_job_turns_the_stage_of_a_phone_to_its_result(phone):
+    phone.locator("#samples-img2img img").first.click()
+    settle(phone)
+    set_slider_on_a_phone(phone, "Sampling steps", 2)
+    generate(phone, "img2img")
+    result(phone)
+    expect(phone.locator("#gallery")).to_be_visible()
+    expect(phone.locator("#img2img-picture")).to_be_hidden()
+    assert not cut_off(phone, ["#gallery"])
+    phone.locator("#stage-switch [data-stage=source]").click()
+    expect(phone.locator("#img2img-picture")).to_be_visible()
+
+
+def set_slider_on_a_phone(page, label, value):
+    page.locator("#fold-settings").click()
+    set_slider(page, label, value)
+    page.locator("#fold-settings").click()
+    expect(page.locator("#settings")).to_be_hidden()
+
+
+@pytest.mark.parametrize("kind, most", [("page", 0.02), ("phone", 0.05)])
+def test_nothing_moves_from_generate_to_the_result(request, kind, most):
+    page = request.getfixturevalue(kind)
+    open_tab(page, "Inpaint")
+    page.locator("#samples-inpaint img").first.click()
+    settle(page)
+    (set_slider_on_a_phone if kind == "phone" else set_slider)(page, "Sampling steps", 4)
+    settle(page)
+    page.evaluate(SHIFTS)
+    generate(page, "inpaint")
+    result(page)
+    settle(page)
+    assert page.evaluate("window.shifts") < most
+
+
+def test_the_settings_fold_away_and_stay_so(page):
+    page.locator("#fold-settings").click()
+    expect(page.locator("#settings")).to_be_hidden()
+    assert not cut_off(page, ["#denoising-strength", "#generate-img2img"])
+    page.reload()
+    page.locator("#generate-img2img").wait_for()
+    expect(page.locator("#settings")).to_be_hidden()
+    page.locator("#fold-settings").click()
+    expect(page.locator("#settings")).to_be_visible()
+
+
+def test_samples_lie_on_the_empty_canvas_only(page):
+    samples = page.locator("#samples-img2img")
+    expect(samples).to_be_visible()
+    samples.locator("img").first.click()
+    expect(samples).to_be_hidden()

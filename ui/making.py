@@ -96,10 +96,9 @@ class Making:
             fill, inputs, [*self.controls.named().values(), *self.files], **QUEUED)
 
 
-def build_header(models: ModelStore, title: str) -> Header:
-    """title: of the model loaded at the start."""
+def build_header(models: ModelStore) -> Header:
     with gr.Row(elem_id="header"):
-        title = gr.HTML(title_html(title), elem_id="title")
+        title = gr.HTML(title_html(), elem_id="title")
         menus = build_model_menus(models)
         refresh = gr.Button("Refresh", elem_id="refresh-models", elem_classes="sign")
     return Header(title, menus, refresh)
@@ -164,7 +163,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
 def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: Header, picker: Picker) -> None:
     """The menus load the chosen model; both Refresh buttons scan the folders again."""
     menus = header.menus
-    gr.on([menu.input for menu in menus.values()], partial(load_model, engine, models), outputs=header.title, inputs_kwargs=menus,
+    gr.on([menu.input for menu in menus.values()], partial(load_model, engine), outputs=header.title, inputs_kwargs=menus,
           **QUEUED)
     controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=sees_source(models, checkpoint)),
                                         controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)

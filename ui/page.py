@@ -47,14 +47,14 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
     """
     session = Session()
     gr.HTML(keys_html(), elem_id="keys")
-    header = build_header(models, models.find(engine.options)[0].title)
+    header = build_header(models)
     if shared:
         gr.Markdown(shared_line(engine.limits.pictures), elem_id="shared")
     with gr.Tabs(selected=MAKE, overflow_behavior="wrap", elem_id="pages") as pages:
         with gr.Tab("Make", id=MAKE):
             making = build_making(engine, models, info, samples, header, pages, session, folders, drafts, shared=shared)
         wire_reading(making.reading, making.controls, making.panel, engine, models)
-        opened = wire_session(page, session, making.controls, engine, models, making.panel, header.title)
+        opened = wire_session(page, session, making.controls, engine, models, making.panel)
         if engine.journal is not None:
             with gr.Tab("History", id="history") as tab:
                 history = build_history()

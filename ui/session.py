@@ -20,7 +20,7 @@ from ui.controls import Controls, changing_menus, sees_source
 from ui.events import QUEUED, QUIET, fits
 from ui.fields import Seed
 from ui.restore import updates
-from ui.stream import PAGE, Panel, Update, follow, title_html
+from ui.stream import PAGE, Panel, Update, follow
 from ui.visit import Result, Visit
 
 STORED = {"secret": "palimpsest"}
@@ -64,8 +64,8 @@ class Session:
         """Whether to play a sound at the end of a job."""
 
 
-def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: Engine, models: ModelStore, panel: Panel,
-                 title: gr.HTML) -> gr.events.Dependency:
+def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: Engine, models: ModelStore,
+                 panel: Panel) -> gr.events.Dependency:
     """An opened page gets the current models and its own settings. Returns the event that does this."""
     named = controls.named()
     names = ", ".join(f'"{name}"' for name in named)
@@ -76,8 +76,8 @@ def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: 
     panel.sound.input(None, panel.sound, session.sound, js="(on) => on", **QUIET)
     # page.load, because gr.on(None, ...) would also listen to changes of stored values
     page.load(lambda on: on is True, session.sound, panel.sound, **QUEUED)
-    return page.load(partial(opened, session, controls, engine, models, title), [session.client, session.settings],
-                     [session.client, title, *named.values()], **QUEUED)
+    return page.load(partial(opened, session, controls, engine, models), [session.client, session.settings],
+                     [session.client, *named.values()], **QUEUED)
 
 
 def forget_closed(page: gr.Blocks) -> None:
@@ -101,13 +101,14 @@ def wire_resuming(session: Session, engine: Engine, panel: Panel, opened: gr.eve
     opened.then(partial(resume, engine, panel), [session.client, panel.results], panel.outputs, **QUEUED)
 
 
-def opened(session: Session, controls: Controls, engine: Engine, models: ModelStore, title: gr.HTML, client: str,
+def opened(session: Session, controls: Controls, engine: Engine, models: ModelStore, client: str,
            settings: dict[str, Any]) -> Update:
     """The page as this browser left it, except menu choices that no longer exist."""
     try:
         chosen = models.find(engine.options)[0]
     except PalimpsestError:
         chosen = models.default
+    models.catalog.hashed(chosen)  # the menu shows it with its hash
     named, menus = controls.named(), changing_menus(models, engine.styles)
     standing = {"sd_model_checkpoint": chosen.rel, "sd_vae": engine.options.sd_vae, "refiner_checkpoint": "", "styles": []}
     kept = {name: value for name, value in settings.items()
@@ -117,7 +118,6 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     checkpoint = update[controls.sd_model_checkpoint]["value"]
     return update | {
         session.client: client or uuid4().hex,
-        title: title_html(models.catalog.hashed(chosen).title),
         controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint))}
 
 

@@ -20,7 +20,6 @@ from pipeline.geometry import Size
 from pipeline.img2img import Mode, Pair, img2img
 from pipeline.job import Event, Failed, Finished, Queued, Step
 from pipeline.limits import Client
-from pipeline.loading import ModelStore
 from pipeline.options import SPECS
 from pipeline.previews import to_jpeg, unpack
 from pipeline.processed import Processed
@@ -211,27 +210,25 @@ def follow(panel: Panel, visit: Visit, job_id: str, events: Iterator[Event]) -> 
             remark(event.results[0])
 
 
-def load_model(engine: Engine, models: ModelStore, **chosen: str) -> Iterator[str]:
-    """Load the model chosen on a page once no job waits; yields title lines on the progress."""
-    options = engine.options.override(chosen)
-    title = models.find(options)[0].title
-    yield title_html(f"{title} · waiting to be loaded")
-    for event in engine.preload(options).events(HEARTBEAT):
+def load_model(engine: Engine, **chosen: str) -> Iterator[str]:
+    """Load the model chosen on a page once no job waits; yields header lines on the progress."""
+    yield title_html("waiting to be loaded")
+    for event in engine.preload(engine.options.override(chosen)).events(HEARTBEAT):
         match event:
             case Queued():
-                yield title_html(f"{title} · loading, {event.fraction:.0%}")
+                yield title_html(f"loading, {event.fraction:.0%}")
             case Finished():
-                yield title_html(models.find(options)[0].title)  # now with its hash
+                yield title_html()
             case Failed(error=Cancelled()):
-                yield title_html(f"{title} · loaded when it is needed")
+                yield title_html("loaded when it is needed")
             case Failed():
-                yield title_html(f"{title} · not loaded")
+                yield title_html("not loaded")
                 raise PalimpsestError(event.message)
 
 
-def title_html(model: str) -> str:
-    """The page's title line."""
-    return (f'<h1>Palimpsest</h1><span class="model">{escape(model)}</span>'
+def title_html(state: str = "") -> str:
+    """The header's name, how the model stands that was chosen, and the page's own buttons."""
+    return (f'<h1>Palimpsest</h1><span class="model" role="status">{state}</span>'
             '<button class="keys" aria-label="Keys" onclick="document.querySelector(&quot;#keys dialog&quot;).showModal()">?</button>'
             '<button id="theme-switch" class="keys" aria-label="Light or dark" title="Light or dark">◐</button>')
 

@@ -1,9 +1,10 @@
-// The settings panel folded away and back by a button. The browser remembers it.
+// The settings panel folded away and back by a button. The browser remembers it; on a phone it is a sheet, closed to begin with.
 
 import { whenThere } from "./appears.js";
 import { remember, remembered } from "./kept.js";
 
 const BUTTON = "#fold-settings";
+const PHONE = matchMedia("(max-width: 699px)");
 
 function fold(folded) {
   const workspace = document.querySelector("#workspace");
@@ -12,13 +13,14 @@ function fold(folded) {
 }
 
 export function foldSettings() {
-  const show = () => fold(remembered("settings-panel") === "folded");
+  const show = () => fold(PHONE.matches || remembered("settings-panel") === "folded");
   whenThere("#workspace", show);
   whenThere(BUTTON, show);
+  PHONE.addEventListener("change", show);
   document.addEventListener("click", (event) => {
     if (!event.target.closest?.(BUTTON)) return;
     const folded = document.querySelector("#workspace")?.dataset.settings !== "folded";
-    remember("settings-panel", folded ? "folded" : null);
+    if (!PHONE.matches) remember("settings-panel", folded ? "folded" : null);
     fold(folded);
   });
 }

@@ -73,11 +73,10 @@ def build_history() -> History:
                                elem_id="history-picture")
             about = gr.Markdown(elem_id="history-about")
             with gr.Row():
-                restore = gr.Button("Restore everything", variant="primary", size="sm", elem_id="history-restore")
-                again = gr.Button("Run again", size="sm", elem_id="history-again")
-            with gr.Row():
-                favour = gr.Button("Favourite", size="sm", elem_id="history-favour")
-                delete = gr.Button("Delete", size="sm", variant="stop", elem_id="history-delete")
+                restore = gr.Button("Restore everything", variant="primary", size="sm", min_width=80, elem_id="history-restore")
+                again = gr.Button("Run again", size="sm", min_width=80, elem_id="history-again")
+                favour = gr.Button("Favourite", size="sm", min_width=80, elem_id="history-favour")
+                delete = gr.Button("Delete", size="sm", variant="stop", min_width=80, elem_id="history-delete")
             infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
                                   elem_id="history-infotext")
     return History(words, model, since, favourites, gallery, more, gr.State([]), gr.State(), details, picture, about, infotext,

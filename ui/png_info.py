@@ -56,9 +56,9 @@ def build_png_info(labels: dict[Mode, str]) -> PngInfo:
         with gr.Column(min_width=340):
             infotext = gr.State()
             shown = gr.Textbox(label="Parameters", lines=8, max_lines=20, buttons=["copy"], interactive=False,
-                               elem_id="png-info-text", placeholder="Drop a picture on the left")
+                               elem_id="png-info-text", placeholder="How the picture was made, once there is one")
             with gr.Row():
-                sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, elem_id=f"png-info-to-{mode.value}")
+                sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, min_width=90, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}
             other = gr.Textbox(label="Other data in the file", lines=2, max_lines=12, interactive=False, visible=False,
                                buttons=["copy"], elem_id="png-info-other")

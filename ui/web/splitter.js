@@ -12,15 +12,18 @@ const STRIP = "#splitter";
 const workspace = () => document.querySelector("#workspace");
 const inside = (share) => Math.min(MOST, Math.max(LEAST, share));
 
-function shareAt(x) {
-  const { left, width } = workspace().getBoundingClientRect();
-  return inside(((x - left) / width) * 100);
+// Where the panels lie, as the stylesheet counts percents.
+function room() {
+  const [box, style] = [workspace().getBoundingClientRect(), getComputedStyle(workspace())];
+  const [left, right] = [parseFloat(style.paddingLeft), parseFloat(style.paddingRight)];
+  return { left: box.left + left, width: box.width - left - right, gap: parseFloat(style.columnGap) || 0 };
 }
 
-function placed(strip) {
-  const { left, width } = strip.getBoundingClientRect();
-  return shareAt(left + width / 2);
-}
+const shareAt = (x) => inside(((x - room().left) / room().width) * 100);
+
+// The end of the panel before the strip.
+const edge = (strip) => strip.getBoundingClientRect().left - room().gap;
+const placed = (strip) => shareAt(edge(strip));
 
 // share: null is the layout's own
 function split(share) {
@@ -41,7 +44,7 @@ function drag(strip, event) {
   event.preventDefault();
   strip.focus();
   strip.setPointerCapture(event.pointerId);
-  const offset = event.clientX - (strip.getBoundingClientRect().left + strip.getBoundingClientRect().width / 2);
+  const offset = event.clientX - edge(strip);
   let share = null;
   const move = ({ clientX }) => {
     share = shareAt(clientX - offset);

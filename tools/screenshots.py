@@ -1,7 +1,7 @@
 """Take the documentation's screenshots: python -m tools.screenshots
 
-Starts app.py and takes before and after pictures of each tab's first sample, then screenshots of every tab of the page, and
-of the page in dark mode, on a phone and in German. Everything goes to docs/pictures.
+Starts app.py and takes before and after pictures of each tab's first sample, then screenshots of every tab of the page, of
+the page in dark mode, on a phone and in German, and an animation of an edit. Everything goes to docs/pictures.
 """
 
 import json
@@ -10,28 +10,32 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import CHROMIUM_ARGS, find_chromium
-from tests.ui.steps import act, open_page, open_tab, paint
+from tests.ui.steps import act, open_page, open_tab, paint, put_in_editor, set_slider, settle
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"
 TABS = {"img2img": "img2img", "inpaint": "Inpaint", "inpaint_upload": "Inpaint upload"}
 """The tab's name in samples.json and in element ids, and its label."""
 PICTURES = ROOT / "docs" / "pictures"
-WIDE, PHONE = {"width": 1366, "height": 900}, {"width": 390, "height": 844}
+WIDE, PHONE, SCREEN = {"width": 1366, "height": 900}, {"width": 390, "height": 844}, {"width": 1280, "height": 720}
 SHOWN = (256, 256)
 """Size of the before and after pictures, in pixels."""
+FILM = 960
+"""Width of the animation, in pixels."""
 
 
 def edit(page: Page, tab: str) -> str:
     """Click the first sample of a tab, press Generate, and return the result's address."""
     page.get_by_role("tab", name=TABS[tab], exact=True).click()
-    page.locator(f"#samples-{tab} .thumbnail-item").first.click()
+    if (sample := page.locator(f"#samples-{tab} .thumbnail-item").first).is_visible():  # not where a picture is already
+        sample.click()
     page.wait_for_timeout(2000)
     before = page.locator("#infotext textarea").input_value()
     page.locator(f"#generate-{tab}").click()
@@ -98,6 +102,50 @@ def show_tabs(page: Page, outputs: Path) -> None:
     shoot(page, "page-settings")
 
 
+def record(page: Page, name: str) -> None:
+    """An animation of a mask being painted, a picture being made, and the comparison of both."""
+    frames: list[tuple[Image.Image, int]] = []
+
+    def shot(milliseconds: int) -> None:
+        picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+        frames.append((picture.resize((FILM, FILM * picture.height // picture.width), Image.Resampling.LANCZOS), milliseconds))
+
+    open_tab(page, "Inpaint")
+    put_in_editor(page, samples_of("inpaint")[0])
+    shot(900)
+    for text in ("a yellow", "a yellow balloon", "a yellow balloon over the sea"):
+        page.locator("#prompt textarea").fill(text)
+        shot(250)
+    for number in range(9):  # a balloon, line by line
+        height = 0.14 + 0.05 * number
+        width = 0.16 * (1 - (2 * number / 8 - 1) ** 2) ** 0.5 + 0.01
+        paint(page, [(0.5 - width, height), (0.5 + width, height)])
+        shot(120)
+    page.mouse.move(0, 0)
+    shot(700)
+    set_slider(page, "Sampling steps", 30)
+    page.locator("#generate-inpaint").click()
+    for _ in range(14):
+        page.wait_for_timeout(250)
+        shot(200)
+    page.locator("#generate-inpaint:not([disabled])").wait_for(timeout=300_000)
+    settle(page)
+    shot(1400)
+    page.locator("#compare").click()
+    settle(page)
+    frame = page.locator("#gallery").bounding_box()
+    across = [0.5, 0.4, 0.3, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.7, 0.6, 0.5]
+    page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2)
+    page.mouse.down()
+    for share in across:
+        page.mouse.move(frame["x"] + frame["width"] * share, frame["y"] + frame["height"] / 2)
+        page.wait_for_timeout(100)
+        shot(150)
+    page.mouse.up()
+    first, *rest = [picture for picture, _ in frames]
+    first.save(PICTURES / f"{name}.webp", save_all=True, append_images=rest, duration=[time for _, time in frames], loop=0, quality=72,
+               method=6)
+
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -121,6 +169,9 @@ def main() -> None:
                 other.locator("#generate-img2img").click()
                 other.locator("#gallery img").first.wait_for()
                 shoot(other, name)
+            film = browser.new_page(viewport=SCREEN)
+            open_page(film, address)
+            record(film, "edit")
             browser.close()
         finally:
             process.terminate()

@@ -97,5 +97,5 @@ class Quota:
             if left + pictures <= self.pictures:
                 break
         minutes = ceil((when + HOUR - now) / 60)
-        raise TooMany(f"{quota}, and {used} have been requested already; {pictures} more are possible "
+        raise TooMany(f"{quota}, and {used} have been requested already; there is room for {pictures} more "
                       f"in {minutes} minute{'s' if minutes > 1 else ''}.")

@@ -174,7 +174,7 @@ def test_a_share_link_that_cannot_be_made_is_explained_and_the_page_goes_on(tmp_
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there
     for server in start("--share", outputs=tmp_path / "outputs"):
         deadline = time.monotonic() + 60
-        while not any("could not be made" in line for line in server.output):
+        while not any("could not be opened" in line for line in server.output):
             assert time.monotonic() < deadline, server.output
             time.sleep(0.1)
         line = next(line for line in server.output if "requires a login" in line)

@@ -112,7 +112,7 @@ class Tape:
             if recorded is None:
                 raise ModelError(f"call {self._calls} is {kind} of {name}, which is not in the recording")
             if recorded.shape != asked.shape:
-                raise ModelError(f"call {self._calls}, {kind}: {name} has {len(asked)} rows instead of {len(recorded)}")
+                raise ModelError(f"call {self._calls}, {kind}: {name} has {len(asked)} rows instead of the recording's {len(recorded)}")
             error = np.abs(asked - recorded).max() / max(recorded[:, 0].max(), 1e-6)
             if error > TOLERANCE:
                 raise ModelError(f"call {self._calls}, {kind}: {name} differs from the recording by {error:.4f} of its size")

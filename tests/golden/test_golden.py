@@ -48,7 +48,7 @@ def test_another_request_is_noticed(change, replay):
     except ModelError as error:  # fewer calls than were recorded
         assert "calls were made" in str(error)
     else:
-        assert response.status_code != 200 and "recorded" in json.dumps(response.json())
+        assert response.status_code != 200 and "recording" in json.dumps(response.json())
 
 
 def test_a_tape_tells_a_question_that_is_slightly_different():

@@ -176,7 +176,7 @@ class Careless(Hooks):
 
 def test_a_failing_hook_fails_its_job_by_name_and_the_next_job_runs(demo, picture):
     engine = local_engine(lambda options: demo, hooks=[Careless()])
-    with pytest.raises(HookError, match=r"process_before_every_sampling of Careless failed \(ValueError\); the program's log"):
+    with pytest.raises(HookError, match=r"process_before_every_sampling of Careless failed \(ValueError\); see the program's log"):
         engine.submit([request(picture, prompt="fail")]).result()
     assert engine.submit([request(picture)]).result()
     engine.close()

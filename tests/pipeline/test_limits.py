@@ -43,7 +43,7 @@ def test_pictures_beyond_the_quota_are_refused_with_the_minutes_until_there_is_r
     quota.take(ME, 3)
     for pictures, minutes in ((2, "50 minutes"), (8, "60 minutes")):
         with pytest.raises(TooMany, match=f"may make 10 pictures an hour, and 9 have been requested already; "
-                                          f"{pictures} more are possible in {minutes}\\.$"):
+                                          f"there is room for {pictures} more in {minutes}\\.$"):
             quota.take(ME, pictures)
     quota.take(ME, 1)
     clock.now += 3000

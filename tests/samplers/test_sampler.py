@@ -298,7 +298,7 @@ def test_infotext_says_what_was_taken_over_and_only_where_it_was(reused, overrid
 # refusals and ends
 
 def test_a_schedule_with_fewer_levels_than_the_end_that_is_asked_for_is_refused():
-    with pytest.raises(InvalidRequest, match="^steps: the schedule has only 999 of 2000 steps"):
+    with pytest.raises(InvalidRequest, match="^steps: the schedule has only 999 of the 2000 steps"):
         sample("Euler", job(steps=20, strength=0.01, scheduler="DDIM", overrides={"img2img_fix_steps": True}))
 
 

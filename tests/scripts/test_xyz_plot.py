@@ -217,7 +217,7 @@ def test_stopped_the_rest_is_black(watched):
 
 @pytest.mark.parametrize("x, y, fields", [("1-900", "1-900", {}), ("1-100", "1", {"width": 2048, "height": 2048})])
 def test_a_plot_that_is_too_large_is_refused(request_for, x, y, fields):
-    with pytest.raises(InvalidRequest, match="is too large; at most 5000 of less than 200 megapixels together"):
+    with pytest.raises(InvalidRequest, match="is too large; at most 5000 of less than 200 megapixels in total are allowed"):
         plot(request_for, ("Seed", x), ("Steps", y), fields=fields)
 
 

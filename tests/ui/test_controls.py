@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from pipeline.img2img import img2img
+from pipeline.img2img import request_of
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS
@@ -17,7 +17,7 @@ from ui.tabs import read_samples
 
 def test_every_widget_fills_a_keyword_of_img2img_a_field_of_the_request_or_an_option():
     request = {f.name for f in fields(StableDiffusionProcessingImg2Img)} | {"mask_blur"}
-    assert {f.name for f in fields(Controls)} <= request | {"scripts"} | set(inspect.signature(img2img).parameters) | ONLY_OPTIONS
+    assert {f.name for f in fields(Controls)} <= request | {"scripts"} | set(inspect.signature(request_of).parameters) | ONLY_OPTIONS
 
 
 def test_an_option_that_is_a_field_of_the_request_too_is_the_field():

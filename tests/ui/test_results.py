@@ -156,7 +156,7 @@ def test_the_keys_are_listed(page):
     expect(page.locator("#keys dialog")).to_contain_text("Generate")
     page.keyboard.press("Escape")
     expect(page.locator("#keys dialog")).to_be_hidden()
-    page.locator("#title .keys").click()
+    page.get_by_role("button", name="Keys").click()
     expect(page.locator("#keys dialog")).to_be_visible()
 
 

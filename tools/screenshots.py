@@ -33,7 +33,7 @@ FILM = 960
 
 def edit(page: Page, tab: str) -> str:
     """Click the first sample of a tab, press Generate, and return the result's address."""
-    page.get_by_role("tab", name=TABS[tab], exact=True).click()
+    open_tab(page, TABS[tab])
     if (sample := page.locator(f"#samples-{tab} .thumbnail-item").first).is_visible():  # not where a picture is already
         sample.click()
     page.wait_for_timeout(2000)

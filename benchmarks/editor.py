@@ -91,12 +91,14 @@ def proportional(pid: int) -> int:
 
 
 def strokes(page: Page, box: dict, count: int) -> None:
-    """So many strokes of the mouse across an element, each elsewhere."""
+    """So many strokes of the mouse across the square picture in an element, each elsewhere."""
+    side = 0.7 * min(box["width"], box["height"])
+    left, top = (box[at] + (box[of] - side) / 2 for at, of in (("x", "width"), ("y", "height")))
     for number in range(count):
-        low, high = 0.2 + 0.012 * (number % 50), 0.8 - 0.009 * (number % 50)
-        page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + low * box["height"])
+        low, high = 0.02 * (number % 50), 1 - 0.02 * (number % 50)
+        page.mouse.move(left, top + low * side)
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + high * box["height"], steps=MOVES)
+        page.mouse.move(left + side, top + high * side, steps=MOVES)
         page.mouse.up()
 
 
@@ -171,6 +173,7 @@ def open_theirs(page: Page, address: str) -> tuple[Callable[[Path], None], str]:
         page.locator("#editor input[type=file]").first.set_input_files(str(file))
         page.wait_for_timeout(2000)
         page.wait_for_load_state("networkidle")
+        page.locator("#editor").get_by_label("Brush", exact=True).first.click()
 
     return load, "#editor canvas"
 
@@ -180,12 +183,12 @@ def measure(browser: Browser, opening: Callable, address: str, large: Path, smal
     page = browser.new_page(viewport={"width": 1366, "height": 900})
     page.set_default_timeout(180_000)
     load, stage = opening(page, address)
-    load(small)
-    page.wait_for_timeout(1000)
+    for file in (large, small):  # what Chromium sets aside once is no picture's
+        load(file)
+        page.wait_for_timeout(5000)
     before = memory(browser, page)
     load(large)
     page.wait_for_timeout(2000)
-    page.locator(stage).first.scroll_into_view_if_needed()
     box = page.locator(stage).first.bounding_box()
     clean = page.locator(stage).first.screenshot()
     with_picture = memory(browser, page)
@@ -198,7 +201,7 @@ def measure(browser: Browser, opening: Callable, address: str, large: Path, smal
     strokes(page, box, max(UNDOABLE - count - 1, 0))
     painted = memory(browser, page)
     load(small)
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(5000)
     after = memory(browser, page)
     page.close()
     wall, cpu = ([getattr(frame, name) for frame in frames] for name in ("wall", "cpu"))

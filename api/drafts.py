@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api.bodies import let_go
-from api.errors import Json, error_answer
+from api.errors import Json, refused
 from pipeline.drafts import MAX_BYTES, NAME, Drafts
 from pipeline.errors import InvalidRequest, PalimpsestError
 
@@ -43,8 +43,7 @@ async def send(request: Request) -> Response:
         new = visitor or secrets.token_hex(16)
         name, size = await received(request, drafts, new, field)
     except PalimpsestError as error:
-        status, body = error_answer(error)
-        return Json(body | {"detail": str(error)}, status)
+        return refused(error)
     answer = Json({"draft": name, "width": size.width, "height": size.height})
     if not visitor:
         answer.set_cookie(VISITOR, new, httponly=True, samesite="strict", max_age=30 * 24 * 3600)

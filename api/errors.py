@@ -67,6 +67,12 @@ def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
     return status, {"error": kind, "detail": sentence, "body": "", "errors": sentence}
 
 
+def refused(error: PalimpsestError, status: int | None = None) -> Json:
+    """The answer of a route outside of the API's schema; `detail` is the error's own sentence."""
+    usual, body = error_answer(error)
+    return Json(body | {"detail": str(error)}, status or usual)
+
+
 async def answer_error(request: Request, error: Exception) -> Json:
     status, body = error_answer(error)
     return Json(body, status, headers=getattr(error, "headers", None))

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.backend import Backend
 from api.drafts import visitor_of
-from api.errors import Json, error_answer
+from api.errors import refused
 from api.pictures import png_bytes
 from pipeline.drafts import Drafts
 from pipeline.errors import InvalidRequest, PalimpsestError
@@ -46,5 +46,4 @@ async def larger_picture(request: Request) -> Response:
     try:
         return await to_thread.run_sync(make, limiter=here.pictures)
     except PalimpsestError as error:
-        status, body = error_answer(error)
-        return Json(body | {"detail": str(error)}, status)
+        return refused(error)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.drafts import visitor_of
-from api.errors import Json, error_answer
+from api.errors import Json, refused
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.selecting import Selecting
 
@@ -30,8 +30,7 @@ async def select(request: Request) -> Response:
         asked = await question(request)
         found = await to_thread.run_sync(selecting.answer, asked, visitor, limiter=request.app.state.selecting_threads)
     except PalimpsestError as error:
-        status, body = error_answer(error)
-        return Json(body | {"detail": str(error)}, GONE if getattr(error, "field", "") == "draft" else status)
+        return refused(error, GONE if getattr(error, "field", "") == "draft" else None)
     return Json({"path": found}) if isinstance(found, list) else await to_thread.run_sync(mask_answer, found)
 
 

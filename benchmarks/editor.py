@@ -1,8 +1,9 @@
 """Painting on a large picture: python -m benchmarks editor --size 4096
 
-Our canvas and Gradio's ImageEditor, each alone on a page and in a Chromium of its own without a GPU, by turns: the same picture, brush and strokes of the mouse. What a frame of a stroke takes of the page's main thread is read from Chromium's
-own trace: all tasks from one frame to the next in which the pointer moved, by the clock and as processor time, which others on
-the machine do not lengthen. Memory is that of all of Chromium's processes (PSS, after collecting garbage): with the picture,
+Our canvas and Gradio's ImageEditor, each alone on a page and in a Chromium of its own without a GPU, by turns: the same picture,
+brush and strokes of the mouse. What a frame of a stroke takes of the page's main thread is read from Chromium's own trace: all
+tasks from one frame to the next in which the pointer moved, by the clock and as processor time, which others on the machine do
+not lengthen. Memory is that of all of Chromium's processes (PSS, after collecting garbage): with the picture,
 after fifty strokes that can be undone, and after a picture of 64x64 has taken its place. Needs a Chromium, and /proc.
 """
 

@@ -23,11 +23,8 @@ def kept_at(p: StableDiffusionProcessingImg2Img, size: Size) -> np.ndarray | Non
     """
     if not isinstance(p.image_mask, Image.Image):
         return None
-    only_masked = bool(p.inpaint_full_res)
-    plan = plan_mask(p.image_mask, size=p.size, round=bool(p.mask_round), invert=bool(p.inpainting_mask_invert),
-                     blur=(p.mask_blur_x, p.mask_blur_y), resize_mode=p.resize_mode, only_masked=only_masked,
-                     padding=p.inpaint_full_res_padding)
-    if plan is None or size != (p.init_images[0].size if only_masked else p.size):
+    plan = plan_mask(p.image_mask, **p.mask_settings)
+    if plan is None or size != (p.init_images[0].size if p.inpaint_full_res else p.size):
         return None
     changes = plan.mask_for_overlay
     if changes.size != size:

@@ -35,9 +35,7 @@ def inpainted(p: StableDiffusionProcessingImg2Img, picture: Picture) -> Inpainte
     """
     if not isinstance(p.image_mask, Image.Image) or len(p.init_images) != 1:
         return None
-    plan = plan_mask(p.image_mask, size=p.size, round=bool(p.mask_round), invert=bool(p.inpainting_mask_invert),
-                     blur=(p.mask_blur_x, p.mask_blur_y), resize_mode=p.resize_mode, only_masked=bool(p.inpaint_full_res),
-                     padding=p.inpaint_full_res_padding)
+    plan = plan_mask(p.image_mask, **p.mask_settings)
     source, mask = put_in_place(p.init_images[0], plan, size=p.size, resize_mode=p.resize_mode,
                                 background=p.options.img2img_background_color, upscaler=p.options.upscaler_for_img2img)
     with Image.open(picture.path) as image:

@@ -21,6 +21,7 @@ from pipeline.originals import Originals
 from pipeline.owners import Owners
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.record import essence, from_record, to_record
+from pipeline.saving import save_thumbnail
 from pipeline.shelf import each, pictures_of
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ CREATE TABLE IF NOT EXISTS pictures (
 );
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job);
 """
-THUMBNAIL = (256, 256)
+THUMBNAIL = 256
 """Pixels; thumbnails fit inside."""
 MAX_WORDS = 50
 """Search limit: SQLite allows only some hundred conditions."""
@@ -234,12 +235,10 @@ class Journal:
             return path
         try:
             with Image.open(picture.path) as image:
-                image.thumbnail(THUMBNAIL)
                 path.parent.mkdir(exist_ok=True)
-                image.convert("RGB").save(draft := path.with_suffix(f".{uuid4().hex}.tmp"), "JPEG", quality=85)
+                save_thumbnail(image, path, THUMBNAIL)
         except OSError:
             return None
-        os.replace(draft, path)
         return path
 
     def favour(self, picture_id: int, favourite: bool) -> None:

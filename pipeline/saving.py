@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import date
 from itertools import chain, count
 from pathlib import Path
+from uuid import uuid4
 
 from PIL import Image
 
@@ -36,6 +37,15 @@ def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: A
     folder.mkdir(parents=True, exist_ok=True)
     names = chain([stem], (f"{stem}-{number}" for number in count(1)))
     return write(image, next(path for name in names if reserve(path := folder / f"{name}.png")), announce)
+
+
+def save_thumbnail(image: Image.Image, path: Path, side: int) -> None:
+    """Save a small JPEG, at most `side` pixels wide and high. The file appears atomically. Raises OSError."""
+    draft = path.with_suffix(f".{uuid4().hex}.tmp")
+    scale = min(1.0, side / max(image.size))
+    size = [max(1, round(length * scale)) for length in image.size]
+    image.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0).save(draft, "JPEG", quality=85)
+    os.replace(draft, path)
 
 
 def write(image: Image.Image, path: Path, announce: Announce) -> str:

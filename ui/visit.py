@@ -1,16 +1,15 @@
 """The results of a visit to the page, shown in its filmstrip: newest first, up to a maximum."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
-from uuid import uuid4
 
 from PIL import Image
 
+from pipeline.saving import save_thumbnail
 from ui.restore import seed_in
 
 MOST = 200
@@ -87,13 +86,8 @@ def thumbnail(file: str, image: Image.Image | None = None) -> str | None:
     small = Path(file).with_name("thumbnail.jpg")
     if small.exists():
         return str(small)
-    draft = small.with_suffix(f".{uuid4().hex}.tmp")
     try:
-        picture = Image.open(file) if image is None else image
-        scale = min(1.0, THUMBNAIL / max(picture.size))
-        size = [max(1, round(side * scale)) for side in picture.size]
-        picture.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0).save(draft, "JPEG", quality=85)
-        os.replace(draft, small)
+        save_thumbnail(Image.open(file) if image is None else image, small, THUMBNAIL)
     except OSError:
         return None
     return str(small)

@@ -37,13 +37,6 @@ def folder(tmp_path, picture):
 
 
 @pytest.fixture
-def journal(tmp_path):
-    journal = Journal(tmp_path / "outputs")
-    yield journal
-    journal.close()
-
-
-@pytest.fixture
 def recorded(demo, journal):
     """An engine with a journal."""
     engine = local_engine(lambda options: demo, journal=journal)

@@ -7,19 +7,11 @@ from PIL import Image, ImageDraw
 from pipeline.engine import local_engine
 from pipeline.infotext import RECEIPT, parse
 from pipeline.inpainted import inpainted, original_of, save_blended
-from pipeline.journal import Journal
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.receipt import read_receipt
 from pipeline.seam import WAYS, way_of
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.verify import Unverifiable, read_claim
-
-
-@pytest.fixture
-def journal(tmp_path):
-    journal = Journal(tmp_path / "outputs")
-    yield journal
-    journal.close()
 
 
 @pytest.fixture

@@ -25,13 +25,6 @@ from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def journal(tmp_path):
-    journal = Journal(tmp_path / "outputs")
-    yield journal
-    journal.close()
-
-
 def picture(color="red", mode="RGB", size=(16, 24)) -> Image.Image:
     return Image.new(mode, size, color)
 

@@ -64,6 +64,15 @@ def settle(page, seconds=60):
         quiet = 0 if page.asked or waiting else quiet + 1
 
 
+def count_shifts(page):
+    """Add up in window.shifts how much the page's parts move from now on, as CLS does, clicks included."""
+    page.evaluate("""() => {
+        window.shifts = 0;
+        new PerformanceObserver((list) => list.getEntries().forEach(({ value }) => { window.shifts += value; }))
+            .observe({ type: "layout-shift", buffered: false });
+    }""")
+
+
 def still(page, element):
     """Wait until an element has not changed for a tenth of a second."""
     settle(page)

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from pipeline.painted import seen
 from tests.ui.conftest import start
 from tests.ui.steps import generate, open_page, open_tab, paint, put, put_in_editor, result, set_slider, settle, shares_to_client
-from tests.ui.test_canvas import EDITOR, SIZE, canvas, kept, marked_file, mask_of, only_draws, sent, set_tool, sum_of, swept  # noqa: F401
+from tests.ui.test_canvas import EDITOR, SIZE, canvas, kept, marked_file, mask_of, only_draws, sent, set_tool, sum_of  # noqa: F401
 from tests.ui.test_canvas_tools import more
 
 UPLOAD = "inpaint-upload-editor"

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from tests.ui.steps import (
     act,
+    count_shifts,
     generate,
     open_tab,
     pixels,
@@ -25,12 +26,6 @@ from tests.ui.steps import (
 )
 from ui.viewer import Comparison, Shown, Viewer
 from ui.visit import MOST, Result, Visit, thumbnail
-
-SHIFTS = """() => {
-    window.shifts = [];
-    new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((shift) => shift.value)))
-        .observe({ type: "layout-shift", buffered: false });
-}"""
 
 
 # --- what is remembered
@@ -298,14 +293,14 @@ def test_nothing_moves_from_generate_to_the_result(page, picture_file):
     page.evaluate("scrollTo(0, 0)")
     settle(page)
     frame = page.locator("#gallery .frame").bounding_box()
-    page.evaluate(SHIFTS)
+    count_shifts(page)
     page.locator("#prompt textarea").press("Control+Enter")
     page.locator("#stage img").first.wait_for()
     box = page.locator("#stage img").first.bounding_box()  # in which the preview is as large as it can be
     side = min(box["width"], box["height"])
     result(page)
     settle(page)
-    assert sum(page.evaluate("window.shifts")) < 0.02
+    assert page.evaluate("window.shifts") < 0.02
     picture = page.locator("#gallery img.picture").bounding_box()
     assert page.locator("#gallery .frame").bounding_box() == frame
     expected = (box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2, side)

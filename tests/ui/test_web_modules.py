@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from pipeline.options import SPECS
 from tests.conftest import ROOT
-from tests.ui.steps import generate, open_accordion, open_page, open_tab, prepare_a_long_job, put, set_slider, settle
+from tests.ui.steps import generate, open_page, open_tab, prepare_a_long_job, put, settle
 
 WEB = ROOT / "ui" / "web"
 MODULES = sorted(WEB.rglob("*.js"))

@@ -3,15 +3,12 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.steps import generate, open_page, open_tab, result, set_slider, settle
+from tests.ui.steps import count_shifts, generate, open_page, open_tab, result, set_slider, settle
 from ui.tabs import TAB_LABELS
 
 DESKTOPS = {(1366, 768): (440, 400), (1920, 1080): (640, 640)}
 """Sizes of the window, with the least of the canvas."""
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
-SHIFTS = """() => { window.shifts = 0; new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) window.shifts += entry.value;
-}).observe({ type: "layout-shift" }); }"""
 
 
 @pytest.fixture
@@ -92,7 +89,7 @@ def test_nothing_moves_from_generate_to_the_result(request, kind, most):
     settle(page)
     (set_slider_on_a_phone if kind == "phone" else set_slider)(page, "Sampling steps", 4)
     settle(page)
-    page.evaluate(SHIFTS)
+    count_shifts(page)
     generate(page, "inpaint")
     result(page)
     settle(page)

@@ -42,7 +42,7 @@ def edit(page: Page) -> tuple[float, float]:
         const look = () => {
             if (!window.marks.preview && document.querySelector('#stage img')) window.marks.preview = performance.now();
             const text = document.querySelector('#infotext textarea').value;
-            const shown = document.querySelector('#gallery img');
+            const shown = document.querySelector('#gallery img.picture');
             if (shown && shown.complete && text !== before) window.marks.picture = performance.now();
             else requestAnimationFrame(look);
         };

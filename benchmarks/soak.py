@@ -178,7 +178,7 @@ class Person:
     async def look_at_result(self) -> None:
         """Record the digest of the result shown: the saved file itself."""
         await self.open_tab("Make")
-        source = await self.page.locator("#gallery img").first.get_attribute("src", timeout=GLANCE)
+        source = await self.page.locator("#gallery img.picture").get_attribute("src", timeout=GLANCE)
         answer = await self.page.request.get(source)
         self.seen.add(hashlib.sha256(await answer.body()).hexdigest())
 

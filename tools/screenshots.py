@@ -40,7 +40,7 @@ def edit(page: Page, tab: str) -> str:
     page.locator(f"#generate-{tab}").click()
     page.wait_for_function("before => document.querySelector('#infotext textarea').value !== before", arg=before,
                            timeout=300_000)
-    shown = page.locator("#gallery img").first
+    shown = page.locator("#gallery img.picture")
     shown.wait_for()
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(1000)
@@ -166,7 +166,7 @@ def main() -> None:
                 other.locator("#samples-img2img .thumbnail-item").first.click()
                 other.wait_for_timeout(2000)
                 other.locator("#generate-img2img").click()
-                other.locator("#gallery img").first.wait_for()
+                other.locator("#gallery img.picture").wait_for()
                 shoot(other, name)
             film = browser.new_page(viewport=SCREEN)
             open_page(film, address)

@@ -137,7 +137,7 @@ def generate(page, mode):
 
 def result(page, timeout=120_000) -> Image.Image:
     """The picture in the result viewer, from the bytes that were sent."""
-    shown = page.locator("#gallery img").first
+    shown = page.locator("#gallery img.picture")
     shown.wait_for(timeout=timeout)
     data = urllib.request.urlopen(shown.get_attribute("src")).read()
     return Image.open(io.BytesIO(data))

@@ -224,9 +224,9 @@ def test_nothing_is_uploaded_before_generate_and_then_what_is_new(canvas, marked
     settle(canvas)
     posts.clear()
     paint(canvas, [(0.4, 0.2), (0.5, 0.2)])
-    before = canvas.locator("#gallery img").first.get_attribute("src")
+    before = canvas.locator("#gallery img.picture").get_attribute("src")
     generate(canvas, "inpaint")
-    expect(canvas.locator("#gallery img").first).not_to_have_attribute("src", before)
+    expect(canvas.locator("#gallery img.picture")).not_to_have_attribute("src", before)
     assert [what for what, _ in posts] == ["mask"] and posts[0][1] < 5000
 
 

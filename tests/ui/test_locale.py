@@ -207,7 +207,7 @@ def test_a_value_stays_what_it_is_in_any_language(german_page):
      'sampler_name: kein Sampler namens „Mask“; gemeint vielleicht „Euler a“?'),
     ("Shared page: pictures you make are saved on its owner's machine; 60 pictures an hour.",
      "Geteilte Seite: erzeugte Bilder werden auf dem Rechner des Besitzers gespeichert; 60 Bilder pro Stunde."),
-    ("Visitors may make 60 pictures an hour, and 58 have been requested already; 4 more are possible in 12 minutes.",
+    ("Visitors may make 60 pictures an hour, and 58 have been requested already; there is room for 4 more in 12 minutes.",
      "Besucher dürfen 60 Bilder pro Stunde erzeugen, und 58 waren es schon; Platz für 4 mehr ist in 12 Minuten."),
     ("Identical: made again, it has the same pixels.", "Identisch: nochmal erzeugt hat es dieselben Pixel."),
     ("Mask.png", "Mask.png"), ("a house in the style of {}", "a house in the style of {}")])

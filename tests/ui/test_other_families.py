@@ -31,7 +31,7 @@ def test_it_makes_pictures_with_and_without_a_mask(toy_page, picture_file, mask_
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", picture_file)
     put(page, "upload-mask", mask_file)
-    before = page.locator("#gallery img").first.get_attribute("src")
+    before = page.locator("#gallery img.picture").get_attribute("src")
     generate(page, "inpaint_upload")
-    expect(page.locator("#gallery img").first).not_to_have_attribute("src", before)
+    expect(page.locator("#gallery img.picture")).not_to_have_attribute("src", before)
     assert "Mask blur: 4" in result(page).info["parameters"]

@@ -52,7 +52,7 @@ def test_a_sample_becomes_an_edited_picture_in_two_clicks(page, server):
     assert len(page.evaluate("[...window.previews]")) >= 3
     expect(page.locator("#infotext textarea")).to_have_value(image.info["parameters"])
     saved = [file.read_bytes() for file in server.outputs.rglob("*.png")]
-    shown = urllib.request.urlopen(page.locator("#gallery img").first.get_attribute("src")).read()
+    shown = urllib.request.urlopen(page.locator("#gallery img.picture").get_attribute("src")).read()
     assert hashlib.sha256(shown).digest() in [hashlib.sha256(data).digest() for data in saved]
 
 
@@ -156,14 +156,14 @@ def test_a_result_can_be_used_as_the_next_picture(page):
     page.locator("#img2img-picture img").first.wait_for()
     generate(page, "img2img")
     first = result(page)
-    before = page.locator("#gallery img").first.get_attribute("src")
+    before = page.locator("#gallery img.picture").get_attribute("src")
     act(page, "use-in-inpaint")
     expect(page.get_by_role("tab", name="Inpaint", exact=True)).to_have_attribute("aria-selected", "true")
     expect(page.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
     paint(page, [(0.45, 0.5), (0.55, 0.5)])
     set_slider(page, "Denoising strength", 0.9)
     generate(page, "inpaint")
-    expect(page.locator("#gallery img").first).not_to_have_attribute("src", before)
+    expect(page.locator("#gallery img.picture")).not_to_have_attribute("src", before)
     second = pixels(result(page))
     # the brush of radius 24 and the blur's 10 pixels around the middle row, 64
     assert (second[:28] == pixels(first)[:28]).all() and (second != pixels(first)).any()

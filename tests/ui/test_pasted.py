@@ -7,7 +7,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from pipeline.infotext import png_info
-from tests.ui.steps import generate, open_accordion, open_tab, put, result, set_slider, toast
+from tests.ui.steps import generate, open_accordion, open_page, open_tab, put, result, set_slider, toast
 
 SEED = 1234567890123456789
 DATA = f"a red house\nNegative prompt: fog\nSteps: 3, Sampler: Euler a, Schedule type: Karras, CFG scale: 45, Seed: {SEED}, Size: 2056x64"
@@ -151,8 +151,9 @@ def test_the_picker_says_that_a_file_is_gone(page, server):
     hidden = file.rename(file.with_suffix(".hidden"))
     try:
         other = page.context.browser.new_page()
-        other.goto(server.url)
-        other.get_by_role("button", name="LoRA and embeddings").click()
+        open_page(other, server.url)
+        open_accordion(other, "LoRA and embeddings")
+        expect(other.locator("#picker-loras")).to_be_visible()
         other.locator("#picker-refresh").click()
         expect(other.locator("#picker-loras")).to_be_hidden()
         page.locator("#picker-loras").get_by_text("ink", exact=True).click()

@@ -15,7 +15,7 @@ def make_a_picture(page):
 
 def test_a_browser_keeps_its_id_and_its_settings_and_no_history_of_runs(page, server):
     make_a_picture(page)
-    page.locator("#gallery img").first.wait_for()
+    page.locator("#gallery img.picture").wait_for()
     assert all(name.startswith("palimpsest-") for name in page.evaluate(STORED))
     assert page.request.get(f"{server.url}/gradio_api/runs").status == 404
 
@@ -35,5 +35,5 @@ def test_a_page_that_is_reloaded_during_a_run_leaves_nothing_in_the_log(page, se
         }""")
     page.reload()
     page.locator("#interrupt").click()
-    page.locator("#gallery img").first.wait_for()
+    page.locator("#gallery img.picture").wait_for()
     assert server.output[said:] == []

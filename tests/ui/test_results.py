@@ -36,7 +36,7 @@ def test_before_and_after_are_shown_one_behind_the_other(made):
     expect(made.locator("#gallery img.before")).to_be_visible()
     expect(made.locator("#compare")).to_have_attribute("aria-pressed", "true")
     act(made, "compare")
-    expect(made.locator("#gallery img").first).to_be_visible()
+    expect(made.locator("#gallery img.picture")).to_be_visible()
     expect(made.locator("#gallery img.before")).to_be_hidden()
 
 
@@ -47,9 +47,9 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     act(made, "reuse-seed")
     open_accordion(made, "Fast, with different pixels")
     set_slider(made, "Guidance to", 0.5)
-    before = made.locator("#gallery img").first.get_attribute("src")
+    before = made.locator("#gallery img.picture").get_attribute("src")
     generate(made, "inpaint_upload")
-    expect(made.locator("#gallery img").first).not_to_have_attribute("src", before)
+    expect(made.locator("#gallery img.picture")).not_to_have_attribute("src", before)
     assert "Guidance stop: 0.5" in result(made).info["parameters"] and (pixels(result(made)) != exact).any()
     settle(made)
     act(made, "run-exactly")
@@ -71,11 +71,11 @@ def test_a_result_goes_to_another_mode_with_its_mask(made):
     act(made, "use-in-inpaint")
     expect(made.locator("#inpaint-editor")).not_to_contain_text("Drop a picture here")
     still(made, "#inpaint-editor")
-    before = made.locator("#gallery img").first.get_attribute("src")
+    before = made.locator("#gallery img.picture").get_attribute("src")
     first = pixels(result(made))
     set_slider(made, "Denoising strength", 1)
     generate(made, "inpaint")
-    expect(made.locator("#gallery img").first).not_to_have_attribute("src", before)
+    expect(made.locator("#gallery img.picture")).not_to_have_attribute("src", before)
     changed = abs(pixels(result(made)) - first).max(axis=-1) > 0
     assert changed[70:90, 70:90].mean() > 0.8 and not changed[:40].any() and not changed[120:].any()
 
@@ -89,7 +89,7 @@ def test_the_copied_command_gives_the_same_bytes(made, server):
     address, body = re.search(r"@- (\S+) <<'PALIMPSEST'\n(.*)\nPALIMPSEST\n", command, re.DOTALL).groups()
     request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
     answer = json.load(urllib.request.urlopen(request, timeout=120))
-    shown = urllib.request.urlopen(made.locator("#gallery img").first.get_attribute("src")).read()
+    shown = urllib.request.urlopen(made.locator("#gallery img.picture").get_attribute("src")).read()
     assert base64.b64decode(answer["images"][0]) == shown
 
 
@@ -134,7 +134,7 @@ def test_stop_after_this_one_finishes_the_picture_and_ends_the_job(page, picture
 def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     open_tab(made, "img2img")
     made.evaluate("""async () => {
-        const picture = await (await fetch(document.querySelector("#gallery img").src)).blob();
+        const picture = await (await fetch(document.querySelector("#gallery img.picture").src)).blob();
         const clipboard = new DataTransfer();
         clipboard.items.add(new File([picture], "pasted.png", {type: "image/png"}));
         document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: clipboard, bubbles: true}));
@@ -145,8 +145,8 @@ def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     generate(made, "img2img")
     expect(made.locator("#stage")).to_be_visible()
     expect(made.locator("#stage")).to_be_hidden()
-    expect(made.locator("#gallery img").first).to_be_visible()
-    made.locator("#gallery img").first.drag_to(made.locator("#img2img-picture"))
+    expect(made.locator("#gallery img.picture")).to_be_visible()
+    made.locator("#gallery img.picture").drag_to(made.locator("#img2img-picture"))
     expect(made.locator("#img2img-picture img").first).not_to_have_attribute("src", pasted)
 
 

@@ -108,13 +108,13 @@ def make(page, mode):
     before = shown(page) if tiles(page).count() else None
     generate(page, mode)
     if before:
-        expect(page.locator("#gallery img").first).not_to_have_attribute("src", before)
+        expect(page.locator("#gallery img.picture")).not_to_have_attribute("src", before)
     result(page)
     settle(page)
 
 
 def shown(page):
-    return page.locator("#gallery img").first.get_attribute("src")
+    return page.locator("#gallery img.picture").get_attribute("src")
 
 
 def view(page):
@@ -158,24 +158,24 @@ def test_earlier_results_stay_in_the_filmstrip_and_the_keyboard_goes_through_the
     expect(tiles(made)).to_have_count(2)
     expect(tiles(made).first).to_have_attribute("aria-selected", "true")
     tiles(made).first.press("ArrowRight")
-    expect(made.locator("#gallery img").first).to_have_attribute("src", first)
+    expect(made.locator("#gallery img.picture")).to_have_attribute("src", first)
     expect(made.locator("#infotext textarea")).to_have_value(text)
     expect(tiles(made).nth(1)).to_be_focused()
     made.keyboard.press("Home")
-    expect(made.locator("#gallery img").first).to_have_attribute("src", second)
+    expect(made.locator("#gallery img.picture")).to_have_attribute("src", second)
     made.keyboard.press("End")
-    expect(made.locator("#gallery img").first).to_have_attribute("src", first)
+    expect(made.locator("#gallery img.picture")).to_have_attribute("src", first)
     settle(made)
     act(made, "reuse-seed")
     expect(made.locator("#seed input")).to_have_value(re.search(r"Seed: (\d+)", text)[1])
     made.reload()
     expect(tiles(made)).to_have_count(2)
-    expect(made.locator("#gallery img").first).to_have_attribute("src", second)
+    expect(made.locator("#gallery img.picture")).to_have_attribute("src", second)
     settle(made)
     made.once("dialog", lambda dialog: dialog.accept())
     made.locator("#delete-result").click()
     expect(tiles(made)).to_have_count(1)
-    expect(made.locator("#gallery img").first).to_have_attribute("src", first)
+    expect(made.locator("#gallery img.picture")).to_have_attribute("src", first)
 
 
 def test_thumbnails_are_small_and_a_dragged_one_is_the_result_itself(made):

@@ -39,7 +39,7 @@ export class Selections {
 
   async answer(question) {
     let answer = await this.post(question, await this.transport.pictureDraft());
-    if (answer.status === GONE) answer = await this.post(question, await this.transport.pictureDraft({ anew: true }));
+    if (answer.status === GONE) answer = await this.post(question, await this.transport.pictureDraft());
     if (!answer.ok) throw new Error(await sentence(answer));
     if (!answer.headers.has(AREA)) return answer.json();
     const [x1, y1, x2, y2] = answer.headers.get(AREA).split(" ").map(Number);

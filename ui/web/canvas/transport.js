@@ -83,13 +83,6 @@ export class Transport {
     return this.given.get(this.document.version);
   }
 
-  // The name of the picture as a draft on the server. anew: it has let go of the one before.
-  async pictureDraft({ anew = false } = {}) {
-    const { picture } = this;
-    if (anew) picture.draft = null;
-    return (picture.draft ??= (await post(picture.blob, "picture")).draft);
-  }
-
   async send({ only } = {}) {
     const told = { canvas: this.id };
     if (!this.document.picture || !this.picture) return told;

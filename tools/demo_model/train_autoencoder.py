@@ -116,7 +116,7 @@ class Trainer:
         log(f"finished: {self.step} steps, {self.budget.spent / 60:.1f} min")
 
     def learn(self, random: np.random.Generator) -> float:
-        """One step; gives the loss."""
+        """One step; returns the loss."""
         wanted = self.pictures.crops(self.args.batch, self.args.crop, random).to(self.device)
         loss = self.workers.backward(self.loss, self.parameters, wanted.contiguous(memory_format=torch.channels_last))
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)

@@ -1,4 +1,4 @@
-// Elements as Gradio makes them: a tab's when it is first opened, some anew whenever what they show changes.
+// Acts on elements as Gradio creates them: when a tab is first opened, or again whenever their content changes.
 
 const wanted = [];
 
@@ -12,7 +12,7 @@ function look() {
   }
 }
 
-// act(element) for each element that fits, as soon as it is there and before it is painted.
+// Calls act(element) for each matching element, as soon as it exists and before it is painted.
 export function whenThere(selector, act) {
   if (!wanted.length) new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
   wanted.push({ selector, act, met: new WeakSet() });

@@ -1,4 +1,4 @@
-// Text to the clipboard, also where the browser offers none: it does on this machine and over https.
+// Copies text, also over http from other machines, where browsers offer no clipboard API.
 
 export async function copy(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);

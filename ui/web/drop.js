@@ -1,10 +1,10 @@
-// Pictures that are pasted go into the input that is seen, results that are dragged into the one that they are dropped on.
+// Pasted pictures go into the visible input; dragged results go into the input they are dropped on.
 
 import { INPUTS, put } from "./inputs.js";
 import { visible } from "./visible.js";
 
 const DRAGGED = "application/x-palimpsest";
-const RESULTS = "#gallery [data-address], #gallery img, #history-picture img"; // a small picture names the address of the large one
+const RESULTS = "#gallery [data-address], #gallery img, #history-picture img"; // a thumbnail has the address of the full picture
 
 export function takePictures() {
   document.addEventListener("paste", (event) => {
@@ -23,7 +23,7 @@ export function takePictures() {
   }, true);
   document.addEventListener("drop", async (event) => {
     const [address, input] = [event.dataTransfer.getData(DRAGGED), event.target.closest?.(INPUTS)];
-    if (!address || !input || event.target.closest(".canvas")) return; // a canvas asks what it is to be
+    if (!address || !input || event.target.closest(".canvas")) return; // the canvas asks whether it is a picture or a mask
     event.preventDefault();
     event.stopPropagation();
     const picture = await (await fetch(address)).blob();

@@ -1,4 +1,4 @@
-// The settings panel folded away and back by a button. The browser remembers it; on a phone it is a sheet, closed to begin with.
+// Folds the settings panel with a button. The browser remembers it; on a phone it is a sheet, closed at first.
 
 import { whenThere } from "./appears.js";
 import { remember, remembered } from "./kept.js";

@@ -1,4 +1,4 @@
-// What the page does besides Gradio: starts its modules before Gradio starts, so that nothing is seen that they would change.
+// Starts the page's own modules before Gradio starts, so that nothing is shown that they would change.
 
 import { copy } from "./clipboard.js";
 import { takePictures } from "./drop.js";

@@ -1,4 +1,4 @@
-// The page's inputs for pictures, and how a file is put into one as if somebody had chosen it.
+// The page's picture inputs, and putting a file into one as if the user had chosen it.
 
 export const INPUTS = "[id$=-picture], [id$=-editor], #upload-mask";
 

@@ -1,10 +1,10 @@
-// What the browser remembers of how the page is set up: a text by its name, for as long as the browser lets it.
+// What the browser remembers of the page's set-up: a text for each name, for as long as the browser allows.
 
 export function remembered(name) {
   try {
     return localStorage.getItem(`palimpsest-${name}`);
   } catch {
-    return null; // nothing may be kept
+    return null; // the browser allows no storage
   }
 }
 
@@ -13,6 +13,6 @@ export function remember(name, text) {
     if (text === null) localStorage.removeItem(`palimpsest-${name}`);
     else localStorage.setItem(`palimpsest-${name}`, text);
   } catch {
-    // it holds until the page is closed
+    // lasts until the page is closed
   }
 }

@@ -1,4 +1,4 @@
-// Keys that act anywhere on the page: Ctrl+Enter generates, Escape interrupts, / searches, ? lists all keys.
+// Global keys: Ctrl+Enter generates, Escape interrupts, / searches, ? lists all keys.
 
 import { visible } from "./visible.js";
 
@@ -11,7 +11,7 @@ export function pressKeys() {
       event.preventDefault();
       visible("button[id^=generate-]:not([disabled])")?.click();
     } else if (event.key === "Escape") {
-      // a menu or a search that it closes has taken it
+      // unless it closed a menu or a search
       if (!event.defaultPrevented && !document.querySelector("dialog[open]")) visible("#interrupt:not([disabled])")?.click();
     } else if (!event.target.closest(TYPING)) {
       if (event.key === "?") document.querySelector("#keys dialog").showModal();

@@ -1,10 +1,10 @@
-// Views of pictures that stand side by side zoom and pan together: source and result.
+// Links the views of source and result, which zoom and pan together.
 //
-// A view has shown(): null where it shows nothing just now, or { aspect, width, x, y, fitted }: the picture's width by its
-// height, its width on the screen in device pixels, which point of it is in the view's middle, in shares of the picture, and
-// whether all of it is fitted in. And follow(shown), which shows the same. What is told so has no answer: nothing goes round.
+// A view has shown(): null while it shows nothing, or { aspect, width, x, y, fitted }: the picture's width divided by its
+// height, its width on the screen in device pixels, the point in the view's middle as shares of the picture, and whether it
+// is fitted. And it has follow(shown), which shows the same and notifies nobody, so there are no loops.
 
-const ALIKE = 0.01; // of an aspect: sources are cropped to multiples of 8
+const ALIKE = 0.01; // difference in aspect: sources are cropped to multiples of 8
 const views = new Set();
 let telling = false;
 
@@ -12,7 +12,7 @@ export function join(view) {
   views.add(view);
 }
 
-// A view was moved: the others of its proportions follow.
+// A view has moved: the others with the same aspect follow.
 export function tell(view) {
   if (telling) return;
   const shown = view.shown();
@@ -25,7 +25,7 @@ export function tell(view) {
   }
 }
 
-// What another view shows of a picture of these proportions; null where none does.
+// What another view shows of a picture with this aspect; null if there is none.
 export function beside(view) {
   for (const other of views) {
     const shown = other === view ? null : other.shown();
@@ -34,7 +34,7 @@ export function beside(view) {
   return null;
 }
 
-// A canvas's View takes part. stage: its element.
+// Link a canvas's View. stage: its element.
 export function joinCanvas(view, document) {
   const member = {
     shown() {

@@ -4,14 +4,14 @@ const catalogues = JSON.parse(document.querySelector("#catalogues")?.textContent
 const language = [navigator.language, navigator.language.split("-")[0]].find((code) => code in catalogues);
 const catalogue = catalogues[language] ?? {};
 
-// texts with {} in them, for any words or number: the longest first, as "{} must be {}, got {}" also fits "{}"
+// texts with {} for any words or number: the longest first, because "{} must be {}, got {}" also matches "{}"
 const literally = (text) => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 const patterns = Object.keys(catalogue).map((key) => key.split("{}")).filter((parts) => parts.length > 1)
   .sort((a, b) => b.join("").length - a.join("").length)
   .map((parts) => [new RegExp(`^${parts.map(literally).join("(.*?)")}$`, "s"), parts]);
 
-// An English text in the browser's language: whole, part by part where " · " joins them, or around what stands for {}.
-// What stands in quotes is a name and stays; so does what no catalogue has.
+// Translates an English text: as a whole, in parts joined by " · ", or around the values in place of {}.
+// Names in quotes, and texts that the catalogue lacks, stay as they are.
 export function say(text) {
   if (Object.hasOwn(catalogue, text)) return catalogue[text];
   if (text.includes(" · ")) return text.split(" · ").map(say).join(" · ");
@@ -24,7 +24,7 @@ export function say(text) {
   return text;
 }
 
-// what people typed, names of files, models and styles, and what menus offer, as requests and infotext say it
+// never translated: typed text, names of files, models and styles, and menu entries, which requests and infotext use
 const THEIRS = "textarea, input, code, pre, style, script, .token, .options, .file-preview, #picker .gallery, "
   + "#report td:first-child";
 const SPOKEN = ["placeholder", "aria-label", "title"];
@@ -44,7 +44,7 @@ function localize(node) {
   }
 }
 
-// Translate the page from now on. What is added is translated before it is painted.
+// Translate the page from now on. New elements are translated before they are painted.
 export function speak() {
   if (!language) return;
   document.documentElement.lang = language;
@@ -55,7 +55,7 @@ export function speak() {
   setInterval(localizeBoxes, 500);
 }
 
-// sentences in boxes are no texts of the document, and nothing tells when Gradio sets them
+// placeholders are not text nodes, and no event tells when Gradio sets them
 function localizeBoxes() {
   for (const box of document.querySelectorAll("#png-info-text textarea, #png-info-receipt textarea")) {
     const said = say(box.value);

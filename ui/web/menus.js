@@ -1,17 +1,17 @@
-// Menus searched by typing: every word may stand anywhere in a name, so "heun 2m" finds "DPM++ 2M SDE Heun".
-// Gradio looks for what was typed as one piece, after the name that the field shows already. So it is not told of the typing:
-// its list stays whole, what does not fit is hidden, and what is chosen gets the press of the mouse that Gradio waits for.
+// Menus searched by typing: each word may be anywhere in a name, so "heun 2m" finds "DPM++ 2M SDE Heun".
+// Gradio searches for the typed text as one piece, appended to the name already in the field. So it never sees the typing:
+// its list stays complete, entries that do not match are hidden, and the chosen one gets the mousedown that Gradio expects.
 
 import { say } from "./locale.js";
 
 const MENU = "input[role=combobox][aria-autocomplete=list]";
-const OWN_WORDS = "#style-name, #override-settings"; // these take what is typed, in their list or not
+const OWN_WORDS = "#style-name, #override-settings"; // these accept any text, listed or not
 const OPTION = "[data-testid=dropdown-option]";
 const STEPS = { ArrowDown: 1, ArrowUp: -1 };
-const GRADIOS = ["ArrowDown", "ArrowUp", "Enter", "Escape", "Tab", "Home", "End"]; // others would make it look for the field's name
+const GRADIOS = ["ArrowDown", "ArrowUp", "Enter", "Escape", "Tab", "Home", "End"]; // other keys would make Gradio search for the field's text
 
-const shown = new WeakMap(); // field → what it showed before it was typed in
-const focused = new WeakSet(); // fields that have just got the focus
+const shown = new WeakMap(); // field → its text before typing
+const focused = new WeakSet(); // fields that have just received focus
 
 const menuOf = ({ target }) => (target.matches?.(MENU) && !target.closest(OWN_WORDS) ? target : null);
 const listOf = (field) => document.getElementById(field.getAttribute("aria-controls"));
@@ -28,7 +28,7 @@ function search(field, list) {
   lead(field, list, fitting(list)[0]);
 }
 
-// The option that Enter would choose.
+// The option that Enter chooses.
 function lead(field, list, option) {
   list.querySelector("[data-first]")?.removeAttribute("data-first");
   option?.setAttribute("data-first", "");
@@ -42,7 +42,7 @@ function step(field, list, by) {
   lead(field, list, options[(at + by + options.length) % options.length]);
 }
 
-// A menu of one name closes with the choice. One of several stays open, to be searched again.
+// A single-choice menu closes after a choice. A multiple-choice one stays open for another search.
 function searchAnew(field, list) {
   if (document.activeElement !== field) return;
   field.value = "";
@@ -56,7 +56,7 @@ function type(event) {
   if (!field || !event.isTrusted) return;
   event.stopImmediatePropagation();
   if (listOf(field)) return search(field, listOf(field));
-  // closed by Escape before: an arrow opens it
+  // closed by Escape: an arrow key opens it
   field.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true }));
   requestAnimationFrame(() => requestAnimationFrame(() => listOf(field) && search(field, listOf(field))));
 }
@@ -66,7 +66,7 @@ function press(event) {
   if (!field || !event.isTrusted || event.ctrlKey || event.metaKey || event.altKey) return;
   const list = listOf(field);
   if (event.key === "Escape" && list) {
-    event.preventDefault(); // it closes the menu and interrupts no job
+    event.preventDefault(); // it only closes the menu, and does not interrupt a job
     giveBack(event);
     field.select();
   } else if (isSearched(list) && (event.key in STEPS || event.key === "Enter")) {
@@ -97,7 +97,7 @@ export function searchMenus() {
   document.addEventListener("input", type, true);
   document.addEventListener("keydown", press, true);
   document.addEventListener("focusout", giveBack, true);
-  // by the mouse or a finger the name is selected, as it is by Tab, so that typing replaces it
+  // a click or tap selects the name, as Tab does, so that typing replaces it
   document.addEventListener("focusin", (event) => menuOf(event) && focused.add(event.target), true);
   document.addEventListener("click", (event) => {
     if (focused.delete(event.target) && document.activeElement === event.target) event.target.select();

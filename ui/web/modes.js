@@ -1,5 +1,5 @@
-// What is open, told to the stylesheet as data of the body: page, mode, and where there is room for one of them, whether the
-// source or the result is on the stage, which the workspace is told as well. A switch turns the stage; so does a job's end.
+// Tells the stylesheet what is open, as data attributes of the body: page, mode, and on narrow screens whether source
+// or result is shown, which is set on the workspace too. A switch changes that; so does the end of a job.
 
 import { whenThere } from "./appears.js";
 import { progressBar } from "./progress.js";

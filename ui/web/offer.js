@@ -1,4 +1,4 @@
-// Copied generation data that is pasted into the prompt may be meant for the settings: offers to read it.
+// Offers to apply generation data that is pasted into the prompt.
 
 const DATA = /(^|\n)\s*Steps: \d+, .*\b(Sampler|Seed|CFG scale): /;
 

@@ -1,8 +1,8 @@
-// How far a job is, in the window's title; and a sound at its end where that is wanted.
+// Shows a job's progress in the window's title, and plays a sound at its end if wanted.
 
 const SHARE = /^\d+% · /;
 
-// The bar of this page's job, in sight or not; null where none runs or waits.
+// The progress bar of this page's job, visible or not; null if there is no job.
 export const progressBar = () => document.querySelector("#stage .bar");
 
 export function watchProgress() {

@@ -1,4 +1,4 @@
-// (word:1.1) around the selection or the word at the cursor, by Ctrl+Up and Ctrl+Down as in A1111.
+// Ctrl+Up and Ctrl+Down put (word:1.1) around the selection or the word at the cursor, as in A1111.
 
 const STEP = 0.1;
 const WORD = /[^\s,()[\]:<>]/;

@@ -1,5 +1,5 @@
-// Finds options in Settings by their label, their name for requests or their sentence, in the browser's language or English.
-// What has no hit is hidden, groups too; a group with one is opened, and closed again when the search is over.
+// Finds options in Settings by label, API name or sentence, in the browser's language or in English.
+// Hides options and groups without a match. Opens a group with a match, and closes it after the search.
 
 import { whenThere } from "./appears.js";
 import { say } from "./locale.js";
@@ -12,7 +12,7 @@ class Search {
     this.options = JSON.parse(root.querySelector("[data-options]").dataset.options)
       .map(({ texts, ...option }) => ({ ...option, text: texts.flatMap((text) => [text, say(text)]).join("\n").toLowerCase() }));
     this.groups = [...new Set(this.options.map(({ group }) => group))];
-    this.opened = new Set(); // groups that the search has opened
+    this.opened = new Set(); // groups opened by the search
     this.sheet = document.head.appendChild(document.createElement("style"));
     this.field.addEventListener("input", () => this.search());
     this.field.addEventListener("keydown", (event) => {
@@ -29,7 +29,7 @@ class Search {
     const found = new Set(hits.map(({ group }) => group));
     const hidden = [...this.options.filter((option) => !hits.includes(option)).map(({ name }) => `option-${name}`),
       ...this.groups.filter((group) => !found.has(group))];
-    // a group's options are made when it is first opened, so they are hidden by their names, there or not
+    // a group's options are created when it is first opened, so they are hidden by a rule for their names
     this.sheet.textContent = hidden.length ? `${hidden.map((id) => `#${id}`).join(",")} { display: none !important; }` : "";
     for (const group of this.groups) this.open(group, Boolean(words.length) && found.has(group));
     this.count.textContent = this.told(words, hits);
@@ -45,7 +45,7 @@ class Search {
     const isOpen = title?.classList.contains("open");
     if (!title || isOpen === wanted) return;
     if (wanted) this.opened.add(group);
-    else if (!this.opened.delete(group)) return; // somebody else has opened it
+    else if (!this.opened.delete(group)) return; // opened by somebody else
     title.click();
   }
 }

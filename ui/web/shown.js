@@ -1,4 +1,4 @@
-// Pictures that browsers cannot show come as PNG, by the server. PNG info and the canvas take files as they are.
+// Has the server convert pictures that browsers cannot show to PNG. PNG info and the canvas take files as they are.
 
 import { INPUTS, put } from "./inputs.js";
 import { say } from "./locale.js";

@@ -1,4 +1,4 @@
-// Numbers stay as they are typed: Gradio cuts them to a slider's range when its field is left, where the server takes more
+// Keeps numbers as typed: Gradio clamps them to the slider's range when the field loses focus, but the server accepts more
 // and says what is valid.
 
 export function leaveNumbers() {

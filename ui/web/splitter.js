@@ -1,5 +1,5 @@
-// The strip between two panels of the workspace: dragged, or moved by the arrow keys; a double click or Enter sets it back.
-// The first panel's share of the workspace is its --split, which the browser remembers.
+// The splitter between two panels: dragged, or moved by arrow keys; a double click or Enter resets it.
+// The workspace's --split is the first panel's share of its width; the browser remembers it.
 
 import { whenThere } from "./appears.js";
 import { remember, remembered } from "./kept.js";
@@ -12,7 +12,7 @@ const STRIP = "#splitter";
 const workspace = () => document.querySelector("#workspace");
 const inside = (share) => Math.min(MOST, Math.max(LEAST, share));
 
-// Where the panels lie, as the stylesheet counts percents.
+// The panels' positions, in the stylesheet's percentages.
 function room() {
   const [box, style] = [workspace().getBoundingClientRect(), getComputedStyle(workspace())];
   const [left, right] = [parseFloat(style.paddingLeft), parseFloat(style.paddingRight)];
@@ -21,11 +21,11 @@ function room() {
 
 const shareAt = (x) => inside(((x - room().left) / room().width) * 100);
 
-// The end of the panel before the strip.
+// Where the panel before the splitter ends.
 const edge = (strip) => strip.getBoundingClientRect().left - room().gap;
 const placed = (strip) => shareAt(edge(strip));
 
-// share: null is the layout's own
+// share: null for the layout's default
 function split(share) {
   if (share === null) workspace().style.removeProperty("--split");
   else workspace().style.setProperty("--split", `${share.toFixed(2)}%`);
@@ -53,7 +53,7 @@ function drag(strip, event) {
   strip.addEventListener("pointermove", move);
   strip.addEventListener("lostpointercapture", () => {
     strip.removeEventListener("pointermove", move);
-    if (share !== null) settle(share); // else it was only clicked
+    if (share !== null) settle(share); // otherwise it was only clicked
   }, { once: true });
 }
 
@@ -78,6 +78,6 @@ export function splitPanels() {
     strip.addEventListener("pointerdown", (event) => drag(strip, event));
     strip.addEventListener("keydown", (event) => press(strip, event));
     strip.addEventListener("dblclick", () => settle(null));
-    requestAnimationFrame(() => tell(strip)); // it has its place by then
+    requestAnimationFrame(() => tell(strip)); // it is laid out by then
   });
 }

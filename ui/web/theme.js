@@ -1,4 +1,4 @@
-// Light or dark: as the system has it, until somebody chooses the other by the ◐ of the header. The browser remembers that.
+// Light or dark: follows the system until somebody chooses the other with the header's ◐. The browser remembers the choice.
 
 import { remember, remembered } from "./kept.js";
 
@@ -9,7 +9,7 @@ const named = (dark) => (dark ? "dark" : "light");
 const isDark = () => document.body.classList.contains("dark");
 const chosen = () => (["light", "dark"].includes(remembered("theme")) ? remembered("theme") : null);
 
-// Gradio sets its class by the system, when it starts and whenever that changes; what was chosen comes after it.
+// Gradio sets its class from the system's theme, at the start and on each change; the choice is applied after that.
 function hold() {
   if (chosen()) document.body.classList.toggle("dark", chosen() === "dark");
   document.documentElement.style.colorScheme = named(isDark());
@@ -17,7 +17,7 @@ function hold() {
 
 function turn() {
   const wanted = named(!isDark());
-  // what the system has needs no remembering, and follows it again
+  // choosing the system's own theme means following the system again
   remember("theme", wanted === named(SYSTEM.matches) ? null : wanted);
   document.body.classList.toggle("dark", wanted === "dark");
 }
@@ -25,7 +25,7 @@ function turn() {
 export function switchTheme() {
   if (!new URLSearchParams(location.search).has("__theme")) document.body.classList.toggle("dark", SYSTEM.matches);
   hold();
-  if (chosen()) document.body.style.background = `var(--bg${isDark() ? "-dark" : ""})`; // until Gradio has its own
+  if (chosen()) document.body.style.background = `var(--bg${isDark() ? "-dark" : ""})`; // until Gradio sets its own
   new MutationObserver(hold).observe(document.body, { attributeFilter: ["class"] });
   document.addEventListener("click", (event) => {
     if (event.target.closest?.(SWITCH)) turn();

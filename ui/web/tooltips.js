@@ -1,4 +1,4 @@
-// Tooltips for what Gradio gives none: buttons that show a sign say their name, options the name that requests know them by.
+// Tooltips that Gradio lacks: the name of an icon button, and an option's API name.
 
 import { whenThere } from "./appears.js";
 import { say } from "./locale.js";

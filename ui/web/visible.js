@@ -1,3 +1,3 @@
-// The element that is seen, of those that Gradio keeps for other tabs.
+// The visible one of several elements that Gradio keeps for different tabs.
 
 export const visible = (selector) => [...document.querySelectorAll(selector)].find((element) => element.offsetParent);

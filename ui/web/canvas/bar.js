@@ -1,9 +1,9 @@
-// What stands around the stage: tools, how they are set, the zoom; each control with a name, a key and a tooltip.
+// The controls around the stage, each with a name, a key and a tooltip.
 
 import { icon } from "./icons.js";
 import { say } from "./text.js";
 
-const WAIT = 500; // milliseconds before a tooltip
+const WAIT = 500; // milliseconds before a tooltip appears
 
 const make = (name, properties = {}, ...children) => {
   const { dataset, ...rest } = properties;
@@ -13,7 +13,7 @@ const make = (name, properties = {}, ...children) => {
   return element;
 };
 
-// A button with an icon. key: as people are told it.
+// A button with an icon. key: as shown to people.
 export function button(name, label, { key = "", act, className = "" }) {
   const element = make("button", { type: "button", className, innerHTML: icon(name), onclick: act });
   element.setAttribute("aria-label", say(label));
@@ -21,7 +21,7 @@ export function button(name, label, { key = "", act, className = "" }) {
   return element;
 }
 
-// A slider with its number. between: [least, most]; curve: how much finer it is at the low end; show: a value as it is told.
+// A slider with its number. between: [least, most]; curve: how much finer it is at the low end; show: formats a value.
 export function slider(label, { between: [least, most], value, act, curve = 1, show = String, key = "" }) {
   const toShare = (number) => ((number - least) / (most() - least)) ** (1 / curve);
   const toValue = (share) => least + share ** curve * (most() - least);
@@ -39,7 +39,7 @@ export function slider(label, { between: [least, most], value, act, curve = 1, s
   return element;
 }
 
-// Buttons of which one is chosen. choices: [value, text] each.
+// A group of buttons, one of them chosen. choices: [value, text] pairs.
 export function choice(label, choices, { value, act }) {
   const buttons = choices.map(([each, text]) => make("button", { type: "button", textContent: text, onclick: () => act(each) }));
   const element = make("div", { className: "choice" }, ...buttons);
@@ -50,7 +50,7 @@ export function choice(label, choices, { value, act }) {
   return element;
 }
 
-// A menu of names, as they are when it is brought up to date.
+// A menu of names, read anew at each update.
 export function menu(label, names, { value, act }) {
   const select = make("select", { onchange: () => act(select.value) });
   select.setAttribute("aria-label", say(label));
@@ -63,7 +63,7 @@ export function menu(label, names, { value, act }) {
   return element;
 }
 
-// A menu with its label. choices: [value, text] each.
+// A menu with a label. choices: [value, text] pairs.
 export function dropdown(label, choices, { value, act }) {
   const select = make("select", { onchange: () => act(select.value) }, ...choices.map(([each, text]) => make("option", { value: each, textContent: text })));
   select.setAttribute("aria-label", label);
@@ -72,7 +72,7 @@ export function dropdown(label, choices, { value, act }) {
   return element;
 }
 
-// A field for a whole number.
+// A whole-number field.
 export function number(label, { between: [least, most], step, value, act }) {
   const field = make("input", { type: "number", min: least, max: most, step, oninput: () => act(Math.min(field.valueAsNumber || 0, most)) });
   field.setAttribute("aria-label", label);
@@ -90,7 +90,7 @@ export function colour(label, { value, act }) {
   return element;
 }
 
-// Colours to choose from, and any other.
+// Preset colours, and a picker for any other.
 export function palette(label, colours, { value, act }) {
   const swatches = colours.map((each) => {
     const element = make("button", { type: "button", className: "swatch", onclick: () => act(each) });
@@ -109,7 +109,7 @@ export function palette(label, colours, { value, act }) {
   return element;
 }
 
-// One tooltip for all that have `tip`, shown after a while where the pointer rests, and at once for the keyboard.
+// One tooltip for all elements with `tip`: shown after a moment's hover, and at once on keyboard focus.
 export function tooltips(root) {
   const box = make("div", { className: "tooltip", hidden: true });
   box.setAttribute("role", "tooltip");

@@ -1,4 +1,4 @@
-// One canvas: puts document, view, tools and bars together, and does what people ask of it.
+// One canvas: connects document, view, tools and bars, and carries out what people ask for.
 
 import { tooltips } from "./bar.js";
 import { layOut, makeButtons, makeSliders, percent } from "./controls.js";
@@ -21,15 +21,15 @@ import { Transport, decode } from "./transport.js";
 import { View } from "./view.js";
 
 const OPTIONAL = ["outlines", "model", "advice", "beside", "size", "hardness", "tolerance", "opacity", "takes", "next",
-  "extending"]; // by tool
+  "extending"]; // per tool
 const NOTE = 8000; // milliseconds
-const WIDE = 560; // CSS pixels from which the tools stand beside the picture
+const WIDE = 560; // CSS pixels; in a wider canvas the tools stand beside the picture
 
-const settings = new Settings(); // of all canvases
+const settings = new Settings(); // shared by all canvases
 
 export class Canvas {
-  // kind: "mask" or "paint", what is painted. uploads: where the mask may be a file that goes to the server as it is, what the ids
-  // of its inputs begin with. trigger(event, data): tells Python.
+  // kind: "mask" or "paint". uploads: if the mask may be a file, sent to the server unchanged: the prefix of its inputs'
+  // ids. trigger(event, data): tells Python.
   constructor(root, id, { kind, uploads }, trigger) {
     Object.assign(this, { root, id, settings, kind, uploads, trigger, document: new Document(kind, coloursOf(settings.get("overlay"))) });
     this.transport = new Transport(id, this.document);
@@ -74,12 +74,12 @@ export class Canvas {
       this.update();
       this.showOptions();
     });
-    this.document.addEventListener("pixels", () => this.hidden && this.look()); // what is painted is seen
+    this.document.addEventListener("pixels", () => this.hidden && this.look()); // new paint must be visible
     listenToDrops(this);
     listenToKeys(this);
   }
 
-  // --- what it shows
+  // --- what is shown
 
   show(value) {
     if (value.foreseen) return this.foresight.take(value.foreseen);
@@ -98,14 +98,14 @@ export class Canvas {
     return this.sources.takeMask(file);
   }
 
-  // The layer as it is now came as a file.
+  // The layer in its present state came from a file.
   holdLayer(source) {
     this.transport.holdLayer(source);
     this.update();
     this.storage.touch();
   }
 
-  // What a job is about to use is seen.
+  // Show what a job is about to use.
   async send(how) {
     const told = await this.transport.send(how);
     if (this.hidden && told[this.kind] && !how?.only) this.look();
@@ -125,7 +125,7 @@ export class Canvas {
     if (!settings.get("size") || settings.get("size") > this.largest) settings.set("size", Math.max(8, Math.round(longer / 10)));
   }
 
-  // Nothing of what was begun on the last picture goes on.
+  // Stop everything begun on the previous picture.
   quiet() {
     this.pointers.at = this.pointers.pen = null;
     this.tools[this.chosen].cancel();
@@ -144,7 +144,7 @@ export class Canvas {
     return this.kind === "mask" ? 1 : 4;
   }
 
-  // The largest brush.
+  // The largest brush's size.
   get largest() {
     const { picture } = this.document;
     return picture && settings.get("brushUnit") === "picture" ? Math.max(64, Math.max(picture.width, picture.height)) : 512;
@@ -174,7 +174,7 @@ export class Canvas {
       : transport.untouched ? say('unchanged') : layer.blank ? say('none') : say('painted');
   }
 
-  // What went wrong, which must be seen; and what was done, which is enough to see for a while.
+  // An error, which stays until it is dismissed; and a note, which disappears after a while.
   tell(sentence) {
     alert(say(sentence));
   }
@@ -186,7 +186,7 @@ export class Canvas {
     this.noted = setTimeout(() => { this.status.hidden = true; }, NOTE);
   }
 
-  // --- what people do
+  // --- actions
 
   choose(name) {
     this.pointers.penUp();
@@ -210,7 +210,7 @@ export class Canvas {
     }
   }
 
-  // The object that is being selected by clicks is done.
+  // Finish the object being selected by clicks.
   nextObject() {
     this.tools.clicks.next();
   }
@@ -232,7 +232,7 @@ export class Canvas {
     this.rewrite((numbers) => fillHoles(numbers, layer.width, layer.height));
   }
 
-  // numbers: a mask of the picture's size that takes the place of what is there.
+  // numbers: a mask of the picture's size, which replaces the present one.
   replaceMask(numbers) {
     this.rewrite((all) => all.set(numbers));
   }
@@ -260,7 +260,7 @@ export class Canvas {
     });
   }
 
-  // Another picture in this one's place, as a step that can be undone. numbers: of its layer.
+  // Replace the picture, as a step that can be undone. numbers: its layer.
   exchange(bitmap, source, numbers) {
     this.quiet();
     this.document.commit();
@@ -269,7 +269,7 @@ export class Canvas {
     this.transport.hold(source);
   }
 
-  // What is needed to come back to this picture and its layer.
+  // Everything needed to return to this picture and its layer.
   state() {
     const { layer } = this.document;
     const numbers = pack(layer.data.slice(), layer.channels);
@@ -312,10 +312,10 @@ export class Canvas {
     settings.set("size", Math.min(Math.max(size + by * step, 1), this.largest));
   }
 
-  // unit: "picture" or "screen", whose pixels its size counts; it stays as large as it is on show.
+  // unit: "picture" or "screen", the pixels that the size is measured in; the brush keeps its present size.
   measureBrushIn(unit) {
     if (unit === settings.get("brushUnit")) return;
-    const shown = this.view.scale / this.view.ratio; // CSS pixels for one of the picture's
+    const shown = this.view.scale / this.view.ratio; // CSS pixels per picture pixel
     const size = settings.get("size") * (unit === "screen" ? shown : 1 / shown);
     settings.set("brushUnit", unit);
     if (size) settings.set("size", Math.max(1, Math.min(Math.round(size), this.largest)));
@@ -326,7 +326,7 @@ export class Canvas {
   }
 }
 
-// Scroll a narrow toolbar as far as it takes to see a button, and nothing else.
+// Scroll a narrow toolbar until a button is visible, and nothing else.
 function bringIntoSight(button) {
   const bar = button.closest(".tools");
   const [own, all] = [button, bar].map((element) => element.getBoundingClientRect());

@@ -1,10 +1,10 @@
-// The buttons and sliders around the stage: what each is called, what it acts on, and in which order they stand.
+// The buttons and sliders around the stage: their names, actions and order.
 
 import { button, choice, colour, make, menu, palette, slider } from "./bar.js";
 import { extendingControls } from "./extending.js";
 import { say } from "./text.js";
 
-const FINER = 3; // sliders of sizes: as fine for small ones as people's eyes
+const FINER = 3; // size sliders are finer for small sizes
 const INKS = ["#000000", "#ffffff", "#64748b", "#ef4444", "#f97316", "#facc15", "#22c55e", "#0ea5e9", "#6366f1", "#a16207"];
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
@@ -65,7 +65,7 @@ export function makeSliders(canvas, settings) {
   };
 }
 
-// {tools, options, zoomed}: the toolbar, how the tools are set, and the button that tells the zoom.
+// {tools, options, zoomed}: the toolbar, the tools' settings, and the button that shows the zoom.
 export function layOut(canvas, buttons, sliders) {
   const masked = canvas.kind === "mask";
   const { undo, redo, change, invert, clear, more, open, remove, look, foresee, set, fit } = buttons;

@@ -1,33 +1,33 @@
-// What is edited: the picture, untouched, a layer over it, and the way back; tells who listens what has changed.
+// The edited document: the untouched picture, a layer over it, and the undo history; dispatches events on changes.
 
 import { Edit } from "./edit.js";
 import { History } from "./history.js";
 import { Layer } from "./layer.js";
 import { join } from "./raster.js";
 
-// Events: "picture", another one or none; "pixels", with the changed area of the layer as detail; "history".
+// Events: "picture", a new one or none; "pixels", with the layer's changed area as detail; "history".
 export class Document extends EventTarget {
-  // kind: "mask", painted in the colour it is shown in, or "paint", in colours of its own.
+  // kind: "mask", shown in one colour, or "paint", in colours of its own.
   constructor(kind, colour) {
     super();
     Object.assign(this, { kind, colour });
     this.picture = this.layer = null;
     this.history = new History();
     this.edit = null;
-    this.version = this.versions = 0; // of the layer: after undo and redo the one that it had as it was so; and how many there were
+    this.version = this.versions = 0; // of the layer: undo and redo restore the number of that state; and the number of versions so far
   }
 
   renew() {
     this.version = ++this.versions;
   }
 
-  // bitmap: upright; numbers: of the layer, where there are some to begin with.
+  // bitmap: upright; numbers: the layer's initial content, if any.
   open(bitmap, numbers = null) {
     this.history = new History();
     this.exchange(bitmap, numbers);
   }
 
-  // Another picture and layer, with the history as it is.
+  // Replace picture and layer, keeping the history.
   exchange(bitmap, numbers = null) {
     this.close();
     this.picture = bitmap;
@@ -41,7 +41,7 @@ export class Document extends EventTarget {
     this.dispatchEvent(new Event("history"));
   }
 
-  // The picture's colours, RGBA, of what is seen; kept until forgetPixels().
+  // The picture's RGBA pixels as shown; kept until forgetPixels().
   pixels() {
     if (!this.colours) {
       const { width, height } = this.picture;
@@ -100,7 +100,7 @@ export class Document extends EventTarget {
     this.dispatchEvent(new CustomEvent("pixels", { detail: area }));
   }
 
-  // Change all of the layer at once: change(numbers) works on a copy.
+  // Change the whole layer at once: change(numbers) works on a copy.
   rewrite(change) {
     const numbers = this.layer.data.slice();
     change(numbers);

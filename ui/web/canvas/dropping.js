@@ -1,10 +1,10 @@
-// Files and results that are dropped: the canvas takes them anywhere; where they may be a picture or a mask it asks by two places.
+// Dropped files and results: the canvas accepts them anywhere, and offers two areas where they may be a picture or a mask.
 
 import { make } from "./bar.js";
 import { say } from "./text.js";
 import { load } from "./transport.js";
 
-const RESULT = "application/x-palimpsest"; // the address of a result of the page
+const RESULT = "application/x-palimpsest"; // the URL of one of the page's results
 
 export function listenToDrops(canvas) {
   const { root } = canvas;

@@ -1,8 +1,8 @@
-// One step of the history in the making: what it covers so far, laid over what was there before it began.
+// An undo step in the making: its coverage so far, applied to the layer as it was before.
 
 import { TILE, around, isEmpty, join, meet, reachOf, sweep } from "./raster.js";
 
-// paint: how the covered part changes: {value, strength} of a mask, {colour, strength} or {erase, strength} of colours.
+// paint: how covered pixels change: {value, strength} for a mask, {colour, strength} or {erase, strength} for colours.
 export class Edit {
   constructor(layer, paint, changed) {
     Object.assign(this, { layer, paint, changed });
@@ -19,13 +19,13 @@ export class Edit {
     return tile;
   }
 
-  // Paint with a brush from a to b, {x, y, radius} each.
+  // Paint with a brush from a to b, each {x, y, radius}.
   stroke(a, b, hardness) {
     const reach = Math.max(reachOf(a.radius, hardness), reachOf(b.radius, hardness));
     this.cover(around([a, b], reach), ({ cover, bounds }, part) => sweep(cover, bounds.x1, bounds.y1, bounds.x2 - bounds.x1, part, a, b, hardness));
   }
 
-  // Cover what trace(pen) goes around, by how much of each pixel lies inside.
+  // Cover the path drawn by trace(pen), each pixel by the share of it that lies inside.
   trace(area, trace) {
     const scratch = new OffscreenCanvas(TILE, TILE);
     const pen = scratch.getContext("2d", { willReadFrequently: true });
@@ -42,7 +42,7 @@ export class Edit {
     });
   }
 
-  // Cover by numbers of the whole layer, or of a part of it.
+  // Cover by an array for the whole layer, or for a part of it.
   fill(area, numbers, from = this.layer.bounds) {
     const width = from.x2 - from.x1;
     this.cover(area, ({ cover, bounds }, part) => {
@@ -83,7 +83,7 @@ export class Edit {
     }
   }
 
-  // Set numbers outright: `numbers` of area, row by row.
+  // Set the numbers of an area directly, row by row.
   put(area, numbers) {
     const [width, { channels }] = [area.x2 - area.x1, this.layer];
     for (const index of this.layer.tilesIn(area)) {
@@ -97,7 +97,7 @@ export class Edit {
     this.changed(area);
   }
 
-  // Whether anything is other than before.
+  // Whether anything has changed.
   get changes() {
     return [...this.tiles].filter(([index, { before }]) => {
       const now = this.layer.read(index);

@@ -1,4 +1,4 @@
-// What stands below the stage while the picture is extended: pixels of each side, what the new area is filled with, Apply; and the applying.
+// The bar below the stage while the picture is extended: pixels per side, the fill of the new area, and Apply.
 
 import { colour, dropdown, make, number, slider } from "./bar.js";
 import { say } from "./text.js";
@@ -6,7 +6,7 @@ import { SIDES } from "./tools/extend.js";
 import { decode, larger } from "./transport.js";
 
 const OVERLAP_MOST = 64; // pixels
-const MOST = 8192; // pixels that a side's field goes up to; the server says what is too much
+const MOST = 8192; // the largest number of pixels per side; the server refuses what is too much
 
 export function extendingControls(canvas, settings) {
   const tool = canvas.tools.extend;
@@ -32,7 +32,7 @@ export function extendingControls(canvas, settings) {
   return element;
 }
 
-// The picture as the tool shows it takes this one's place, with what is new masked; Undo brings the old one back.
+// Replace the picture with the extended one, its new area masked; Undo restores the old one.
 export async function extend(canvas) {
   const { document, settings, transport, tools: { extend: tool } } = canvas;
   const [margins, before] = [{ ...tool.margins }, { width: document.picture.width, height: document.picture.height }];
@@ -49,7 +49,7 @@ export async function extend(canvas) {
   });
 }
 
-// The layer's numbers in the larger picture, and 255 on what is new and on so many pixels of the old picture beside it.
+// The layer in the larger picture: 255 in the new area and on `overlap` pixels of the old picture beside it.
 function masked(layer, { left, top, right, bottom }, { width, height }, overlap) {
   const numbers = new Uint8ClampedArray(width * height).fill(255);
   const inset = (side) => (side ? overlap : 0);

@@ -1,5 +1,5 @@
-// What Generate would do, as the server computes it: the mask's edge as it will act, and the part that is worked on. Asked for
-// a moment after anything changed, never while something is drawn.
+// Previews what Generate will do, computed by the server: the mask's edge as it will act, and the area that is processed. Asked
+// for a moment after a change, never during a stroke.
 
 import { make } from "./bar.js";
 import { coloursOf } from "./settings.js";
@@ -7,12 +7,12 @@ import { say } from "./text.js";
 import { outline } from "./tools/shapes.js";
 
 const WAIT = 300; // milliseconds without a change
-const LATE = 20000; // milliseconds after which an answer is no longer waited for
+const LATE = 20000; // milliseconds to wait for an answer
 const LABEL = 12, PAD = 6, LINE = 20; // CSS pixels
-const CLOSED = "#generate-"; // the button of a mode, which rests while a job runs
+const CLOSED = "#generate-"; // a mode's button, disabled while a job runs
 
 export class Foresight {
-  // trigger(event): tells Python, which answers by take(), or runs the islands.
+  // trigger(event): tells Python, which answers through take(), or runs the islands.
   constructor(canvas, trigger) {
     Object.assign(this, { canvas, trigger, answer: null, outdated: false, waiting: 0, timer: 0 });
     this.offer = make("div", { className: "offer", hidden: true }, make("button", { type: "button", className: "word primary", onclick: () => this.runIslands() }));
@@ -47,7 +47,7 @@ export class Foresight {
 
   ask() {
     const { document, pointers, root } = this.canvas;
-    if (!document.picture || !root.offsetParent) return; // asked for when it comes on show
+    if (!document.picture || !root.offsetParent) return; // asked for when it becomes visible
     if (document.edit || pointers.drawing !== null || pointers.pen || Date.now() - this.waiting < LATE) return this.changed();
     if (this.answer?.version === document.version && !this.outdated) return this.show();
     Object.assign(this, { asked: document.version, outdated: false, waiting: Date.now() });
@@ -74,7 +74,7 @@ export class Foresight {
     this.showOffer();
   }
 
-  // The mask as it acts in the place of the one as painted.
+  // Shows the mask as it will act instead of as painted.
   colour() {
     const { view, settings } = this.canvas;
     const { effect, edge, inverted = false } = (this.on && this.answer) || {};
@@ -91,7 +91,7 @@ export class Foresight {
     if (apart) offer.firstChild.textContent = say(`Run the ${apart} areas that are far apart one after the other`);
   }
 
-  // Something is being painted: what was foreseen of it no longer holds.
+  // During a stroke the last preview is out of date.
   stale() {
     this.canvas.view.effect = null;
     this.changed();
@@ -126,7 +126,7 @@ export class Foresight {
     if (!this.on || !answer?.frames.length || !picture || this.canvas.chosen === "extend") return;
     const { frames, together, size: [width, height] } = answer;
     const whole = ([x1, y1, x2, y2]) => x1 === 0 && y1 === 0 && x2 === picture.width && y2 === picture.height;
-    if (!answer.onlyMasked && whole(frames[0]) && width === picture.width && height === picture.height) return; // nothing to say
+    if (!answer.onlyMasked && whole(frames[0]) && width === picture.width && height === picture.height) return; // nothing to show
     if (together) this.frame(pen, together, [2, 6]);
     frames.forEach((frame, i) => {
       const [x1, y1, x2, y2] = frame;
@@ -149,7 +149,7 @@ async function bitmapOf(address) {
   return createImageBitmap(await (await fetch(address)).blob(), { colorSpaceConversion: "none" });
 }
 
-// A grey bitmap as a colour that is as dense as it is light.
+// A grey bitmap as one colour whose opacity is the grey's brightness.
 function tinted(bitmap, [red, green, blue]) {
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const pen = canvas.getContext("2d", { willReadFrequently: true });
@@ -162,7 +162,7 @@ function tinted(bitmap, [red, green, blue]) {
   return canvas;
 }
 
-// A line of text above a point, or below it where there is no room; all of it in sight as far as it goes.
+// A line of text above a point, or below it where there is no room; kept within the canvas.
 export function label(pen, text, { x, y }, view) {
   const { ratio, width } = view;
   pen.font = `${LABEL * ratio}px ${getComputedStyle(view.stage).fontFamily}`;

@@ -1,10 +1,10 @@
-// Undo and redo by tiles: of each step what the changed tiles were before, packed, within a number of bytes and steps.
+// Undo and redo by tiles: each step keeps its changed tiles as they were, compressed, within a limit of bytes and steps.
 
 const STEPS = 200;
 const BYTES = 128 * 2 ** 20;
 const LONGEST = 65535;
 
-// Runs of equal values: a mask's tiles become a few hundred bytes. What does not shrink is kept as it is.
+// Run-length encoding: a mask's tiles become a few hundred bytes. Tiles that do not shrink are kept as they are.
 export function pack(tile, channels) {
   const values = channels === 4 ? new Uint32Array(tile.buffer) : tile;
   const counts = new Uint16Array(values.length >> 2);
@@ -39,12 +39,12 @@ export class History {
     return [...this.past, ...this.future].reduce((sum, step) => sum + step.bytes, 0);
   }
 
-  // tiles: [index, numbers before] each; version: of what was before.
+  // tiles: [index, numbers before] pairs; version: the one before.
   add(layer, tiles, version) {
     this.push(step(layer, tiles, version));
   }
 
-  // Before another picture takes this one's place. state: what it is shown again by, {bytes, …}.
+  // Called before another picture replaces this one. state: what restores it, {bytes, …}.
   addState(state) {
     this.push({ state, bytes: state.bytes });
   }
@@ -55,7 +55,7 @@ export class History {
     while (this.past.length > STEPS || (this.past.length > 1 && this.bytes > BYTES)) this.past.shift();
   }
 
-  // version: of what is there now.
+  // version: the present one.
   undo(layer, version) {
     return swap(this.past, this.future, layer, version);
   }
@@ -64,12 +64,12 @@ export class History {
     return swap(this.future, this.past, layer, version);
   }
 
-  // What undo or redo would do next.
+  // What the next undo or redo does.
   next(way) {
     return (way === "undo" ? this.past : this.future).at(-1);
   }
 
-  // Its step was another picture, which is shown again; state: of the one that it takes the place of.
+  // For a step that replaced the picture: the old one is shown again; state: restores the one that it replaces.
   pass(way, state) {
     const [from, to] = way === "undo" ? [this.past, this.future] : [this.future, this.past];
     from.pop();
@@ -82,7 +82,7 @@ function step(layer, tiles, version) {
   return { version, tiles: packed, bytes: packed.reduce((sum, [, { bytes }]) => sum + bytes, 0) };
 }
 
-// Put the newest step of one pile back, and what was there onto the other; gives the changed tiles and the version.
+// Apply the newest step of one stack, and push its inverse onto the other; returns the changed tiles and the version.
 function swap(from, to, layer, now) {
   const last = from.pop();
   if (!last) return null;

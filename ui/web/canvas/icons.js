@@ -1,4 +1,4 @@
-// The canvas's icons, as the insides of an SVG of 24 by 24.
+// The canvas's icons, as the content of a 24 by 24 SVG.
 
 export const ICONS = {
   brush: '<path d="M14.5 4.5 19.5 9.5 11 18c-1 1-2.600 1-4 2-1 .7-2.500 1-4 1 1-1 1-2 1.500-3.500C5 16 5 14.500 6 13.500Z"/><path d="m12 7 5 5"/>',

@@ -1,4 +1,4 @@
-// Where the page meets its canvases: mounts one in an element of Gradio's, and tells Gradio's events what they hold.
+// Mounts canvases in Gradio's elements, and gives Gradio's events their content.
 
 import { make } from "./bar.js";
 import { Canvas } from "./canvas.js";
@@ -8,17 +8,17 @@ const STYLE = new URL("canvas.css", import.meta.url);
 
 const canvases = new Map();
 
-// For Gradio's events: values of canvases as they are on the server, one after the other.
+// For Gradio's events: the canvases' values, uploaded one after the other.
 async function send(values, how) {
   const told = [];
   for (const value of values) told.push(canvases.has(value?.canvas) ? await canvases.get(value.canvas).send(how) : value);
   return told;
 }
 
-// Widgets have changed that decide what happens to a mask.
+// Widgets that decide how a mask acts have changed.
 const settingsChanged = () => canvases.forEach((canvas) => canvas.foresight.settingsChanged());
 
-// Where Gradio calls: element has the .canvas, props.value what Python shows in it, watch() tells when that changes.
+// Called by Gradio. element: contains .canvas; props.value: what Python shows in it; watch(): tells when that changes.
 export async function mount(element, props, watch, trigger) {
   await styled();
   const root = element.querySelector(".canvas");
@@ -28,7 +28,7 @@ export async function mount(element, props, watch, trigger) {
   (window.palimpsest ??= {}).canvases = { send, settingsChanged, of: (id) => canvases.get(id) };
   await canvas.begin(props.value);
   watch("value", () => canvas.show(props.value));
-  canvas.show(props.value); // where it came meanwhile
+  canvas.show(props.value); // in case it has changed meanwhile
 }
 
 function styled() {

@@ -1,7 +1,7 @@
-// The canvas's keys: they act on the one that is on show, unless somebody types.
+// The canvas's keys: they act on the visible canvas, unless somebody is typing.
 
 const TYPED = "textarea, select, [contenteditable], dialog[open]";
-const UNTYPED = ["range", "checkbox", "radio", "color", "button"]; // inputs that take no letters
+const UNTYPED = ["range", "checkbox", "radio", "color", "button"]; // inputs that accept no letters
 
 const commandsOf = (canvas) => ({
   z: ({ shiftKey }) => (shiftKey ? canvas.redo() : canvas.undo()),
@@ -47,7 +47,7 @@ export function listenToKeys(canvas) {
     if (field && !UNTYPED.includes(field.type)) return;
     const acts = event.ctrlKey || event.metaKey ? commands : event.altKey ? {} : keys;
     const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!act || (event.key === " " && !canvas.pointers.at && event.target !== document.body)) return; // or it presses what has the focus
+    if (!act || (event.key === " " && !canvas.pointers.at && event.target !== document.body)) return; // or it presses the focused button
     event.preventDefault();
     act(event);
   });

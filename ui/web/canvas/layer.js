@@ -1,8 +1,8 @@
-// One layer of the document at the picture's own resolution: its numbers, and the same as a canvas that the view draws.
+// The document's layer at the picture's own resolution: its numbers, and a canvas with the same for drawing.
 
 import { TILE, meet, rect } from "./raster.js";
 
-// channels: 1, a mask of which 255 means "regenerate here"; 4, colours with alpha.
+// channels: 1 for a mask, 255 meaning "regenerate here"; 4 for colours with alpha.
 export class Layer {
   constructor(width, height, channels, colour = [0, 0, 0]) {
     Object.assign(this, { width, height, channels, colour });
@@ -31,7 +31,7 @@ export class Layer {
     }
   }
 
-  // The numbers of a tile, row by row, and back.
+  // Read and write the numbers of a tile, row by row.
   read(index) {
     const { x1, y1, x2, y2 } = this.tileBounds(index);
     const length = (x2 - x1) * this.channels;
@@ -51,7 +51,7 @@ export class Layer {
     }
   }
 
-  // Bring the canvas up to date with the numbers.
+  // Update the canvas from the numbers.
   show(area) {
     for (const index of this.tilesIn(area)) {
       const { x1, y1, x2, y2 } = meet(area, this.tileBounds(index));
@@ -88,7 +88,7 @@ export class Layer {
     return numbers.every((value) => value === 0) && this.data.subarray(numbers.length * 4).every((value) => value === 0);
   }
 
-  // Give the memory back now and not when garbage is next looked for.
+  // Free the memory now rather than at the next garbage collection.
   close() {
     this.canvas.width = this.canvas.height = 0;
     this.data = new Uint8ClampedArray(0);

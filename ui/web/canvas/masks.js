@@ -4,7 +4,7 @@ import { encode } from "./png.js";
 import { asMask, load } from "./transport.js";
 
 const HALF = 128;
-const HELD = 5000; // milliseconds that a download has to begin
+const HELD = 5000; // milliseconds for a download to begin
 
 function colours(bitmap, width, height, smooth) {
   const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -16,7 +16,7 @@ function colours(bitmap, width, height, smooth) {
 
 const numbersOf = ({ width, height }, number) => Uint8ClampedArray.from({ length: width * height }, (_, i) => number(4 * i));
 
-// The numbers of a mask of ours at the picture's size.
+// The numbers of one of our own masks, at the picture's size.
 export async function greys(blob, picture) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
   const pixels = colours(bitmap, picture.width, picture.height, false);
@@ -24,16 +24,16 @@ export async function greys(blob, picture) {
   return numbersOf(picture, (at) => pixels[at]);
 }
 
-// {numbers, from} of any picture file as the mask that the server takes it for, stretched to the picture. from: its own size, as "3x2".
+// {numbers, from} of any picture file read as a mask by the server, stretched to the picture. from: its own size, such as "3x2".
 export async function imported(blob, picture) {
   const { mask, from } = await asMask(blob, picture);
   return { numbers: await greys(mask, picture), from };
 }
 
-// Where the picture is transparent.
+// The picture's transparency as a mask.
 export const transparency = (picture, pixels) => numbersOf(picture, (at) => 255 - pixels[at + 3]);
 
-// {differences, from} of another picture, at an address, stretched to this one: by how much it differs in the channel that differs
+// {differences, from} of another picture, given by URL and stretched to this one: its difference in the channel that differs
 // most, 0 to 255. from: its own size.
 export async function difference(picture, pixels, address) {
   const bitmap = await createImageBitmap(await load(address));

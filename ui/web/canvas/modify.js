@@ -1,9 +1,9 @@
-// The mask as a whole made larger, smaller, softer or smoother: computed around what is masked, shown as it is set, then kept.
+// Grows, shrinks, feathers or smooths the whole mask: computed around what is masked, previewed, then applied.
 
 import { rect, meet } from "./raster.js";
 import { boundsOf } from "./tools/colours.js";
 
-const HALF = 128; // from here on a pixel counts as masked
+const HALF = 128; // from this value on a pixel counts as masked
 const FAR = 1e9;
 
 // --- distances
@@ -31,7 +31,7 @@ function line(f, n, d, v, z) {
   }
 }
 
-// How far each pixel's centre is from that of the nearest pixel that is `wanted`.
+// The distance from each pixel's centre to that of the nearest `wanted` pixel.
 export function distances(wanted, width, height) {
   const field = new Float32Array(width * height);
   const most = Math.max(width, height);
@@ -51,7 +51,7 @@ export function distances(wanted, width, height) {
 
 // --- softness
 
-// A Gaussian by three running means whose variances add up to its own; beyond the edge the edge goes on.
+// A Gaussian approximated by three box blurs whose variances add up to its own; edges are replicated.
 export function blurred(numbers, width, height, sigma) {
   let [from, to] = [Float32Array.from(numbers), new Float32Array(numbers.length)];
   for (const radius of means(sigma)) {
@@ -80,7 +80,7 @@ function mean(from, to, start, length, step, radius) {
   }
 }
 
-// --- what is done
+// --- the changes
 
 const clamp = (value) => Math.min(Math.max(value, 0), 1);
 
@@ -88,14 +88,14 @@ export const CHANGES = {
   grow: (numbers, w, h, amount, field) => numbers.map((value, i) => Math.max(value, 255 * clamp(amount - field("masked")[i] + 0.5))),
   shrink: (numbers, w, h, amount, field) => numbers.map((value, i) => Math.min(value, 255 * clamp(field("free")[i] - amount + 0.5))),
   feather: (numbers, w, h, amount) => Uint8ClampedArray.from(blurred(numbers, w, h, amount)),
-  // blurred, and its edge made as steep again as a brush's
+  // blurred, with the edge then made as steep as a hard brush's
   smooth: (numbers, w, h, amount) => Uint8ClampedArray.from(blurred(numbers, w, h, amount), (value) =>
     127.5 + (value - 127.5) * Math.max(1, amount * Math.sqrt(2 * Math.PI))),
 };
 
 export const MOST = 128; // pixels
 
-// A change of the mask that is being set; each preview takes the last one's place.
+// A change of the mask in progress; each preview replaces the last.
 export class Modify {
   constructor(document) {
     this.document = document;
@@ -141,7 +141,7 @@ function cut(layer, area) {
   return numbers;
 }
 
-// What is free and cannot be reached from the picture's edge becomes masked, in place.
+// Fill holes in place: unmasked pixels that cannot be reached from the picture's edge.
 export function fillHoles(numbers, width, height) {
   const reached = new Uint8Array(numbers.length);
   const waiting = [];

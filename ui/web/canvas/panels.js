@@ -1,11 +1,11 @@
-// What opens over the canvas: how the mask is changed as a whole, seen as it is set; and where masks come from and go to.
+// Panels over the canvas: changes of the whole mask, with a live preview; and importing and exporting masks.
 
 import { choice, make, slider } from "./bar.js";
 import { difference, save, transparency } from "./masks.js";
 import { MOST, Modify } from "./modify.js";
 import { say } from "./text.js";
 
-const RESULT = "#gallery img.picture"; // the one that is shown
+const RESULT = "#gallery img.picture"; // the result on show
 
 const word = (text, act, className = "") => make("button", { type: "button", textContent: text, className: `word ${className}`, onclick: act });
 
@@ -66,7 +66,7 @@ export class Panels {
     preview();
   }
 
-  // The last row of a panel that shows a change before it is kept.
+  // The last row of a panel that previews a change.
   confirm(...others) {
     return make("div", { className: "row" }, ...others, make("span", { className: "gap" }), word(say('Cancel'), () => this.close()),
       word(say('Apply'), () => {
@@ -76,7 +76,7 @@ export class Panels {
       }, "primary"));
   }
 
-  // --- how the canvas is set
+  // --- the canvas's settings
 
   toggleSettings(opener) {
     if (this.open === "settings") return this.close();
@@ -92,7 +92,7 @@ export class Panels {
       make("div", { className: "row" }, make("span", { className: "gap" }), word(say('Close'), () => this.close(), "primary")));
   }
 
-  // --- in and out
+  // --- import and export
 
   toggleMore(opener) {
     if (this.open === "more" || !this.canvas.document.layer) return this.close();
@@ -149,7 +149,7 @@ export class Panels {
     if (was !== now) this.canvas.note(say(`The result was stretched from ${was} to ${now}, the picture's size; all of it differs a little.`));
   }
 
-  // Which differences count, seen as it is set: what a model gives back unchanged may be off by a few numbers.
+  // A threshold for differences, with a live preview: unchanged areas of a model's picture may be off by a few values.
   setThreshold(differences) {
     const { document, settings } = this.canvas;
     const preview = () => {

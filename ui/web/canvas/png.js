@@ -1,4 +1,4 @@
-// A grey or coloured PNG of raw numbers: exact, 8 bits, and a mask's few kilobytes; canvases would write colours for greys.
+// Encodes raw numbers as a grey or RGBA PNG: exact, 8 bits, a few kilobytes for a mask; a canvas would write RGBA for greys.
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const GREY = 0, COLOUR_WITH_ALPHA = 6, UP = 2;
@@ -19,7 +19,7 @@ function chunk(kind, data) {
   return whole;
 }
 
-// A Blob of `data`, width * height * channels numbers.
+// `data`, width * height * channels numbers, as a Blob.
 export async function encode(data, width, height, channels = 1) {
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);

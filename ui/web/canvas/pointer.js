@@ -1,12 +1,12 @@
-// What pointers do on the stage: tools by mouse, pen, one finger or the keyboard; pan and zoom by wheel, space and two fingers.
+// Input on the stage: tools by mouse, pen, one finger or keyboard; pan and zoom by wheel, space bar and two fingers.
 
-const LINE = 16; // CSS pixels that a wheel's line counts as
-const FAST = 0.0016; // of zoom by CSS pixel of the wheel
-const STEP = 8; // CSS pixels that an arrow key moves the tool, with Shift a picture's pixel
+const LINE = 16; // CSS pixels per line of wheel movement
+const FAST = 0.0016; // zoom per CSS pixel of wheel movement
+const STEP = 8; // CSS pixels that an arrow key moves the tool; with Shift one picture pixel
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Pointers {
-  // tool(): the one that is chosen. ring: an element that shows where and how large it is.
+  // tool(): the chosen one. ring: the element that shows its position and size.
   constructor(view, { stage, tool, ring, document }) {
     Object.assign(this, { view, stage, tool, ring, document, fingers: new Map(), drawing: null, panning: null, held: false, at: null, keyed: false });
     stage.addEventListener("pointerdown", (event) => this.down(event));
@@ -61,7 +61,7 @@ export class Pointers {
       if (this.drawing === null) this.tool().hover?.(this.point(event));
       return;
     }
-    // all the places that the pointer was at since the last frame; some browsers give none
+    // all positions of the pointer since the last frame; some browsers give none
     const passed = event.getCoalescedEvents?.() ?? [];
     this.tool().move((passed.length ? passed : [event]).map((each) => this.point(each)), { shift: event.shiftKey, alt: event.altKey });
   }
@@ -108,20 +108,20 @@ export class Pointers {
     if (event.shiftKey) {
       this.view.pan(-(event.deltaX || event.deltaY) * unit, 0);
     } else {
-      // a pinch on a touchpad comes as a wheel with Ctrl, and finer
+      // a touchpad's pinch arrives as a wheel event with Ctrl, in finer steps
       const speed = FAST * (event.ctrlKey ? 6 : 1);
       this.view.zoom(this.view.scale * Math.exp(-event.deltaY * unit * speed), ...this.view.device(event));
     }
   }
 
-  // --- the keyboard: arrows move the tool, Enter sets it down and lifts it
+  // --- the keyboard: arrows move the tool, Enter presses and releases it
 
   key(event) {
     if (event.target !== this.stage || event.ctrlKey || event.metaKey || !this.document.picture) return;
     const corner = event.key === "Enter" && this.keyed && this.tool().corners;
     if (!corner && this.tool().key?.(event.key)) {
       event.preventDefault();
-      event.stopPropagation(); // Escape would interrupt a job
+      event.stopPropagation(); // or Escape would interrupt a job
       return;
     }
     const arrow = ARROWS[event.key];
@@ -152,7 +152,7 @@ export class Pointers {
     this.tool().up({});
   }
 
-  // --- where the tool is
+  // --- the tool's position
 
   hover(event) {
     this.keyed = false;

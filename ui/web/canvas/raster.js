@@ -1,6 +1,6 @@
-// Coverage on the pixel grid: how much of each pixel a stroke covers, 0 to 255. Pixel (x, y) reaches from x to x + 1.
+// Coverage on the pixel grid: how much of each pixel a stroke covers, 0 to 255. Pixel (x, y) spans x to x + 1.
 
-export const TILE = 256; // pixels a side of what is changed, undone and drawn at a time
+export const TILE = 256; // pixels a side of a tile, the unit of change, undo and drawing
 
 export const rect = (x1, y1, x2, y2) => ({ x1, y1, x2, y2 });
 export const isEmpty = ({ x1, y1, x2, y2 }) => x2 <= x1 || y2 <= y1;
@@ -11,14 +11,14 @@ export const around = (points, reach) => rect(
   Math.floor(Math.min(...points.map((p) => p.x)) - reach), Math.floor(Math.min(...points.map((p) => p.y)) - reach),
   Math.ceil(Math.max(...points.map((p) => p.x)) + reach), Math.ceil(Math.max(...points.map((p) => p.y)) + reach));
 
-// Half of its edge is covered at `radius`; from there it falls off over `ramp` pixels, a hard brush's over one.
+// Coverage is one half at `radius` and falls off over `ramp` pixels; over one for a hard brush.
 export const rampOf = (radius, hardness) => Math.max(1, radius * (1 - hardness));
 export const reachOf = (radius, hardness) => radius + rampOf(radius, hardness) / 2 + 1;
 
 const STEPS = 1024;
 const FALLOFF = Uint8Array.from({ length: STEPS + 1 }, (_, i) => Math.round(255 * (i / STEPS) ** 2 * (3 - (2 * i) / STEPS)));
 
-// Raise `cover`, of a tile at (left, top), `stride` wide, to what the brush covers on its way from a to b; both {x, y, radius}.
+// Raise `cover`, of a tile at (left, top), `stride` wide, to the brush's coverage from a to b, each {x, y, radius}.
 export function sweep(cover, left, top, stride, area, a, b, hardness) {
   const [dx, dy, dr] = [b.x - a.x, b.y - a.y, b.radius - a.radius];
   const length = dx * dx + dy * dy;

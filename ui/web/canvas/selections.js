@@ -1,7 +1,7 @@
-// What the server selects in a canvas's picture: one question is on its way at a time, about the picture as it was sent once.
+// Asks the server to select something in a canvas's picture: one question at a time; the picture is uploaded once.
 
 const SELECTIONS = new URL("canvas-selections", document.baseURI);
-const GONE = 410; // the server has let go of the picture
+const GONE = 410; // the server no longer has the picture
 const AREA = "Selected-Area";
 
 const sentence = async (answer) => (await answer.json().catch(() => ({}))).detail ?? `${answer.status} ${answer.statusText}`;
@@ -11,7 +11,7 @@ export class Selections {
     Object.assign(this, { transport, busy: false, next: null });
   }
 
-  // {area, numbers} of a mask, {path} of an edge; null where something newer was asked before this was sent, or of another
+  // {area, numbers} of a mask, or {path} of an edge; null if a newer question came before this was sent, or about another
   // picture. Throws an Error with a sentence.
   ask(question) {
     this.next?.done(null);
@@ -50,7 +50,7 @@ export class Selections {
     return fetch(SELECTIONS, { method: "POST", body: JSON.stringify({ ...question, draft }) });
   }
 
-  // The names of the models that answer clicks.
+  // The names of the models that can answer clicks.
   async models() {
     const answer = await fetch(SELECTIONS);
     return answer.ok ? answer.json() : [];

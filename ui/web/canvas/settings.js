@@ -1,9 +1,9 @@
-// How the tools are set: kept by the browser, and told to who listens.
+// The tools' settings: remembered by the browser; listeners are told of changes.
 
 const KEPT = "palimpsest-canvas";
 const FIRST = { size: 0, hardness: 0.8, opacity: 1, takes: false, tolerance: 24, ink: "#000000", overlay: "#f43f5e", overlayOpacity: 0.45,
   outlines: "box", model: "", beside: false, foresee: true, fill: "mirrored", fillColour: "#808080", overlap: 8,
-  threshold: 8, brushUnit: "picture" }; // size 0: by the picture
+  threshold: 8, brushUnit: "picture" }; // size 0: chosen from the picture's size
 
 const stored = () => {
   try {

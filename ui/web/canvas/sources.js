@@ -1,4 +1,4 @@
-// What is opened in a canvas, and from where: what Python shows, what the browser has kept, or a file of the person's.
+// Opens pictures and masks in a canvas: from Python, from the browser's storage, or from the user's files.
 
 import { greys, imported } from "./masks.js";
 import { encode } from "./png.js";
@@ -7,11 +7,11 @@ import { decode, load } from "./transport.js";
 
 export class Sources {
   constructor(canvas) {
-    Object.assign(this, { canvas, shown: undefined, known: false, turn: null, waiting: null }); // waiting: a mask, for its picture
+    Object.assign(this, { canvas, shown: undefined, known: false, turn: null, waiting: null }); // waiting: a mask without its picture
   }
 
-  // value: as Python's Canvas.postprocess gives it. Gradio may repeat one, after a reload too; `shown` tells each from the others.
-  // opening: the page's last job, which what the browser has kept is newer than.
+  // value: as returned by Python's Canvas.postprocess. Gradio may repeat it, after a reload too; `shown` identifies it.
+  // opening: it is the page's last job, so the browser's own storage is newer.
   async show({ picture, mask, shown, opening }) {
     if (!picture?.url || shown === this.shown || (opening && this.known)) return;
     this.shown = shown;
@@ -27,7 +27,7 @@ export class Sources {
     });
   }
 
-  // What this browser has kept, or what Python has shown after that.
+  // Restores what this browser has stored, unless Python has shown something later.
   async begin(value) {
     const turn = (this.turn = Symbol("the newest wins"));
     const { storage, channels } = this.canvas;
@@ -44,12 +44,12 @@ export class Sources {
     if (fits && kept.mask) this.canvas.holdLayer({ blob: kept.mask });
   }
 
-  // Of a mask that Python has shown: ours, or any file where masks are uploaded.
+  // The numbers of a mask from Python: one of our own, or any file where masks are uploaded.
   async numbers(mask, bitmap) {
     return this.canvas.uploads ? (await imported(mask, bitmap)).numbers : greys(mask, bitmap);
   }
 
-  // A file of the person's.
+  // A picture file from the user.
   async take(file) {
     this.canvas.input.value = "";
     if (!file) return;
@@ -62,7 +62,7 @@ export class Sources {
     });
   }
 
-  // Where picture and mask are files of their own, another picture leaves the mask.
+  // Where picture and mask are separate files, a new picture keeps the mask.
   async maskToKeep() {
     const { uploads, document: { layer }, transport } = this.canvas;
     if (!uploads || !layer) return this.waiting;
@@ -75,7 +75,7 @@ export class Sources {
     if (mask) await this.takeMask(mask);
   }
 
-  // A mask of the person's, stretched to the picture, or kept until there is one.
+  // A mask file from the user, stretched to the picture, or kept until there is one.
   async takeMask(file) {
     const { canvas, canvas: { document: { picture } } } = this;
     canvas.masks.value = "";
@@ -96,7 +96,7 @@ export class Sources {
     }
   }
 
-  // act(current): opens something, unless something newer has begun to, which current() says.
+  // act(current): opens something; current() is false once something newer has begun.
   async open(act) {
     const { canvas } = this;
     const turn = (this.turn = Symbol("the newest wins"));

@@ -1,4 +1,4 @@
-// The stage: where the picture is seen and painted on, what stands there while there is none, and where files are chosen.
+// The stage: shows the picture to paint on, or an invitation while there is none, and lets files be chosen.
 
 import { make } from "./bar.js";
 import { icon } from "./icons.js";
@@ -6,14 +6,14 @@ import { say } from "./text.js";
 
 const PICTURE_TYPES = "image/*,.heic,.heif,.hif,.tif,.tiff,.avif";
 
-// take(file), takeMask(file): what the person has chosen. {input, masks, ring, empty, status, stage}: elements.
+// take(file), takeMask(file): called with a chosen file. Returns elements {input, masks, ring, empty, status, stage}.
 export function buildStage({ take, takeMask }) {
   const [input, masks] = [[say('Choose a picture'), take], [say('Choose a mask'), takeMask]].map(([label, taken]) => {
     const field = make("input", { type: "file", accept: PICTURE_TYPES, onchange: () => taken(field.files[0]) });
     field.setAttribute("aria-label", label);
     return field;
   });
-  masks.tabIndex = -1; // the menu leads to it
+  masks.tabIndex = -1; // reached through the menu
   const ring = make("div", { className: "ring", hidden: true });
   const empty = make("button", { type: "button", className: "empty", onclick: () => input.click() });
   empty.innerHTML = icon("picture");
@@ -26,8 +26,8 @@ export function buildStage({ take, takeMask }) {
   return { input, masks, ring, empty, status, stage };
 }
 
-// Both files side by side, each with what is there of it, where the mask is a file as well: elements by name, and `row` around them.
-// uploads: what their ids begin with.
+// The inputs for picture and mask file, side by side, each with its state: elements by name, and `row` around them.
+// uploads: the prefix of their ids.
 export function buildFiles(uploads, { input, masks }) {
   const choose = (name, label, field, hint) => {
     const told = make("output");

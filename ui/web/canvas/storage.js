@@ -1,4 +1,4 @@
-// What a canvas holds, kept by the browser over a reload and a restart: the picture's file, and what was painted, to the number.
+// Stores a canvas's content in the browser over a reload and a restart: the picture's file, and the exact layer.
 
 const NAME = "palimpsest", STORE = "canvases", VERSION = 1;
 const QUIET = 400; // milliseconds without a change before it is kept
@@ -28,23 +28,23 @@ async function transact(mode, act) {
 
 const through = (data, stream) => new Response(new Blob([data]).stream().pipeThrough(stream));
 
-// One canvas's place. A browser that keeps nothing, or has no room, loses it at the next reload and is no worse otherwise.
+// One canvas's storage. A browser without storage, or without room, loses it at the next reload; nothing else suffers.
 export class Storage {
-  // snapshot(): {picture, layer, mask, shown} as they are now, the first two only where there is a picture; mask: the file that the
-  // layer came as.
+  // snapshot(): the present {picture, layer, mask, shown}, the first two only if there is a picture; mask: the file that the
+  // layer came from.
   constructor(id, snapshot) {
     Object.assign(this, { id, snapshot, waiting: 0, last: Promise.resolve() });
-    // a page that is left does not wait until it is quiet
+    // when the page is left, store at once
     document.addEventListener("visibilitychange", () => document.hidden && this.waiting && this.flush());
   }
 
-  // Something has changed; keep it when nothing has for a while.
+  // Something has changed: store it once nothing has changed for a while.
   touch() {
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => this.flush(), QUIET);
   }
 
-  // One after the other, or an older state could overtake a newer one.
+  // One write at a time, or an older state could overwrite a newer one.
   flush() {
     clearTimeout(this.waiting);
     this.waiting = 0;
@@ -59,7 +59,7 @@ export class Storage {
     } catch { /* see above */ }
   }
 
-  // {picture, numbers, mask, shown} as they were kept, without picture where there was none; nothing where none ever was.
+  // The stored {picture, numbers, mask, shown}, without picture if there was none; undefined if nothing was ever stored.
   async restore(channels) {
     try {
       const kept = await transact("readonly", (store) => store.get(this.id));

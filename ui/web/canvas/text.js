@@ -1,3 +1,3 @@
-// Words of the canvas in the page's language.
+// The canvas's texts in the page's language.
 
 export { say } from "../locale.js";

@@ -1,4 +1,4 @@
-// The tools by their names, and which settings act on each.
+// The tools by name, and the settings that apply to each.
 
 import { Brush } from "./tools/brush.js";
 import { ClickSelect } from "./tools/clicks.js";
@@ -17,10 +17,10 @@ const COLOURS = ["tolerance", ...SHAPE];
 const OPTIONS = { brush: BRUSH, eraser: BRUSH, lasso: SHAPE, polygon: SHAPE, snap: SHAPE, rectangle: SHAPE, ellipse: SHAPE, fill: COLOURS,
   colours: COLOURS, gradient: SHAPE, eyedropper: [], extend: ["extending"] };
 
-// Of the settings in the bar, those that act on a tool; some tools say it themselves, as it changes.
+// The bar's settings that apply to a tool; some tools compute theirs, as they change.
 export const optionsOf = (tool) => tool.options ?? OPTIONS[tool.name];
 
-// kind: "mask" or "paint", what is painted. parts: {document, settings, view(), selections, note(sentence), optionsChanged()}.
+// kind: "mask" or "paint". parts: {document, settings, view(), selections, note(sentence), optionsChanged()}.
 export function makeTools(kind, parts) {
   const tools = {
     brush: new Brush(parts, { name: "brush" }), eraser: new Brush(parts, { name: "eraser", erase: true }),

@@ -1,4 +1,4 @@
-// Between the canvas and the server: pictures come by their addresses, and go, with the mask, only when they are needed.
+// Between canvas and server: downloads pictures by URL, and uploads picture and mask only when they are needed.
 
 import { encode } from "./png.js";
 
@@ -9,7 +9,7 @@ const MASK = new URL("shown-mask", document.baseURI);
 
 const sentence = async (answer) => (await answer.json().catch(() => ({}))).detail ?? `${answer.status} ${answer.statusText}`;
 
-// A file as a bitmap, upright; what the browser cannot show comes back from the server as PNG. Throws an Error with a sentence.
+// A file as an upright bitmap; the server converts what the browser cannot decode. Throws an Error with a sentence.
 export async function decode(blob) {
   try {
     return await createImageBitmap(blob, { imageOrientation: "from-image" });
@@ -20,7 +20,7 @@ export async function decode(blob) {
   }
 }
 
-// {mask, from} of any picture file: as PNG the mask that it counts as, stretched to a size; and its own size.
+// {mask, from} of any picture file: a PNG of the mask it stands for, stretched to a size; and its own size.
 export async function asMask(blob, { width, height }) {
   const address = new URL(MASK);
   address.search = new URLSearchParams({ width, height });
@@ -43,7 +43,7 @@ async function post(blob, kind) {
   return answer.json();
 }
 
-// {blob, draft, notes}: a draft's picture with `asked` pixels more at each side, filled.
+// {blob, draft, notes}: a draft's picture enlarged by `asked` pixels at each side, filled.
 export async function larger(draft, asked) {
   const address = new URL(LARGER);
   for (const [name, value] of Object.entries({ picture: draft, ...asked })) address.searchParams.set(name, value);
@@ -60,25 +60,25 @@ async function stillHeld(drafts) {
   return answer.ok ? answer.json() : [];
 }
 
-// What one canvas holds as the server is told, its picture and what was painted: each part once, and again where the server has let go of it.
+// Uploads one canvas's picture and paint: each part once, and again if the server no longer has it.
 export class Transport {
   constructor(id, canvasDocument) {
     Object.assign(this, { id, document: canvasDocument, picture: null, layer: null, given: new Map() });
   }
 
-  // source: {blob} of the person's, or {file} that the server has.
+  // source: {blob} from the user, or {file} on the server.
   hold(source) {
     this.picture = source;
     this.layer = null;
     this.given.clear();
   }
 
-  // The layer as it is now came as a file: source goes in its place, now and whenever undo brings this state back.
+  // The layer in its present state came from a file: send that instead, now and whenever undo returns to this state.
   holdLayer(source) {
     this.given.set(this.document.version, { ...source, version: this.document.version });
   }
 
-  // The file that the layer came as, where nothing was changed since.
+  // The file that the layer came from, if nothing has changed since.
   get untouched() {
     return this.given.get(this.document.version);
   }
@@ -96,7 +96,7 @@ export class Transport {
     return told;
   }
 
-  // The name of a draft with the picture, also where the server has shown it from a file.
+  // The name of a draft of the picture, even if the picture is a file on the server.
   async pictureDraft() {
     const part = this.picture.file ? (this.picture.copy ??= {}) : this.picture;
     const held = await stillHeld([part.draft].filter(Boolean));

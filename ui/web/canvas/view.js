@@ -1,39 +1,39 @@
-// What is seen of the document: zoom, pan and device pixels, and which point of the picture lies under a pointer.
+// The view of the document: zoom, pan and device pixels, and conversion between window and picture coordinates.
 
 import { meet } from "./raster.js";
 
 const MARGIN = 12; // CSS pixels around a fitted picture
-const MOST = 32; // device pixels for one of the picture's
+const MOST = 32; // device pixels per picture pixel
 const FITTED_MOST = 8;
-const CHECKS = 8; // device pixels a side, below what is transparent
+const CHECKS = 8; // device pixels a side, of the checkerboard below transparent areas
 
 export class View {
-  // stage: holds a .sheet with the canvases; document: what is shown.
+  // stage: contains a .sheet with the canvases; document: what is shown.
   constructor(stage, document) {
     Object.assign(this, { stage, document, sheet: stage.querySelector(".sheet"), scale: 1, x: 0, y: 0, width: 0, height: 0, exact: [0, 0], fitted: true });
     this.canvases = ["picture", "layer", "guides"].map((name) => stage.querySelector(`canvas.${name}`));
     [this.under, this.over, this.guides] = this.canvases.map((canvas) => canvas.getContext("2d"));
     this.listeners = new Set();
-    this.shape = null; // what a tool draws over everything: draw(pen, toDevice)
-    this.backdrop = null; // what is drawn below that: backdrop(pen)
-    this.effect = null; // {canvas, box} shown in the layer's place: the mask as it acts
-    this.inverted = null; // the colour in which what is not masked is shown instead
+    this.shape = null; // a tool's drawing over everything: draw(pen, toDevice)
+    this.backdrop = null; // drawn below that: backdrop(pen)
+    this.effect = null; // {canvas, box} shown instead of the layer: the mask as it will act
+    this.inverted = null; // if set, the unmasked area is shown in this colour instead
     this.dirty = { picture: false, layer: null, guides: false };
-    this.smaller = []; // the picture at half its size, and again
+    this.smaller = []; // the picture at half its size, a quarter, and so on
     new ResizeObserver((entries) => this.resize(entries.at(-1))).observe(stage);
     stage.addEventListener("pointerenter", () => this.align());
     document.addEventListener("picture", () => this.takePicture());
     document.addEventListener("pixels", ({ detail }) => this.redraw(detail));
   }
 
-  get ratio() { // device pixels for one of CSS
+  get ratio() { // device pixels per CSS pixel
     const { width } = this.sheet.getBoundingClientRect();
     return width ? this.width / width : window.devicePixelRatio;
   }
 
   resize(entry) {
     const { width, height } = entry.contentRect;
-    if (!width || !height) return; // the tab is not on show
+    if (!width || !height) return; // the tab is hidden
     const [x, y] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
     if (x === this.width && y === this.height) return;
     const centre = this.width ? this.at(this.width / 2, this.height / 2) : null;
@@ -45,7 +45,7 @@ export class View {
     else this.place(this.scale, x / 2 - centre.x * this.scale, y / 2 - centre.y * this.scale);
   }
 
-  // Move the sheet to where a browser draws it without moving it: else it stands up to a pixel beside where it says it is.
+  // Align the sheet to device pixels: otherwise the browser draws it up to a pixel away from its stated position.
   align() {
     const box = this.sheet.getBoundingClientRect();
     for (const side of ["left", "top"]) {
@@ -83,7 +83,7 @@ export class View {
     if (picture) this.place(scale, (this.width - picture.width * scale) / 2, (this.height - picture.height * scale) / 2, fitted);
   }
 
-  // Zoom about a point in device pixels, of the stage's middle where none is given.
+  // Zoom about a point in device pixels, by default the middle of the stage.
   zoom(scale, x = this.width / 2, y = this.height / 2) {
     const to = Math.min(Math.max(scale, this.least), MOST);
     const { x: px, y: py } = this.at(x, y);
@@ -99,7 +99,7 @@ export class View {
     this.place(this.scale, this.exact[0] + x, this.exact[1] + y);
   }
 
-  // At whole device pixels, so that a picture at 100 % is sharp; never wholly out of sight.
+  // At whole device pixels, so that a picture at 100 % is sharp; part of it always stays visible.
   place(scale, x, y, fitted = false) {
     const { picture } = this.document;
     if (picture) {
@@ -112,7 +112,7 @@ export class View {
     for (const listen of this.listeners) listen();
   }
 
-  // A point of the picture under a point in device pixels, under a pointer, and back to where a pointer would be.
+  // Conversions between picture points, device pixels and window coordinates.
   at(x, y) {
     return { x: (x - this.x) / this.scale, y: (y - this.y) / this.scale };
   }
@@ -132,7 +132,7 @@ export class View {
       y: box.top + (y * this.scale + this.y) * (box.height / this.height) };
   }
 
-  // area: of the picture, whose layer has changed; none: all of everything.
+  // area: the part whose layer has changed; none: everything.
   redraw(area = null) {
     if (!this.asked) this.asked = requestAnimationFrame(() => this.draw());
     if (!area) Object.assign(this.dirty, { picture: true, layer: "all", guides: true });
@@ -144,7 +144,7 @@ export class View {
     this.redrawGuides();
   }
 
-  // A point of the picture in device pixels.
+  // A picture point in device pixels.
   onScreen({ x, y }) {
     return { x: x * this.scale + this.x, y: y * this.scale + this.y };
   }
@@ -220,7 +220,7 @@ export class View {
   }
 }
 
-// How far to move what begins at `edge`, in CSS pixels, to a pixel of the screen's, at best one of CSS as well.
+// How far to move an element that begins at `edge`, in CSS pixels, to reach a device pixel, preferably a CSS pixel too.
 function snapped(edge, ratio) {
   const near = Math.round(edge);
   const both = [0, 1, -1, 2, -2].map((by) => near + by).find((at) => Math.abs(at * ratio - Math.round(at * ratio)) < 0.05);

@@ -1,12 +1,12 @@
-// The buttons that act on the selected result. Gradio has built them and Python answers most; here is what the browser does itself.
+// The buttons that act on the selected result. Gradio builds them and Python answers most; this handles those of the browser.
 
 import { make } from "../canvas/bar.js";
 import { say } from "../locale.js";
 
-const ASKED = "asked"; // marks a click on Compare that is only to fetch the source
+const ASKED = "asked"; // marks a click on Compare that only fetches the source
 
 export class Actions {
-  // column: the element that holds viewer, buttons and menus.
+  // column: the element with viewer, buttons and menus.
   constructor(column, viewer) {
     Object.assign(this, { column, viewer });
     this.facts = column.querySelector("#result-title .facts");
@@ -34,7 +34,7 @@ export class Actions {
     if (button === this.facts) return this.text.togglePopover();
     if (button?.dataset.asked) return delete button.dataset.asked;
     if (acts[button?.id] && viewer.file) {
-      event.stopPropagation(); // Gradio would ask the server
+      event.stopPropagation(); // or Gradio would ask the server
       event.preventDefault();
       acts[button.id]();
       this.update();
@@ -44,7 +44,7 @@ export class Actions {
     return null;
   }
 
-  // An element of Gradio's as a popover below what opens it.
+  // Makes one of Gradio's elements a popover below the button that opens it.
   popover(selector, opener) {
     const element = this.column.querySelector(selector);
     element.popover = "auto";
@@ -52,7 +52,7 @@ export class Actions {
       opener().setAttribute("aria-expanded", String(newState === "open"));
       if (newState === "open") this.put(element, opener().getBoundingClientRect());
     });
-    element.addEventListener("keydown", (event) => event.key === "Escape" && event.stopPropagation()); // it would interrupt a job
+    element.addEventListener("keydown", (event) => event.key === "Escape" && event.stopPropagation()); // or it would interrupt a job
     return element;
   }
 

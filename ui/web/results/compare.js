@@ -1,14 +1,14 @@
-// A result beside what it was made from: a slider between the two, the difference, or the source while a key or a button is held.
+// Compares a result with its source: a slider between the two, their difference, or the source while a key or button is held.
 
 import { choice, make } from "../canvas/bar.js";
 import { say } from "../locale.js";
 
-const STRENGTH = 10; // of the difference, or few would be seen
-const STEP = 0.02; // of the picture's width, by an arrow key
-export const HOLD = "Backquote"; // the key left of 1, whatever stands on it
+const STRENGTH = 10; // amplifies the difference, most of which would be invisible
+const STEP = 0.02; // of the picture's width, per arrow key press
+export const HOLD = "Backquote"; // the key left of 1, whatever the keyboard layout
 
 export class Compare {
-  // sheet: the element that pictures fill. picture(): the result's <img>.
+  // sheet: the element that the pictures fill. picture(): the result's <img>.
   constructor(stage, sheet, { picture }) {
     Object.assign(this, { stage, sheet, picture, how: null, source: null, held: false, share: 0.5 });
     this.handle = make("div", { className: "handle compared", tabIndex: 0 });
@@ -26,7 +26,7 @@ export class Compare {
     this.update();
   }
 
-  // The source of the result that is shown, and what there is to say; null where neither is known yet.
+  // The shown result's source with a remark on the two; null: not known yet.
   async take(source) {
     if (source && this.source === source) return;
     this.source = source;
@@ -60,7 +60,7 @@ export class Compare {
     this.update();
   }
 
-  // What is lit is where the two differ, each channel by itself.
+  // Bright where the two differ, channel by channel.
   subtract() {
     const picture = this.picture();
     const [width, height] = [picture.naturalWidth, picture.naturalHeight];
@@ -88,7 +88,7 @@ export class Compare {
     }
     if (difference) difference.hidden = held || shown !== "difference";
     const slides = shown === "slider" && !held;
-    if (slides && !sheet.contains(handle)) sheet.append(handle); // moved, it would let go of the pointer
+    if (slides && !sheet.contains(handle)) sheet.append(handle); // moving the element would release the pointer
     if (!slides) handle.remove();
     handle.style.left = `${100 * share}%`;
     handle.setAttribute("aria-valuenow", Math.round(100 * share));
@@ -115,7 +115,7 @@ export class Compare {
     const by = { ArrowLeft: -STEP, ArrowRight: STEP }[event.key];
     if (!by) return;
     event.preventDefault();
-    event.stopPropagation(); // it does not go to another result
+    event.stopPropagation(); // must not select another result
     this.slide(this.share + by);
   }
 }

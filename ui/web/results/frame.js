@@ -1,17 +1,17 @@
-// The frame that a result is seen in: zoom and pan in device pixels, by wheel, drag, two fingers and keys.
+// The frame around a result: zoom and pan in device pixels, by wheel, drag, pinch and keys.
 
 import { beside, join, tell } from "../link.js";
 
 const MARGIN = 12; // CSS pixels around a fitted picture, as on the canvas
-const MOST = 32; // device pixels for one of the picture's
+const MOST = 32; // device pixels per picture pixel
 const FITTED_MOST = 8;
-const SHARP = 2; // from this scale on, pixels are shown as squares
-const LINE = 16; // CSS pixels that a wheel's line counts as
-const FAST = 0.0016; // of zoom by CSS pixel of the wheel
-const KEEP = 48; // CSS pixels of the picture that stay in sight
+const SHARP = 2; // at this scale and above, pixels are shown as squares
+const LINE = 16; // CSS pixels per line of wheel movement
+const FAST = 0.0016; // zoom per CSS pixel of wheel movement
+const KEEP = 48; // CSS pixels of the picture that always stay visible
 
 export class Frame {
-  // stage: the frame; sheet: an element in it that all pictures fill, placed as the picture is.
+  // stage: the frame; sheet: the element in it that is placed like the picture, and that all pictures fill.
   constructor(stage, sheet) {
     Object.assign(this, { stage, sheet, size: null, scale: 1, x: 0, y: 0, fitted: true, fingers: new Map(), drag: null, held: false });
     this.listeners = new Set();
@@ -32,12 +32,12 @@ export class Frame {
     return this.stage.clientHeight * devicePixelRatio;
   }
 
-  // Whether there is more of the picture than is seen; then a drag moves it, else it takes it elsewhere.
+  // Whether the picture is larger than the frame: then dragging pans; otherwise it drags the picture elsewhere.
   get larger() {
     return Boolean(this.size) && (this.size.width * this.scale > this.width + 1 || this.size.height * this.scale > this.height + 1);
   }
 
-  // A picture of this size is shown, in the same place where it has the size of the last one, else as the source is, or fitted.
+  // Show a picture of this size: in the same place as a previous one of equal size, else like the source, else fitted.
   take(size) {
     const same = size && this.size && size.width === this.size.width && size.height === this.size.height;
     this.size = size;
@@ -65,7 +65,7 @@ export class Frame {
     if (this.size) this.place(scale, (this.width - this.size.width * scale) / 2, (this.height - this.size.height * scale) / 2, fitted, quiet);
   }
 
-  // 100 % about a point of the screen, or all of it again.
+  // 100 % around a point on the screen, or fitted again.
   toggle({ clientX, clientY }) {
     if (this.fitted) this.zoom(1, ...this.device({ clientX, clientY }));
     else this.fit();
@@ -82,7 +82,7 @@ export class Frame {
     this.place(this.scale, this.x + x, this.y + y);
   }
 
-  // quiet: other views do not follow.
+  // quiet: linked views do not follow.
   place(scale, x, y, fitted = false, quiet = false) {
     const { size, sheet, stage } = this;
     if (size) {
@@ -126,7 +126,7 @@ export class Frame {
     event.preventDefault();
     const unit = event.deltaMode ? LINE : 1;
     if (event.shiftKey) return this.pan(-(event.deltaX || event.deltaY) * unit, 0);
-    // a pinch on a touchpad comes as a wheel with Ctrl, and finer
+    // a touchpad's pinch arrives as a wheel event with Ctrl, in finer steps
     return this.zoom(this.scale * Math.exp(-event.deltaY * unit * FAST * (event.ctrlKey ? 6 : 1)), ...this.device(event));
   }
 

@@ -1,4 +1,4 @@
-// Where the page meets its viewer: mounts it in an element of Gradio's.
+// Mounts the viewer in an element that Gradio created.
 
 import { make } from "../canvas/bar.js";
 import { Viewer } from "./viewer.js";
@@ -6,7 +6,7 @@ import { Viewer } from "./viewer.js";
 const STYLE = new URL("results.css", import.meta.url);
 const PARTS = ["#result-title .facts", "#result-actions #result-more", "#result-menu", "#result-infotext"];
 
-// Where Gradio calls: element has the .viewer, props.value what Python shows in it, watch() tells when that changes; select()
+// Called by Gradio. element: contains .viewer; props.value: what Python shows in it; watch(): tells when that changes; select():
 // tells Python what was chosen.
 export async function mount(element, props, watch, select) {
   await Promise.all([styled(), built(element.closest("#result"))]);
@@ -22,7 +22,7 @@ function styled() {
   });
 }
 
-// Gradio builds what stands beside it, in an order of its own.
+// Gradio builds the neighbouring elements, in an order of its own.
 function built(column) {
   const complete = () => PARTS.every((part) => column.querySelector(part));
   return new Promise((done) => {

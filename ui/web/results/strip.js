@@ -1,4 +1,4 @@
-// The filmstrip: this visit's results as small pictures, newest first, and before them the one that is being made.
+// The filmstrip: this visit's results as thumbnails, newest first, after the one in progress.
 
 import { make } from "../canvas/bar.js";
 import { say } from "../locale.js";
@@ -6,7 +6,7 @@ import { say } from "../locale.js";
 const KINDS = { grid: () => say('Grid'), mask: () => say('Mask'), interrupted: () => say('Interrupted') };
 
 export class Strip {
-  // select(file): one was chosen; null: the one that is being made. address(file): where a file is fetched.
+  // select(file): called with the chosen one; null: the one in progress. address(file): a file's URL.
   constructor({ select, address }) {
     Object.assign(this, { select, address, tiles: new Map(), order: [] });
     this.live = make("button", { type: "button", className: "tile live", onclick: () => select(null) });
@@ -19,7 +19,7 @@ export class Strip {
     this.element.addEventListener("dragstart", (event) => this.drag(event));
   }
 
-  // results: as Python's Viewer describes them. Tiles of those that stay are kept.
+  // results: as described by Python's Viewer. Tiles of results that remain are reused.
   show(results) {
     const before = this.tiles;
     this.order = results.map(({ file }) => file);
@@ -43,7 +43,7 @@ export class Strip {
     return tile;
   }
 
-  // file: null for the one that is being made.
+  // file: null for the one in progress.
   choose(file) {
     for (const [name, tile] of this.tiles) {
       tile.setAttribute("aria-selected", String(name === file));
@@ -53,7 +53,7 @@ export class Strip {
     this.tiles.get(file)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
-  // From one to another by the keyboard. from: the file that is shown.
+  // Select another by keyboard. from: the file shown now.
   step(key, from) {
     const at = this.order.indexOf(from);
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: this.order.length - 1 }[key];
@@ -72,11 +72,11 @@ export class Strip {
     this.element.scrollLeft += event.deltaY;
   }
 
-  // What is dragged out of the window is the result, not its small picture.
+  // Dragging out of the window gives the result, not its thumbnail.
   drag({ target, dataTransfer }) {
     const { name, address } = target.closest(".tile").dataset;
     if (!address) return;
     dataTransfer.setData("text/uri-list", address);
-    dataTransfer.setData("DownloadURL", `image/png:${name}:${address}`); // onto the desktop, where a browser does that
+    dataTransfer.setData("DownloadURL", `image/png:${name}:${address}`); // onto the desktop, where the browser supports it
   }
 }

@@ -1,4 +1,4 @@
-// The viewer: puts frame, filmstrip and comparison together, and shows what Python's Viewer is given.
+// The viewer: connects frame, filmstrip and comparison, and shows the value of Python's Viewer.
 
 import { make } from "../canvas/bar.js";
 import { icon } from "../canvas/icons.js";
@@ -9,11 +9,11 @@ import { Frame } from "./frame.js";
 import { Strip } from "./strip.js";
 
 const NOTE = 5000; // milliseconds
-const NEARER = 1.25; // by a key
+const NEARER = 1.25; // per key press
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 export class Viewer {
-  // root: the .viewer; tell({ index, value }): what was chosen.
+  // root: the .viewer; tell({ index, value }): reports a choice.
   constructor(root, tell) {
     Object.assign(this, { root, tell, column: root.closest("#result"), results: [], file: null, picture: null, sources: new Map(), looking: false });
     this.build();
@@ -26,7 +26,7 @@ export class Viewer {
 
   build() {
     this.sheet = make("div", { className: "sheet" });
-    this.last = make("div", { className: "last-preview", hidden: true }); // until the result itself is there
+    this.last = make("div", { className: "last-preview", hidden: true }); // until the result itself is loaded
     this.empty = make("p", { className: "empty", textContent: say('What you make is shown here.') });
     this.zoomed = make("button", { type: "button", onclick: () => this.frame.centre(1) });
     this.zoomed.setAttribute("aria-label", say('Show at 100 %'));
@@ -54,7 +54,7 @@ export class Viewer {
     for (const [name, held] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]]) {
       this.peek.addEventListener(name, () => this.hold(held));
     }
-    this.peek.addEventListener("contextmenu", (event) => event.preventDefault()); // of a long touch
+    this.peek.addEventListener("contextmenu", (event) => event.preventDefault()); // from a long press
     this.peek.addEventListener("keydown", (event) => [" ", "Enter"].includes(event.key) && this.hold(true));
     this.peek.addEventListener("keyup", () => this.hold(false));
     document.addEventListener("keydown", (event) => event.code === HOLD && !event.repeat && this.mayHold(event) && this.hold(true));
@@ -66,7 +66,7 @@ export class Viewer {
     return this.root.offsetParent && !ctrlKey && !metaKey && !altKey && !target.closest?.("input:not([type=range]), textarea, [contenteditable], dialog");
   }
 
-  // A job has begun or ended: what is seen is the one that is being made, until somebody looks at another.
+  // When a job begins or ends: shows the one in progress, unless somebody is looking at another.
   watchJobs() {
     let running = false;
     new MutationObserver(() => {
@@ -81,7 +81,7 @@ export class Viewer {
       } else if (this.preview && !this.looking) {
         this.last.style.backgroundImage = `url("${this.preview}")`;
         this.last.hidden = false;
-        setTimeout(() => this.loading || (this.last.hidden = true), 300); // nothing came of it
+        setTimeout(() => this.loading || (this.last.hidden = true), 300); // the job gave no picture
       }
       this.look(false);
     }).observe(this.column, { childList: true, subtree: true });
@@ -93,13 +93,13 @@ export class Viewer {
     this.strip.choose(this.column.querySelector("#stage .bar") && !looking ? null : this.file);
   }
 
-  // value: as Python's Viewer.postprocess gives it.
+  // value: as returned by Python's Viewer.postprocess.
   show({ results = [], selected = 0, comparison = null }) {
     const kept = this.looking && results.some(({ file }) => file === this.file) && results[selected]?.file !== this.file;
     this.results = results;
     this.strip.show(results);
     if (comparison) this.sources.set(comparison.file, { ...comparison, address: address(comparison.before) });
-    // what somebody looks at while a job goes on stays, and the server is told that it does
+    // a result that somebody is looking at during a job stays, and the server is told
     if (kept) this.choose(this.file);
     else this.open(results[selected]?.file ?? null);
     if (comparison) this.compared(comparison);
@@ -110,7 +110,7 @@ export class Viewer {
     return this.results.find(({ file }) => file === this.file) ?? null;
   }
 
-  // Somebody chose a result; null: the one that is being made.
+  // Somebody chose a result; null: the one in progress.
   choose(file) {
     this.look(file !== null && Boolean(this.column.querySelector("#stage .bar")));
     if (file === null) return;
@@ -155,11 +155,11 @@ export class Viewer {
     return this.compare.take(source);
   }
 
-  // The server knows what a result was made from; it answers with what show() is given.
+  // Asks the server, which knows the source; its answer arrives in show().
   askForSource() {
     if (this.asked === this.file || !this.file) return;
     this.asked = this.file;
-    setTimeout(() => { this.asked = null; }, 2000); // it may have refused
+    setTimeout(() => { this.asked = null; }, 2000); // in case it was refused
     this.actions.askForSource();
   }
 
@@ -169,7 +169,7 @@ export class Viewer {
     if (file === this.file && !this.loading) this.takeSource();
   }
 
-  // The button: a slider between the two, and back.
+  // The Compare button: turns the slider on and off.
   toggleCompare() {
     if (this.compare.how) return this.compare.close();
     this.compare.open("slider");
@@ -190,7 +190,7 @@ export class Viewer {
     this.noted = setTimeout(() => { this.note.hidden = true; }, NOTE);
   }
 
-  // --- keys, where the frame or the filmstrip has the focus
+  // --- keys, while the frame or the filmstrip has focus
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.file || event.target.closest(".modes, .zoom")) return;
@@ -199,11 +199,11 @@ export class Viewer {
     if (!act && !this.strip.step(event.key, this.file)) return;
     act?.();
     event.preventDefault();
-    event.stopPropagation(); // the canvas has keys of the same names
+    event.stopPropagation(); // the canvas uses the same keys
   }
 }
 
-// Where the server gives a file of Gradio's copies.
+// The URL of a file in Gradio's cache.
 export function address(file) {
   return new URL(`gradio_api/file=${file.split("/").map(encodeURIComponent).join("/")}`, document.baseURI).href;
 }

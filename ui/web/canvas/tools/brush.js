@@ -1,11 +1,11 @@
-// Brush and eraser: strokes of a round tip, whose opacity counts once a stroke however often it crosses itself.
+// Brush and eraser: strokes with a round tip; opacity applies once per stroke, even where it crosses itself.
 
 export class Brush {
   constructor({ document, settings, view }, { name, erase }) {
     Object.assign(this, { document, settings, view, name, erase, last: null });
   }
 
-  // Pixels of the picture across.
+  // The diameter in picture pixels.
   get size() {
     const { scale, ratio } = this.view();
     return this.settings.get("size") * (this.settings.get("brushUnit") === "screen" ? ratio / scale : 1);
@@ -15,7 +15,7 @@ export class Brush {
     return { radius: this.size / 2, hardness: this.settings.get("hardness") };
   }
 
-  // point: {x, y, pressure} of the picture, pressure 0 to 1; joined: a straight line from where the last stroke ended.
+  // point: {x, y, pressure} on the picture, pressure 0 to 1; joined: draws a straight line from the end of the last stroke.
   down(point, { joined = false, erase = false } = {}) {
     const { settings, document } = this;
     const strength = settings.get("opacity");

@@ -1,10 +1,10 @@
-// Selecting an object with a model: by clicks on it and beside it, and by a box around it; each one more says it better.
+// Selects an object with a model: by clicks on it and beside it, and by a box around it; each refines the selection.
 
 import { say } from "../text.js";
 import { apply, corners } from "./object.js";
 import { outline } from "./shapes.js";
 
-const DRAGGED = 6; // device pixels from which a click is a box
+const DRAGGED = 6; // device pixels; a longer drag draws a box
 const MOST = 64; // points
 const RADIUS = 5; // device pixels
 
@@ -14,11 +14,11 @@ export class ClickSelect {
     this.forget();
   }
 
-  // The clicks so far are of one object, and the next is of another.
+  // Finish this object; the next click selects another.
   forget() {
     this.points = []; // {x, y, wanted}
     this.box = null;
-    this.version = null; // of the document, after the newest answer
+    this.version = null; // the document's version after the newest answer
     this.changed = false;
   }
 
@@ -26,7 +26,7 @@ export class ClickSelect {
     return this.models?.length ? ["model", "beside", "next", "opacity", "takes"] : ["advice"];
   }
 
-  // What is there may have changed since it was looked up last.
+  // The list of models may have changed.
   async enter() {
     this.models = await this.selections.models().catch(() => []);
     if (!this.models.includes(this.settings.get("model"))) this.settings.set("model", this.models[0] ?? "");
@@ -49,7 +49,7 @@ export class ClickSelect {
     const { drag, document: { picture } } = this;
     this.drag = null;
     if (!drag) return;
-    if (this.version !== null && this.version !== this.document.version && !this.asked) this.forget(); // something else has happened
+    if (this.version !== null && this.version !== this.document.version && !this.asked) this.forget(); // something else was changed
     if (!this.points.length && !this.box) this.takes = this.settings.get("takes");
     const [{ x, y }] = drag;
     if (this.isBox(drag)) this.box = drag;
@@ -75,7 +75,7 @@ export class ClickSelect {
       this.asked = null;
       this.note(found.numbers.length ? "" : say('Nothing was found there.'));
       if (this.version !== this.document.version) return this.drop();
-      if (this.changed) this.document.undo(); // it was one answer, and is one step
+      if (this.changed) this.document.undo(); // each answer is one step
       const before = this.document.version;
       apply(this, found, this.takes);
       this.changed = this.document.version !== before;
@@ -94,7 +94,7 @@ export class ClickSelect {
     this.view.guide(null);
   }
 
-  // The next click is of another object.
+  // The next click selects another object.
   next() {
     this.drop();
   }

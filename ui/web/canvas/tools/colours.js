@@ -1,8 +1,8 @@
-// Selecting by the picture's colours: what hangs together with the point that is clicked, or all of a colour.
+// Selects by colour: the connected area around the clicked point, or every pixel of that colour.
 
 import { rect } from "../raster.js";
 
-// Numbers, 255 where a pixel's channels are all within `tolerance` of those at (x, y); touching: and joined to it by such pixels.
+// An array with 255 where all channels are within `tolerance` of those at (x, y); touching: only if connected to it.
 export function select(pixels, width, height, { x, y }, { tolerance, touching }) {
   const selected = new Uint8Array(width * height);
   const start = (Math.floor(y) * width + Math.floor(x)) * 4;
@@ -14,7 +14,7 @@ export function select(pixels, width, height, { x, y }, { tolerance, touching })
     return selected;
   }
   const waiting = [start / 4];
-  while (waiting.length) { // row by row: each run of pixels at once
+  while (waiting.length) { // row by row, a run of pixels at a time
     let at = waiting.pop();
     if (selected[at]) continue;
     const row = at - (at % width);
@@ -51,7 +51,7 @@ export class ColourSelect {
 
   cancel() {}
 
-  // While nothing else has happened the tolerance can still be changed.
+  // The tolerance can be changed until something else happens.
   again() {
     if (!this.last || this.last.version !== this.document.version) return;
     if (this.last.changed) this.document.undo();
@@ -75,7 +75,7 @@ export class ColourSelect {
   }
 }
 
-// The rectangle around all that is not 0.
+// The bounding box of everything that is not 0.
 export function boundsOf(numbers, width, height) {
   let [x1, y1, x2, y2] = [width, height, 0, 0];
   for (let y = 0; y < height; y++) {

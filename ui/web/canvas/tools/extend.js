@@ -1,4 +1,4 @@
-// Outpainting: the picture's edges are dragged outwards, in steps that make its sides multiples of 8.
+// Outpainting: drags the picture's edges outwards, so that its sides become multiples of 8.
 
 import { label } from "../foresight.js";
 import { say } from "../text.js";
@@ -6,7 +6,7 @@ import { outline } from "./shapes.js";
 
 const STEP = 8; // pixels
 const NEAR = 20, HANDLE = 5; // CSS pixels
-const ROOM = 0.62; // of the stage's shorter side that the picture takes while it is extended
+const ROOM = 0.62; // of the stage's shorter side, taken by the picture while it is extended
 export const SIDES = ["left", "top", "right", "bottom"];
 const NONE = { left: 0, top: 0, right: 0, bottom: 0 };
 const CURSORS = { left: "ew-resize", right: "ew-resize", top: "ns-resize", bottom: "ns-resize" };
@@ -51,7 +51,7 @@ export class Extend {
     this.told();
   }
 
-  // So that there is something beyond the edges to drag them to.
+  // Zoom out, to leave room for dragging the edges outwards.
   makeRoom() {
     const { view, larger } = this;
     view.centre(Math.min((view.width * ROOM) / larger.width, (view.height * ROOM) / larger.height));
@@ -59,7 +59,7 @@ export class Extend {
 
   // --- dragging
 
-  // The sides that a point is near to: one, two at a corner, or none.
+  // The sides near a point: one, two at a corner, or none.
   sidesAt({ x, y }) {
     const { view } = this;
     const near = (NEAR * view.ratio) / view.scale;
@@ -85,7 +85,7 @@ export class Extend {
     this.told();
   }
 
-  // Pixels at a side, by which the picture's width or height becomes a multiple of STEP.
+  // Pixels to add at a side, so that the picture's width or height becomes a multiple of STEP.
   snapped(side, pixels) {
     const { picture } = this.document;
     const along = side === "left" || side === "right" ? ["width", "left", "right"] : ["height", "top", "bottom"];
@@ -110,7 +110,7 @@ export class Extend {
       ? (sides.includes("left") === sides.includes("top") ? "nwse-resize" : "nesw-resize") : CURSORS[sides[0]] ?? "default";
   }
 
-  // Escape takes the picture's edges back.
+  // Escape restores the picture's edges.
   key(key) {
     if (key !== "Escape" || !this.grows) return false;
     this.margins = { ...NONE };
@@ -118,7 +118,7 @@ export class Extend {
     return true;
   }
 
-  // --- what is seen of it
+  // --- drawing it
 
   draw(pen, toDevice) {
     const { view, larger, settings, document: { picture } } = this;

@@ -1,4 +1,4 @@
-// The eyedropper: the colour that is seen where it is set down becomes the one to paint with.
+// The eyedropper: takes the colour to paint with from the picture as shown.
 
 const hex = (colour) => `#${[...colour].map((value) => Math.round(value).toString(16).padStart(2, "0")).join("")}`;
 

@@ -1,4 +1,4 @@
-// A gradient: all of the mask where it begins, none where it ends, by degrees between.
+// A gradient: full mask at its start, none at its end.
 
 import { outline } from "./shapes.js";
 

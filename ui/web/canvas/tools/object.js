@@ -1,13 +1,13 @@
-// Selecting an object without a model: the server cuts out what a box was drawn around, or what a rough stroke lies on.
+// Selects an object without a model: the server segments what is inside a box or under a rough stroke.
 
 import { say } from "../text.js";
 import { outline } from "./shapes.js";
 
-const MOST = 4000; // points of a stroke that are sent
+const MOST = 4000; // points sent per stroke
 
 const rounded = ({ x, y }) => [Math.round(x * 10) / 10, Math.round(y * 10) / 10];
 
-// Change the layer as the tools do: add what was found, or take it away; as one step.
+// Add what was found to the layer, or remove it, as one step.
 export function apply({ document, settings }, { area, numbers }, takes) {
   const edit = document.begin({ value: takes ? 0 : 255, erase: takes, strength: settings.get("opacity"), colour: settings.ink });
   edit.fill(area, numbers, area);

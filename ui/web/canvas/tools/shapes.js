@@ -1,8 +1,8 @@
-// Shapes that are filled when they are closed: rectangle, ellipse, lasso and polygon.
+// Shapes that are filled once closed: rectangle, ellipse, lasso and polygon.
 
 import { around, rect } from "../raster.js";
 
-const NEAR = 6; // device pixels in which two points are the same
+const NEAR = 6; // device pixels; points closer than this are the same
 
 class Shape {
   constructor({ document, settings, view }, { name }) {
@@ -23,7 +23,7 @@ class Shape {
     this.view.redrawGuides();
   }
 
-  // Fill what trace(pen, points) goes around.
+  // Fill the path drawn by trace(pen, points).
   fill() {
     const points = this.points;
     this.end();
@@ -49,7 +49,7 @@ class Shape {
     return around(points, 1);
   }
 
-  // As seen while it is drawn.
+  // Its outline while it is drawn.
   draw(pen, toDevice) {
     const points = this.points.map(toDevice);
     pen.beginPath();
@@ -69,7 +69,7 @@ export function outline(pen, dash = []) {
   pen.stroke();
 }
 
-// From corner to corner; with Shift as wide as high.
+// From corner to corner; with Shift a square or circle.
 class Box extends Shape {
   down(point, how) {
     this.begin(this.snap(point), how);
@@ -97,7 +97,7 @@ class Box extends Shape {
 }
 
 export class Rectangle extends Box {
-  snap({ x, y }) { // whole pixels, so that its edges are sharp
+  snap({ x, y }) { // to whole pixels, for sharp edges
     return { x: Math.round(x), y: Math.round(y) };
   }
 
@@ -141,9 +141,9 @@ export class Lasso extends Shape {
   }
 }
 
-// Corner by corner; closed by a click on the first one or twice on the last.
+// Corner by corner; closed by a click on the first one or a double click.
 export class Polygon extends Shape {
-  get corners() { // set by a click each, and by Enter on the keyboard
+  get corners() { // each set by a click, or by Enter
     return true;
   }
 
@@ -197,7 +197,7 @@ export class Polygon extends Shape {
     through(pen, points);
   }
 
-  // What is seen of it so far, as far as the pointer.
+  // Its outline so far, up to the pointer.
   get line() {
     return [...this.points, ...(this.next ? [this.next] : [])];
   }

@@ -1,10 +1,10 @@
-// A lasso that snaps: from click to click it follows the picture's edges, which the server finds while the pointer moves.
+// A snapping lasso: between clicks it follows the picture's edges, which the server finds while the pointer moves.
 
 import { say } from "../text.js";
 import { Polygon } from "./shapes.js";
 
-const REACH = 8; // CSS pixels around the pointer in which an edge draws it to itself
-const MOST_REACH = 64; // pixels of the picture
+const REACH = 8; // CSS pixels around the pointer within which it snaps to an edge
+const MOST_REACH = 64; // picture pixels
 
 const pair = ({ x, y }) => [x, y];
 const point = ([x, y]) => ({ x, y });
@@ -16,7 +16,7 @@ export class SnapLasso extends Polygon {
     this.reset();
   }
 
-  // paths[i]: from points[i] to points[i + 1]; wire: from the last of them to where the pointer was.
+  // paths[i]: from points[i] to points[i + 1]; wire: from the last point to the pointer.
   reset() {
     Object.assign(this, { paths: [], wire: null, turn: Promise.resolve(), waiting: 0, run: Symbol("of this outline"), following: false });
   }
@@ -41,7 +41,7 @@ export class SnapLasso extends Polygon {
     this.redraw();
   }
 
-  // A corner goes to the edge near it, and the path to it along the edge; one after the other, as each begins where the last one ends.
+  // Snap a corner to a nearby edge, and the path to it along the edge; in order, as each begins where the last one ends.
   settle(index, from, to) {
     const { run } = this;
     this.waiting++;
@@ -72,7 +72,7 @@ export class SnapLasso extends Polygon {
     this.redraw();
   }
 
-  // As quickly as answers come, and always to where the pointer is by then.
+  // As fast as answers arrive, always to the latest position of the pointer.
   async followPointer() {
     const { run } = this;
     this.following = true;

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from api.backend import Backend
-from api.models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
+from api.models import ContinueRequest, GenerationRequest, Img2ImgRequest, Txt2ImgRequest
 from api.options import acting
 from api.pasting import paste
 from api.pictures import encode_picture, json_with_pictures, picture_bytes
@@ -177,7 +177,7 @@ def facts(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     return known | {"denoising_strength": None} if isinstance(p, StableDiffusionProcessingTxt2Img) else known
 
 
-def answer(request: GenerationRequest, asked: Mapping[str, Any], processed: Processed, elapsed: float,
+def answer(request: GenerationRequest | ContinueRequest, asked: Mapping[str, Any], processed: Processed, elapsed: float,
            options: Options) -> bytes:
     """The answer's JSON. Encodes pictures: blocks.
 
@@ -189,10 +189,10 @@ def answer(request: GenerationRequest, asked: Mapping[str, Any], processed: Proc
                               {"parameters": parameters(request), "info": json.dumps(info(asked, processed, elapsed))})
 
 
-def parameters(request: GenerationRequest) -> dict[str, Any]:
+def parameters(request: GenerationRequest | ContinueRequest) -> dict[str, Any]:
     """The request as understood, without pictures unless they are asked for."""
     values = request.model_dump()
-    if isinstance(request, Txt2ImgRequest) or request.include_init_images:
+    if not isinstance(request, Img2ImgRequest) or request.include_init_images:
         return values
     return values | {"init_images": None, "mask": None}
 

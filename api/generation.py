@@ -15,11 +15,13 @@ from api.backend import Backend, Here
 from api.bodies import let_go
 from api.convert import answer, facts, picture_files, pixels_of, processing, task_id
 from api.errors import COMMON, Json, error_answer
-from api.models import ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, InvalidBody, Txt2ImgRequest
+from api.models import (
+    ContinueRequest, ErrorAnswer, GenerationRequest, ImagesAnswer, Img2ImgRequest, InterruptedJob, InvalidBody, Txt2ImgRequest)
 from api.progress import progress_answer
 from api.strict import StrictRequest, StrictRoute
 from api.visitors import Who
 from api.waiting import events
+from pipeline.errors import InvalidRequest
 from pipeline.job import Failed, Finished, Job
 from pipeline.limits import Client
 
@@ -58,11 +60,44 @@ async def img2img_stream(body: Img2ImgRequest, here: Here, who: Who, request: Re
                              headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
+@router.get("/sdapi/v1/continue")
+async def interrupted_jobs(here: Here) -> list[InterruptedJob]:
+    """The jobs that can be continued, newest first; an addition to A1111."""
+    def read() -> list[InterruptedJob]:
+        journal = here.engine.journal
+        return [] if journal is None else [InterruptedJob(id_task=entry.id, prompt=entry.prompt, created=entry.created,
+                                                          pictures=len(entry.pictures)) for entry in journal.interrupted()]
+
+    return await to_thread.run_sync(read, limiter=here.requests)
+
+
+@router.post("/sdapi/v1/continue", response_model=ImagesAnswer, responses=ERRORS)
+async def continue_job(body: ContinueRequest, here: Here, who: Who) -> Response:
+    """Continue a job that was interrupted, to the pictures that it would have given; an addition to A1111.
+
+    Its pictures are saved where they would have been. A disconnect does not cancel it.
+    """
+    def submit() -> tuple[dict[str, Any], Job]:
+        if here.engine.journal is None:
+            raise InvalidRequest("id_task", "id_task: there is no history here, so no job can be continued")
+        p = here.engine.journal.to_continue(body.id_task)
+        return facts(p), here.engine.submit([p], body.id_task, who)
+
+    asked, job = await to_thread.run_sync(submit, limiter=here.requests)
+    return await answer_with(await end_of(job), body, asked, here)
+
+
 async def generate(body: GenerationRequest, here: Backend, who: Client, request: Request) -> Response:
     """Queue the request and answer with its pictures. A disconnect cancels jobs that are not to be saved."""
     body, asked, job = await enqueue(body, here, who, request)
     async with cancelled_by_hanging_up(request, job, here, keep=bool(body.save_images)):
         event = await end_of(job)
+    return await answer_with(event, body, asked, here)
+
+
+async def answer_with(event: Finished | Failed, body: GenerationRequest | ContinueRequest, asked: dict[str, Any],
+                      here: Backend) -> Response:
+    """The ordinary answer, or the error."""
     if isinstance(event, Failed):
         status, error = error_answer(event.error)
         return Json(error, status)
@@ -70,7 +105,7 @@ async def generate(body: GenerationRequest, here: Backend, who: Client, request:
     return Response(data, media_type="application/json")
 
 
-async def encode(body: GenerationRequest, asked: dict[str, Any], event: Finished, here: Backend) -> bytes:
+async def encode(body: GenerationRequest | ContinueRequest, asked: dict[str, Any], event: Finished, here: Backend) -> bytes:
     """The ordinary answer's JSON."""
     return await to_thread.run_sync(answer, body, asked, event.results[0], event.elapsed, here.settings.options,
                                     limiter=here.pictures)

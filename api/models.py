@@ -185,6 +185,18 @@ class ImagesAnswer(Shape):
     info: str = Field(description="JSON: seeds, prompts, infotexts and further facts about the pictures.")
 
 
+class InterruptedJob(Shape):
+    id_task: str = Field(description="The job's id.")
+    prompt: str = Field(description="Its prompt.")
+    created: float = Field(description="When it was asked for, in seconds since 1970.")
+    pictures: int = Field(description="How many of its pictures are saved.")
+
+
+class ContinueRequest(Shape):
+    id_task: Text = Field(description="The interrupted job's id.")
+    send_images: bool = Field(True, description="Send the pictures in the answer.")
+
+
 # --- watching and stopping
 
 class State(Shape):

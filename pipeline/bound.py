@@ -14,6 +14,7 @@ from pipeline.conditioning import PromptEncoder
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.families.base import Family
 from pipeline.hooks import HookList, Hooks
+from pipeline.kept import Kept
 from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.originals import Digests
@@ -25,7 +26,7 @@ from pipeline.samplers.sampler import Sampler
 from pipeline.styles import StyleDatabase
 
 BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
-         "comments", "receipts", "standing")
+         "comments", "receipts", "kept", "standing")
 """What a variant shares with the original."""
 
 
@@ -51,6 +52,8 @@ class StableDiffusionProcessing(Request):
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
     receipts: Receipts = field(default_factory=Receipts, init=False)
     """Writes the pictures' receipts; scripts.run() starts it."""
+    kept: Kept = field(default_factory=Kept, init=False)
+    """The network's answers, for a run that continues this one."""
     digests: Digests = field(default_factory=Digests, init=False)
 
     # --- set by the constructor

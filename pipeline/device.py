@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.families.base import Family, ModelInfo
 from pipeline.families.sam import Prompt
 from pipeline.hooks import HookList, Hooks
 from pipeline.job import sendable
+from pipeline.kept import PAUSE, Kept
 from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty, memory_report
 from pipeline.networks import Networks
 from pipeline.options import Options
@@ -26,10 +28,11 @@ from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
 from pipeline.receipt import Receipts
+from pipeline.record import PLACES
 from pipeline.scripts import run as run_script
 from pipeline.segmenters import Segmenters
 from pipeline.styles import StyleDatabase
-from pipeline.worker import Begun, EmbeddingInfo, Loaded, Loading, News, Sampled, Saving, Started, Tell, Wishes
+from pipeline.worker import Begun, EmbeddingInfo, Keep, Loaded, Loading, News, Sampled, Saving, Started, Tell, Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -39,22 +42,25 @@ class DeviceWorker:
 
     loaded: the model that options name, if it is in memory. make_room: drops all models but the one used last, called when
     memory has run out; release: drops all. embeddings, networks: what prompts may name. cache: values kept between requests.
-    segmenters: models that find objects in pictures.
+    segmenters: models that find objects in pictures. keep_every: seconds of work that a crash may lose.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
-                 networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None):
+                 networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None,
+                 keep_every: float = PAUSE):
+        self._keep_every = keep_every
         self._load, self._loaded, self._make_room, self._release = load, loaded, make_room, release
         self._segmenters = segmenters or Segmenters()
         self._hooks, self._cache = HookList(hooks), cache or Cache()
         self._embeddings, self._networks = embeddings or EmbeddingShelf(), networks or Networks()
         self._tell_loading: Tell = ignore
 
-    def run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes) -> Processed:
+    def run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes,
+            kept: bytes = b"") -> Processed:
         with self._segmenters.card:
-            return self._answering(lambda: self._run(request, styles, tell, wishes))
+            return self._answering(lambda: self._run(request, styles, tell, wishes, kept))
 
     def load(self, options: Options, tell: Tell) -> ModelInfo:
         with self._segmenters.card:
@@ -96,13 +102,20 @@ class DeviceWorker:
             failure = sendable(error)
         raise failure
 
-    def _run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes) -> Processed:
-        course, receipts = Course(tell, wishes), Receipts.of(request.replay)
+    def _run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes,
+             earlier: bytes) -> Processed:
+        places = {name: getattr(request, name) for name in PLACES}
+        kept = Kept(earlier, lambda data: tell(Keep(data)),
+                    lambda: {"places": places, "seeds": receipts.seeds, "files": course.files}, pause=self._keep_every)
+        course, receipts = Course(tell, wishes, kept), Receipts.of(request.replay, kept.facts.get("seeds"))
         try:
             model = request.sd_model or self._model_for(tell, request.options)
             keep_freed_where_plenty(model.placement, request.width * request.height * request.batch_size)
             check_memory(model, request.width * request.height, request.batch_size)
             return self._run_with(model, course, self._bound(request, styles, receipts), self._cache)
+        except Cancelled:
+            kept.flush()
+            raise
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -132,11 +145,14 @@ class DeviceWorker:
     def _run_with(self, model: Family, course: "Course", p: StableDiffusionProcessingImg2Img, cache: Cache) -> Processed:
         p.sd_model, p.progress, p.cache = model, course, cache
         p.load_model = partial(self._model_for, course.tell)
+        p.kept = course.kept
         course.start(p)
         try:
             result = run_script(p)
         finally:
             course.model = None  # so that it can be dropped to make room for another
+        if result.interrupted:
+            course.kept.flush()
         return replace(result, model=model.info, inpaints=model.sees == "masked source",
                        found=p.receipts.found)
 
@@ -153,8 +169,8 @@ class DeviceWorker:
 class Course(Progress):
     """Progress of a run, sent as news; and stopped, skipped or cancelled by wishes."""
 
-    def __init__(self, tell: Tell, wishes: Wishes):
-        self.tell, self._wishes = tell, wishes
+    def __init__(self, tell: Tell, wishes: Wishes, kept: Kept):
+        self.tell, self._wishes, self.kept = tell, wishes, kept
         self.model: Family | None = None
         self._options = Options()
         self._batch_size, self._skips, self._ended = 1, 0, False
@@ -162,8 +178,9 @@ class Course(Progress):
         """Pictures started in this try, and pictures announced in all tries."""
         self._saved: dict[str, list[str]] = {}
         """Paths of this try's files, by the names they were saved under."""
-        self._earlier: dict[str, list[str]] = {}
-        """The first try's files that the second has not replaced yet."""
+        self._earlier: dict[str, list[str]] = {name: [path for path in paths if Path(path).parent.is_dir()]
+                                               for name, paths in kept.facts.get("files", {}).items()}
+        """The files of an earlier try or run that this one has not replaced yet."""
         self._sampled = Sampled()
 
     def start(self, p: StableDiffusionProcessingImg2Img) -> None:
@@ -175,7 +192,8 @@ class Course(Progress):
     def try_again(self) -> None:
         """Start over: pictures are not counted twice, and replace those already saved."""
         self._begun, self._sampled = 0, replace(self._sampled, step=0, batch=0)
-        self._earlier, self._saved = self._saved, {}
+        self._earlier, self._saved = self.files, {}
+        self.kept.try_again()
 
     @property
     def stopped(self) -> bool:
@@ -212,8 +230,14 @@ class Course(Progress):
             self._sampled = replace(self._sampled, preview=picture)
         self._report(step=step)
 
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """Paths of all files saved for the request, by the names they were saved under, in order."""
+        return {name: self._saved.get(name, []) + self._earlier.get(name, []) for name in {**self._saved, **self._earlier}}
+
     def saving(self, path: str, infotext: str, name: str = "") -> None:
         self._saved.setdefault(name, []).append(path)
+        self.kept.flush()
         self.tell(Saving(path, infotext))
 
     def place_of(self, name: str) -> str | None:

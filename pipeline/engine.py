@@ -245,6 +245,7 @@ class LocalEngine(Engine):
             dropped[0].publish(Failed(Cancelled("The engine has been shut down.")))
         self._thread.join(timeout)
         self.shelf.close()
+        self._here.kept.close()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -288,7 +289,7 @@ class LocalEngine(Engine):
             submission.finish(Failed(Cancelled("The job was cancelled before it started.")))
         else:
             tell = partial(self._take, submission, job)
-            submission.run(lambda request: self._worker.run(request, self.styles, tell, job.wishes))
+            submission.run(lambda request, kept: self._worker.run(request, self.styles, tell, job.wishes, kept))
 
     def _load_ahead(self, job: Job, options: Options) -> None:
         """Load a model ahead of its first request; the job's events report on it."""

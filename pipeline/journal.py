@@ -17,6 +17,7 @@ from uuid import uuid4
 from PIL import Image
 
 from pipeline.errors import InvalidRequest
+from pipeline.kept import KeptFiles, facts_of
 from pipeline.originals import Originals
 from pipeline.owners import Owners
 from pipeline.processing import StableDiffusionProcessingImg2Img
@@ -116,6 +117,8 @@ class Journal:
     def __init__(self, folder: Path, patience: float = PATIENCE):
         self.folder = folder.absolute()
         self.originals = Originals(self.folder / "originals")
+        self.kept = KeptFiles(self.folder / "kept")
+        """What its jobs have computed so far."""
         self.others = 0
         """Other programs that were using the folder when this one started."""
         self._patience, self._owners, self._lock = patience, Owners(self.folder), threading.RLock()
@@ -149,6 +152,15 @@ class Journal:
                          text_of(p.negative_prompt), request, self._owners.name)
             self._requests[entry] = p
         return entry
+
+    def reopened(self, p: StableDiffusionProcessingImg2Img) -> str:
+        """Record that the interrupted job which p continues waits again. Returns its id. Raises InvalidRequest."""
+        with self._transaction():
+            if not self._read("SELECT 1 FROM jobs WHERE id = ? AND state = 'interrupted'", p.continues):
+                raise InvalidRequest("id_task", f'id_task: the job "{p.continues}" is not interrupted; it may be running again already')
+            self._change("UPDATE jobs SET state = 'queued', ended = NULL, message = '', owner = ? WHERE id = ?", self._owners.name, p.continues)
+            self._requests[p.continues] = p
+        return p.continues
 
     def running(self, job_id: str, model: str) -> None:
         """The job has its model and runs."""
@@ -228,6 +240,25 @@ class Journal:
         rows = self._read("SELECT request FROM jobs WHERE id = ?", job_id)
         return from_record(json.loads(rows[0]["request"]), self.originals.open, **where) if rows else None
 
+    def to_continue(self, job_id: str) -> StableDiffusionProcessingImg2Img:
+        """The request that continues an interrupted job from what was kept of it. Raises InvalidRequest."""
+        p = None
+        if self.can_continue(self.entry(job_id)):
+            p = self.request(job_id, continues=job_id, **facts_of(self.kept.read(job_id)).get("places", {}))
+        if p is None:
+            raise InvalidRequest("id_task", f'id_task: the job "{job_id}" cannot be continued; it was not interrupted, or what was '
+                                            "kept of it, or a source picture, is gone")
+        return p
+
+    def interrupted(self) -> list[Entry]:
+        """The jobs that can be continued, newest first."""
+        rows = self._read("SELECT * FROM jobs WHERE state = 'interrupted' ORDER BY created DESC, id")
+        return [self._entry(row) for row in rows if self.kept.has(row["id"])]
+
+    def can_continue(self, entry: Entry | None) -> bool:
+        """Whether a job was interrupted, and what it had computed is kept."""
+        return entry is not None and entry.state == "interrupted" and self.kept.has(entry.id)
+
     def thumbnail(self, picture: Picture) -> Path | None:
         """A small JPEG of a picture, made on first use; None if its file cannot be read."""
         path = self.folder / "thumbnails" / f"{picture.id}.jpg"
@@ -263,6 +294,7 @@ class Journal:
         """Delete a job with its pictures and their files."""
         for row in self._read("SELECT id FROM pictures WHERE job = ?", job_id):
             self.delete(row["id"])
+        self.kept.drop(job_id)
         self._change("DELETE FROM jobs WHERE id = ?", job_id)
 
     # --- inside
@@ -284,6 +316,7 @@ class Journal:
             except BaseException:
                 self._database.close()
                 raise
+            self.kept.drop_others([row["id"] for row in self._read("SELECT id FROM jobs WHERE state IN (?, ?, 'interrupted')", *OPEN)])
         self.others = len(others)
 
     def _add_what_is_new(self) -> None:

@@ -256,6 +256,7 @@ def start_batch(p: StableDiffusionProcessing, iteration: int) -> None:
                      seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
                      eta_noise_seed_delta=p.options.eta_noise_seed_delta,
                      downscale=p.sd_model.latent_format.downscale)
+    p.kept.begin_batch(p.receipts.circumstances(p))
 
 
 def decode(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ from pipeline.rng import fixed_seed, random_seed
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 """Packages whose versions can change pixels."""
 
+Seeds = tuple[list[int], dict[str, int]]
+"""(those drawn in order, those settled by the name of the request's field)"""
 Files = dict[str, dict[str, str | None]]
 """kind (checkpoint, VAE, LoRA, embedding, style) → name → SHA-256; None: unknown."""
 
@@ -117,15 +119,17 @@ class Receipts:
         """The wanted picture, once it is there."""
         self._request: dict[str, Any] | None = None
         self._packages: dict[str, str] = {}
-        self._again: tuple[list[int], dict[str, int]] = [], {}
-        """The seeds drawn and settled in a first try, for the second."""
+        self._again: Seeds = [], {}
+        """Those of a first try, for the second."""
         self._known = self._again
         self._forget()
 
     @classmethod
-    def of(cls, replay: Replay | None) -> Self:
-        """For a request, which may be a replay up to one of its pictures."""
-        return cls() if replay is None else cls(replay.drawn, replay.number)
+    def of(cls, replay: Replay | None, seeds: Seeds | None = None) -> Self:
+        """For a request, which may be a replay up to one of its pictures. seeds: of an earlier run, to be drawn again."""
+        receipts = cls() if replay is None else cls(replay.drawn, replay.number)
+        receipts._again = seeds or receipts._again
+        return receipts
 
     def _forget(self) -> None:
         self._drawn: list[int] = []
@@ -139,9 +143,14 @@ class Receipts:
         self._forget()
         self._known, self._again = self._again, ([], {})
 
+    @property
+    def seeds(self) -> Seeds:
+        """All random seeds of the current run, and those that an earlier one drew after them."""
+        return self._drawn + self._known[0][len(self._drawn):], self._known[1] | self._settled
+
     def try_again(self) -> None:
         """The current run is given up; the next one draws the same seeds."""
-        self._again = self._drawn + self._known[0][len(self._drawn):], self._known[1] | self._settled
+        self._again = self.seeds
 
     def draw(self) -> int:
         """A random seed."""
@@ -163,6 +172,12 @@ class Receipts:
     def use(self, kind: str, name: str, sha256: str | None) -> None:
         """A file or style is used by the pictures from now on."""
         self._files.setdefault(kind, {})[name] = sha256
+
+    def circumstances(self, p: Stamped) -> str:
+        """Everything that the next pixels depend on besides the request: one text, equal if all of it is equal."""
+        models = [(model.info.name, model.info.sha256, model.info.vae, model.info.vae_sha256)
+                  for model in (p.sd_model, p.refiner) if model is not None]
+        return json.dumps([__version__, versions(), device_of(p.sd_model.placement), precision_of(p), models, self._files])
 
     def stamp(self, p: Stamped, image: Image.Image, seed: int | None = None) -> None:
         """Put a finished picture's receipt into its info. seed: the picture's; None for a grid."""

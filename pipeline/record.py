@@ -12,8 +12,9 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
 KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
-ELSEWHERE = {"sd_model", "options", "outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples",
-             "do_not_save_grid", "force_task_id", "source_exif", "replay"}
+PLACES = ("outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples", "do_not_save_grid")
+"""Fields on where pictures go."""
+ELSEWHERE = {*PLACES, "sd_model", "options", "force_task_id", "source_exif", "replay", "continues"}
 """Fields on where a request runs and where its pictures go; they do not affect the pictures."""
 FILES = {"sd_model_checkpoint", "sd_vae"}
 """Options that a receipt replaces by the files themselves."""

@@ -132,6 +132,8 @@ class Request:
     force_task_id: str | None = None
     replay: Replay | None = None
     """For making a picture of an earlier run again; None: not a replay."""
+    continues: str | None = None
+    """The journal's id of the interrupted job that this one continues; None: it starts from the beginning."""
 
     # --- set by the constructor
     image_mask: Image.Image | list[Image.Image] | None = field(default=None, init=False)

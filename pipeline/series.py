@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.journal import Journal
+from pipeline.kept import KeptFiles
 from pipeline.processed import Processed
 from pipeline.request import Request
 
@@ -45,6 +46,8 @@ class Surroundings:
     journal: Journal | None = None
     has_model: Callable[[str], bool] = lambda name: False
     """Whether a checkpoint of that name or hash exists."""
+    kept: KeptFiles = field(default_factory=KeptFiles)
+    """What runs outside the journal keep."""
 
 
 class Series(ABC):

@@ -8,19 +8,20 @@ from dataclasses import replace
 
 from pipeline.errors import Cancelled, TooMany
 from pipeline.job import Failed, Finished, Job, Step, sendable
+from pipeline.kept import KeptFiles
 from pipeline.limits import Quota
 from pipeline.processed import Processed
 from pipeline.request import Request
 from pipeline.series import Series, Surroundings, Tally
 from pipeline.shelf import Shelf
-from pipeline.worker import Begun, News, Sampled, Saving, Started
+from pipeline.worker import Begun, Keep, News, Sampled, Saving, Started
 
 logger = logging.getLogger(__name__)
 
 Work = list[Request] | Series
 """A job's work: requests that must all succeed, or a series whose items succeed or fail on their own."""
-Process = Callable[[Request], Processed]
-"""Runs a request."""
+Process = Callable[[Request, bytes], Processed]
+"""Runs a request, given what an interrupted run of it has kept."""
 
 
 class Submission:
@@ -38,6 +39,8 @@ class Submission:
         """The journal's notes, for the next result's comments."""
         self._entry: str | None = None
         """The journal's id of the running request, or of the only waiting one."""
+        self._run_id = ""
+        """Of the running request, for what is kept of it: its entry's id, if it has one."""
         self._started: float | None = None
         self._sampled = Sampled()
         self._item = self._gone_over = 0
@@ -61,9 +64,10 @@ class Submission:
                 self._shelf.put(request)
         except TooMany:
             self._unshelve()
-            if self._entry is not None:
+            if self._entry is not None and self._requests[0].continues is None:
                 with self._without_harm():
                     self._journal.forget(self._entry)
+            self._close_entry("interrupted")
             raise
 
     def _count(self, pictures: int) -> None:
@@ -74,6 +78,9 @@ class Submission:
     def _record(self, request: Request, entry: str) -> None:
         """Record a request in the journal, unless its pictures are not to be saved."""
         if self._journal is None or request.outpath_samples is None or request.do_not_save_samples:
+            return
+        if request.continues is not None:
+            self._entry = self._journal.reopened(request)
             return
         with self._without_harm():
             self._entry = self._journal.queued(entry, request, client=self.job.client.id, mode=self.job.mode)
@@ -129,7 +136,8 @@ class Submission:
         with self._shelf.working(request):
             if self._entry is None:
                 self._record(request, f"{self.job.id}-{number}")
-            result = process(request)
+            self._run_id = self._entry or f"{self.job.id}-{number}"
+            result = process(request, self._read_kept())
         ended = result.interrupted or (self.job.stopped and not result.images)
         self._close_entry("interrupted" if ended else "done")
         result.comments += self._take_notes()
@@ -149,6 +157,9 @@ class Submission:
             case Saving(path, infotext) if self._entry is not None:
                 with self._without_harm():
                     self._journal.saving(self._entry, path, infotext)
+            case Keep(data):
+                with self._without_harm():
+                    self._kept.append(self._run_id, data)
             case Sampled():
                 self._sampled = replace(news, preview=news.preview or self._sampled.preview)
                 self._publish_step()
@@ -165,10 +176,26 @@ class Submission:
             self._shelf.drop(request)
 
     def _close_entry(self, state: str, message: str = "") -> None:
+        """The running request has ended, so what was kept of it goes, unless it may be continued."""
+        with self._without_harm():
+            if self._entry is None or state != "interrupted":
+                self._kept.drop(self._run_id)
+            else:
+                self._kept.prune()
         if self._entry is not None:
             with self._without_harm():
                 self._journal.ended(self._entry, state, message)
             self._entry = None
+
+    @property
+    def _kept(self) -> KeptFiles:
+        return self._here.kept if self._entry is None else self._journal.kept
+
+    def _read_kept(self) -> bytes:
+        """What was kept of the running request; nothing if it starts from the beginning."""
+        with self._without_harm():
+            return self._kept.read(self._run_id)
+        return b""
 
     @contextmanager
     def _without_harm(self) -> Iterator[None]:

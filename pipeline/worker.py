@@ -70,7 +70,14 @@ class Saving:
     infotext: str
 
 
-News = Loading | Loaded | Started | Begun | Sampled | Saving
+@dataclass(frozen=True)
+class Keep:
+    """What the run has computed since the last time; all of it together lets another run continue this one."""
+
+    data: bytes
+
+
+News = Loading | Loaded | Started | Begun | Sampled | Saving | Keep
 Tell = Callable[[News], None]
 """Takes news, in order. An exception it raises ends the run."""
 
@@ -148,10 +155,10 @@ class EmbeddingInfo:
 class Worker(Protocol):
     """Runs requests on one device, one at a time. Its other methods work during a run too."""
 
-    def run(self, request: Request, styles: StyleDatabase, tell: Tell, wishes: Wishes) -> Processed:
+    def run(self, request: Request, styles: StyleDatabase, tell: Tell, wishes: Wishes, kept: bytes = b"") -> Processed:
         """Run a request to its end; if memory runs out, once more with less memory.
 
-        styles: those that requests may name. Raises only sendable errors: PalimpsestError, Cancelled, MemoryError, Unforeseen.
+        styles: those that requests may name. kept: the data of all Keep of an interrupted run, to continue it. Raises only sendable errors: PalimpsestError, Cancelled, MemoryError, Unforeseen.
         """
 
     def load(self, options: Options, tell: Tell) -> ModelInfo:

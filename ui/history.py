@@ -41,6 +41,8 @@ class History:
     infotext: gr.Textbox
     restore: gr.Button
     again: gr.Button
+    proceed: gr.Button
+    """Continues an interrupted job; hidden for others."""
     favour: gr.Button
     delete: gr.Button
     confirmed: gr.Checkbox
@@ -53,7 +55,7 @@ class History:
     @property
     def shown(self) -> list[gr.blocks.Block]:
         """Components that a chosen job fills."""
-        return [self.chosen, self.details, self.picture, self.about, self.infotext, self.favour]
+        return [self.chosen, self.details, self.picture, self.about, self.infotext, self.favour, self.proceed]
 
 
 def build_history() -> History:
@@ -74,13 +76,14 @@ def build_history() -> History:
             about = gr.Markdown(elem_id="history-about")
             with gr.Row():
                 restore = gr.Button("Restore everything", variant="primary", size="sm", min_width=80, elem_id="history-restore")
+                proceed = gr.Button("Continue", size="sm", min_width=80, visible=False, elem_id="history-continue")
                 again = gr.Button("Run again", size="sm", min_width=80, elem_id="history-again")
                 favour = gr.Button("Favourite", size="sm", min_width=80, elem_id="history-favour")
                 delete = gr.Button("Delete", size="sm", variant="stop", min_width=80, elem_id="history-delete")
             infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
                                   elem_id="history-infotext")
     return History(words, model, since, favourites, gallery, more, gr.State([]), gr.State(), details, picture, about, infotext,
-                   restore, again, favour, delete, gr.Checkbox(visible="hidden"))
+                   restore, again, proceed, favour, delete, gr.Checkbox(visible="hidden"))
 
 
 def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.BrowserState, *, shared: bool) -> None:
@@ -153,7 +156,7 @@ def details(history: History, journal: Journal, chosen: tuple) -> dict:
     return {history.chosen: chosen, history.details: gr.Column(visible=True),
             history.picture: gr.Image(shown, visible=shown is not None),
             history.about: about(entry), history.infotext: picture.infotext if picture else entry.prompt,
-            history.favour: favour_button(picture)}
+            history.favour: favour_button(picture), history.proceed: gr.Button(visible=journal.can_continue(entry))}
 
 
 def about(entry: Entry) -> str:

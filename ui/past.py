@@ -8,6 +8,7 @@ import gradio as gr
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.img2img import Mode
+from pipeline.job import Job
 from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.processing import StableDiffusionProcessingImg2Img
@@ -61,9 +62,16 @@ class Past:
         return self.files(chosen) | restored(controls, settings, changing_menus(self.models, self.engine.styles))
 
     def run_again(self, client: Client, visit: Visit, chosen: Chosen) -> Iterator[Update]:
-        panel = self.making.panel
         p, entry = self.request(chosen), self.journal.entry(chosen[0])
-        job = self.engine.submit([p], client=client, mode=entry.mode)
+        yield from self._follow(visit, self.engine.submit([p], client=client, mode=entry.mode))
+
+    def proceed(self, client: Client, visit: Visit, chosen: Chosen) -> Iterator[Update]:
+        """Continue an interrupted job."""
+        p, entry = self.journal.to_continue(chosen[0]), self.journal.entry(chosen[0])
+        yield from self._follow(visit, self.engine.submit([p], entry.id, client, entry.mode))
+
+    def _follow(self, visit: Visit, job: Job) -> Iterator[Update]:
+        panel = self.making.panel
         yield panel.start(job.id) | {self.making.pages: gr.Tabs(selected=MAKE)}
         yield from follow(panel, visit, job.id, job.events(**PAGE))
 
@@ -93,7 +101,8 @@ def wire_past(past: Past, history: History, session: Session) -> None:
     """History's buttons."""
     making = past.making
     making.bring(history.restore.click, past.mode, [history.chosen], past.everything, [history.chosen])
-    history.again.click(asked_by(past.run_again), [session.client, making.panel.results, history.chosen], [*making.panel.outputs, making.pages], **QUEUED)
+    for button, run in ((history.again, past.run_again), (history.proceed, past.proceed)):
+        button.click(asked_by(run), [session.client, making.panel.results, history.chosen], [*making.panel.outputs, making.pages], **QUEUED)
 
 
 def wire_opening(past: Past, opened: gr.events.Dependency, session: Session) -> gr.events.Dependency:

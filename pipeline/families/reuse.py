@@ -64,6 +64,11 @@ class Reuse:
     edit: Edit | None = None
     """If the same picture was edited before, compute only around this edit's window; takes precedence over the others."""
 
+    @property
+    def reuses(self) -> bool:
+        """Whether a call may depend on earlier ones."""
+        return self.interval > 1 or self.threshold > 0 or self.edit is not None
+
 
 @dataclass
 class Reused:

@@ -27,6 +27,8 @@ from pipeline.samplers.timesteps import ddim_timesteps
 
 CFGPP_SCALE = 12.5
 """The cfg_scale that counts as 1 in CFG++."""
+Denoise = Callable[[Tensor, Tensor, Cond, Tensor], Tensor]
+"""Family.denoise, or its answers from an earlier run."""
 MAX_TIMESTEPS = 1000
 MAX_STEPS = 100_000
 """Limit for a whole schedule, of which img2img_fix_steps runs only the end."""
@@ -105,8 +107,8 @@ class Sampler(ABC):
         """The same from pure noise (B, C, h, w), on the whole schedule of p.steps; zeros stand in for x."""
 
     @abstractmethod
-    def _model(self, family: Family, prediction: Prediction) -> ConditionedModel:
-        """How to query a family for the solver's quantity."""
+    def _model(self, denoise: Denoise, prediction: Prediction) -> ConditionedModel:
+        """How to query a network for the solver's quantity."""
 
     @abstractmethod
     def _completed(self, sigma: Tensor) -> float:
@@ -127,7 +129,8 @@ class Sampler(ABC):
                   blend_before: bool, calls: int) -> CFGDenoiser:
         def model_of(family: Family) -> ConditionedModel:
             own = family is self.family
-            return self._model(family, self.prediction if own else self._prediction(family, p.options))
+            denoise = partial(p.kept.answer, family.denoise)
+            return self._model(denoise, self.prediction if own else self._prediction(family, p.options))
 
         cfg_scale = p.cfg_scale / CFGPP_SCALE if self.row.cfgpp else p.cfg_scale
         return CFGDenoiser(p, self.family, init_latent, cond, uncond, image_cond, model_of=model_of,
@@ -141,6 +144,7 @@ class Sampler(ABC):
             p.progress.report(step + 1, denoiser.last_latent)
 
         plan = reuse.planned(denoiser, self.row.name, schedule)
+        p.kept.begin_sampling(exact=not plan.reuses)
         try:
             with self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused:
                 try:
@@ -263,15 +267,15 @@ class KDiffusionSampler(Sampler):
             settings["xl"] = self.family.name.startswith("sdxl")
         return low, high, settings
 
-    def _model(self, family: Family, prediction: Prediction) -> ConditionedModel:
-        def denoise(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
+    def _model(self, denoise: Denoise, prediction: Prediction) -> ConditionedModel:
+        def denoised_twice(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The x0 estimate twice: for the solver and for the preview."""
             t, sigma = beside(x, prediction.time(sigma)), beside(x, sigma)
-            output = family.denoise(prediction.scale_input(x, sigma), t, cond, image_cond)
+            output = denoise(prediction.scale_input(x, sigma), t, cond, image_cond)
             denoised = prediction.to_denoised(output, x, sigma)
             return denoised, denoised
 
-        return denoise
+        return denoised_twice
 
     def _completed(self, sigma: Tensor) -> float:
         return self.prediction.completed(sigma)
@@ -365,10 +369,10 @@ class TimestepSampler(Sampler):
             settings["uncond_eps"] = lambda: denoiser.last_uncond
         return settings
 
-    def _model(self, family: Family, prediction: DiscreteSchedule) -> ConditionedModel:
+    def _model(self, denoise: Denoise, prediction: DiscreteSchedule) -> ConditionedModel:
         def noise(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The noise estimate, and the x0 estimate that follows from it."""
-            eps = prediction.to_eps(family.denoise(x, beside(x, t), cond, image_cond), x, t)
+            eps = prediction.to_eps(denoise(x, beside(x, t), cond, image_cond), x, t)
             alpha = beside(x, prediction.alphas_cumprod[t.long()].reshape(-1, 1, 1, 1))
             return eps, (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.conditioning import PromptEncoder
 from pipeline.families.base import Family
 from pipeline.hooks import Hooks
+from pipeline.kept import Kept
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG
@@ -40,6 +41,7 @@ class SamplingJob(Protocol):
     override_settings: dict[str, Any]
     scripts: Hooks
     progress: Progress
+    kept: Kept
     free_memory: Callable[[torch.device], int | None] | None
     encoder: PromptEncoder
     extra_generation_params: dict[str, Any]

@@ -111,8 +111,8 @@ class FarWorker:
         self._answers: dict[int, queue.SimpleQueue] = {}
         threading.Thread(target=self._read, daemon=True).start()
 
-    def run(self, request, styles, tell, wishes):
-        number, answers = self._begin("run", request, styles)
+    def run(self, request, styles, tell, wishes, kept=b""):
+        number, answers = self._begin("run", request, styles, kept)
         with wishes.watched(lambda now: self._send(number, "wishes", now)):
             return self._until_answered(number, answers, tell)
 
@@ -196,7 +196,9 @@ def serve(line, make, args):
             if refused is not None:
                 raise refused
 
-        more = {"run": {"tell": tell, "wishes": wishes[number]}, "load": {"tell": tell}}.get(name, {})
+        if name == "run":
+            *data, kept = data
+        more = {"run": {"tell": tell, "wishes": wishes[number], "kept": kept if name == "run" else b""}, "load": {"tell": tell}}.get(name, {})
         try:
             send(number, "answer", getattr(worker, name)(*data, **more))
         except Exception as error:

@@ -318,7 +318,7 @@ from pipeline.shelf import Shelf
 from pipeline.submission import Submission
 from pipeline.worker import Saving
 
-def process(p):
+def process(p, kept):
     if p.samples_filename == "10":
         print("third", flush=True)
         time.sleep(60)

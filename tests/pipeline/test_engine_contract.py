@@ -368,6 +368,22 @@ def test_history_follows_a_job_from_outside(engine, gate, request_for):
     assert (str(kept.path), kept.infotext) == (processed.paths[0], processed.info) and kept.path.exists()
 
 
+def test_an_interrupted_job_is_continued_and_then_nothing_is_kept(engine, gate, request_for):
+    place = {"outpath_samples": str(engine.journal.folder)}
+    job = held(engine, gate, [request_for(held=True, **place)], job_id="mine")
+    assert engine.journal.interrupted() == []
+    engine.interrupt("mine")
+    gate[1].touch()
+    cut, whole = job.result()[0], engine.submit([request_for(held=True)]).result()[0]
+    entry, = engine.journal.interrupted()
+    again = engine.submit([engine.journal.to_continue(entry.id)], entry.id).result()[0]
+    assert cut.interrupted and not again.interrupted and again.images[0].tobytes() == whole.images[0].tobytes()
+    assert engine.journal.entry("mine").state == "done" and len(engine.journal.entry("mine").pictures) == 2
+    assert engine.journal.interrupted() == [] and not any((engine.journal.folder / "kept").glob("*"))
+    with pytest.raises(InvalidRequest, match="cannot be continued; it was not interrupted"):
+        engine.journal.to_continue("mine")
+
+
 @pytest.mark.parametrize("index", [0, -1])
 def test_a_saved_picture_is_verified(engine, folder, request_for, index):
     fields = {"script_name": "Loopback", "script_args": [2, 0.5, "Linear", "None"], "seed": -1}

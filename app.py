@@ -39,7 +39,7 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Palimpsest, the diffusion image editor you run yourself.",
                                      epilog="python app.py verify FILE.png makes a picture again and compares the two; see verify --help.")
     parser.add_argument("--model", default=str(DEMO_MODEL), help="a file or folder; a name, title or hash in --models-dir; or owner/name on the Hugging Face Hub; default: the demo model")
-    parser.add_argument("--models-dir", default="models", help="a folder with subfolders Stable-diffusion, VAE, Lora and embeddings, or an A1111 installation; default: %(default)s")
+    parser.add_argument("--models-dir", default="models", help="a folder with subfolders Stable-diffusion, VAE, Lora, embeddings and ControlNet, or an A1111 installation; default: %(default)s")
     parser.add_argument("--outputs-dir", default="outputs", help="where results are saved; default: %(default)s")
     parser.add_argument("--styles-file", default="styles.csv", help="A1111's file of prompt styles; a * in the name matches several files; default: %(default)s")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: %(default)s, this machine only")
@@ -51,6 +51,7 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-api", action="store_true", help="serve the page only, without A1111's HTTP API")
     parser.add_argument("--api-auth", metavar="USER:PASSWORD[,…]", help="further logins for the API, in addition to --auth")
     parser.add_argument("--api-urls", action="store_true", help="let requests load pictures from public http and https addresses")
+    parser.add_argument("--lenient-scripts", action="store_true", help="leave out always-on scripts of extensions that are not known here, with a comment, instead of refusing the request")
     parser.add_argument("--api-max-body", type=int, default=256, metavar="MIB", help="largest request to the API; default: %(default)s")
     parser.add_argument("--cors-allow-origins", metavar="ORIGIN[,…]", help="other sites whose pages may send requests, such as https://example.org")
     parser.add_argument("--subpath", default="", metavar="PATH", help="the path under which a proxy serves this server, such as /palimpsest; default: the root")
@@ -229,9 +230,11 @@ def collect_after(loading: "Job") -> None:
 
 def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase", **how: Any) -> "Engine":
     """An engine for the models, networks and embeddings in the models folder; how: further arguments of LocalEngine."""
+    from pipeline.controlnet.store import ControlNets
     from pipeline.device import DeviceWorker
     from pipeline.embeddings import EmbeddingShelf
     from pipeline.engine import LocalEngine
+    from pipeline.families import control_networks
     from pipeline.networks import LoraNames, Networks
     from pipeline.segmenters import FOLDER, Segmenters
 
@@ -239,7 +242,8 @@ def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase
     worker = DeviceWorker(models.load, loaded=models.loaded, make_room=models.make_room, release=models.release,
                           networks=Networks(LoraNames(catalog).find, catalog.hash_of),
                           embeddings=EmbeddingShelf(catalog.embedding_paths),
-                          segmenters=Segmenters(catalog.root / FOLDER, models.place.device))
+                          segmenters=Segmenters(catalog.root / FOLDER, models.place.device),
+                          control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load))
     models.tell = worker.tell_loading
     return LocalEngine(worker, options, styles=styles, has_model=catalog.has_checkpoint, **how)
 
@@ -358,7 +362,7 @@ def application(flags: argparse.Namespace, engine: "Engine", models: "ModelStore
     drafts = Drafts()
     page = build_ui(engine, models, models.describe(), outputs=outputs, samples=samples, settings=settings, drafts=drafts, shared=shared)
     told = {name: value for name, value in vars(flags).items() if name not in ("auth", "api_auth")}
-    backend = Backend(engine, models, settings, outputs, told, Fetcher() if flags.api_urls else None)
+    backend = Backend(engine, models, settings, outputs, told, Fetcher() if flags.api_urls else None, flags.lenient_scripts)
     return build_app(page, credentials(flags), backend=None if flags.no_api else backend,
                      api_logins=map(login_of, split(flags.api_auth)), origins=split(flags.cors_allow_origins),
                      max_body=flags.api_max_body, allowed_paths=[str(samples)], shared=shared, subpath=flags.subpath,

@@ -10,9 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.caches import Cache
+from pipeline.controlnet.store import ControlNets
 from pipeline.conditioning import PromptEncoder
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.families.base import Family
+from pipeline.families.controls import Controls
 from pipeline.hooks import HookList, Hooks
 from pipeline.kept import Kept
 from pipeline.networks import Networks
@@ -26,7 +28,7 @@ from pipeline.samplers.sampler import Sampler
 from pipeline.styles import StyleDatabase
 
 BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
-         "comments", "receipts", "kept", "standing")
+         "comments", "receipts", "kept", "standing", "control_networks")
 """What a variant shares with the original."""
 
 
@@ -49,6 +51,7 @@ class StableDiffusionProcessing(Request):
     """Bytes free on a device; None: unknown."""
     networks: Networks = field(default_factory=Networks, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
+    control_networks: ControlNets = field(default_factory=ControlNets, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
     receipts: Receipts = field(default_factory=Receipts, init=False)
     """Writes the pictures' receipts; scripts.run() starts it."""
@@ -83,6 +86,9 @@ class StableDiffusionProcessing(Request):
     overlay_images: list[Image.Image] = field(default_factory=list, init=False)
     color_corrections: list[np.ndarray] = field(default_factory=list, init=False)
     """LAB targets, one per picture; those set by a script are kept."""
+
+    controls: Controls | None = field(default=None, init=False)
+    """The control pictures that guide the sampling; None: there are none. Set by the script ControlNet."""
 
     # --- set by process_images() for each batch
     iteration: int = field(default=0, init=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline import allocator
 from pipeline.caches import Cache
 from pipeline.conditioning import PromptEncoder
+from pipeline.controlnet.store import ControlNets
 from pipeline.embeddings import Embedding, EmbeddingShelf
 from pipeline.errors import Cancelled, Interrupted
 from pipeline.families.base import Family, ModelInfo
@@ -42,17 +43,19 @@ class DeviceWorker:
 
     loaded: the model that options name, if it is in memory. make_room: drops all models but the one used last, called when
     memory has run out; release: drops all. embeddings, networks: what prompts may name. cache: values kept between requests.
-    segmenters: models that find objects in pictures. keep_every: seconds of work that a crash may lose.
+    segmenters: models that find objects in pictures. control_networks: networks that guide models by pictures. keep_every: seconds
+    of work that a crash may lose.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
                  networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None,
-                 keep_every: float = PAUSE):
+                 control_networks: ControlNets | None = None, keep_every: float = PAUSE):
         self._keep_every = keep_every
         self._load, self._loaded, self._make_room, self._release = load, loaded, make_room, release
         self._segmenters = segmenters or Segmenters()
+        self._control_networks = control_networks or ControlNets()
         self._hooks, self._cache = HookList(hooks), cache or Cache()
         self._embeddings, self._networks = embeddings or EmbeddingShelf(), networks or Networks()
         self._tell_loading: Tell = ignore
@@ -68,6 +71,7 @@ class DeviceWorker:
 
     def release(self) -> None:
         self._segmenters.release()
+        self._control_networks.release()
         self._release()
 
     def rest(self) -> None:
@@ -125,6 +129,7 @@ class DeviceWorker:
         course.try_again()
         self._cache.clear()
         self._segmenters.release()
+        self._control_networks.release()
         self._make_room()
         with frugal(request.sd_model or self._model_for(tell, request.options)) as model:
             check_memory(model, request.width * request.height, request.batch_size, sparing=True)
@@ -139,7 +144,7 @@ class DeviceWorker:
         p = request.variant()
         p.comments, p.scripts, p.receipts = list(request.comments), self._hooks, receipts
         p.embeddings, p.style_database, p.networks = self._embeddings, styles, self._networks
-        p.free_memory = free_memory
+        p.free_memory, p.control_networks = free_memory, self._control_networks
         return p
 
     def _run_with(self, model: Family, course: "Course", p: StableDiffusionProcessingImg2Img, cache: Cache) -> Processed:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.caches import Cache
+from pipeline.controlnet.store import ControlNets
 from pipeline.device import DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, PalimpsestError
@@ -342,8 +343,9 @@ def in_turn(waiting: Iterable[Submission], running: Submission | None) -> list[S
 def local_engine(load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
-                 networks: Networks | None = None, cache: Cache | None = None, **how: Any) -> LocalEngine:
+                 networks: Networks | None = None, cache: Cache | None = None, control_networks: ControlNets | None = None,
+                 **how: Any) -> LocalEngine:
     """An engine with a worker in this process. how: further arguments of LocalEngine; the rest is as in DeviceWorker."""
     worker = DeviceWorker(load, hooks, loaded=loaded, make_room=make_room, release=release, embeddings=embeddings,
-                          networks=networks, cache=cache)
+                          networks=networks, cache=cache, control_networks=control_networks)
     return LocalEngine(worker, options, **how)

@@ -7,7 +7,7 @@ from typing import Any, Iterable
 from PIL import Image
 from torch import Tensor
 
-from pipeline.errors import Cancelled, HookError, Interrupted
+from pipeline.errors import Cancelled, HookError, Interrupted, InvalidRequest, ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ class OverlayArgs:
 class Hooks:
     """Subclass and override. Every method is called on the engine's thread. All are optional.
 
-    An exception stops the job with HookError naming the hook and the plug-in: ignoring it would silently change the picture.
+    An exception stops the job with HookError naming the hook and the plug-in, as ignoring it would silently change the picture;
+    InvalidRequest and ModelError stop it with their own sentence.
     """
 
     def process(self, p: Processing) -> None:
@@ -98,7 +99,7 @@ class HookList(Hooks):
         for hook in self.hooks:
             try:
                 getattr(hook, name)(*args, **kwargs)
-            except (Interrupted, Cancelled):
+            except (Interrupted, Cancelled, InvalidRequest, ModelError):
                 raise
             except Exception as error:
                 plugin = type(hook).__qualname__

@@ -100,7 +100,7 @@ def with_mended_mask(source: Pair, settings: dict[str, Any]) -> tuple[Pair, list
 
 def greys_count(settings: dict[str, Any]) -> bool:
     """Whether a mask's grey values count as partial masking."""
-    soft = any(args.enabled for _, args in always_on(settings.get("alwayson_scripts") or {}))
+    soft = any(script.uses_greys and args.enabled for script, args in always_on(settings.get("alwayson_scripts") or {}))
     return soft or not settings.get("mask_round", True)
 
 

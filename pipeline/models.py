@@ -19,12 +19,18 @@ FOLDERS = {  # A1111's names, in the models folder
     "VAE": ("VAE",),
     "LoRA": ("Lora", "LyCORIS"),
     "embedding": ("embeddings",),
+    "ControlNet": ("ControlNet",),
 }
-FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "LoRA": "prompt", "embedding": "prompt"}
+FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "LoRA": "prompt", "embedding": "prompt", "ControlNet": "alwayson_scripts"}
 """The request's field that names each kind."""
 SUFFIXES = (".safetensors", *PICKLES)
 VAE_INFIX = ".vae"
 """A file called NAME.vae.safetensors is a VAE, even among checkpoints."""
+EXTENSION = "extensions/sd-webui-controlnet/models"
+"""Where A1111's extension keeps control networks too, in its installation."""
+MARKERS = {"ControlNet": "config.json"}
+"""The file that makes a folder a model, where it is not WHOLE."""
+WHOLE = "model_index.json"
 NO_VAE = ("Automatic", "auto", "None", "")
 """Values of sd_vae that do not name a VAE."""
 HASHES = "palimpsest-hashes.json"
@@ -127,6 +133,9 @@ class Catalog:
     def embeddings(self) -> list[ModelFile]:
         return self._listed("embedding")
 
+    def control_networks(self) -> list[ModelFile]:
+        return self._listed("ControlNet")
+
     def embedding_paths(self) -> list[Path]:
         """All embedding files, including pickles, so that naming one gives a helpful message."""
         return [file.path for file in self._all("embedding")]
@@ -153,6 +162,21 @@ class Catalog:
     def find_lora(self, name: str) -> ModelFile:
         """The LoRA of that file name, with or without extension. Raises UnknownName, or ModelError for a pickle."""
         return self._find("LoRA", name)
+
+    def find_control_network(self, text: str) -> ModelFile:
+        """The control network of that name, or the one with the shortest name that holds it. Raises UnknownName, or ModelError for a pickle."""
+        try:
+            return self._find("ControlNet", text)
+        except UnknownName:
+            # extension: part of a name is enough, such as openpose
+            holding = [file for file in self.control_networks() if text.strip().lower() in file.stem.lower()]
+            if not text.strip() or not holding:
+                raise
+            return min(holding, key=lambda file: len(file.stem))
+
+    def control_network_names(self) -> list[tuple[str, ModelFile]]:
+        """The control networks as the extension lists them: each with its short hash."""
+        return [(titled(file), file) for file in self.control_networks()]
 
     def vae_beside(self, checkpoint: ModelFile) -> ModelFile | None:
         """The VAE that "Automatic" picks for a checkpoint, or None."""
@@ -215,8 +239,9 @@ def find_root(models_dir: Path) -> Path:
 
 def scan(root: Path) -> dict[str, list[ModelFile]]:
     """All model files by kind, each kind in A1111's order."""
-    found = {kind: [file for name in names for file in walk(root / name)] for kind, names in FOLDERS.items()}
+    found = {kind: [file for name in names for file in walk(root / name, marker=MARKERS.get(kind, WHOLE))] for kind, names in FOLDERS.items()}
     if (root / "Stable-diffusion").is_dir():
+        found["ControlNet"] += walk(root.parent / EXTENSION, marker=MARKERS["ControlNet"])
         found["embedding"] += walk(root.parent / "embeddings")  # A1111 keeps them beside its models folder
     reserved = {name for names in FOLDERS.values() for name in names}
     found["checkpoint"] += [file for file in walk(root, depth=1) if file.rel not in reserved]
@@ -226,8 +251,11 @@ def scan(root: Path) -> dict[str, list[ModelFile]]:
     return {kind: sorted(files, key=lambda file: natural(file.rel)) for kind, files in found.items()}
 
 
-def walk(folder: Path, depth: int | None = None) -> Iterator[ModelFile]:
-    """The model files and diffusers folders in a folder and its subfolders to that depth; symbolic links are followed."""
+def walk(folder: Path, depth: int | None = None, marker: str = WHOLE) -> Iterator[ModelFile]:
+    """The model files and diffusers folders in a folder and its subfolders to that depth; symbolic links are followed.
+
+    marker: the file that makes a folder a model.
+    """
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -236,7 +264,7 @@ def walk(folder: Path, depth: int | None = None) -> Iterator[ModelFile]:
             continue
         seen.add(real)
         inside = Path(here)
-        for name in [name for name in folders if (inside / name / "model_index.json").is_file()]:
+        for name in [name for name in folders if (inside / name / marker).is_file()]:
             folders.remove(name)
             files.append(name)
         for path in (inside / name for name in files if not name.startswith(".") and is_text(name)):
@@ -336,6 +364,12 @@ def names(file: ModelFile) -> tuple[str, ...]:
 def may_be(file: ModelFile, digits: str) -> bool:
     """Whether a hash, of either of A1111's kinds, is the file's. True if the hash is not known yet."""
     return file.sha256 is None or file.sha256.startswith(digits) or old_hash(file.path) == digits
+
+
+def titled(file: ModelFile) -> str:
+    """A control network's name in the extension's form, such as "canny [d14c016b]"."""
+    digits = old_hash(file.path)
+    return f"{file.stem} [{digits}]" if digits else file.stem
 
 
 def old_hash(path: Path) -> str | None:

@@ -203,16 +203,21 @@ class Shelf:
 
 
 def pictures_of(p: Request) -> Pictures:
-    return {name: getattr(p, name) for name in ("init_images", "image_mask", "latent_mask")}
+    return {name: getattr(p, name) for name in ("init_images", "image_mask", "latent_mask", "alwayson_scripts")}
 
 
 def each(pictures: Pictures) -> Iterator[Any]:
-    """Every picture in any field; one in several fields comes once."""
+    """Every picture in any field; one in several places comes once."""
     known = {}
-    for value in pictures.values():
-        for image in value if isinstance(value, list) else [value]:
-            if image is not None:
-                known[id(image)] = image
+
+    def find(value: Any) -> None:
+        if isinstance(value, Image.Image | Shelved):
+            known[id(value)] = value
+        elif isinstance(value, list | tuple | dict):
+            for inner in value.values() if isinstance(value, dict) else value:
+                find(inner)
+
+    find(pictures)
     yield from known.values()
 
 
@@ -224,7 +229,9 @@ def count_pixels(image: Image.Image | Shelved) -> int:
 
 
 def over(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A field's value with `change` applied to each picture."""
-    if isinstance(value, list):
-        return [change(image) for image in value]
-    return None if value is None else change(value)
+    """A field's value with `change` applied to each picture in it."""
+    if isinstance(value, Image.Image | Shelved):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return [over(inner, change) for inner in value]
+    return {key: over(inner, change) for key, inner in value.items()} if isinstance(value, dict) else value

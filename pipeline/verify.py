@@ -30,7 +30,7 @@ RECORDED = {spec.name for spec in fields(StableDiffusionProcessingImg2Img) if sp
 """Keys that a request's record may have."""
 DAMAGED = "its receipt is damaged"
 ROLES = {"init_images": ("picture", "the picture that it was made from"), "mask": ("mask", "its mask"),
-         "latent_mask": ("mask", "its mask of latent space")}
+         "latent_mask": ("mask", "its mask of latent space"), "alwayson_scripts": ("picture", "a control picture that guided it")}
 """Field → (the flag to give its pictures with, their name in messages)."""
 
 
@@ -131,6 +131,7 @@ def request_again(receipt: Receipt, catalog: Catalog, find: Callable[[str], Imag
         record = {name: value for name, value in receipt.request.items() if name in RECORDED}
         record |= with_models(record, receipt, search)
         record |= with_loras(record, receipt, search)
+        record |= with_control_networks(record, receipt, search)
         p = from_record(record, pictures.get, do_not_save_samples=True,
                         do_not_save_grid=bool(receipt.request.get("do_not_save_grid")),
                         replay=Replay(tuple(receipt.drawn), receipt.number))
@@ -162,7 +163,8 @@ class Search:
 
     def find(self, kind: str, name: str, sha256: str | None) -> ModelFile | None:
         """The file with that hash, else the one with that name, else None."""
-        listed = {"checkpoint": self.catalog.checkpoints, "VAE": self.catalog.vaes, "LoRA": self.catalog.loras}[kind]()
+        listed = {"checkpoint": self.catalog.checkpoints, "VAE": self.catalog.vaes, "LoRA": self.catalog.loras,
+                  "ControlNet": self.catalog.control_networks}[kind]()
         files = sorted(listed, key=lambda file: (name not in (file.stem, file.path.name), file.sha256 is None))
         named = [file for file in files if name in (file.stem, file.path.name)]
         same = (file for file in files if self.hash_of(file, read=self.thorough or file in named) == sha256)
@@ -202,6 +204,22 @@ def with_loras(record: dict[str, Any], receipt: Receipt, search: Search) -> dict
     prompt, options = record["prompt"], record["options"]
     of_all = {"sd_lora": names[options["sd_lora"]]} if options.get("sd_lora") in names else {}
     return {"prompt": list(map(rename, prompt)) if isinstance(prompt, list) else rename(prompt), "options": options | of_all}
+
+
+def with_control_networks(record: dict[str, Any], receipt: Receipt, search: Search) -> dict[str, Any]:
+    """The record with renamed control networks under their current names."""
+    names = {name: file.stem for name, sha256 in receipt.files.get("ControlNet", {}).items()
+             if (file := search.find("ControlNet", name, sha256)) is not None}
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [renamed(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        called = str(value.get("model")).partition(" [")[0]
+        return {key: names[called] if key == "model" and called in names else renamed(inner) for key, inner in value.items()}
+
+    return {"alwayson_scripts": renamed(record["alwayson_scripts"])}
 
 
 # --- comparison

@@ -12,17 +12,17 @@ LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "fonts", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks", "png", "foreign", "metadata",
     "progress", "uploads", "saving", "tiles", "grids", "small_files", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
     "pasting", "caches", "allocator", "islands", "outpaint", "matched_noise", "kept"))
-FAMILY_TYPES = tuple(f"pipeline.families.{name}" for name in ("base", "cond", "latents", "prediction", "reuse"))
+FAMILY_TYPES = tuple(f"pipeline.families.{name}" for name in ("base", "cond", "controls", "latents", "prediction", "reuse"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", *FAMILY_TYPES, "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.finishing", "pipeline.processing", "pipeline.record", "pipeline.samplers", *FAMILY_TYPES,
-               "pipeline.scripts")
+               "pipeline.controlnet", "pipeline.scripts")
 FAMILIES_SEE = ("pipeline.errors", "pipeline.geometry", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {
     **dict.fromkeys(LEAVES, LEAVES),
     "pipeline.samplers": SAMPLERS_SEE,
     "pipeline.scripts": SCRIPTS_SEE,
     "pipeline.families": FAMILIES_SEE,
-    "pipeline.controlnet": (*LEAVES, *FAMILY_TYPES, "pipeline.controlnet"),
+    "pipeline.controlnet": (*LEAVES, *FAMILY_TYPES, "pipeline.families.placement", "pipeline.controlnet"),
     "pipeline.networks": ("pipeline.errors", "pipeline.families.base", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
     "pipeline": ("pipeline",),
     "ui": ("ui", "pipeline"),

@@ -28,7 +28,7 @@ from ui.visit import Visit
 
 SETTINGS = ("mask_blur", "mask_alpha", "inpainting_mask_invert", "inpaint_full_res", "inpaint_full_res_padding", "resize_mode",
             "selected_scale_tab", "width", "height", "scale_by",
-            *(f"{script.title}.{next(iter(script.record.__dataclass_fields__))}" for script in ALWAYS_ON.values()))
+            *(f"{script.title}.{next(iter(script.record.__dataclass_fields__))}" for script in ALWAYS_ON.values() if script.uses_greys))
 """Widgets that affect what happens to a mask."""
 STEP = 8
 """Width and height are multiples of this."""
@@ -49,7 +49,7 @@ def wire_foresight(modes: dict[Mode, ModeTab], controls: Controls, engine: Engin
         script = SEND_PAINTED if mode is Mode.INPAINT else SEND
         canvas.input(partial(shown, engine, mode, tab.read), canvas, canvas, inputs_kwargs=settings, js=script, **FORESEEN)
         canvas.submit(asked_by(partial(run_islands, engine, mode, panel, folders, tab.read)), [session.client, panel.results, canvas],
-                      inputs_kwargs=named, outputs=panel.outputs, js=SEND, **QUEUED)
+                      inputs_kwargs=controls.asked(), outputs=panel.outputs, js=SEND, **QUEUED)
     size = [controls.width, controls.height]
     modes[Mode.INPAINT].files[0].apply(grown, [*size, controls.selected_scale_tab, controls.inpaint_full_res, controls.inpainting_fill],
                                        size, **QUEUED)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from PIL import Image
+
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.geometry import Size
 
@@ -245,7 +247,7 @@ PREPROCESSORS = {one.name: one for one in (
     Preprocessor("tile_resample", tile_resample, ("Tile",), a=Slider("Down Sampling Rate", 1.0, 8.0, 1.0), priority=100),
 )}
 """By name."""
-BY_LABEL = {one.label: one for one in PREPROCESSORS.values()} | PREPROCESSORS
+BY_LABEL = {one.label: one for one in PREPROCESSORS.values()} | PREPROCESSORS | {"None": PREPROCESSORS[NONE]}
 
 
 def find_preprocessor(name: str, field: str = "module") -> Preprocessor:
@@ -264,3 +266,10 @@ def in_order() -> list[Preprocessor]:
 def preprocess(preprocessor: Preprocessor, picture: Picture, settings: Settings) -> Picture:
     """The map of a picture: RGB, with the mask as a fourth channel if the preprocessor takes one."""
     return in_rgb(preprocessor.run(np.ascontiguousarray(picture), settings))
+
+
+def shown(control: Picture) -> Image.Image:
+    """A map as a picture; where its mask says to paint, it is half transparent."""
+    if control.shape[2] == 4:
+        control = np.dstack([control[..., :3], 255 - control[..., 3] // 2])
+    return Image.fromarray(control)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.controls import Controls
 from pipeline.families.latents import LatentFormat
 from pipeline.families.placement import Placement
 from pipeline.families.prediction import Prediction
@@ -173,6 +174,9 @@ class Family(Protocol):
 
     def reusing(self, reuse: Reuse) -> AbstractContextManager[Reused]:
         """Context for one sampling, in which denoise() reuses results of earlier calls. Yields a count of them."""
+
+    def controlled(self, controls: Controls) -> AbstractContextManager[None]:
+        """Context for one sampling, in which pictures guide denoise(). Raises InvalidRequest if their networks do not fit."""
 
     def forget_edit(self) -> None:
         """Free the memory of the latest edit."""

@@ -157,6 +157,25 @@ TEXT_ENCODER = {  # those of transformers' CLIPTextConfig that change what is co
     "bos_token_id": whole(0, 1 << 20) | null,
     "eos_token_id": whole(0, 1 << 20) | null,
 }
+CONTROLNET = {key: rule for key, rule in UNET.items() if key not in (
+    "sample_size", "out_channels", "center_input_sample", "up_block_types", "conv_in_kernel", "conv_out_kernel")} | {  # of its ControlNetModel
+    "transformer_layers_per_block": each(whole(0, 16)),
+    "conditioning_channels": channels,
+    "controlnet_conditioning_channel_order": one_of("rgb", "bgr"),
+    "conditioning_embedding_out_channels": several(width) | null,
+    "num_control_type": whole(1, 64),  # from here on of its ControlNetUnionModel
+    "num_trans_channel": width,
+    "num_trans_head": whole(1, 1024),
+    "num_trans_layer": layers,
+    "num_proj_channel": width,
+}
+ADAPTER = {  # of its T2IAdapter
+    "in_channels": whole(1, 3),
+    "channels": several(width),
+    "num_res_blocks": layers,
+    "downscale_factor": whole(1, 64),
+    "adapter_type": one_of("full_adapter", "full_adapter_xl", "light_adapter"),
+}
 TINY = {  # of diffusers' AutoencoderTiny
     "in_channels": channels,
     "out_channels": channels,

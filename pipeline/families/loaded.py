@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
+from pipeline.errors import InvalidRequest
 from pipeline.families.autoencoder import Autoencoder
 from pipeline.families.base import ModelInfo, Sees, TextEncoder
+from pipeline.families.controls import Controls
 from pipeline.families.latents import LatentFormat
 from pipeline.families.layout import arrange
 from pipeline.families.offload import Offload
@@ -61,6 +63,9 @@ class LoadedModel:
         if reuse != Reuse():
             self.notes.append(f"Step cache and edit reuse have no effect with {self.info.name}.")
         return nullcontext(Reused())
+
+    def controlled(self, controls: Controls) -> AbstractContextManager[None]:
+        raise InvalidRequest("alwayson_scripts", f'alwayson_scripts: ControlNet does not work with "{self.info.name}" yet')
 
     def forget_edit(self) -> None:
         """Nothing to forget."""

@@ -185,6 +185,14 @@ def unet_name(name: str, blocks: int) -> str:
 
 def unet_config(path: Path, tensors: dict[str, Stored], blocks: int, settings: Settings) -> dict:
     """The config of diffusers' UNet2DConditionModel that has these tensors."""
+    config = downward_config(path, tensors, blocks, settings)
+    ups = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
+    return config | {"out_channels": shape(path, tensors, "conv_out.weight")[0],
+                     "up_block_types": [ups[down] for down in reversed(config["down_block_types"])]}
+
+
+def downward_config(path: Path, tensors: dict[str, Stored], blocks: int, settings: Settings) -> dict:
+    """The part of a UNet's config that describes its way down and its middle."""
     levels = range(count(tensors, r"down_blocks\.(\d+)\."))
     channels = [shape(path, tensors, f"down_blocks.{level}.resnets.0.conv1.weight")[0] for level in levels]
     depths = [transformer_depth(tensors, f"down_blocks.{level}.attentions.0") for level in levels]
@@ -193,11 +201,9 @@ def unet_config(path: Path, tensors: dict[str, Stored], blocks: int, settings: S
     linear = len(shape(path, tensors, "mid_block.attentions.0.proj_in.weight")) == 2
     config = {
         "in_channels": shape(path, tensors, "conv_in.weight")[1],
-        "out_channels": shape(path, tensors, "conv_out.weight")[0],
         "block_out_channels": channels,
         "layers_per_block": blocks,
         "down_block_types": ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in attends],
-        "up_block_types": ["CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attends)],
         "transformer_layers_per_block": [depth or 1 for depth in depths],
         "cross_attention_dim": shape(path, tensors, "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight")[1],
         "attention_head_dim": attention_heads(channels, linear, settings),

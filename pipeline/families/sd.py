@@ -17,6 +17,7 @@ from pipeline.families.checkpoint import Checkpoint, LoadingCallback, build_modu
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.controls import Controls
 from pipeline.families.edit_reuse import EditedUNet, Recording
 from pipeline.families.latents import LatentFormat
 from pipeline.families.layer_names import LayerNames
@@ -27,6 +28,7 @@ from pipeline.families.prediction import DiscreteSchedule, Eps, V, zero_terminal
 from pipeline.families.reuse import Reuse, Reused
 from pipeline.families.step_cache import StepCache
 from pipeline.families.token_merging import merging_tokens
+from pipeline.families.unet_controls import UNetControl, UNetControls
 from pipeline.families.vocabulary import clip_tokenizer
 from pipeline.geometry import Size
 
@@ -103,6 +105,7 @@ class StableDiffusion(LoadedModel):
         self._unet = modules["unet"]
         self._network: Callable[..., Tensor] = self._ask_unet
         self._recording: Recording | None = None
+        self._controls: UNetControls | None = None
         for block in self._unet.up_blocks:
             block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
         arrange(self._unet, placement)
@@ -129,10 +132,11 @@ class StableDiffusion(LoadedModel):
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         dtype = self.placement.dtype
+        conditions = {"encoder_hidden_states": cond.tokens.to(dtype), **self._extra_conditions(cond)}
+        residuals = {} if self._controls is None else self._controls.residuals(x.to(dtype), t, conditions)
         if self.sees != "nothing":
             x = torch.cat([x, image_cond], dim=1)
-        return self._network(x.to(dtype), t, encoder_hidden_states=cond.tokens.to(dtype),
-                             **self._extra_conditions(cond)).float()
+        return self._network(x.to(dtype), t, **conditions, **residuals).float()
 
     def layers(self) -> LayerNames:
         return LayerNames(self.modules)
@@ -153,6 +157,24 @@ class StableDiffusion(LoadedModel):
             yield reused
         finally:
             self._network = self._ask_unet
+
+    @contextmanager
+    def controlled(self, controls: Controls) -> Iterator[None]:
+        networks = list(dict.fromkeys(control.network for control in controls.controls))
+        for network in networks:
+            if not isinstance(network, UNetControl):
+                raise InvalidRequest("alwayson_scripts", f'ControlNet: "{network.name}" was made for another kind of checkpoint '
+                                                         f'than "{self.info.name}"')
+            network.check(self._unet, self.info.name)
+        self._controls = UNetControls(controls)
+        try:
+            for network in networks:
+                network.move_to(self.placement, computes=True)
+            yield
+        finally:
+            self._controls = None
+            for network in networks:
+                network.move_to(self.placement, computes=False)
 
     def forget_edit(self) -> None:
         self._recording = None

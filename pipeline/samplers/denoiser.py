@@ -33,6 +33,8 @@ class Question:
     pictures: list[int]
     cond: Cond
     image_cond: Tensor
+    negative: bool = False
+    """Whether it is for the negative prompt."""
 
 
 class CFGDenoiser:
@@ -89,9 +91,9 @@ class CFGDenoiser:
             output, estimate = self._run(x, sigma, [positive])[0]
             self.last_uncond = torch.stack([output[rows[0][0]] for rows in members])
             return combine(output, members, self.last_uncond, 1.0), estimate
-        questions = [positive, Question(everyone, uncond, self.image_cond)]
+        questions = [positive, Question(everyone, uncond, self.image_cond, negative=True)]
         if self.image_cfg_scale is not None:
-            questions.append(Question(everyone, uncond, torch.zeros_like(self.image_cond)))
+            questions.append(Question(everyone, uncond, torch.zeros_like(self.image_cond), negative=True))
         (output, estimate), *others = self._run(x, sigma, questions)
         self.last_uncond = others[-1][0]
         if self.image_cfg_scale is None:
@@ -113,11 +115,12 @@ class CFGDenoiser:
                 return [self._run_slices(x, sigma, question) for question in questions]
         lengths = {question.cond.length for question in questions}
         if len(lengths) > 1 or not self.p.options.batch_cond_uncond:
-            return [self.model(rows_of(x, question.pictures), sigma[question.pictures], question.cond, question.image_cond)
+            return [self._ask(x, sigma, question.pictures, [question.negative] * len(question.pictures), question.cond, question.image_cond)
                     for question in questions]
         pictures = [picture for question in questions for picture in question.pictures]
-        outputs, estimates = self.model(rows_of(x, pictures), sigma[pictures], Cond.cat([question.cond for question in questions]),
-                                        torch.cat([question.image_cond for question in questions]))
+        negative = [question.negative for question in questions for _ in question.pictures]
+        outputs, estimates = self._ask(x, sigma, pictures, negative, Cond.cat([question.cond for question in questions]),
+                                       torch.cat([question.image_cond for question in questions]))
         sizes = [len(question.pictures) for question in questions]
         return list(zip(outputs.split(sizes), estimates.split(sizes)))
 
@@ -128,9 +131,16 @@ class CFGDenoiser:
             self.p.progress.checkpoint()
             rows = slice(start, start + self.rows_at_once)
             pictures = question.pictures[rows]
-            answers.append(self.model(rows_of(x, pictures), sigma[pictures], question.cond[rows], question.image_cond[rows]))
+            answers.append(self._ask(x, sigma, pictures, [question.negative] * len(pictures), question.cond[rows], question.image_cond[rows]))
         outputs, estimates = zip(*answers)
         return torch.cat(outputs), torch.cat(estimates)
+
+    def _ask(self, x: Tensor, sigma: Tensor, pictures: list[int], negative: list[bool], cond: Cond,
+             image_cond: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's two answers, for a picture of the batch in each row."""
+        if self.p.controls is not None:
+            self.p.controls.negative = negative
+        return self.model(rows_of(x, pictures), sigma[pictures], cond, image_cond)
 
     def _reaches_refiner(self, sigma: Tensor) -> bool:
         """Whether this call is the refiner's first."""

@@ -17,6 +17,10 @@ MARGIN = 1
 def planned(denoiser: CFGDenoiser, sampler: str, schedule: Tensor) -> Reuse:
     """What the network may reuse, by the options, when that sampler runs on that schedule."""
     p, options = denoiser.p, denoiser.p.options
+    if p.controls is not None:  # what is reused would lack the controls' part
+        if remembers_edit(p) or options.step_cache_interval > 1 or options.step_cache_threshold > 0:
+            p.say("With ControlNet, step cache and edit reuse are at rest.")
+        return Reuse()
     edit = None
     if remembers_edit(p):
         digest = hashlib.blake2b(denoiser.init_latent.cpu().numpy().tobytes()).digest()

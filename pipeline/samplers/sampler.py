@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -107,7 +108,7 @@ class Sampler(ABC):
         """The same from pure noise (B, C, h, w), on the whole schedule of p.steps; zeros stand in for x."""
 
     @abstractmethod
-    def _model(self, denoise: Denoise, prediction: Prediction) -> ConditionedModel:
+    def _model(self, p: SamplingJob, denoise: Denoise, prediction: Prediction) -> ConditionedModel:
         """How to query a network for the solver's quantity."""
 
     @abstractmethod
@@ -130,7 +131,7 @@ class Sampler(ABC):
         def model_of(family: Family) -> ConditionedModel:
             own = family is self.family
             denoise = partial(p.kept.answer, family.denoise)
-            return self._model(denoise, self.prediction if own else self._prediction(family, p.options))
+            return self._model(p, denoise, self.prediction if own else self._prediction(family, p.options))
 
         cfg_scale = p.cfg_scale / CFGPP_SCALE if self.row.cfgpp else p.cfg_scale
         return CFGDenoiser(p, self.family, init_latent, cond, uncond, image_cond, model_of=model_of,
@@ -141,12 +142,16 @@ class Sampler(ABC):
         p = denoiser.p
 
         def report(step: int, denoised: Tensor) -> None:
+            if p.controls is not None:
+                p.controls.report(step)
             p.progress.report(step + 1, denoiser.last_latent)
 
+        if p.controls is not None:
+            p.controls.begin(denoiser.calls // (2 if self.row.second_order else 1))
         plan = reuse.planned(denoiser, self.row.name, schedule)
         p.kept.begin_sampling(exact=not plan.reuses)
         try:
-            with self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused:
+            with self._controlled(p), self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused:
                 try:
                     return self.row.solver(denoiser, start, schedule, callback=report, **settings)
                 finally:
@@ -157,6 +162,14 @@ class Sampler(ABC):
             self.final_family = denoiser.family
             if denoiser.padding is not None:
                 p.extra_generation_params[denoiser.padding] = True
+
+    def _controlled(self, p: SamplingJob) -> AbstractContextManager[None]:
+        """Context in which the job's control pictures guide the model; the refiner goes without."""
+        if p.controls is None:
+            return nullcontext()
+        if p.refiner is not None:
+            p.say("ControlNet guides the checkpoint only, not the refiner.")
+        return self.family.controlled(p.controls)
 
     def _with_extra_noise(self, p: SamplingJob, x: Tensor, noise: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """x with the noise of img2img_extra_noise added, recorded in infotext."""
@@ -267,12 +280,14 @@ class KDiffusionSampler(Sampler):
             settings["xl"] = self.family.name.startswith("sdxl")
         return low, high, settings
 
-    def _model(self, denoise: Denoise, prediction: Prediction) -> ConditionedModel:
+    def _model(self, p: SamplingJob, denoise: Denoise, prediction: Prediction) -> ConditionedModel:
         def denoised_twice(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The x0 estimate twice: for the solver and for the preview."""
             t, sigma = beside(x, prediction.time(sigma)), beside(x, sigma)
             output = denoise(prediction.scale_input(x, sigma), t, cond, image_cond)
             denoised = prediction.to_denoised(output, x, sigma)
+            if p.controls is not None:
+                denoised = p.controls.corrected(denoised)
             return denoised, denoised
 
         return denoised_twice
@@ -369,12 +384,16 @@ class TimestepSampler(Sampler):
             settings["uncond_eps"] = lambda: denoiser.last_uncond
         return settings
 
-    def _model(self, denoise: Denoise, prediction: DiscreteSchedule) -> ConditionedModel:
+    def _model(self, p: SamplingJob, denoise: Denoise, prediction: DiscreteSchedule) -> ConditionedModel:
         def noise(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The noise estimate, and the x0 estimate that follows from it."""
             eps = prediction.to_eps(denoise(x, beside(x, t), cond, image_cond), x, t)
             alpha = beside(x, prediction.alphas_cumprod[t.long()].reshape(-1, 1, 1, 1))
-            return eps, (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+            x0 = (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+            if p.controls is not None and p.controls.corrections:
+                x0 = p.controls.corrected(x0)
+                eps = (x - alpha**0.5 * x0) / (1 - alpha) ** 0.5
+            return eps, x0
 
         return noise
 

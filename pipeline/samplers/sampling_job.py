@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.conditioning import PromptEncoder
 from pipeline.families.base import Family
+from pipeline.families.controls import Controls
 from pipeline.hooks import Hooks
 from pipeline.kept import Kept
 from pipeline.options import Options
@@ -45,3 +46,8 @@ class SamplingJob(Protocol):
     free_memory: Callable[[torch.device], int | None] | None
     encoder: PromptEncoder
     extra_generation_params: dict[str, Any]
+    controls: Controls | None
+    """None: no picture guides the sampling."""
+
+    def say(self, *sentences: str) -> None:
+        """Add sentences for the person who asked."""

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.controlnet import units
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.hooks import HookList, Hooks
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.record import asked
 from pipeline.scripts import (
     arguments,
+    controlnet,
     each_island,
     img2img_alternative,
     loopback,
@@ -48,12 +50,19 @@ class AlwaysOn:
 
     title: str
     record: type
-    """Its arguments; the first one enables it."""
+    """Its arguments; `enabled` says whether it acts."""
     hooks: Callable[[Any], Hooks]
+    read: Callable[[Any], Any] | None = None
+    """Fills the record from a request's list; None: the record's fields in order."""
+    uses_greys: bool = False
+    """Whether a mask's greys then count as partial masking."""
+    needs_source: bool = True
+    """Whether it has no effect in txt2img."""
 
     @property
     def arguments(self) -> list[Argument]:
-        return arguments.describe(self.record)
+        """Empty if the list has another form than one value per argument."""
+        return arguments.describe(self.record) if self.read is None else []
 
 
 EACH_ISLAND = "Each masked area by itself"
@@ -70,7 +79,8 @@ SCRIPTS = {script.title.lower(): script for script in (
     Script(EACH_ISLAND, each_island.EachIsland, each_island.run),
 )}
 ALWAYS_ON = {script.title.lower(): script for script in (
-    AlwaysOn("Soft Inpainting", soft_inpainting.SoftInpainting, soft_inpainting.SoftHooks),
+    AlwaysOn("Soft Inpainting", soft_inpainting.SoftInpainting, soft_inpainting.SoftHooks, uses_greys=True),
+    AlwaysOn(units.TITLE, units.Units, controlnet.ControlHooks, read=units.read_units, needs_source=False),
 )}
 """Both by lower-case title, in A1111's order, followed by our own."""
 
@@ -86,8 +96,18 @@ def run(p: StableDiffusionProcessingImg2Img) -> Processed:
         return mask_each.run(p)
     if script is None:
         p.progress.begin(p.n_iter)
-        return process_images(p)
+        return with_maps(process_images(p), hooks)
     return script.run(p, args)
+
+
+def with_maps(result: Processed, hooks: list[Hooks]) -> Processed:
+    """The result, followed by the maps of the control pictures that the request wants back."""
+    for hook in hooks:
+        if isinstance(hook, controlnet.ControlHooks):
+            result.images += hook.maps
+            result.infotexts += [""] * len(hook.maps)
+            result.paths += [None] * len(hook.maps)
+    return result
 
 
 def check(p: StableDiffusionProcessingImg2Img) -> None:
@@ -126,6 +146,9 @@ def always_on(given: Any) -> list[tuple[AlwaysOn, Any]]:
         if script is None:
             raise UnknownName("alwayson_scripts", "script", title, [script.title for script in ALWAYS_ON.values()])
         args = settings.get("args", []) if isinstance(settings, Mapping) else settings
+        if script.read is not None:
+            found.append((script, script.read(args)))
+            continue
         record = arguments.read(script.record, completed(args, script), name="alwayson_scripts", title=script.title)
         found.append((script, record))
     return found

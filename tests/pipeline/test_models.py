@@ -308,3 +308,20 @@ def test_the_files_are_gone_through_once_for_all_names_until_they_change(folder,
     assert catalog.find_checkpoint("elsewhere").path == added.path
     catalog.sha256(added)
     assert catalog.find_checkpoint("elsewhere").sha256 == hashlib.sha256(b"elsewhere").hexdigest()
+
+
+def test_control_networks_are_listed_from_both_folders_and_found_by_name_hash_or_part(folder):
+    file = put(folder / "ControlNet" / "control_v11p_sd15_canny.safetensors", b"." * (0x100000 + 0x10000))
+    put(folder / "ControlNet" / "xl" / "config.json", b"{}")
+    put(folder / "ControlNet" / "old.pth")
+    put(folder.parent / "extensions" / "sd-webui-controlnet" / "models" / "openpose.safetensors")
+    catalog = Catalog(folder.parent)
+    title = f"control_v11p_sd15_canny [{old_hash(file)}]"
+    assert [name.partition(" [")[0] for name, _ in catalog.control_network_names()] == ["control_v11p_sd15_canny", "openpose", "xl"]
+    for name in (title, "control_v11p_sd15_canny", "Canny", "control_v11p_sd15_canny.safetensors"):
+        assert catalog.find_control_network(name).path == file
+    assert rels(catalog.checkpoints()) == rels(Catalog(folder).checkpoints()) and not any("ControlNet" in file.rel for file in catalog.checkpoints())
+    with pytest.raises(UnknownName, match='alwayson_scripts: no ControlNet called "depth"'):
+        catalog.find_control_network("depth")
+    with pytest.raises(ModelError, match="is a pickle"):
+        catalog.find_control_network("old.pth")

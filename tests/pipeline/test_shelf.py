@@ -56,6 +56,17 @@ def test_what_does_not_fit_becomes_files_and_comes_back_to_the_bit_with_its_dige
     assert p.digests._known[id(p.init_images[0])][1] == digest
 
 
+def test_pictures_of_a_scripts_units_are_stored_too():
+    shelf, image = Shelf(in_memory=100), Image.linear_gradient("L")
+    p = big_request(alwayson_scripts={"ControlNet": {"args": [{"enabled": True, "image": image, "weight": 0.5}, {"image": [image, None]}]}})
+    shelf.put(p)
+    first, second = p.alwayson_scripts["ControlNet"]["args"]
+    assert not isinstance(first["image"], Image.Image) and first["weight"] == 0.5 and second["image"][1] is None
+    shelf._take(p)
+    first, second = p.alwayson_scripts["ControlNet"]["args"]
+    assert first["image"].tobytes() == second["image"][0].tobytes() == image.tobytes() and files_of(shelf) == []
+
+
 def test_room_that_was_taken_is_given_back():
     shelf = Shelf(in_memory=256 * 256 * 2)
     first, second = big_request(), big_request()

@@ -58,7 +58,7 @@ def denoiser(model, parts, uncond, *, scale=7.0, mask=None, blend_before=False, 
     p = SimpleNamespace(progress=Progress(), options=Options(**options), image_cfg_scale=image_scale, s_min_uncond=None,
                         refiner=refiner, refiner_switch_at=switch_at, prompts=["p"], negative_prompts=["n"],
                         mask=mask, nmask=None if mask is None else 1 - mask, scripts=HookList(hooks),
-                        extra_generation_params={}, encoder=Encoder(None))
+                        extra_generation_params={}, encoder=Encoder(None), controls=None)
     schedules = [[Subprompt([(10, c)], weight) for c, weight in parts]]
     family = SimpleNamespace(sees="source" if edit_model else "nothing", takes_negative_prompt=takes_negative_prompt, model=model)
     return CFGDenoiser(p, family, X + 5, schedules, [[(10, uncond)]], torch.full((1, 5, 1, 1), 0.5), cfg_scale=scale,

@@ -74,7 +74,7 @@ def job(*, batch=1, steps=20, strength=0.5, overrides=(), **fields):
         "refiner": None, "refiner_switch_at": None, "prompts": ["p"] * batch, "negative_prompts": ["n"] * batch,
         "seeds": [1234 + i for i in range(batch)], "mask": None, "nmask": None, "options": Options(**dict(overrides)),
         "override_settings": dict(overrides), "scripts": HookList(), "progress": Progress(), "encoder": None,
-        "extra_generation_params": {}}
+        "extra_generation_params": {}, "controls": None}
     p = SimpleNamespace(**settings | fields)
     p.rng = ImageRNG(SHAPE, p.seeds)
     return p

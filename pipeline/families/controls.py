@@ -1,0 +1,133 @@
+"""Controls: networks that guide a model by pictures, and how strongly each acts at a call. Imports no network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.families.placement import Placement
+
+BALANCED, PROMPT, CONTROL = MODES = ("Balanced", "My prompt is more important", "ControlNet is more important")
+"""The extension's names."""
+
+
+class ControlNetwork(Protocol):
+    """A network that guides a model; only its family knows what it computes."""
+
+    name: str
+    union: bool
+    """Whether it was trained on several kinds of maps, and must be told which one it gets."""
+    types: int
+    """How many kinds that are; 0 for others."""
+
+    def move_to(self, placement: Placement, *, computes: bool) -> None:
+        """Bring its weights to the device, or to where that placement keeps idle weights."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A network with its picture."""
+
+    network: ControlNetwork
+    hint: Tensor
+    """(1, 3 or 4, H, W) in [0, 1]; the fourth channel is a mask, 1 = paint."""
+    weight: float = 1.0
+    start: float = 0.0
+    """It acts while the fraction of steps done is between these two."""
+    end: float = 1.0
+    mode: str = BALANCED
+    """One of MODES."""
+    layers: tuple[float, ...] | None = None
+    """A weight for each output of the network, in place of `weight` and the mode's."""
+    region: Tensor | None = None
+    """(1, 1, H, W): how strongly it acts where; None: everywhere."""
+    kind: int | None = None
+    """What a union gets, by its number."""
+
+
+class Correction(Protocol):
+    """Changes x0 estimates towards a control picture."""
+
+    def __call__(self, x0: Tensor, negative: list[bool]) -> Tensor:
+        """x0 (B, C, h, w); negative: for each row whether it is for the negative prompt."""
+
+
+@dataclass
+class Controls:
+    """The controls of a run. The sampler says where it is and which rows a call has; the family asks what acts."""
+
+    controls: Sequence[Control]
+    corrections: Sequence[Correction] = ()
+    negative: list[bool] = field(default_factory=list)
+    """For each row of the current call whether it is for the negative prompt."""
+    _steps: int = 1
+    _reported: int = 0
+
+    def begin(self, steps: int) -> None:
+        """A sampling of that many steps begins."""
+        self._steps, self._reported = max(steps, 1), 0
+
+    def report(self, step: int) -> None:
+        """That step has its first x0 estimate; the first step is 0."""
+        self._reported = step
+
+    @property
+    def active(self) -> list[Control]:
+        """The controls that act in this call."""
+        # extension: counts the steps reported so far, so the first two calls are both at 0
+        done = self._reported / self._steps
+        return [control for control in self.controls if control.start <= done <= control.end]
+
+    def corrected(self, x0: Tensor) -> Tensor:
+        for correction in self.corrections:
+            x0 = correction(x0, self.negative)
+        return x0
+
+
+# --- corrections
+
+@dataclass(frozen=True)
+class ColorFix:
+    """Keeps the control picture's colours: what is coarser than `reach` latent cells."""
+
+    latent: Tensor
+    """(1, C, h, w): the control picture's."""
+    reach: int
+    weight: float
+    sharpness: float = 0.0
+    """The fraction of blurring for the negative prompt."""
+
+    def __call__(self, x0: Tensor, negative: list[bool]) -> Tensor:
+        fixed = x0 - blurred(x0, self.reach) + blurred(self.latent.to(x0), self.reach)
+        if self.sharpness:
+            dull = self.sharpness * blurred(fixed, self.reach) + (1 - self.sharpness) * fixed
+            rows = x0.new_tensor(negative).reshape(-1, 1, 1, 1)
+            fixed = (1 - rows) * fixed + rows * dull
+        return towards(x0, fixed, self.weight)
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Keeps the control picture where its mask does not paint."""
+
+    latent: Tensor
+    mask: Tensor
+    """(1, 1, h, w), 1 = paint."""
+    weight: float
+
+    def __call__(self, x0: Tensor, negative: list[bool]) -> Tensor:
+        mask = self.mask.to(x0)
+        return towards(x0, x0 * mask + self.latent.to(x0) * (1 - mask), self.weight)
+
+
+def blurred(latent: Tensor, reach: int) -> Tensor:
+    """The mean over a square of 2 * reach + 1 cells; the edge's cells go on beyond it."""
+    padded = F.pad(latent, (reach,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * reach + 1, stride=1)
+
+
+def towards(x0: Tensor, target: Tensor, weight: float) -> Tensor:
+    weight = min(max(weight, 0.0), 1.0)
+    return target * weight + x0 * (1 - weight)

@@ -1,0 +1,71 @@
+"""Tiny networks that guide the tiny checkpoints: random weights, as diffusers' classes and in the layouts of files."""
+
+import re
+from pathlib import Path
+
+import torch
+from diffusers import ControlNetModel, ControlNetUnionModel, T2IAdapter, UNet2DConditionModel
+from safetensors.torch import save_file
+
+from tests.families.tiny import original_unet_name
+
+HINT = (8, 16, 24, 32)
+"""Channels of the layers that read the picture."""
+UNION_TYPES = 8
+
+
+def randomized(module):
+    """The module with noise on all of its weights: what is zero at the start of training would hide mistakes."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return module.eval()
+
+
+def controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    return randomized(ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=HINT))
+
+
+def union(unet: UNet2DConditionModel) -> ControlNetUnionModel:
+    """diffusers' from_unet() lacks the union's own sizes."""
+    own = {key: value for key, value in unet.config.items() if key in (
+        "block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block", "cross_attention_dim",
+        "attention_head_dim", "use_linear_projection", "addition_embed_type", "addition_time_embed_dim",
+        "projection_class_embeddings_input_dim")}
+    width = unet.config.block_out_channels[0]
+    return randomized(ControlNetUnionModel(**own, conditioning_embedding_out_channels=HINT, num_control_type=UNION_TYPES,
+                                           num_trans_channel=width, num_proj_channel=width))
+
+
+def adapter(unet: UNet2DConditionModel, kind: str, in_channels: int = 3) -> T2IAdapter:
+    channels, xl = list(unet.config.block_out_channels), kind == "full_adapter_xl"
+    return randomized(T2IAdapter(in_channels, channels + channels[-1:] if xl else channels, 2, 16 if xl else 8, kind))
+
+
+def saved(tensors, path: Path) -> Path:
+    save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, path)
+    return path
+
+
+def original_control_name(name: str, config) -> str:
+    """lllyasviel's name for a tensor of diffusers' ControlNetModel."""
+    if found := re.fullmatch(r"controlnet_down_blocks\.(\d+)\.(.*)", name):
+        return f"zero_convs.{found[1]}.0.{found[2]}"
+    if name.startswith("controlnet_mid_block."):
+        return name.replace("controlnet_mid_block.", "middle_block_out.0.")
+    if found := re.fullmatch(r"controlnet_cond_embedding\.(conv_in|conv_out|blocks\.(\d+))\.(.*)", name):
+        number = {"conv_in": 0, "conv_out": 14}.get(found[1])
+        return f"input_hint_block.{2 * int(found[2]) + 2 if number is None else number}.{found[3]}"
+    return original_unet_name(name, config)
+
+
+def original_adapter_name(name: str) -> str:
+    """TencentARC's name for a tensor of diffusers' full or light T2IAdapter."""
+    name = name.removeprefix("adapter.")
+    return re.sub(r"^body\.(\d+)\.resnets\.(\d+)\.", lambda f: f"body.{2 * int(f[1]) + int(f[2])}.", re.sub(
+        r"^body\.(\d+)\.in_conv\.", lambda f: f"body.{2 * int(f[1])}.in_conv.", name))
+
+
+def original_light_name(name: str) -> str:
+    return name.removeprefix("adapter.").replace(".resnets.", ".body.")

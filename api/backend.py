@@ -26,6 +26,8 @@ class Backend:
     """The program's flags, without secrets."""
     fetcher: Fetcher | None = None
     """Loads pictures from addresses; None: addresses are refused."""
+    lenient_scripts: bool = False
+    """Whether unknown always-on scripts are left out with a comment instead of refused."""
     pictures: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads that decode and encode pictures, few enough to leave CPU time for others."""
     requests: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))

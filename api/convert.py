@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from api.backend import Backend
+from api.controlnet import over_pictures
 from api.models import ContinueRequest, GenerationRequest, Img2ImgRequest, Txt2ImgRequest
 from api.options import acting
 from api.pasting import paste
@@ -38,6 +39,8 @@ NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "in
 FOR_MASKS = ("mask_blur_x", "mask_blur_y")
 """Fields for which null is refused only with a mask, as in A1111."""
 MAX_TASK_ID = 200
+UNITS = "alwayson_scripts"
+"""The field with ControlNet's units."""
 Files = dict[str, list[bytes]]
 """Field → picture files."""
 
@@ -66,7 +69,11 @@ def processing(request: GenerationRequest, here: Backend,
     overrides = dict(acting(request.override_settings or {}))
     notes += unpasted + drop_unknown_checkpoint(overrides, here)
     settings = {name: value for name, value in values.items() if name in known and name not in OWN}
-    settings |= script_fields(request)
+    always, said = script_fields(request, lenient=here.lenient_scripts)
+    pictures_of_units = iter(files.get(UNITS, ()))
+    always["alwayson_scripts"] = over_pictures(always["alwayson_scripts"], lambda text: open_picture(
+        next(pictures_of_units), UNITS, over_api=True).image)
+    settings, notes = settings | always, [*notes, *said]
     if isinstance(request, Img2ImgRequest):
         pictures, said = decoded(files)
         settings, notes = settings | pictures, [*notes, *said]
@@ -127,8 +134,11 @@ def drop_unknown_checkpoint(overrides: dict[str, Any], here: Backend) -> list[st
 
 def picture_files(request: GenerationRequest, here: Backend) -> Files:
     """The files of the request's pictures, not decoded. Raises InvalidRequest. Downloads addresses: blocks."""
+    of_units: list[bytes] = []
+    over_pictures(request.alwayson_scripts, lambda text: of_units.append(picture_bytes(text, UNITS, here.fetcher)))
+    units = {UNITS: of_units} if of_units else {}
     if not isinstance(request, Img2ImgRequest):
-        return {}
+        return units
     limit = request.batch_size if isinstance(request.batch_size, int) else 1
     if len(request.init_images) > max(limit, 1):
         raise InvalidRequest("init_images", f"init_images: {len(request.init_images)} pictures given for a batch_size of "
@@ -136,7 +146,7 @@ def picture_files(request: GenerationRequest, here: Backend) -> Files:
     masks = {name: given if isinstance(given := getattr(request, name), list) else [] if given is None else [given]
              for name in ("mask", "latent_mask")}
     return {name: [picture_bytes(text, name, here.fetcher) for text in texts]
-            for name, texts in ({"init_images": request.init_images} | masks).items()}
+            for name, texts in ({"init_images": request.init_images} | masks).items()} | units
 
 
 def pixels_of(files: Files) -> int:
@@ -146,7 +156,7 @@ def pixels_of(files: Files) -> int:
 
 def decoded(files: Files) -> tuple[dict[str, Image.Image | list[Image.Image] | None], list[str]]:
     """(the request's picture fields, notes from decoding). Raises InvalidRequest."""
-    uploads = {field: [open_picture(data, field, over_api=True) for data in listed] for field, listed in files.items()}
+    uploads = {field: [open_picture(data, field, over_api=True) for data in listed] for field, listed in files.items() if field != UNITS}
     read: dict[str, Any] = {field: [upload.image for upload in listed] for field, listed in uploads.items()}
     read["source_exif"] = [upload.exif for upload in uploads["init_images"]]
     notes = dict.fromkeys(note for listed in uploads.values() for upload in listed for note in upload.notes)

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.backend import Backend, Here
 from api.bodies import let_go
+from api.controlnet import over_pictures
 from api.convert import answer, facts, picture_files, pixels_of, processing, task_id
 from api.errors import COMMON, Json, error_answer
 from api.models import (
@@ -149,9 +150,11 @@ def repeats_pictures(body: GenerationRequest) -> bool:
 
 def without_pictures(body: GenerationRequest) -> int:
     """Drop the pictures' text from a waiting request; returns its size in bytes."""
+    texts: list[Any] = []
+    body.alwayson_scripts = over_pictures(body.alwayson_scripts, texts.append)
     if not isinstance(body, Img2ImgRequest):
-        return 0
-    texts = [*(body.init_images or []), *(body.mask if isinstance(body.mask, list) else [body.mask])]
+        return sum(map(len, texts))
+    texts += [*(body.init_images or []), *(body.mask if isinstance(body.mask, list) else [body.mask])]
     body.init_images = body.mask = None
     return sum(len(text) for text in texts if isinstance(text, str))
 

@@ -432,6 +432,45 @@ class MemoryAnswer(Shape):
     cuda: dict[str, Any] = Field(description="The same for the graphics card, plus PyTorch's counters; or an error.")
 
 
+# --- ControlNet
+
+class DetectRequest(Request):
+    controlnet_module: Text | None = Field("none", description="A preprocessor's name from /controlnet/module_list.")
+    controlnet_input_images: list[Any] = Field([], description="Pictures in base64.")
+    controlnet_images: list[Any] = Field([], description="The same, under the name that older clients use.")
+    controlnet_processor_res: Int = Field(-1, description="The shorter side at which it sees them; -1: its default.")
+    controlnet_threshold_a: float = Field(-1, description="Its first setting; -1: its default.")
+    controlnet_threshold_b: float = Field(-1, description="Its second setting; -1: its default.")
+    controlnet_masks: list[Any] = Field([], description="A mask for each picture, for preprocessors that need one.")
+    low_vram: bool | None = Field(False, description="Without effect.")
+
+
+class DetectAnswer(Shape):
+    images: list[str] = Field(description="The maps as PNG in base64.")
+    info: str = Field(description='Always "Success".')
+
+
+class ControlVersionAnswer(Shape):
+    version: int = Field(description="The version of the extension's API.")
+
+
+class ControlSettingsAnswer(Shape):
+    control_net_unit_count: int = Field(description="Units on the page.")
+
+
+class ControlModelsAnswer(Shape):
+    model_list: list[str] = Field(description="Names with the short hash, as units take them.")
+
+
+class ControlModulesAnswer(Shape):
+    module_list: list[str] = Field(description="The preprocessors' names.")
+    module_detail: dict[str, dict[str, Any]] = Field(description="By name: its settings.")
+
+
+class ControlTypesAnswer(Shape):
+    control_types: dict[str, dict[str, Any]] = Field(description="By kind: its preprocessors and networks, and the default of each.")
+
+
 # --- errors
 
 class ErrorAnswer(Shape):

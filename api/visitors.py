@@ -14,7 +14,9 @@ PICTURES = ("img2img", "txt2img", "img2img/stream", "interrupt", "skip", "png-in
 LISTS = ("progress", "options", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "sd-models", "sd-vae", "loras",
          "embeddings", "prompt-styles", "scripts", "script-info", "extensions", "hypernetworks", "face-restorers",
          "realesrgan-models")
+CONTROLNET = ("version", "model_list", "module_list", "control_types", "settings")
 OPEN = frozenset((*(("POST", f"/sdapi/v1/{name}") for name in PICTURES), *(("GET", f"/sdapi/v1/{name}") for name in LISTS),
+                  *(("GET", f"/controlnet/{name}") for name in CONTROLNET), ("POST", "/controlnet/detect"),
                   ("POST", "/internal/progress"), ("GET", "/internal/ping"), ("GET", "/docs"), ("GET", "/openapi.json")))
 """(method, path) of routes open to visitors."""
 

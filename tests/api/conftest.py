@@ -17,8 +17,9 @@ from PIL import Image
 
 from api import build_app
 from api.backend import Backend
+from pipeline.controlnet.store import ControlNets
 from pipeline.engine import local_engine
-from pipeline.families import placement
+from pipeline.families import control_networks, placement
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.settings import Settings
@@ -70,7 +71,8 @@ def running_backend(demo, hooks, folder):
     (folder / "models").mkdir()
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL], cache=folder / "hashes.json")
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0], load=lambda *_, **__: demo)
-    engine = local_engine(models.load, hooks=hooks, loaded=models.loaded, release=models.release)
+    engine = local_engine(models.load, hooks=hooks, loaded=models.loaded, release=models.release,
+                          control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load))
     yield Backend(engine, models, Settings(folder / "config.json"), folder / "outputs", flags={"port": 7860})
     for hook in hooks:
         hook.opened.set()

@@ -97,7 +97,7 @@ def test_null_of_what_belongs_to_masks_is_refused_with_one_only(shared, body, ma
     ("override_settings", {"sd_vae": "nope"}, 'no VAE called "nope"'),
     ("restore_faces", True, "restore_faces"),
     ("infotext", "x\nSteps: many, Subseed: 1, Sampler: Euler, Size: 1x1, Variation seed: ?", "infotext: subseed cannot be read"),
-    ("script_name", "nope", "Script 'nope' not found"), ("alwayson_scripts", {"nope": {"args": []}}, "Script 'nope' not found"),
+    ("script_name", "nope", "Script 'nope' not found"), ("alwayson_scripts", {"nope": {"args": [1]}}, "Script 'nope' not found; known always-on scripts: Soft Inpainting, ControlNet"),
     ("alwayson_scripts", {"Loopback": {"args": []}}, "Cannot have a selectable script in the always on scripts params")])
 def test_what_makes_no_sense_is_one_sentence(shared, body, field, sent, sentence):
     answer = shared.post(IMG2IMG, content=json.dumps(body | {field: sent}), headers={"Content-Type": "application/json"})

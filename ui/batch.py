@@ -106,7 +106,7 @@ def files(label: str, elem_id: str) -> Files:
 def wire_batch(tab: BatchTab, engine: Engine, controls: Controls, panel: Panel, folders: Folders,
                session: Session, *, shared: bool) -> None:
     tab.generate.click(asked_by(partial(run, engine, panel, folders, list(tab.inputs), shared)),
-                       inputs=[session.client, panel.results, *tab.inputs.values()], inputs_kwargs=controls.named(), outputs=panel.outputs, **QUEUED)
+                       inputs=[session.client, panel.results, *tab.inputs.values()], inputs_kwargs=controls.asked(), outputs=panel.outputs, **QUEUED)
 
 
 def run(engine: Engine, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,

@@ -11,6 +11,7 @@ from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 from pipeline.styles import StyleDatabase
+from ui.controlnet import ControlNetControls, model_menus
 from ui.events import QUEUED, QUIET
 from ui.fields import WHOLE, Seed, Slider, widget_for
 from ui.scripts import ScriptControls, build_script_menu
@@ -76,6 +77,10 @@ class Controls:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scripts"}
         return own | self.scripts.named()
 
+    def asked(self) -> dict[str, gr.components.Component]:
+        """What a request is made of: named() and the control pictures, which the browser does not keep."""
+        return self.named() | (self.scripts.controlnet.pictures() if self.scripts.controlnet else {})
+
 
 def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
     return {
@@ -102,7 +107,7 @@ def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
 def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[tuple[str, str]]]:
     """Choices (label, value) of the menus that list files and styles, which change while the program runs."""
     return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
-            "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+            **model_menus(models.catalog), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
 
 
 def sees_source(models: ModelStore, checkpoint: str) -> bool:
@@ -252,7 +257,7 @@ def build_fast() -> dict[str, gr.components.Component]:
             "token_merging_ratio": merging, "edit_reuse": reuse}
 
 
-def build_scripts(always_on: dict[str, gr.components.Component]) -> ScriptControls:
-    """The scripts' menu; always_on: widgets of the always-on scripts."""
+def build_scripts(always_on: dict[str, gr.components.Component], controlnet: ControlNetControls | None = None) -> ScriptControls:
+    """The scripts' menu; always_on: widgets of the always-on scripts; controlnet: those of ControlNet's units."""
     menu = build_script_menu()
-    return ScriptControls(menu.script_name, menu.arguments | always_on)
+    return ScriptControls(menu.script_name, menu.arguments | always_on, controlnet)

@@ -32,6 +32,8 @@ def as_json(value: Any) -> Any:
     """A value as JSON; pictures as PNG in base64."""
     if isinstance(value, list):
         return [as_json(each) for each in value]
+    if isinstance(value, dict):
+        return {name: as_json(each) for name, each in value.items()}
     if not isinstance(value, Image.Image):
         return value
     file = io.BytesIO()

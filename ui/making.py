@@ -16,6 +16,7 @@ from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from ui.batch import build_batch, wire_batch
 from ui.canvas import SEND, SEND_PICTURES
+from ui.controlnet import build_controlnet, model_menus, wire_controlnet
 from ui.controls import (
     Controls,
     build_generation_controls,
@@ -93,7 +94,7 @@ class Making:
 
         click(open_page, chosen, self.pages, **QUEUED).success(
             lambda *values: gr.Tabs(selected=mode(*values).value), chosen, self.tabs, **QUEUED).success(
-            fill, inputs, [*self.controls.named().values(), *self.files], **QUEUED)
+            fill, inputs, [*self.controls.asked().values(), *self.files], **QUEUED)
 
 
 def build_header(models: ModelStore) -> Header:
@@ -141,9 +142,11 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 mask_controls = build_mask_controls()
                 always_on = build_always_on()
             settings, take_size = build_generation_controls(models, info.native_size)
-            scripts = build_scripts(always_on)
+            controlnet = build_controlnet(models.catalog)
+            scripts = build_scripts(always_on, controlnet)
     making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts), modes, panel, pages, tabs, reading)
     wire_models(making.controls, engine, models, header, picker)
+    wire_controlnet(controlnet, making.controls.width, making.controls.height)
     wire_counters(counters, making.controls, engine)
     wire_styles(apply_styles, styles, making.controls)
     if style_editor is not None:
@@ -169,7 +172,7 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
                                         controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
-          [*menus.values(), controls.refiner_checkpoint, *picker.lists], **QUEUED)
+          [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in model_menus(models.catalog))], **QUEUED)
 
 
 def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders, current: gr.State) -> None:
@@ -180,7 +183,7 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
                           panel.outputs, **QUEUED)
     for mode, tab in making.modes.items():
         tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, panel.results, *tab.files],
-                           inputs_kwargs=controls.named(), outputs=panel.outputs, js=SEND, **QUEUED)
+                           inputs_kwargs=controls.asked(), outputs=panel.outputs, js=SEND, **QUEUED)
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])
@@ -215,7 +218,7 @@ def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
     """The menus and the picker's lists for the current models folder."""
     models.catalog.refresh()
     return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), gr.Dropdown(refiner_choices(models)),
-            *listed(models.catalog, part)]
+            *listed(models.catalog, part), *(gr.Dropdown(choices) for choices in model_menus(models.catalog).values())]
 
 
 def with_result_here(current: Mode, results: Visit) -> Mode:

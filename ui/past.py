@@ -13,6 +13,7 @@ from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.canvas import Shown
+from ui.controlnet import UNITS, units_of
 from ui.controls import changing_menus
 from ui.events import QUEUED
 from ui.history import History
@@ -58,8 +59,16 @@ class Past:
         kept = next((kept for kept in self.journal.entry(chosen[0]).pictures if kept.id == chosen[1]), None)
         seed = seed_in(kept.infotext) if kept else None
         controls = self.making.controls
-        settings = settings_of(self.request(chosen), controls, self.engine.options, self.models.catalog, seed)
-        return self.files(chosen) | restored(controls, settings, changing_menus(self.models, self.engine.styles))
+        p = self.request(chosen)
+        settings = settings_of(p, controls, self.engine.options, self.models.catalog, seed)
+        return self.files(chosen) | self.control_pictures(p) | restored(controls, settings, changing_menus(self.models, self.engine.styles))
+
+    def control_pictures(self, p: StableDiffusionProcessingImg2Img) -> Update:
+        """Updates with the pictures of its ControlNet units."""
+        originals, units = self.journal.originals, units_of(p)
+        images = [unit.image for unit in units] + [None] * UNITS
+        return {widget: image and hand_out(originals.path(originals.keep(image)), widget)
+                for widget, image in zip(self.making.controls.scripts.controlnet.pictures().values(), images)}
 
     def run_again(self, client: Client, visit: Visit, chosen: Chosen) -> Iterator[Update]:
         p, entry = self.request(chosen), self.journal.entry(chosen[0])

@@ -9,6 +9,7 @@ import gradio as gr
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.scripts import ALWAYS_ON, SCRIPTS, AlwaysOn, Script, always_on, arguments, find
 from pipeline.scripts.arguments import WIDGET, Argument
+from ui.controlnet import ControlNetControls, packed_units, spread_units
 from ui.events import QUEUED
 from ui.fields import Slider
 
@@ -22,9 +23,10 @@ class ScriptControls:
 
     script_name: gr.Dropdown
     arguments: dict[str, gr.components.Component]
+    controlnet: ControlNetControls | None = None
 
     def named(self) -> dict[str, gr.components.Component]:
-        return {"script_name": self.script_name} | self.arguments
+        return {"script_name": self.script_name} | self.arguments | (self.controlnet.named() if self.controlnet else {})
 
 
 def build_script_menu() -> ScriptControls:
@@ -41,7 +43,7 @@ def build_script_menu() -> ScriptControls:
 def build_always_on() -> dict[str, gr.components.Component]:
     """Widgets of the always-on scripts, each in its own accordion."""
     widgets = {}
-    for script in ALWAYS_ON.values():
+    for script in filter(lambda script: script.arguments, ALWAYS_ON.values()):
         with gr.Accordion(script.title, open=False):
             widgets |= build_arguments(script)
     return widgets
@@ -84,7 +86,7 @@ def packed(values: dict[str, Any]) -> dict[str, Any]:
     given = {script.title: [values.pop(f"{script.title}.{spec.name}", known.value if known.on_page is WIDGET else known.on_page)
                             for spec, known in described(script)]
              for script in (*SCRIPTS.values(), *ALWAYS_ON.values())}
-    always = {script.title: {"args": given[script.title]} for script in ALWAYS_ON.values() if given[script.title][0]}
+    always = packed_units(values) | {script.title: {"args": given[script.title]} for script in ALWAYS_ON.values() if script.arguments and given[script.title][0]}
     if chosen == NONE:
         return values | {"alwayson_scripts": always}
     return values | {"script_name": chosen, "script_args": given[chosen], "alwayson_scripts": always}
@@ -100,7 +102,7 @@ def spread(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     given = {script.title: record for script, record in always_on(p.alwayson_scripts)}
     for script in ALWAYS_ON.values():
         values |= filled(script, given.get(script.title) or script.record())
-    return values
+    return values | spread_units(p)
 
 
 def filled(script: Script | AlwaysOn, record: Any) -> dict[str, Any]:

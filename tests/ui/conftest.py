@@ -25,6 +25,7 @@ from pipeline.styles import StyleDatabase
 from tests.browser import CHROMIUM_ARGS, find_chromium
 from tests.conftest import DEMO_MODEL, ROOT
 from tests.ui.steps import open_page
+from ui.controlnet import build_controlnet
 from ui.controls import (
     Controls,
     build_generation_controls,
@@ -98,7 +99,7 @@ def controls(tmp_path_factory):
     with gr.Blocks():
         return Controls(**build_model_menus(models), **build_prompts()[2], styles=build_style_menu(StyleDatabase()),
                         **build_mask_controls(), **build_strength(), **build_generation_controls(models, 512)[0],
-                        scripts=build_scripts(build_always_on()))
+                        scripts=build_scripts(build_always_on(), build_controlnet(catalog)))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pipeline.families.prediction import Eps, V
 from pipeline.families.reuse import Reuse, Reused, Window
 from pipeline.geometry import Size
 from pipeline.hooks import HookList
+from pipeline.kept import Kept
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.rng import ImageRNG
@@ -74,7 +75,7 @@ def job(*, batch=1, steps=20, strength=0.5, overrides=(), **fields):
         "refiner": None, "refiner_switch_at": None, "prompts": ["p"] * batch, "negative_prompts": ["n"] * batch,
         "seeds": [1234 + i for i in range(batch)], "mask": None, "nmask": None, "options": Options(**dict(overrides)),
         "override_settings": dict(overrides), "scripts": HookList(), "progress": Progress(), "encoder": None,
-        "extra_generation_params": {}, "controls": None}
+        "extra_generation_params": {}, "controls": None, "kept": Kept()}
     p = SimpleNamespace(**settings | fields)
     p.rng = ImageRNG(SHAPE, p.seeds)
     return p

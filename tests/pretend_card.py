@@ -188,6 +188,9 @@ def kinds(picture, mask):
     def script(name, *args):
         return {"script_name": name, "script_args": list(args)}
 
+    def control(*units):
+        return {"alwayson_scripts": {"ControlNet": {"args": [{"enabled": True, "image": picture} | unit for unit in units]}}}
+
     soft = {"mask": mask, "alwayson_scripts": {"Soft Inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}}
     return {
         **{f"sampler {name}": {"sampler_name": name, "steps": 6} for name in SAMPLERS},
@@ -200,6 +203,8 @@ def kinds(picture, mask):
         "variation": {"subseed": 3, "subseed_strength": 0.3, "seed_resize_from_w": 32, "seed_resize_from_h": 32},
         "churn": {"s_churn": 2.0, "sampler_name": "Euler"}, "no negative prompt late": options(s_min_uncond=5.0),
         "guidance limits": options(guidance_start=0.2, guidance_stop=0.8), "tiling": {"tiling": True},
+        "ControlNet": control({"model": "edges", "control_mode": 2, "effective_region_mask": mask}, {"model": "levels", "control_mode": 1}),
+        "ControlNet, tile": control({"model": "edges", "module": "tile_colorfix+sharp"}) | {"sampler_name": "DDIM"},
         "LoRA": {"prompt": "a house <lora:tiny:1>"}, "embedding": {"prompt": "a tinyword", "negative_prompt": "tinyword"}, "clip skip": options(CLIP_stop_at_last_layers=2),
         "refiner": {"refiner_checkpoint": "sd2-v", "refiner_switch_at": 0.5},
         "SD 2, v": options(sd_model_checkpoint="sd2-v"), "SDXL": options(sd_model_checkpoint="sdxl"),
@@ -227,17 +232,18 @@ FROM_NOISE = {
     "txt2img, SDXL": {"override_settings": {"sd_model_checkpoint": "sdxl"}},
 }
 """The same for txt2img."""
-IN_HALF = ("sampler Euler a", "sampler DPM++ SDE", "sampler DDIM", "mask, whole picture", "soft inpainting, DDIM", "LoRA", "embedding", "refiner", "SDXL",
+IN_HALF = ("sampler Euler a", "sampler DPM++ SDE", "sampler DDIM", "ControlNet", "mask, whole picture", "soft inpainting, DDIM", "LoRA", "embedding", "refiner", "SDXL",
              "SD 2, v", "inpainting checkpoint", "edit checkpoint", "step cache", "step cache by need", "token merging", "preview Full", "txt2img")
 """Requests to run in half precision too. Sequential offloading cannot be simulated, as torch does not let CPU parameters
 become fake GPU tensors."""
 
 
 def write_models(folder):
-    """Write tiny checkpoints; the first one has a LoRA and an embedding."""
+    """Write tiny checkpoints; the first one has a LoRA, an embedding, a ControlNet and an adapter."""
+    from diffusers import UNet2DConditionModel
     from safetensors.torch import load_file, save_file
 
-    from tests.families import tiny
+    from tests.families import tiny, tiny_controls
 
     made = folder / "Stable-diffusion"
     for kind in ("sd1", "sd1-inpainting", "sd1-edit", "sd2-v", "sdxl"):
@@ -249,6 +255,10 @@ def write_models(folder):
             layer = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
             (folder / "Lora").mkdir(parents=True)
             (folder / "embeddings").mkdir()
+            (folder / "ControlNet").mkdir()
+            unet = UNet2DConditionModel.from_pretrained(diffusers / "unet")
+            tiny_controls.saved(tiny_controls.controlnet(unet).state_dict(), folder / "ControlNet" / "edges.safetensors")
+            tiny_controls.saved(tiny_controls.adapter(unet, "full_adapter").state_dict(), folder / "ControlNet" / "levels.safetensors")
             save_file({"emb_params": torch.ones(2, tiny.WIDTH)}, folder / "embeddings" / "tinyword.safetensors")
             save_file({f"{layer}.lora_up.weight": torch.ones(out, 2), f"{layer}.lora_down.weight": torch.ones(2, into)},
                       folder / "Lora" / "tiny.safetensors")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -103,8 +104,8 @@ class ColorFix:
         fixed = x0 - blurred(x0, self.reach) + blurred(self.latent.to(x0), self.reach)
         if self.sharpness:
             dull = self.sharpness * blurred(fixed, self.reach) + (1 - self.sharpness) * fixed
-            rows = x0.new_tensor(negative).reshape(-1, 1, 1, 1)
-            fixed = (1 - rows) * fixed + rows * dull
+            share = per_row(negative, x0)
+            fixed = (1 - share) * fixed + share * dull
         return towards(x0, fixed, self.weight)
 
 
@@ -126,6 +127,11 @@ def blurred(latent: Tensor, reach: int) -> Tensor:
     """The mean over a square of 2 * reach + 1 cells; the edge's cells go on beyond it."""
     padded = F.pad(latent, (reach,) * 4, mode="replicate")
     return F.avg_pool2d(padded, 2 * reach + 1, stride=1)
+
+
+def per_row(values: list[bool], like: Tensor) -> Tensor:
+    """1 or 0 for each row of a batch, to multiply it with; without waiting for the device."""
+    return torch.tensor(values, dtype=like.dtype).reshape(-1, 1, 1, 1).to(like.device, non_blocking=True)
 
 
 def towards(x0: Tensor, target: Tensor, weight: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import InvalidRequest
-from pipeline.families.controls import BALANCED, CONTROL, Control, Controls
+from pipeline.families.controls import BALANCED, CONTROL, Control, Controls, per_row
 from pipeline.families.placement import Placement
 
 Kind = Literal["controlnet", "union", "adapter"]
@@ -66,7 +66,7 @@ class UNetControl:
             features = self.module(hint[:, :3] if self.module.config.in_channels == 3 else hint[:, :1])
             return [feature.expand(len(x), -1, -1, -1) for feature in features]
         if self.kind == "union":
-            types = F.one_hot(torch.tensor([control.kind], device=x.device), self.module.config.num_control_type).to(x)
+            types = F.one_hot(torch.tensor([control.kind]), self.types).to(x.device, x.dtype, non_blocking=True)
             hint = masked(hint, black=True).expand(len(x), -1, -1, -1)
             down, middle = self.module(x, t, controlnet_cond=[hint], control_type=types.expand(len(x), -1), control_type_idx=[control.kind],
                                        return_dict=False, **conditions)
@@ -127,7 +127,7 @@ class UNetControls:
         factors = weights(control, len(outputs), network.kind)
         positive = None
         if control.mode == CONTROL or network.pools:
-            positive = 1 - x.new_tensor(self.controls.negative).reshape(-1, 1, 1, 1)
+            positive = 1 - per_row(self.controls.negative, x)
         weighted = []
         for output, factor in zip(outputs, factors):
             output = output * factor if positive is None else output * (positive * factor)

@@ -169,7 +169,7 @@ def control_of(unit: Unit, network: ControlNetwork, hint: Tensor, size: Size) ->
     region = None
     if unit.effective_region_mask is not None:
         mask = unit.effective_region_mask.convert("L").resize(size, Image.Resampling.BILINEAR)
-        region = torch.from_numpy(np.asarray(mask).astype(np.float32) / 255.0)[None, None]
+        region = torch.from_numpy(np.asarray(mask).astype(np.float32) / 255.0)[None, None].to(hint.device)
     kind = union_kind(unit, network.types) if network.union else None
     return Control(network, hint, unit.weight, unit.guidance_start, unit.guidance_end, unit.control_mode, unit.advanced_weighting, region, kind)
 

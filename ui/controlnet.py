@@ -57,6 +57,10 @@ def name_of(index: int, field: str) -> str:
     return f"{TITLE}.{index}.{field}"
 
 
+UNITS_OFF = {name_of(index, "enabled"): False for index in range(UNITS)}
+"""The values that switch all units off."""
+
+
 def model_choices(catalog: Catalog) -> list[tuple[str, str]]:
     return [(name, name) for name in (NO_MODEL, *(name for name, _ in catalog.control_network_names()))]
 
@@ -198,7 +202,7 @@ def values_of(units: list[Unit]) -> dict[str, Any]:
     """The values of all units' widgets; units beyond the last are off."""
     shown_fields = {spec.name for spec in fields(Unit)} - {PICTURE, "mask", "effective_region_mask", "save_detected_map", "advanced_weighting",
                                                            "inpaint_crop_input_image", "union_control_type"}
-    values: dict[str, Any] = {name_of(index, "enabled"): False for index in range(UNITS)}
+    values: dict[str, Any] = dict(UNITS_OFF)
     for index, unit in enumerate(units[:UNITS]):
         settled = unit.settled()
         values |= {name_of(index, name): getattr(settled, name) for name in shown_fields}

@@ -13,10 +13,8 @@ from pipeline.infotext import parse
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from tests.families import tiny_controls
 from tests.ui.steps import generate, result, settle
-from ui.controlnet import UNITS, packed_units, ranges, spread_units, told_units
+from ui.controlnet import UNITS_OFF as OFF, packed_units, ranges, spread_units, told_units
 from ui.curl import payload
-
-OFF = {f"ControlNet.{index}.enabled": False for index in range(UNITS)}
 
 
 @pytest.fixture
@@ -106,6 +104,13 @@ def test_a_unit_shows_what_its_network_sees_and_guides_the_picture(page, network
     page.locator("#controlnet-use-0").click()
     settle(page)
     expect(page.locator("#controlnet-module-0 input")).to_have_value("none")
+    page.reload()
+    page.locator("#generate-img2img").wait_for()
+    settle(page)
+    page.locator("#controlnet > button").click()
+    # its picture is not kept, so the unit is off, with its network still chosen
+    expect(page.locator("#controlnet-enabled-0 input")).not_to_be_checked()
+    expect(page.locator("#controlnet-model-0 input")).to_have_value("edges")
 
 
 def test_without_a_picture_there_is_a_sentence(page):

@@ -32,7 +32,7 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
         return request, []
     params = apply_backcompat(parse(request.infotext))
     params["Sampler"], params["Schedule type"] = pasted_names(params)
-    options, notes = pasted_options(params, current, catalog.find_vae)
+    options, notes = pasted_options(params, current, catalog.find_files)
     if "Refiner" in params and not is_there(params["Refiner"], catalog):
         notes.append(f'The refiner {params.pop("Refiner")} was not found; the current one stays.')
     said = {FIELDS[label]: params[label] for label in TAKEN

@@ -29,6 +29,7 @@ def create_infotext(p: StableDiffusionProcessing, index: int, options: Options |
         "Model": info.name if options.add_model_name_to_info else None,
         "VAE hash": info.vae_hash if options.add_vae_hash_to_info else None,
         infotext_name("sd_vae"): info.vae if options.add_vae_name_to_info else None,
+        infotext_name("sd_text_encoders"): ", ".join(name for name, _ in info.text_encoders) or None,
         "Variation seed": p.subseeds[index] if varied else None,
         "Variation seed strength": p.subseed_strength if varied else None,
         "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,

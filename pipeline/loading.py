@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import torch
 
 from pipeline import families
 from pipeline.errors import ModelError
+from pipeline.families import Components
 from pipeline.families.base import Family, ModelInfo
 from pipeline.families.placement import Placement
 from pipeline.memory import choose_offload, collect, free_memory, is_out_of_memory, working_memory
@@ -27,6 +29,32 @@ Key = tuple
 """Identifies a loaded model: its files, and their state when they were read."""
 
 
+class Chosen(NamedTuple):
+    """The files of a model."""
+
+    checkpoint: ModelFile
+    vae: ModelFile | None = None
+    """None: the checkpoint's own."""
+    text_encoders: tuple[ModelFile, ...] = ()
+
+    @property
+    def components(self) -> Components:
+        return Components(self.vae and self.vae.path, tuple(file.path for file in self.text_encoders))
+
+    @property
+    def files(self) -> list[ModelFile]:
+        return [self.checkpoint, *self.text_encoders, *([] if self.vae is None else [self.vae])]
+
+    @property
+    def key(self) -> Key:
+        """(of checkpoint and text encoders, of the VAE)."""
+        return state_of(self.checkpoint, *self.text_encoders), () if self.vae is None else state_of(self.vae)
+
+
+def state_of(*files: ModelFile) -> Key:
+    return tuple((str(file.path), stamp(file.path)) for file in files)
+
+
 class ModelStore:
     """Loads the model that options name, on the engine's thread, and keeps the last few.
 
@@ -35,15 +63,17 @@ class ModelStore:
     """
 
     def __init__(self, catalog: Catalog, place: Placement, default: ModelFile, *, keep: int = 1,
-                 load: Callable[..., Family] = families.load, describe: Callable[[Path], ModelInfo] = families.describe,
-                 change_vae: Callable[..., None] = families.change_vae,
+                 load: Callable[..., Family] = families.load, describe: Callable[..., ModelInfo] = families.describe,
+                 change_vae: Callable[..., None] = families.change_vae, complete: Callable[..., Components] = families.completed,
                  free: Callable[[torch.device], int | None] = free_memory):
         self.catalog, self.default = catalog, default
         self.tell: Share = lambda share: None
         """Called with the fraction of a model that is loaded, starting at 0."""
         self.place, self._keep = place, keep
-        self._read, self._describe, self._change_vae, self._free = load, describe, change_vae, free
+        self._read, self._describe, self._change_vae, self._complete, self._free = load, describe, change_vae, complete, free
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
+        self._completed: dict[Key, Components] = {}
+        """By the files chosen and offered: what was found missing and where."""
         self._lock = Lock()
 
     @property
@@ -52,18 +82,35 @@ class ModelStore:
         with self._lock:
             return next((family.info for family in reversed(self._loaded.values())), None)
 
-    def find(self, options: Options) -> tuple[ModelFile, ModelFile | None]:
-        """The checkpoint that options name, and its separate VAE. Raises UnknownName, and ModelError for a pickle."""
+    def find(self, options: Options) -> Chosen:
+        """The files that options name. Raises UnknownName, and ModelError for a pickle."""
         wanted, vae = options.sd_model_checkpoint, options.sd_vae
         checkpoint = self.catalog.find_checkpoint(wanted) if wanted else self.catalog.hashed(self.default)
-        if vae == "None":
-            return checkpoint, None
-        return checkpoint, self.catalog.vae_beside(checkpoint) if vae in NO_VAE else self.catalog.find_vae(vae)
+        beside = None if vae == "None" else self.catalog.vae_beside(checkpoint) if vae in NO_VAE else self.catalog.find_vae(vae)
+        return Chosen(checkpoint, beside, tuple(self.catalog.find_text_encoders(options.sd_text_encoders)))
+
+    def complete(self, options: Options) -> Chosen:
+        """The same, with the files that fit for what the checkpoint lacks, where options leave that to us.
+
+        Raises UnknownName, ModelError.
+        """
+        chosen = self.find(options)
+        vaes = [] if options.sd_vae == "None" else self.catalog.vaes()
+        encoders = [] if options.sd_text_encoders == "None" else self.catalog.text_encoders()
+        if not vaes and not encoders:
+            return chosen
+        key = chosen.key, state_of(*vaes, *encoders)
+        if key not in self._completed:
+            paths = [[file.path for file in files] for files in (vaes, encoders)]
+            self._completed[key] = self._complete(chosen.checkpoint.path, chosen.components, *paths)
+        found, by_path = self._completed[key], {file.path: file for file in (*chosen.files, *vaes, *encoders)}
+        return chosen._replace(vae=found.vae and by_path[found.vae], text_encoders=tuple(by_path[path] for path in found.text_encoders))
 
     def describe(self, options: Options = Options()) -> ModelInfo:
         """The model that options name, without loading it. Raises UnknownName, ModelError."""
-        checkpoint, vae = self.find(options)
-        info = replace(self._describe(checkpoint.path), name=checkpoint.stem, hash=checkpoint.hash)
+        chosen = self.complete(options)
+        checkpoint, vae = chosen.checkpoint, chosen.vae
+        info = replace(self._describe(checkpoint.path, chosen.components), name=checkpoint.stem, hash=checkpoint.hash)
         return info if vae is None else replace(info, vae=vae.path.name, vae_hash=vae.hash)
 
     @torch.inference_mode(False)  # a refiner is loaded in the middle of a job
@@ -72,9 +119,9 @@ class ModelStore:
 
         Raises UnknownName, or ModelError with one sentence.
         """
-        checkpoint, vae = self.find(options)
-        key = tuple((str(file.path), stamp(file.path)) for file in (checkpoint, vae) if file is not None)
-        family = self._loaded.get(key) or self._with_other_vae(key, checkpoint, vae) or self._load(checkpoint, vae)
+        chosen = self.complete(options)
+        key = chosen.key
+        family = self._loaded.get(key) or self._with_other_vae(chosen) or self._load(chosen)
         with self._lock:
             self._loaded[key] = family
             self._loaded.move_to_end(key)
@@ -83,9 +130,9 @@ class ModelStore:
 
     def loaded(self, options: Options) -> Family | None:
         """The model that options name, if it is loaded. Raises UnknownName, ModelError."""
-        paths = tuple(str(file.path) for file in self.find(options) if file is not None)
+        paths = [str(file.path) for file in self.complete(options).files]
         with self._lock:
-            return next((family for key, family in self._loaded.items() if tuple(path for path, _ in key) == paths), None)
+            return next((family for key, family in self._loaded.items() if [path for path, _ in sum(key, ())] == paths), None)
 
     def release(self) -> None:
         """Drop all models; the next request loads its own again."""
@@ -95,19 +142,20 @@ class ModelStore:
         """Drop all models except the one used last."""
         self._forget(1)
 
-    def _with_other_vae(self, key: Key, checkpoint: ModelFile, vae: ModelFile | None) -> Family | None:
-        """A loaded model of the same checkpoint, switched to this VAE; None if there is none."""
-        loaded = next((other for other in reversed(self._loaded) if other[0] == key[0]), None)
+    def _with_other_vae(self, chosen: Chosen) -> Family | None:
+        """A loaded model of the same checkpoint and text encoders, switched to this VAE; None if there is none."""
+        loaded = next((other for other in reversed(self._loaded) if other[0] == chosen.key[0]), None)
         if loaded is None:
             return None
         family = self._loaded[loaded]
-        self._change_vae(family, checkpoint.path, self._named(family.info, checkpoint, vae), None if vae is None else vae.path)
+        self._change_vae(family, chosen.checkpoint.path, self._named(family.info, chosen), chosen.components)
         with self._lock:
             del self._loaded[loaded]
         return family
 
-    def _load(self, checkpoint: ModelFile, vae: ModelFile | None) -> Family:
-        info = self._describe(checkpoint.path)  # before any other model is dropped, in case this is not a model
+    def _load(self, chosen: Chosen) -> Family:
+        checkpoint = chosen.checkpoint
+        info = self._describe(checkpoint.path, chosen.components)  # before any other model is dropped, in case this is not a model
         sizes = [numbers * self.place.dtype_of(part).itemsize for part, numbers in info.sizes.items()]
         working = working_memory(info.native_size**2, self.place.vae_dtype)
         self._fit(sum(sizes) + working)
@@ -115,7 +163,7 @@ class ModelStore:
         first = choose_offload(sizes, working, self._free(self.place.device)) if on_card else "none"
         for offload in (first, "sequential" if on_card else "none"):
             try:
-                return self._load_files(checkpoint, vae, info, replace(self.place, offload=offload))
+                return self._load_files(chosen, info, replace(self.place, offload=offload))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -124,11 +172,12 @@ class ModelStore:
         raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self.place.device} '
                          f"in {str(self.place.dtype).removeprefix('torch.')}")
 
-    def _load_files(self, checkpoint: ModelFile, vae: ModelFile | None, info: ModelInfo, place: Placement) -> Family:
+    def _load_files(self, chosen: Chosen, info: ModelInfo, place: Placement) -> Family:
+        checkpoint = chosen.checkpoint
         self.tell(0.0)
         start = HASHING if checkpoint.sha256 is None else 0.0
-        info = self._named(info, checkpoint, vae, lambda share: self.tell(start * share))
-        family = self._read(checkpoint.path, place, info, vae=None if vae is None else vae.path,
+        info = self._named(info, chosen, lambda share: self.tell(start * share))
+        family = self._read(checkpoint.path, place, info, components=chosen.components,
                             progress=lambda share: self.tell(start + (1 - start) * share))
         family.tiny = families.tiny_decoder(self.catalog.root / "VAE-approx", info, place)
         if place.offload != "none":
@@ -136,11 +185,13 @@ class ModelStore:
                                 f"{OFFLOADED[place.offload]} is loaded only while it computes.")
         return family
 
-    def _named(self, info: ModelInfo, checkpoint: ModelFile, vae: ModelFile | None,
-               progress: Share = lambda share: None) -> ModelInfo:
+    def _named(self, info: ModelInfo, chosen: Chosen, progress: Share = lambda share: None) -> ModelInfo:
         """The info with the names and hashes of the files."""
+        checkpoint, vae = chosen.checkpoint, chosen.vae
         sha256 = self.catalog.sha256(checkpoint, progress)
-        info = replace(info, name=checkpoint.stem, hash=sha256[:SHORT], sha256=sha256, vae=None, vae_hash=None, vae_sha256=None)
+        encoders = tuple((file.path.name, self.catalog.sha256(file)) for file in chosen.text_encoders)
+        info = replace(info, name=checkpoint.stem, hash=sha256[:SHORT], sha256=sha256, vae=None, vae_hash=None, vae_sha256=None,
+                       text_encoders=encoders)
         if vae is None:
             return info
         sha256 = self.catalog.sha256(vae)

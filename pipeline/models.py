@@ -14,14 +14,16 @@ from pipeline.prompt_parser import in_a_tag
 from pipeline.small_files import open_regular, read_json, reason
 from pipeline.weights import PICKLES, PREVIEW_DECODER, refuse_pickle
 
-FOLDERS = {  # A1111's names, in the models folder
+FOLDERS = {  # A1111's names, and Forge's and ComfyUI's for text encoders, in the models folder
     "checkpoint": ("Stable-diffusion",),
     "VAE": ("VAE",),
+    "text encoder": ("text_encoder", "text_encoders"),
     "LoRA": ("Lora", "LyCORIS"),
     "embedding": ("embeddings",),
     "ControlNet": ("ControlNet",),
 }
-FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "LoRA": "prompt", "embedding": "prompt", "ControlNet": "alwayson_scripts"}
+FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "text encoder": "sd_text_encoders", "LoRA": "prompt", "embedding": "prompt",
+          "ControlNet": "alwayson_scripts"}
 """The request's field that names each kind."""
 SUFFIXES = (".safetensors", *PICKLES)
 VAE_INFIX = ".vae"
@@ -32,7 +34,7 @@ MARKERS = {"ControlNet": "config.json"}
 """The file that makes a folder a model, where it is not WHOLE."""
 WHOLE = "model_index.json"
 NO_VAE = ("Automatic", "auto", "None", "")
-"""Values of sd_vae that do not name a VAE."""
+"""Values of sd_vae and sd_text_encoders that do not name a file."""
 HASHES = "palimpsest-hashes.json"
 MAX_HASHES = 1 << 25
 """Bytes of the cache file."""
@@ -127,6 +129,9 @@ class Catalog:
     def vaes(self) -> list[ModelFile]:
         return self._listed("VAE")
 
+    def text_encoders(self) -> list[ModelFile]:
+        return self._listed("text encoder")
+
     def loras(self) -> list[ModelFile]:
         return self._listed("LoRA")
 
@@ -158,6 +163,14 @@ class Catalog:
     def find_vae(self, text: str) -> ModelFile:
         """The VAE of that file name, with or without extension. Raises UnknownName, or ModelError for a pickle."""
         return self._find("VAE", text)
+
+    def find_text_encoders(self, text: str) -> list[ModelFile]:
+        """The text encoders of those file names, separated by commas; none for Automatic. Raises as find_vae() does."""
+        return [] if text in NO_VAE else [self._find("text encoder", name.strip()) for name in text.split(",")]
+
+    def find_files(self, option: str, text: str) -> object:
+        """What the option of that name, sd_vae or sd_text_encoders, means by `text`. Raises as find_vae() does."""
+        return self.find_vae(text) if option == "sd_vae" else self.find_text_encoders(text)
 
     def find_lora(self, name: str) -> ModelFile:
         """The LoRA of that file name, with or without extension. Raises UnknownName, or ModelError for a pickle."""

@@ -123,6 +123,10 @@ def file_name(name: str, value: Any) -> str:
     return value or ""
 
 
+MODEL_FILES = ("sd_model_checkpoint", "sd_vae", "sd_text_encoders")
+"""The options that name a model's files."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings of one request; the engine holds the defaults."""
@@ -133,6 +137,9 @@ class Options:
     sd_vae: str = option(
         MODEL, "Automatic", "SD VAE", "The VAE: Automatic takes the file named like the checkpoint, None the VAE inside the checkpoint.",
         check=file_name, infotext="VAE", on_make=True)
+    sd_text_encoders: str = option(
+        MODEL, "Automatic", "Text encoders", "The files of a model's text encoders, separated by commas: Automatic takes the first that fit.",
+        check=file_name, infotext="Text encoders")
 
     CLIP_stop_at_last_layers: int = option(
         PROMPTS, 1, "Clip skip", "Take the text encoder's output this many layers before its end; 0 means 1.", low=0, high=12,
@@ -170,6 +177,12 @@ class Options:
 
     img2img_fix_steps: bool = option(
         IMG2IMG, False, "Exact number of steps", "Run exactly the number of steps asked for, whatever the denoising strength.")
+    strength_as_noise: bool = option(
+        IMG2IMG, False, "Strength is the first noise level",
+        "With flow models, start at this fraction of noise: their schedules put most steps near pure noise, where strengths hardly differ.",
+        infotext="Strength as noise")
+    source_as_reference: bool = option(
+        IMG2IMG, True, "Source as reference", "Show models that edit by instruction the source beside the noise.", infotext="Source as reference")
     img2img_color_correction: bool = option(IMG2IMG, False, "Colour correction", "Match the result's colours to the source's.")
     upscaler_for_img2img: str | None = option(
         IMG2IMG, None, "Upscaler", "Enlarges a source that is smaller than the picture; empty: Lanczos.", check=upscaler)
@@ -254,6 +267,8 @@ class Options:
     always_discard_next_to_last_sigma: bool = option(
         SAMPLING, False, "Discard next-to-last sigma", "Leave out the next-to-last sigma of every schedule.",
         infotext="Discard penultimate sigma")
+    flow_shift: float = option(
+        SAMPLING, 0.0, "Shift", "How far a flow model's schedule is moved towards noise; 0 is the model's own.", low=0, high=100, infotext="Shift")
     sd_noise_schedule: str = option(
         SAMPLING, "Default", "Noise schedule", "The network's noise levels: its own, or rescaled to end in pure noise.",
         choices=("Default", "Zero Terminal SNR"), infotext="Noise Schedule")

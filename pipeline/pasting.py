@@ -18,26 +18,28 @@ FIELDS = {
     "Refiner": "refiner_checkpoint", "Refiner switch at": "refiner_switch_at",
 }
 """Infotext's name → the request's field. Options declare their own names."""
+FILES = {"sd_vae": "VAE", "sd_text_encoders": "text encoder"}
+"""Options that name files."""
 NO_FILE = ("", "Automatic", "auto", "None")
 """Values that do not name a file."""
 
 
 def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
-                   find_vae: Callable[[str], object]) -> tuple[dict[str, Any], list[str]]:
+                   find: Callable[[str, str], object]) -> tuple[dict[str, Any], list[str]]:
     """(the options that infotext would change, a sentence on each value that cannot be used here).
 
-    find_vae raises PalimpsestError if there is no VAE of that name.
+    find: is given an option and the files that it names, and raises PalimpsestError if one is missing.
     """
     said = {spec.name: typed(params[label], current[spec.name]) for label, spec in BY_INFOTEXT.items() if label in params}
     options, notes = {name: value for name, value in said.items() if value != current[name]}, []
     for name, value in list(options.items()):
         try:
             Options().override({name: value})
-            if name == "sd_vae" and value not in NO_FILE:
-                find_vae(value)
+            if name in FILES and value not in NO_FILE:
+                find(name, value)
         except PalimpsestError as error:
-            notes.append(f'The VAE {value} was not found; the current one stays.' if isinstance(error, UnknownName)
-                         and name == "sd_vae" else f"{error}; it stays as it was.")
+            notes.append(f"The {FILES[name]} {value} was not found; the current one stays." if isinstance(error, UnknownName)
+                         and name in FILES else f"{error}; it stays as it was.")
             del options[name]
     return options, notes
 

@@ -132,6 +132,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Turn source pictures and mask into the latents that sampling starts from."""
+        self.check_size()
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
         stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=self.tiles)
         plan = self._plan_mask(stages)
@@ -145,8 +146,19 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         if plan is not None:
             self.mask, self.nmask = map(torch.clone, stages.latent_masks(latent_mask, latent, round=self.rounds_mask))
             self.init_latent = self._fill_latent(all_seeds)
+        if self.sd_model.sees == "reference" and not self.options.source_as_reference:
+            self.extra_generation_params[infotext_name("source_as_reference")] = False
+            self.image_conditioning = self.init_latent[:, :0]
+            return
         self.image_conditioning = self._to_batch(stages.image_conditioning(
             sources, latent, plan, round=self.rounds_mask, mask_weight=self.options.inpainting_mask_weight))
+
+    def check_size(self) -> None:
+        """Raise InvalidRequest if the model's latents cannot have this size."""
+        step = self.sd_model.latent_format.downscale
+        if step > 8 and (self.width % step or self.height % step):
+            raise InvalidRequest("width", f'width and height must be multiples of {step} with "{self.sd_model.info.name}", '
+                                          f"got {self.width}x{self.height}")
 
     @property
     def mask_settings(self) -> dict[str, Any]:

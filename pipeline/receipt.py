@@ -201,6 +201,8 @@ class Receipts:
         self.use("checkpoint", info.name, info.sha256)
         if info.vae is not None:
             self.use("VAE", info.vae, info.vae_sha256)
+        for name, sha256 in info.text_encoders:
+            self.use("text encoder", name, sha256)
         if refiner is not None:
             self.use("checkpoint", refiner.name, refiner.sha256)
         return info.name, info.vae, refiner and refiner.name

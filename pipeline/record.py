@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.options import GRIDS, SPECS, Options
+from pipeline.options import GRIDS, MODEL_FILES, SPECS, Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
@@ -16,7 +16,7 @@ PLACES = ("outpath_samples", "outpath_grids", "samples_filename", "do_not_save_s
 """Fields on where pictures go."""
 ELSEWHERE = {*PLACES, "sd_model", "options", "force_task_id", "source_exif", "replay", "continues"}
 """Fields on where a request runs and where its pictures go; they do not affect the pictures."""
-FILES = {"sd_model_checkpoint", "sd_vae"}
+FILES = set(MODEL_FILES)
 """Options that a receipt replaces by the files themselves."""
 UNSEEN = {spec.name for spec in SPECS.values() if not spec.in_picture}
 """Options that do not affect saved pictures."""

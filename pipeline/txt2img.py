@@ -19,12 +19,16 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Prepare an empty latent in place of a source."""
+        self.check_size()
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
         self.extra_generation_params["Denoising strength"] = None  # left out of infotext
         latents = self.sd_model.latent_format
         device = self.sd_model.placement.device
         height, width = self.height // latents.downscale, self.width // latents.downscale
         self.init_latent = torch.zeros(self.batch, latents.channels, height, width, device=device)
+        if self.sd_model.sees == "reference":
+            self.image_conditioning = self.init_latent[:, :0]
+            return
         gray = torch.zeros(1, 3, height * latents.downscale, width * latents.downscale, device=device)
         self.image_conditioning = self._to_batch(self.sd_model.image_conditioning(
             gray, self.init_latent[:1], None, mask_weight=self.options.inpainting_mask_weight))

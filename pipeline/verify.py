@@ -163,8 +163,8 @@ class Search:
 
     def find(self, kind: str, name: str, sha256: str | None) -> ModelFile | None:
         """The file with that hash, else the one with that name, else None."""
-        listed = {"checkpoint": self.catalog.checkpoints, "VAE": self.catalog.vaes, "LoRA": self.catalog.loras,
-                  "ControlNet": self.catalog.control_networks}[kind]()
+        listed = {"checkpoint": self.catalog.checkpoints, "VAE": self.catalog.vaes, "text encoder": self.catalog.text_encoders,
+                  "LoRA": self.catalog.loras, "ControlNet": self.catalog.control_networks}[kind]()
         files = sorted(listed, key=lambda file: (name not in (file.stem, file.path.name), file.sha256 is None))
         named = [file for file in files if name in (file.stem, file.path.name)]
         same = (file for file in files if self.hash_of(file, read=self.thorough or file in named) == sha256)
@@ -188,7 +188,8 @@ def with_models(record: dict[str, Any], receipt: Receipt, search: Search) -> dic
             raise Missing(f'the {kind} "{name}" (SHA-256 {sha256 or "unknown"}) is not in the models folder', "model")
         return search.catalog.sha256(file)
 
-    chosen = {"sd_model_checkpoint": hash_of("checkpoint", receipt.checkpoint), "sd_vae": hash_of("VAE", receipt.vae) or "None"}
+    chosen = {"sd_model_checkpoint": hash_of("checkpoint", receipt.checkpoint), "sd_vae": hash_of("VAE", receipt.vae) or "None",
+              "sd_text_encoders": ",".join(hash_of("text encoder", name) for name in receipt.files.get("text encoder", {})) or "None"}
     refiner = hash_of("checkpoint", receipt.refiner)
     return {"options": record["options"] | chosen} | ({"refiner_checkpoint": refiner} if refiner else {})
 

@@ -69,7 +69,7 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
     called = f"{params.get('Model', '')}{' [{}]'.format(params['Model hash']) if 'Model hash' in params else ''}".strip()
     values |= {name: said for name, said in (("sd_model_checkpoint", params.get("Model hash") or params.get("Model")),
                                              ("refiner_checkpoint", params.get("Refiner"))) if said}
-    options, unusable = pasted_options(params, vars(current), catalog.find_vae)
+    options, unusable = pasted_options(params, vars(current), catalog.find_files)
     values |= {name: options.pop(name) for name in list(options) if name in named}
     values |= {"selected_scale_tab": 0, "seed_enable_extras": extras_said(values), "override_settings": texts_of(options)}
     values, missing = with_files(values, catalog, {"sd_model_checkpoint": called})

@@ -1,14 +1,14 @@
 """From a checkpoint to a `Family`. A new family is one file beside this one and one row in FAMILIES."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
-from pipeline.families import original, placement, refusals, sd, sdxl, tiny
+from pipeline.families import flux2, original, placement, refusals, sd, sdxl, tiny, z_image
 from pipeline.families.base import Facts, Family, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, build_modules, pipeline_class
 from pipeline.families.placement import Placement
@@ -31,22 +31,41 @@ class FamilyRow:
     """Raises ModelError."""
 
 
+def any_of_it(checkpoint: Checkpoint) -> bool:
+    """For the only family of its layout."""
+    return True
+
+
+def sees_nothing(checkpoint: Checkpoint) -> Sees:
+    return "nothing"
+
+
 STABLE_DIFFUSION = {"layout": original.LAYOUT, "check": sd.check_supported, "sees": sd.what_it_sees}
 FAMILIES = {row.facts.name: row for row in (
     FamilyRow(sd.SD1, matches=sd.is_sd1, load=sd.load, **STABLE_DIFFUSION),
     FamilyRow(sd.SD2, matches=sd.is_sd2, load=sd.load, **STABLE_DIFFUSION),
     FamilyRow(sdxl.BASE, matches=sdxl.is_base, load=sdxl.load, **STABLE_DIFFUSION),
     FamilyRow(sdxl.REFINER, matches=sdxl.is_refiner, load=sdxl.load, **STABLE_DIFFUSION),
+    FamilyRow(flux2.KLEIN, flux2.LAYOUT, matches=any_of_it, check=flux2.check, sees=flux2.sees, load=flux2.load),
+    FamilyRow(z_image.Z_IMAGE, z_image.LAYOUT, matches=any_of_it, check=z_image.check, sees=sees_nothing, load=z_image.load),
 )}
 
 
-def describe(path: Path | str) -> ModelInfo:
+@dataclass(frozen=True)
+class Components:
+    """Files of their own for parts of a checkpoint."""
+
+    vae: Path | None = None
+    text_encoders: tuple[Path, ...] = ()
+
+
+def describe(path: Path | str, components: Components = Components()) -> ModelInfo:
     """Facts about a checkpoint from its headers, without loading or hashing it. Raises ModelError.
 
     path: a diffusers folder, or a .safetensors file in the original layout.
     """
     with one_sentence(path):
-        row, checkpoint = read_checkpoint(Path(path))
+        row, checkpoint = read_checkpoint(Path(path), components)
         sizes = {name: part.size for name, part in checkpoint.parts.items()}
     return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=row.facts.name, sizes=sizes,
                      sees_source=row.sees(checkpoint) == "source",
@@ -54,23 +73,25 @@ def describe(path: Path | str) -> ModelInfo:
                      own_latents="latent_rgb_factors" in checkpoint.extra)
 
 
-def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, vae: Path | None = None,
+def load(path: Path | str, place: Placement, info: ModelInfo | None = None, *, components: Components = Components(),
          progress: LoadingCallback = lambda share: None) -> Family:
     """Load a checkpoint from a diffusers folder or .safetensors file. Raises ModelError with one sentence.
 
-    info: the result of describe(), if known. vae: a VAE to use instead of the checkpoint's own.
+    info: the result of describe(), if known. components: files to use instead of the checkpoint's own parts.
     """
-    info = info or describe(path)
+    info = info or describe(path, components)
     with one_sentence(path):
-        row, checkpoint = read_checkpoint(Path(path), vae)
+        row, checkpoint = read_checkpoint(Path(path), components)
+        check_complete(row.facts, checkpoint)
         row.check(row.facts, checkpoint)
         return row.load(row.facts, checkpoint, info, place, progress)
 
 
-def change_vae(family: Family, path: Path | str, info: ModelInfo, vae: Path | None) -> None:
+def change_vae(family: Family, path: Path | str, info: ModelInfo, components: Components) -> None:
     """Give the loaded checkpoint of `path` another VAE, or its own again. Raises ModelError, and then changes nothing."""
     with one_sentence(path):
-        row, checkpoint = read_checkpoint(Path(path), vae)
+        row, checkpoint = read_checkpoint(Path(path), components)
+        check_complete(row.facts, checkpoint)
         row.check(row.facts, checkpoint)
         only_vae = replace(checkpoint, parts={"vae": checkpoint.parts["vae"]})
         family.take_vae(build_modules(only_vae, row.facts.parts, family.placement)["vae"], info)
@@ -103,14 +124,45 @@ def one_sentence(path: Path | str) -> Iterator[None]:
         raise ModelError(f'model "{Path(path).name}" cannot be loaded: {reason(error)}') from error
 
 
-def read_checkpoint(path: Path, vae: Path | None = None) -> tuple[FamilyRow, Checkpoint]:
-    """The family of a file or folder, and its checkpoint without weights. Raises ModelError.
-
-    vae: a file or folder to take the VAE from.
-    """
+def read_checkpoint(path: Path, components: Components = Components()) -> tuple[FamilyRow, Checkpoint]:
+    """The family of a file or folder, and its checkpoint without weights. Raises ModelError."""
     layout, checkpoint = read_single(Weights(path)) if path.is_file() else read_diffusers(path)
-    row = find_row(layout, checkpoint)
-    return row, checkpoint if vae is None else replace(checkpoint, parts=checkpoint.parts | {"vae": row.layout.read_vae(vae)})
+    row, parts = find_row(layout, checkpoint), dict(checkpoint.parts)
+    for file in components.text_encoders:
+        if layout.read_text_encoder is None:
+            raise ModelError(f'"{path.name}" takes no separate text encoder, got "{file.name}"')
+        parts |= layout.read_text_encoder(file)
+    if components.vae is not None:
+        parts["vae"] = layout.read_vae(components.vae)
+    return row, replace(checkpoint, parts=parts)
+
+
+def completed(path: Path, chosen: Components, vaes: list[Path], text_encoders: list[Path]) -> Components:
+    """`chosen`, and for each part that the checkpoint still lacks the first of the files that fits it. Raises ModelError."""
+    with one_sentence(path):
+        row, checkpoint = read_checkpoint(path, chosen)
+        for name, part in row.facts.separate.items():
+            if name in checkpoint.parts:
+                continue
+            for file in vaes if name == "vae" else text_encoders:
+                with suppress(ModelError):
+                    read = {"vae": row.layout.read_vae(file)} if name == "vae" else row.layout.read_text_encoder(file)
+                    if name in read and part.suits(checkpoint, read[name]):
+                        chosen = replace(chosen, vae=file) if name == "vae" else replace(chosen, text_encoders=(*chosen.text_encoders, file))
+                        break
+    return chosen
+
+
+def check_complete(facts: Facts, checkpoint: Checkpoint) -> None:
+    """Raise ModelError if a part that may be a file of its own is missing, or is another model's."""
+    name = checkpoint.path.name
+    missing = [part for part in facts.separate if part not in checkpoint.parts]
+    if missing:
+        wanted = " and ".join(f"{facts.separate[part].called} in {facts.separate[part].folder}" for part in missing)
+        raise ModelError(f'"{name}" is not a complete model: it needs {wanted} too')
+    for part, kind in facts.separate.items():
+        if not kind.suits(checkpoint, checkpoint.parts[part]):
+            raise ModelError(f'"{name}" cannot be used with this {part.replace("_", " ")}: it needs {kind.called}')
 
 
 def read_single(weights: Weights) -> tuple[Layout, Checkpoint]:
@@ -147,4 +199,4 @@ def display_name(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-__all__ = ["FAMILIES", "FamilyRow", "change_vae", "describe", "load", "placement", "tiny_decoder"]
+__all__ = ["FAMILIES", "Components", "FamilyRow", "change_vae", "completed", "describe", "load", "placement", "tiny_decoder"]

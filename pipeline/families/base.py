@@ -1,12 +1,14 @@
 """What a model family must provide: small records and one protocol. Imports no network library except torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from pipeline.families.checkpoint import Checkpoint, Part
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
 from pipeline.families.controls import Controls
@@ -60,6 +62,8 @@ class ModelInfo:
     vae_hash: str | None = None
     """Like `hash`, for that file."""
     vae_sha256: str | None = None
+    text_encoders: tuple[tuple[str, str], ...] = ()
+    """(name, SHA-256) of each text encoder's own file."""
     sees_source: bool = False
     """Whether the network takes the source picture and is guided by it, like InstructPix2Pix."""
     own_latents: bool = False
@@ -80,19 +84,35 @@ class Layer:
     rows: tuple[int, int] | None = None
     """The range of rows in its module's weight and bias; None: all. A fused module holds several layers, stacked."""
     is_text_encoder: bool = False
+    below: tuple[nn.Module, ...] = ()
+    """Modules with the rows that follow, where a network file fuses layers that the model holds one by one."""
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return self.module, *self.below
 
     @property
     def weight(self) -> Tensor:
-        return self.part_of(self.module.weight)
+        return self.module.weight[self._rows] if not self.below else torch.cat([module.weight for module in self.modules])
 
     @property
     def bias(self) -> Tensor | None:
-        bias = getattr(self.module, "bias", None)
-        return None if bias is None else self.part_of(bias)
+        biases = [getattr(module, "bias", None) for module in self.modules]
+        if any(bias is None for bias in biases):
+            return None
+        return biases[0][self._rows] if not self.below else torch.cat(biases)
 
-    def part_of(self, tensor: Tensor) -> Tensor:
-        """This layer's rows of a tensor."""
-        return tensor if self.rows is None else tensor[slice(*self.rows)]
+    def places(self, value: Tensor) -> Iterator[tuple[nn.Module, slice, Tensor]]:
+        """The rows of this layer's weight or bias by (module, the module's rows, values)."""
+        if not self.below:
+            yield self.module, self._rows, value
+            return
+        for module, part in zip(self.modules, value.split([len(module.weight) for module in self.modules])):
+            yield module, slice(None), part
+
+    @property
+    def _rows(self) -> slice:
+        return slice(None) if self.rows is None else slice(*self.rows)
 
 
 class LayerFinder(Protocol):
@@ -112,11 +132,37 @@ class Facts:
     latent_format: LatentFormat
     parts: Mapping[str, PartKind]
     """By name in a diffusers folder."""
+    separate: Mapping[str, "Separate"] = field(default_factory=dict)
+    """The parts that may be files of their own beside the checkpoint's, by name; besides a VAE in place of the checkpoint's."""
+    defaults: "Defaults | None" = None
+    """Settings that suit the family; None: A1111's."""
 
 
-Sees = Literal["nothing", "masked source", "source"]
+@dataclass(frozen=True)
+class Separate:
+    """A part of a model that may be a file of its own."""
+
+    called: str
+    """For sentences: what it is."""
+    folder: str
+    """Where its file belongs, in the models folder."""
+    suits: Callable[[Checkpoint, Part], bool]
+    """Whether a part fits the others of the checkpoint, by its config."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Settings that suit a family."""
+
+    sampler_name: str
+    scheduler: str
+    steps: int
+    cfg_scale: float
+
+
+Sees = Literal["nothing", "masked source", "source", "reference"]
 """What the network sees of the source: an inpainting network the unmasked part, InstructPix2Pix all of it, weighted by
-image_cfg_scale."""
+image_cfg_scale; and one that edits by instruction all of it as a picture of its own, where there is one and options allow it."""
 
 
 class Family(Protocol):

@@ -90,6 +90,8 @@ class Checkpoint:
     unknown: tuple[str, ...] = ()
     """Tensors that belong to no part and are not known to be irrelevant."""
     latent_scale: float | None = None
+    shift: float | None = None
+    """Of a flow's schedule."""
     extra: dict = field(default_factory=dict)
     """Further facts in our own models' palimpsest.json: native_size, latent_rgb_factors, latent_rgb_bias."""
 
@@ -116,6 +118,23 @@ class Layout:
     """Reads a single file, recognised by its tensors' names; None if it has another layout."""
     read_vae: Callable[[Path], Part]
     """Reads an autoencoder from its own file or folder, or from a whole checkpoint."""
+    read_text_encoder: Callable[[Path], dict[str, Part]] | None = None
+    """Reads a text encoder from its own file, under its name in a diffusers folder; None: these families take none."""
+
+
+# --- reading names and shapes ----------------------------------------------------------------------------------------
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """How many different numbers the pattern's group matches, at the start of names."""
+    return len({found[1] for found in map(re.compile(pattern).match, names) if found})
+
+
+def shape(path: Path, tensors: dict[str, Stored], name: str) -> torch.Size:
+    """A tensor's shape. Raises ModelError if it is missing."""
+    if name not in tensors:
+        raise ModelError(f'"{path.name}" is incomplete, or of a kind that is not supported: '
+                         f'it lacks the tensor that diffusers calls "{name}"')
+    return tensors[name].shape
 
 
 # --- building -------------------------------------------------------------------------------------------------------
@@ -207,16 +226,19 @@ def pipeline_class(folder: Path) -> str:
     return shortened(str(index.get("_class_name") or "model without a _class_name"), configs.MAX_SHOWN)
 
 
-def read_folder(folder: Path, names: Iterable[str]) -> Checkpoint:
-    """The parts of those names in a diffusers folder. Raises ModelError."""
-    parts = {name: read_part(folder / name) for name in names if (folder / name / "config.json").exists()}
+def read_folder(folder: Path, names: Iterable[str], also: Callable[[str, Part], Part] = lambda name, part: part) -> Checkpoint:
+    """The parts of those names in a diffusers folder. Raises ModelError.
+
+    also: what else there is to do with a part that was read.
+    """
+    parts = {name: also(name, read_part(folder / name)) for name in names if (folder / name / "config.json").exists()}
     schedule = read_config(folder / "scheduler" / "scheduler_config.json", configs.SCHEDULER)
     vae = configs.valid_values(f'the vae of "{folder.name}"', parts["vae"].config, configs.VAE) if "vae" in parts else {}
     return Checkpoint(
         path=folder, parts=parts, prediction=schedule.get("prediction_type"),
         zero_snr=bool(schedule.get("rescale_betas_zero_snr")),
         betas=(schedule.get("beta_start", 0.00085), schedule.get("beta_end", 0.012)),
-        latent_scale=vae.get("scaling_factor"), extra=read_config(folder / "palimpsest.json", configs.EXTRA))
+        latent_scale=vae.get("scaling_factor"), shift=schedule.get("shift"), extra=read_config(folder / "palimpsest.json", configs.EXTRA))
 
 
 def read_config(path: Path, rules: Mapping[str, configs.Rule]) -> dict:

@@ -52,7 +52,9 @@ class Cond:
         return replace(self, tokens=F.pad(self.tokens, (0, 0, 0, missing)), mask=F.pad(self.mask, (0, missing)))
 
     def followed_by(self, other: "Cond", length: int) -> "Cond":
-        """At least `length` tokens: extended by repeating the tokens of `other`, which has one row."""
+        """At least `length` tokens: extended by repeating the tokens of `other`, which has one row; masked ones if there is a mask."""
+        if self.mask is not None:
+            return self.padded(length)
         times = max(length - self.length, 0) // other.length
         if times == 0:
             return self

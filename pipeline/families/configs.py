@@ -199,6 +199,7 @@ SCHEDULER = {
     "rescale_betas_zero_snr": flag | null,
     "beta_start": BETA,
     "beta_end": BETA,
+    "shift": number(1e-3, 1e3) | null,
 }
 EXTRA = {  # palimpsest.json
     "native_size": whole(64, 8192),

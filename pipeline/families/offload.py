@@ -39,7 +39,12 @@ class Offload:
             for buffer in network.buffers():
                 buffer.data = buffer.data.to(self._device)
             for layer in network.modules():
-                if next(layer.parameters(recurse=False), None) is not None:
+                own = list(layer.parameters(recurse=False))
+                if own and plan == "sequential" and any(True for _ in layer.children()):
+                    # it holds numbers of its own beside its layers, such as a token: few, and used while those come and go
+                    for parameter in own:
+                        parameter.data = parameter.data.to(self._device)
+                elif own:
                     comes = network if plan == "model" else layer
                     self._hooks.append(layer.register_forward_pre_hook(partial(self._bring, comes)))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.families import configs
 from pipeline.families.checkpoint import (
-    MEANINGLESS, Checkpoint, Layout, Part, Stored, bare, current_name, read_folder, read_part, unchanged)
+    MEANINGLESS, Checkpoint, Layout, Part, Stored, bare, count, current_name, read_folder, read_part, shape, unchanged)
 from pipeline.families.sd import PARTS
 from pipeline.small_files import read_bytes, read_json, reason
 from pipeline.weights import Weights
@@ -226,19 +226,6 @@ def attention_heads(channels: list[int], linear: bool, settings: Settings) -> li
 
 def transformer_depth(tensors: Iterable[str], attention: str) -> int:
     return count(tensors, re.escape(attention) + r"\.transformer_blocks\.(\d+)\.")
-
-
-def count(names: Iterable[str], pattern: str) -> int:
-    """How many different numbers the pattern's group matches, at the start of names."""
-    return len({found[1] for found in map(re.compile(pattern).match, names) if found})
-
-
-def shape(path: Path, tensors: dict[str, Stored], name: str) -> torch.Size:
-    """A tensor's shape. Raises ModelError if it is missing."""
-    if name not in tensors:
-        raise ModelError(f'"{path.name}" is incomplete, or of a reduced kind such as SSD-1B, which is not supported: '
-                         f'it lacks the tensor that diffusers calls "{name}"')
-    return tensors[name].shape
 
 
 # --- VAE -------------------------------------------------------------------------------------------------------------

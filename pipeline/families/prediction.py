@@ -37,8 +37,8 @@ class Prediction(Protocol):
     def to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """The x0 estimate for the network's output."""
 
-    def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool) -> Self:
-        """A copy with A1111's options for discrete timesteps applied; others ignore them."""
+    def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool, shift: float = 0.0) -> Self:
+        """A copy with A1111's options for discrete timesteps applied, or a flow's with this shift unless it is 0."""
 
 
 def append_dims(x: Tensor, like: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class DiscreteSchedule:
     def steps(self) -> "DiscreteSchedule":
         return self
 
-    def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool) -> Self:
+    def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool, shift: float = 0.0) -> Self:
         # A1111: use_downcasted_alpha_bar: everything derived from them is computed in this precision too
         alphas = self.alphas_cumprod.half() if downcast else self.alphas_cumprod
         return type(self)(zero_terminal_snr(alphas) if zero_snr else alphas, quantize=quantize)
@@ -157,8 +157,8 @@ class Flow:
         self.shift = shift
         self.sigmas = self.t_to_sigma(torch.arange(1, 1001) / 1000)
 
-    def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool) -> Self:
-        return self
+    def altered(self, *, downcast: bool, zero_snr: bool, quantize: bool, shift: float = 0.0) -> Self:
+        return type(self)(shift) if shift else self
 
     def t_to_sigma(self, t: Tensor) -> Tensor:
         """t before the shift, 0 to 1, as schedules space it."""

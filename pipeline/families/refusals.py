@@ -17,6 +17,7 @@ OTHER_KINDS = {  # prefix of a tensor's name: kind of file
     "emb_params": "a textual inversion embedding, which belongs in the embeddings folder",
     "clip_g": "a textual inversion embedding, which belongs in the embeddings folder",
     "down_blocks.": "one network of a diffusers folder; choose the folder that contains model_index.json",
+    "model.layers.": "a language model; a text encoder belongs in the text_encoder folder",
     "first_stage_model.": "a VAE, which belongs in the VAE folder",
     "encoder.": "a VAE, which belongs in the VAE folder",
 }

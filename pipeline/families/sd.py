@@ -90,8 +90,8 @@ class ClipFacts(Facts):
 
 
 LATENT = LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS, cheap_rgb_factors=CHEAP_RGB_FACTORS, tiny="taesd")
-SD1 = ClipFacts("sd1", 512, LATENT, PARTS, {"text_encoder": {}}, clip_skip=True, old_emphasis=True)
-SD2 = ClipFacts("sd2", 768, LATENT, PARTS, {"text_encoder": {"padding": 0}})
+SD1 = ClipFacts("sd1", 512, LATENT, PARTS, text_encoders={"text_encoder": {}}, clip_skip=True, old_emphasis=True)
+SD2 = ClipFacts("sd2", 768, LATENT, PARTS, text_encoders={"text_encoder": {"padding": 0}})
 
 
 class StableDiffusion(LoadedModel):

@@ -20,8 +20,8 @@ LATENT = LatentFormat(scale=0.13025, rgb_factors=RGB_FACTORS, tiny="taesdxl")
 CLIP_L = {"layer": 2, "final_norm": False}
 CLIP_G = {"name": "clip_g", "padding": 0, "layer": 2, "final_norm": False, "pooled": True}
 
-BASE = ClipFacts("sdxl", 1024, LATENT, PARTS, {"text_encoder": CLIP_L, "text_encoder_2": CLIP_G})
-REFINER = ClipFacts("sdxl-refiner", 1024, LATENT, PARTS, {"text_encoder_2": CLIP_G})
+BASE = ClipFacts("sdxl", 1024, LATENT, PARTS, text_encoders={"text_encoder": CLIP_L, "text_encoder_2": CLIP_G})
+REFINER = ClipFacts("sdxl-refiner", 1024, LATENT, PARTS, text_encoders={"text_encoder_2": CLIP_G})
 
 
 class StableDiffusionXL(StableDiffusion):

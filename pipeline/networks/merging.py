@@ -100,15 +100,15 @@ class NetworkSet:
     def _write(self, layer: Layer, name: str, value: Tensor | None) -> None:
         if value is None:
             return
-        module = layer.module
-        parameter, originals = getattr(module, name), self._originals.setdefault(module, {})
-        if name not in originals:  # another part of the module may have been written
-            originals[name] = None if parameter is None else parameter.detach().to("cpu", copy=True)
-        if parameter is None:
-            with torch.inference_mode(False):  # an inference tensor could not be moved like the weight
-                parameter = nn.Parameter(module.weight.new_zeros(len(module.weight)), requires_grad=False)
-                setattr(module, name, parameter)
-        layer.part_of(parameter).copy_(value)
+        for module, rows, part in layer.places(value):
+            parameter, originals = getattr(module, name), self._originals.setdefault(module, {})
+            if name not in originals:  # another part of the module may have been written
+                originals[name] = None if parameter is None else parameter.detach().to("cpu", copy=True)
+            if parameter is None:
+                with torch.inference_mode(False):  # an inference tensor could not be moved like the weight
+                    parameter = nn.Parameter(module.weight.new_zeros(len(module.weight)), requires_grad=False)
+                    setattr(module, name, parameter)
+            parameter[rows].copy_(part)
 
 
 Change = tuple[NetworkRequest, NetworkFile, str]

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.errors import Interrupted, InvalidRequest
 from pipeline.families.base import Family
 from pipeline.families.cond import Cond
-from pipeline.families.prediction import DiscreteSchedule, Prediction
+from pipeline.families.prediction import LAST_TIME, DiscreteSchedule, Prediction
 from pipeline.geometry import Size
 from pipeline.options import Options, infotext_name
 from pipeline.rng import randn_local
@@ -54,7 +54,7 @@ def img2img_steps(steps: int, denoising_strength: float, *, fix_steps: bool) -> 
 def altered(prediction: Prediction, options: Options) -> Prediction:
     """A network's noise schedule, changed as the options ask."""
     return prediction.altered(downcast=options.use_downcasted_alpha_bar, quantize=options.enable_quantization,
-                              zero_snr=options.sd_noise_schedule == "Zero Terminal SNR")
+                              zero_snr=options.sd_noise_schedule == "Zero Terminal SNR", shift=options.flow_shift)
 
 
 def record_noise_schedule(p: SamplingJob) -> None:
@@ -153,11 +153,11 @@ class Sampler(ABC):
         try:
             with self._controlled(p), self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused:
                 try:
-                    return self.row.solver(denoiser, start, schedule, callback=report, **settings)
+                    return self.row.solver(denoiser, start, schedule, callback=report, **settings).float()
                 finally:
                     reuse.record(p.extra_generation_params, plan, reused)
         except Interrupted:
-            return denoiser.last_latent
+            return denoiser.last_latent.float()
         finally:
             self.final_family = denoiser.family
             if denoiser.padding is not None:
@@ -207,7 +207,7 @@ class KDiffusionSampler(Sampler):
             return start
         steps, t_enc = img2img_steps(p.steps, p.denoising_strength, fix_steps=p.options.img2img_fix_steps)
         sigmas = self.sigmas(p, steps)
-        schedule = sigmas[steps - t_enc - 1:]
+        schedule = self._from_noise_level(p, t_enc + 1) if self.is_flow and p.options.strength_as_noise else sigmas[steps - t_enc - 1:]
         if len(schedule) < 2:
             raise InvalidRequest("steps", f"steps: the schedule has only {len(sigmas) - 1} of the {steps} steps, too "
                                           "few for this denoising_strength; use fewer steps or another schedule")
@@ -236,6 +236,9 @@ class KDiffusionSampler(Sampler):
         denoiser = self._denoiser(p, x, conditioning, unconditional_conditioning, image_conditioning, blend_before=False,
                                   calls=steps * (2 if self.row.second_order else 1))
         p.progress.begin_sampling(steps)
+        if self.is_flow and x.device.type != "mps":  # which has no float64
+            # a flow starts at tens of thousands, of which the first step leaves single digits
+            start, schedule = start.double(), schedule.double()
         return self._launch(denoiser, start, schedule, **settings)
 
     def _solver_settings(self, p: SamplingJob) -> dict[str, float]:
@@ -245,6 +248,8 @@ class KDiffusionSampler(Sampler):
     def sigmas(self, p: SamplingJob, steps: int) -> Tensor:
         """The whole schedule for `steps` steps: float32, on the CPU, descending to 0. Unusual settings are recorded."""
         discard = self._discards(p)
+        if self.is_flow and p.options.flow_shift:
+            p.extra_generation_params[infotext_name("flow_shift")] = p.options.flow_shift
         n = steps + 1 if discard else steps
         schedule = find_schedule(p.scheduler)
         if schedule.sigmas is None and self.row.scheduler is None:
@@ -256,6 +261,20 @@ class KDiffusionSampler(Sampler):
             low, high, settings = self._adjusted(p, schedule)
         sigmas = schedule.sigmas(n, low, high, prediction=self.prediction, **settings)
         return torch.cat([sigmas[:-2], sigmas[-1:]]) if discard else sigmas
+
+    def _from_noise_level(self, p: SamplingJob, steps: int) -> Tensor:
+        """That many steps from where the strength is the fraction of noise: the end of a longer schedule."""
+        p.extra_generation_params[infotext_name("strength_as_noise")] = True
+        first = torch.tensor(min(p.denoising_strength, LAST_TIME))
+        first = first / (1 - first)
+        for total in range(steps, MAX_STEPS):
+            below = (sigmas := self.sigmas(p, total))[sigmas < first]
+            if len(below) >= steps or total > 100 * steps:  # fewer, where a low strength would need a schedule without end
+                return torch.cat([first[None], below[-steps:]])
+
+    @property
+    def is_flow(self) -> bool:
+        return self.prediction.steps is None
 
     def _range(self, options: Options) -> tuple[float, float]:
         """The lowest and the highest sigma of a schedule."""
@@ -284,6 +303,7 @@ class KDiffusionSampler(Sampler):
         def denoised_twice(x: Tensor, sigma: Tensor, cond: Cond, image_cond: Tensor) -> tuple[Tensor, Tensor]:
             """The x0 estimate twice: for the solver and for the preview."""
             t, sigma = beside(x, prediction.time(sigma)), beside(x, sigma)
+            t = t.float() if t.dtype == torch.float64 else t
             output = denoise(prediction.scale_input(x, sigma), t, cond, image_cond)
             denoised = prediction.to_denoised(output, x, sigma)
             if p.controls is not None:

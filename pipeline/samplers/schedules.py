@@ -104,8 +104,12 @@ def beta(n: int, sigma_min: float, sigma_max: float, *, prediction: Prediction, 
          beta: float = 0.6) -> Tensor:
     """Quantiles of the beta distribution, by Lee et al. (2024).
 
-    A1111: spread over sigma, whereas the paper spreads them over t.
+    A1111: spread over sigma, whereas the paper spreads them over t. So do ComfyUI and Forge, and we with flow models.
     """
+    if prediction.steps is None:
+        quantiles = beta_quantiles(1 - np.linspace(0, 1, n, endpoint=False), alpha, beta)
+        levels = len(prediction.sigmas)
+        return append_zero(prediction.t_to_sigma(torch.from_numpy((1 + quantiles * (levels - 1)) / levels).float()))
     quantiles = beta_quantiles(1 - np.linspace(0, 1, n), alpha, beta)
     return append_zero(torch.from_numpy(sigma_min + quantiles * (sigma_max - sigma_min)).float())
 

@@ -68,10 +68,10 @@ def test_a_loaded_model_takes_another_vae_and_its_own_again(checkpoint, load):
     path, other = checkpoint("sd1")[1], checkpoint("sdxl")[1]
     family, own = families.load(path, FLOAT32), load(path).decode(LATENT)
     unet, cond = family.modules["unet"], family.text_encoders
-    families.change_vae(family, path, replace(family.info, vae="other"), other)
-    assert torch.equal(family.decode(LATENT), families.load(path, FLOAT32, vae=other).decode(LATENT))
+    families.change_vae(family, path, replace(family.info, vae="other"), families.Components(other))
+    assert torch.equal(family.decode(LATENT), families.load(path, FLOAT32, components=families.Components(other)).decode(LATENT))
     assert not torch.equal(family.decode(LATENT), own) and family.info.vae == "other"
-    families.change_vae(family, path, replace(family.info, vae=None), None)
+    families.change_vae(family, path, replace(family.info, vae=None), families.Components())
     assert torch.equal(family.decode(LATENT), own) and family.info.vae is None
     assert family.modules["unet"] is unet and family.text_encoders is cond
 
@@ -81,5 +81,5 @@ def test_what_is_no_vae_leaves_the_loaded_one(checkpoint, tmp_path):
     vae, damaged = family.modules["vae"], tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"nothing")
     with pytest.raises(families.ModelError, match='"damaged.safetensors" cannot be read'):
-        families.change_vae(family, checkpoint("sd1")[1], replace(family.info, vae="damaged"), damaged)
+        families.change_vae(family, checkpoint("sd1")[1], replace(family.info, vae="damaged"), families.Components(damaged))
     assert family.modules["vae"] is vae and family.info.vae is None

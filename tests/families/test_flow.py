@@ -100,6 +100,30 @@ def test_simple_has_the_levels_of_the_flow_models_own_pipelines():
     torch.testing.assert_close(SCHEDULES["simple"].sigmas(8, 0, 0, prediction=Flow(3.0))[:-1], expected, rtol=1e-3, atol=0)
 
 
+def test_beta_spreads_its_levels_over_time_not_over_sigma():
+    """As the paper, ComfyUI and Forge do: by the distribution's quantiles, most steps at both ends."""
+    times = Flow(3.0).sigma_to_t(SCHEDULES["beta"].sigmas(8, 0, 0, prediction=Flow(3.0))[:-1])
+    assert times[0] > 0.999 and times[4].item() == pytest.approx(0.5, abs=1e-3)
+    torch.testing.assert_close(times[1:] + times[1:].flip(0), torch.ones(7), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("scheduler", ["Simple", "Beta", "Normal", "SGM Uniform"])
+@pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
+def test_the_strength_may_be_the_first_noise_level(scheduler, strength):
+    """Otherwise a strength of 0.6 starts at four fifths noise with this shift."""
+    p = SimpleNamespace(options=Options(strength_as_noise=True), denoising_strength=strength, scheduler=scheduler, extra_generation_params={})
+    sampler = create_sampler("Euler", Family(), p.options, Size(64, 64))
+    sampler.prediction = Flow(6.0)
+    levels = sampler._from_noise_level(p, 5)
+    times = levels / (1 + levels)
+    assert times[0].item() == pytest.approx(min(strength, 1 - 1e-4)) and (levels.diff() < 0).all() and len(levels) == 6 and levels[-1] == 0
+    assert p.extra_generation_params["Strength as noise"] is True
+
+
+def test_a_request_may_choose_the_shift():
+    assert create_sampler("Euler", Family(), Options(flow_shift=4.0), Size(64, 64)).prediction.shift == 4.0
+
+
 # what only networks with training timesteps can do
 
 class Family(SimpleNamespace):

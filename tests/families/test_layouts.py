@@ -200,7 +200,7 @@ def separate_vae(request, checkpoint, tmp_path):
 
 
 def test_a_vae_of_its_own_takes_the_place_of_the_checkpoints(separate_vae, checkpoint, load):
-    family = families.load(checkpoint("sd1")[1], families.placement.choose("cpu", "float32"), vae=separate_vae)
+    family = families.load(checkpoint("sd1")[1], families.placement.choose("cpu", "float32"), components=families.Components(separate_vae))
     ours, theirs = family.modules["vae"].state_dict(), load(checkpoint("sdxl")[1]).modules["vae"].state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert family.latent_format.scale == 0.18215
@@ -213,7 +213,7 @@ def test_a_checkpoint_without_a_vae_can_be_given_one(checkpoint, tmp_path):
     place = families.placement.choose("cpu", "float32")
     with pytest.raises(families.ModelError, match="it lacks the vae; a VAE can be chosen separately"):
         families.load(bare, place)
-    families.load(bare, place, vae=checkpoint("sd1")[1])
+    families.load(bare, place, components=families.Components(checkpoint("sd1")[1]))
 
 
 # SDXL's conditions

@@ -52,7 +52,7 @@ def without(part):
     (renamed(UNET, "model_ema.diffusion_model"),
      f'"my.safetensors" is a checkpoint of averaged (EMA) weights only; it needs "{UNET}…" too'),
     (without("middle_block"),
-     '"my.safetensors" is incomplete, or of a reduced kind such as SSD-1B, which is not supported: '
+     '"my.safetensors" is incomplete, or of a kind that is not supported: '
      'it lacks the tensor that diffusers calls "mid_block.attentions.0.proj_in.weight"'),
     (without("output_blocks.2.0.in_layers.2.bias"),
      '"my.safetensors" is incomplete: its unet lacks "up_blocks.1.resnets.0.conv1.bias"'),
@@ -126,7 +126,7 @@ def test_a_truncated_file_is_refused(write):
 
 def test_what_is_no_vae_is_refused_as_one(checkpoint, write):
     path = write(only(UNET))
-    assert refusal(checkpoint("sd1")[1], vae=path) == '"my.safetensors" is not a VAE: it has no tensor "decoder.conv_in.weight"'
+    assert refusal(checkpoint("sd1")[1], components=families.Components(path)) == '"my.safetensors" is not a VAE: it has no tensor "decoder.conv_in.weight"'
 
 
 def test_a_vae_with_other_latents_is_refused(checkpoint, write):
@@ -134,7 +134,7 @@ def test_a_vae_with_other_latents_is_refused(checkpoint, write):
         names = ("decoder.conv_in.weight", "post_quant_conv.weight")
         return only("first_stage_model.")(state) | {f"first_stage_model.{name}": torch.zeros(32, 16, 3, 3) for name in names}
 
-    assert "cannot be used with a VAE of 16 latent channels; valid: 4" in refusal(checkpoint("sd1")[1], vae=write(widened))
+    assert "cannot be used with a VAE of 16 latent channels; valid: 4" in refusal(checkpoint("sd1")[1], components=families.Components(write(widened)))
 
 
 def test_a_vae_of_another_depth_is_refused(checkpoint, tmp_path):

@@ -255,7 +255,7 @@ def application(models: Path, load, find_checkpoint, styles: Path, outputs: Path
     catalog = Catalog(models, cache=outputs / "hashes.json")
     engine = local_engine(load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths),
                     styles=StyleDatabase(styles), cache=Cache(0))  # the tape has every call, so none may be cached
-    store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint, find_vae=catalog.find_vae))
+    store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint, find_files=catalog.find_files))
     try:
         with TestClient(build_app(None, None, backend=Backend(engine, store, Settings(), outputs)),
                         base_url="http://127.0.0.1") as client:

@@ -34,12 +34,13 @@ class Disk:
         self.besides: set[str] = set()
         """What was in memory when the latest one was read."""
 
-    def describe(self, path):
+    def describe(self, path, components):
         if path.stem in self.failing:
             raise self.failing[path.stem]
         return ModelInfo(name="given by the catalog", path=str(path), native_size=64, sizes=NUMBERS)
 
-    def load(self, path, place, info, *, vae, progress):
+    def load(self, path, place, info, *, components, progress):
+        vae = components.vae
         self.places.append(place.offload)
         if path.stem in self.crowded and self.alive or (path.stem, place.offload) in self.crowded:
             raise ModelError("cannot be loaded") from torch.OutOfMemoryError("CUDA out of memory")
@@ -50,7 +51,8 @@ class Disk:
         self.alive.add(family)
         return family
 
-    def change_vae(self, family, path, info, vae):
+    def change_vae(self, family, path, info, components):
+        vae = components.vae
         if vae is not None and vae.stem in self.failing:
             raise self.failing[vae.stem]
         self.changed.append((path.stem, vae and vae.name))
@@ -83,7 +85,7 @@ def catalog(tmp_path):
 def make_store(catalog, disk):
     def make(free=PLENTY, place=PLACE, **settings):
         return ModelStore(catalog, place, catalog.find_checkpoint("a"), load=disk.load, describe=disk.describe,
-                          change_vae=disk.change_vae, free=lambda device: free, **settings)
+                          change_vae=disk.change_vae, complete=lambda path, chosen, *offered: chosen, free=lambda device: free, **settings)
 
     return make
 

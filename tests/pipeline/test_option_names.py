@@ -14,13 +14,17 @@ from pipeline.pasting import FIELDS, pasted_options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.record import FILES, OF_LEGENDS, asked, essence, to_record
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
-from tests.families import tiny
+from tests.families import tiny, toy
 from ui.restore import options_in, texts_of
 
 LONG = "a boat, " * 40
 KARRAS, BETA, EULER_A = {"scheduler": "Karras"}, {"scheduler": "Beta"}, {"sampler_name": "Euler a"}
 TOLD = {  # a value, and the request in which it acts
     "sd_vae": ("mine.safetensors", {}),
+    "sd_text_encoders": ("clip.safetensors, t5.safetensors", {}),
+    "strength_as_noise": (True, {}),
+    "flow_shift": (2.5, {}),
+    "source_as_reference": (False, {}),
     "CLIP_stop_at_last_layers": (2, {}),
     "emphasis": ("No norm", {"prompt": "a (red:1.2) boat"}),
     "use_old_scheduling": (True, {"prompt": "a [red:green:1.5] boat"}),
@@ -60,7 +64,7 @@ TOLD = {  # a value, and the request in which it acts
     "guidance_stop": (0.5, {}),
     "edit_reuse": (True, {"width": 128, "height": 128, "inpaint_full_res": False, "inpainting_fill": 1}),
 }
-EXAMPLES = {"sd_model_checkpoint": "demo-model", "sd_vae": "mine.safetensors", "sd_lora": "ink", "upscaler_for_img2img": "Nearest",
+EXAMPLES = {"sd_model_checkpoint": "demo-model", "sd_vae": "mine.safetensors", "sd_text_encoders": "qwen.safetensors", "sd_lora": "ink", "upscaler_for_img2img": "Nearest",
             "font": str(FONT)}
 """Values of options that take any name."""
 
@@ -83,14 +87,28 @@ def inpainting(tmp_path_factory):
     return families.load(folder, families.placement.choose("cpu", "float32"))
 
 
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory):
+    """A flow model, which alone has a shift."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(families.FAMILIES, "toy", toy.ROW)
+        return families.load(toy.make(tmp_path_factory.mktemp("toy"))[0], families.placement.choose("cpu", "float32"))
+
+
 @pytest.fixture
-def told_by(demo, engine_of, inpainting, picture, mask):
+def told_by(demo, engine_of, inpainting, flow, picture, mask):
     """The infotext of a picture that is made with an option at some value."""
     def told_by(name, value, fields):
-        model = inpainting if name == "inpainting_mask_weight" else demo
+        model = inpainting if name == "inpainting_mask_weight" else flow if name in ("flow_shift", "strength_as_noise") else demo
         if name == "sd_vae":
             model = copy(demo)
             model.info = replace(demo.info, vae=value)
+        if name == "source_as_reference":
+            model = copy(demo)
+            model.sees = "reference"
+        if name == "sd_text_encoders":
+            model = copy(demo)
+            model.info = replace(demo.info, text_encoders=tuple((file, "0" * 64) for file in value.split(", ")))
         request = {"prompt": "a boat", "negative_prompt": "rain", "width": 64, "height": 64, "steps": 4, "seed": 1,
                    "sampler_name": "Euler", "init_images": [picture], "override_settings": {name: value}} | fields
         kind = StableDiffusionProcessingImg2Img
@@ -124,7 +142,7 @@ def engine_of():
 def test_what_infotext_says_of_an_option_is_read_back(told_by, name):
     value, fields = TOLD[name]
     params = apply_backcompat(parse(told_by(name, value, fields)))
-    options, notes = pasted_options(params, asdict(Options()), lambda name: name)
+    options, notes = pasted_options(params, asdict(Options()), lambda *asked: None)
     assert options.get(name) == value and type(options[name]) is type(value)
     assert notes == []
 
@@ -133,7 +151,7 @@ def test_what_infotext_says_of_an_option_is_read_back(told_by, name):
 def test_an_option_is_read_by_each_of_its_names(label):
     spec = BY_INFOTEXT[label]
     value = another_value(spec)
-    options, notes = pasted_options({label: str(value)}, asdict(Options()), lambda name: name)
+    options, notes = pasted_options({label: str(value)}, asdict(Options()), lambda *asked: None)
     assert options == {spec.name: value} and notes == []
 
 
@@ -149,7 +167,7 @@ def test_infotext_has_each_name_once():
 
 
 def test_what_an_infotext_means_that_does_not_name_an_option_is_the_options_default():
-    options, notes = pasted_options(DEFAULTS, asdict(Options()), lambda name: name)
+    options, notes = pasted_options(DEFAULTS, asdict(Options()), lambda *asked: None)
     assert options == {} and notes == []
     assert {spec.infotext for spec in SPECS.values() if spec.if_absent is not None} < set(DEFAULTS)
 

@@ -1,0 +1,36 @@
+"""The layers of a diffusion transformer under the names that LoRA files use: diffusers', and those of its original code."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from pipeline.families.base import Layer
+
+_PREFIXES = re.compile(r"(?:base_model_model_)?(?:(?:lora|lycoris|oft)_)?(?:unet_|transformer_|model_diffusion_model_|diffusion_model_)?")
+"""What trainers put before a layer's name."""
+
+
+class TransformerLayers:
+    """Finds a transformer's layers by any of their names.
+
+    original: the names of diffusers' modules in the original code, by dotted path; several for one that is known by several.
+    fused: the original code's names of layers that diffusers splits → the paths of the parts, in the order of their rows.
+    Text encoders have no layers here: nobody trains them for these models.
+    """
+
+    def __init__(self, model: nn.Module, original: Callable[[str], list[str]], fused: Mapping[str, list[str]]):
+        modules = {path: module for path, module in model.named_modules() if isinstance(getattr(module, "weight", None), Tensor)}
+        self._layers = {flat(name): Layer(module) for path, module in modules.items() for name in (path, *original(path))}
+        for name, paths in fused.items():
+            first, *below = (modules[path] for path in paths)
+            self._layers[flat(name)] = Layer(first, below=tuple(below))
+
+    def find(self, layer: str) -> Layer | None:
+        """The layer of this name, as split_name() gives it."""
+        return self._layers.get(_PREFIXES.sub("", layer, count=1), self._layers.get(layer))
+
+
+def flat(path: str) -> str:
+    """A path with underscores only."""
+    return path.replace(".", "_")

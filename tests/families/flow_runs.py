@@ -1,0 +1,183 @@
+"""Runs of tiny flow models by Palimpsest and by diffusers' own pipelines, from the same noise, levels and texts, and how far apart they end.
+
+Used by the tests, which allow CLOSE, and by `python -m benchmarks families`, which prints them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline import families
+from pipeline.families.base import Family
+from pipeline.families.cond import Encoding
+from pipeline.families.prediction import LAST_TIME
+from pipeline.geometry import Size
+from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
+from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from tests.families import tiny_flow
+from tests.families.conftest import FLOAT32
+from tests.families.tiny_flow import Files
+
+CLOSE = 1e-4
+WIDTH, HEIGHT, STEPS, SEED = 64, 96, 4, 7
+PROMPT, NEGATIVE = "a red fox in the snow, 東京", "blurry"
+SOURCE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)).resize((WIDTH, HEIGHT))
+MASK = Image.fromarray(np.pad(np.full((HEIGHT - 32, WIDTH - 32), 255, np.uint8), 16))
+LEVELS = [min(1 - step / STEPS, LAST_TIME) for step in range(STEPS)]
+"""Times before the shift: diffusers' own, but not quite pure noise at the start."""
+LAYOUTS: dict[str, Callable[[Files], tuple[Path, families.Components]]] = {
+    "folder": lambda files: (files.folder, families.Components()),
+    "single file": lambda files: (files.file, families.Components()),
+    "component files": lambda files: (files.transformer, families.Components(files.vae, (files.text_encoder,))),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to make and run a tiny model of a family."""
+
+    make: Callable[[Path], Files]
+    uses: dict[str, Callable[["Kind", Files, Tensor], Tensor]]
+    """By name: diffusers' latents for a use, from noise."""
+    cfg_scale: float
+    """Guidance, counted as in A1111."""
+    latent: Callable[[], tuple[int, ...]] = lambda: (1, 16, HEIGHT // 8, WIDTH // 8)
+
+
+def load(files: Files, layout: str) -> Family:
+    path, components = LAYOUTS[layout](files)
+    return families.load(path, FLOAT32, components=components)
+
+
+def ours(kind: Kind, family: Family, use: str) -> Tensor:
+    """Our latents at the end of a run."""
+    request = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": SEED, "steps": STEPS, "width": WIDTH, "height": HEIGHT,
+               "cfg_scale": kind.cfg_scale, "sampler_name": "Euler", "scheduler": "Simple", "sd_model": family}
+    source = {"init_images": [SOURCE], "denoising_strength": 0.5}
+    if use == "txt2img":
+        p = StableDiffusionProcessingTxt2Img(**request)
+    elif use in ("img2img", "edit"):
+        source["denoising_strength"] = 1.0 if use == "edit" else source["denoising_strength"]
+        p = StableDiffusionProcessingImg2Img(**request, **source)
+    else:
+        p = StableDiffusionProcessingImg2Img(**request, **source, mask=MASK, mask_blur=0, inpainting_fill=1, inpaint_full_res=False)
+    ends = []
+    with patch.object(family, "decode", lambda latent: ends.append(latent.clone()) or type(family).decode(family, latent)):
+        process_images(p)
+    return torch.cat(ends)
+
+
+def noise_of(kind: Kind) -> Tensor:
+    """The noise that our seed means."""
+    return torch.randn(kind.latent(), generator=torch.Generator().manual_seed(SEED))
+
+
+@torch.inference_mode()
+def difference(kind: Kind, files: Files, family: Family, use: str) -> float:
+    """The largest difference between our latents and diffusers'."""
+    theirs, mine = kind.uses[use](kind, files, noise_of(kind)), ours(kind, family, use)
+    assert theirs.shape == mine.shape and theirs.std() > 0.1
+    return (theirs - mine).abs().max().item()
+
+
+@contextmanager
+def told(pipeline: str, noise: Tensor) -> Iterator[None]:
+    """diffusers draws this noise, and takes the mean where it would draw from the autoencoder's posterior."""
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    with patch(f"diffusers.pipelines.{pipeline}.randn_tensor", lambda *_, **__: noise), \
+            patch.object(DiagonalGaussianDistribution, "sample", lambda posterior, generator=None: posterior.mean):
+        yield
+
+
+# --- Z-Image
+
+IDS = {  # of the message that Qwen3's chat template makes of a prompt, by transformers' AutoTokenizer from Qwen/Qwen3-4B
+    PROMPT: [151644, 872, 198, 64, 2518, 38835, 304, 279, 11794, 11, 60596, 109, 46553, 151645, 198, 151644, 77091, 198],
+    NEGATIVE: [151644, 872, 198, 33542, 884, 151645, 198, 151644, 77091, 198],
+}
+
+
+def z_image_texts(files: Files, text: str) -> list[Tensor]:
+    """As diffusers encodes them: padded to 512 tokens, of which the padding is dropped."""
+    ids = torch.tensor([IDS[text] + [151643] * (512 - len(IDS[text]))])
+    mask = torch.arange(512)[None] < len(IDS[text])
+    states = files.modules["text_encoder"](ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    return [states[-2][0][mask[0]]]
+
+
+def z_image_run(use: str, module: str, name: str):
+    def run(kind: Kind, files: Files, noise: Tensor) -> Tensor:
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(files.folder / "scheduler")
+        pipe = getattr(diffusers, name)(scheduler=scheduler, tokenizer=None, **files.modules)
+        pipe.set_progress_bar_config(disable=True)
+        scheduler.set_timesteps(sigmas=LEVELS)
+        given = {"txt2img": {"latents": noise * scheduler.sigmas[0]}, "img2img": {"image": SOURCE, "strength": 0.75},
+                 "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75}}[use]
+        with told(f"z_image.{module}", noise):
+            return pipe(prompt_embeds=z_image_texts(files, PROMPT), negative_prompt_embeds=z_image_texts(files, NEGATIVE), sigmas=LEVELS,
+                        width=WIDTH, height=HEIGHT, guidance_scale=kind.cfg_scale - 1, output_type="latent", num_inference_steps=STEPS,
+                        **given).images
+    return run
+
+
+# --- FLUX.2 klein
+
+KLEIN_TAIL = [151667, 271, 151668, 271]
+"""The empty thoughts after the message."""
+
+
+def klein_texts(files: Files, text: str) -> Tensor:
+    """As diffusers encodes them, padding and all."""
+    ids = IDS[text] + KLEIN_TAIL
+    mask = torch.arange(512)[None] < len(ids)
+    states = files.modules["text_encoder"](torch.tensor([ids + [151643] * (512 - len(ids))]), attention_mask=mask,
+                                           output_hidden_states=True, use_cache=False).hidden_states
+    return torch.cat([states[layer] for layer in (9, 18, 27)], dim=-1)
+
+
+def klein_run(use: str, module: str, name: str):
+    def run(kind: Kind, files: Files, noise: Tensor) -> Tensor:
+        from pipeline.families.flux2 import SHIFT
+
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=SHIFT)
+        pipe = getattr(diffusers, name)(scheduler=scheduler, tokenizer=None, **files.modules)
+        pipe.set_progress_bar_config(disable=True)
+        scheduler.set_timesteps(sigmas=LEVELS)
+        first = scheduler.sigmas[0]
+        source = pipe._encode_vae_image(pipe.image_processor.preprocess(SOURCE), None)
+        given = {"txt2img": {"latents": noise * first}, "edit": {"latents": noise * first + source * (1 - first), "image": [SOURCE]},
+                 "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75}}[use]
+        with told(f"flux2.{module}", noise):
+            ends = pipe(prompt_embeds=klein_texts(files, PROMPT), negative_prompt_embeds=klein_texts(files, NEGATIVE), sigmas=LEVELS,
+                        width=WIDTH, height=HEIGHT, guidance_scale=kind.cfg_scale, output_type="latent", num_inference_steps=STEPS,
+                        **given).images
+        vae = files.modules["vae"]
+        deviation = (vae.bn.running_var + vae.config.batch_norm_eps).sqrt()
+        return (pipe._patchify_latents(ends) - vae.bn.running_mean[:, None, None]) / deviation[:, None, None]
+    return run
+
+
+KINDS = {
+    "flux2-klein": Kind(tiny_flow.klein, {
+        "txt2img": klein_run("txt2img", "pipeline_flux2_klein", "Flux2KleinPipeline"),
+        "edit": klein_run("edit", "pipeline_flux2_klein", "Flux2KleinPipeline"),
+        "inpaint": klein_run("inpaint", "pipeline_flux2_klein_inpaint", "Flux2KleinInpaintPipeline")}, cfg_scale=4.0,
+        latent=lambda: (1, 128, HEIGHT // 16, WIDTH // 16)),
+    "z-image": Kind(tiny_flow.z_image, {
+        "txt2img": z_image_run("txt2img", "pipeline_z_image", "ZImagePipeline"),
+        "img2img": z_image_run("img2img", "pipeline_z_image_img2img", "ZImageImg2ImgPipeline"),
+        "inpaint": z_image_run("inpaint", "pipeline_z_image_inpaint", "ZImageInpaintPipeline")}, cfg_scale=4.0),
+}
+
+
+def encoded(family: Family, text: str) -> Tensor:
+    return family.encode_prompts([text], Encoding(size=Size(WIDTH, HEIGHT))).tokens

@@ -1,0 +1,36 @@
+"""The flow families end where diffusers' own pipelines end, from every layout of files."""
+
+import diffusers
+import pytest
+import torch
+
+from tests.families import flow_runs
+from tests.families.flow_runs import CLOSE, KINDS, LAYOUTS
+
+USES = [(kind, use) for kind, what in KINDS.items() for use in what.uses]
+SINGLE_FILES = {"z-image": diffusers.ZImageTransformer2DModel, "flux2-klein": diffusers.Flux2Transformer2DModel}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layout_holds_the_same_weights(kind, layout, flow_files, flow_model):
+    for name, module in flow_model(kind, layout).modules.items():
+        ours, theirs = module.state_dict(), dict(flow_files(kind).modules[name].state_dict())
+        theirs.pop("bn.num_batches_tracked", None)  # for training
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("kind, use", USES)
+def test_a_whole_run_ends_where_diffusers_ends(kind, use, flow_files, flow_model):
+    assert flow_runs.difference(KINDS[kind], flow_files(kind), flow_model(kind, "component files"), use) < CLOSE
+
+
+@pytest.mark.parametrize("kind", SINGLE_FILES)
+def test_diffusers_reads_the_same_from_the_transformer_s_file(kind, flow_files, flow_model):
+    """Its converter knows the names of the published files."""
+    files = flow_files(kind)
+    theirs = SINGLE_FILES[kind].from_single_file(str(files.transformer), config=str(files.folder), subfolder="transformer",
+                                                 local_files_only=True, torch_dtype=torch.float32).state_dict()
+    ours = flow_model(kind, "component files").modules["transformer"].state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)

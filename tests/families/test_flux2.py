@@ -1,0 +1,124 @@
+"""FLUX.2 klein: what is its own."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_flux2_lora_to_diffusers
+from safetensors.torch import load_file, save_file
+
+from pipeline import families
+from pipeline.errors import InvalidRequest
+from pipeline.families.cond import Encoding
+from pipeline.previews import latent_to_rgb
+from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
+from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from tests.families import flow_runs
+from tests.families.flow_runs import MASK, SOURCE
+from tests.families.test_refusals import refusal
+from tests.families.test_z_image import assert_changes
+
+
+@pytest.fixture(scope="session")
+def model(flow_model):
+    return flow_model("flux2-klein", "single file")
+
+
+def made(model, kind=StableDiffusionProcessingImg2Img, **fields):
+    request = {"prompt": "make the sky red", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Simple", "width": 64, "height": 96,
+               "cfg_scale": 1, "denoising_strength": 1, "sd_model": model}
+    if kind is StableDiffusionProcessingImg2Img:
+        request["init_images"] = [SOURCE]
+    return process_images(kind(**request | fields))
+
+
+def pixels(result):
+    return np.asarray(result.images[0], np.int16)
+
+
+def tokens_seen(model, monkeypatch, **fields):
+    """Tokens of pictures in each call of the network."""
+    seen, transformer = [], model.modules["transformer"]
+    handle = transformer.register_forward_pre_hook(lambda module, args, inputs: seen.append(inputs["hidden_states"].shape[1]), with_kwargs=True)
+    made(model, **fields)
+    handle.remove()
+    return set(seen)
+
+
+def test_features_are_those_that_diffusers_takes(model, flow_files):
+    with torch.inference_mode():
+        ours = model.encode_prompts([flow_runs.PROMPT, flow_runs.NEGATIVE], Encoding()).tokens
+        theirs = [flow_runs.klein_texts(flow_files("flux2-klein"), text) for text in (flow_runs.PROMPT, flow_runs.NEGATIVE)]
+    torch.testing.assert_close(ours, torch.cat(theirs), rtol=0, atol=flow_runs.CLOSE)  # after 27 layers
+
+
+def test_the_network_sees_the_source_beside_the_noise_where_there_is_one(model, monkeypatch):
+    cells = 4 * 6
+    assert tokens_seen(model, monkeypatch) == {2 * cells}
+    assert tokens_seen(model, monkeypatch, override_settings={"source_as_reference": False}) == {cells}
+    assert tokens_seen(model, monkeypatch, kind=StableDiffusionProcessingTxt2Img) == {cells}
+
+
+def test_within_a_mask_the_rest_stays_bit_for_bit(model):
+    for fields in ({"inpaint_full_res": False}, {"inpaint_full_res": True}):
+        for fill in (0, 1, 2, 3):
+            changed = (pixels(made(model, mask=MASK, mask_blur=0, inpainting_fill=fill, **fields)) != np.asarray(SOURCE, np.int16)).any(axis=-1)
+            assert changed[24:-24, 24:-24].any() and not changed[:8].any() and not changed[:, :8].any()
+
+
+@pytest.mark.parametrize("kind", [StableDiffusionProcessingImg2Img, StableDiffusionProcessingTxt2Img])
+def test_sides_must_be_multiples_of_16(model, kind):
+    with pytest.raises(InvalidRequest, match='^width and height must be multiples of 16 with "all-in-one", got 72x96$'):
+        made(model, kind, width=72)
+
+
+def test_previews_show_what_the_linear_fit_shows_of_the_autoencoders_own_latent(model):
+    from pipeline.families.flux2 import RGB_BIAS, RGB_FACTORS
+
+    own = torch.randn(1, 32, 8, 12, generator=torch.Generator().manual_seed(1)).repeat_interleave(2, -1).repeat_interleave(2, -2)
+    shown = np.asarray(latent_to_rgb(model.latent_format.into(own)[0], model.latent_format), np.int16)
+    expected = torch.einsum("chw,cr->hwr", own[0, :, ::2, ::2], torch.tensor(RGB_FACTORS)) + torch.tensor(RGB_BIAS)
+    assert abs(shown - ((expected.clamp(-1, 1) + 1) * 127.5).numpy()).max() <= 1
+
+
+def test_flux_2_dev_and_other_parts_are_refused(flow_files, tmp_path):
+    files, dev = flow_files("flux2-klein"), tmp_path / "dev.safetensors"
+    save_file(load_file(files.transformer) | {"guidance_in.in_layer.weight": torch.zeros(2, 2)}, dev)
+    assert refusal(dev) == '"dev.safetensors" is FLUX.2 dev, which is not supported; FLUX.2 klein is'
+    assert refusal(files.transformer, components=families.Components(flow_files("z-image").vae, (files.text_encoder,))) == \
+        '"transformer.safetensors" cannot be used with this vae: it needs FLUX.2\'s VAE'
+    assert refusal(files.transformer, components=families.Components(files.vae, (flow_files("z-image").text_encoder,))).startswith(
+        '"transformer.safetensors" cannot be used with this text encoder: it needs its text encoder')
+
+
+def test_files_that_fit_are_told_from_those_that_do_not(flow_files):
+    klein, other = flow_files("flux2-klein"), flow_files("z-image")
+    vaes, encoders = [other.vae, klein.vae], [other.text_encoder, klein.text_encoder]
+    assert families.completed(klein.transformer, families.Components(), vaes, encoders) == families.Components(klein.vae, (klein.text_encoder,))
+    assert families.completed(other.transformer, families.Components(), vaes, encoders) == families.Components(other.vae, (other.text_encoder,))
+
+
+def test_another_vae_brings_its_own_statistics(model, flow_files, tmp_path):
+    files, before = flow_files("flux2-klein"), model.latent_format
+    state = load_file(files.vae)
+    save_file(state | {"bn.running_mean": state["bn.running_mean"] + 1}, tmp_path / "other.safetensors")
+    families.change_vae(model, files.file, model.info, families.Components(tmp_path / "other.safetensors"))
+    assert model.latent_format.mean[0] == pytest.approx(before.mean[0] + 1, abs=1e-3)
+    families.change_vae(model, files.file, model.info, families.Components())
+    assert model.latent_format == before
+
+
+@pytest.mark.parametrize("name, rows", [
+    ("double_blocks.0.img_attn.qkv", 96), ("double_blocks.1.txt_attn.qkv", 96), ("double_blocks.0.txt_attn.proj", 32),
+    ("single_blocks.1.linear1", None), ("img_in", None), ("transformer_blocks.0.attn.to_k", 32)])
+@pytest.mark.parametrize("prefix", ["diffusion_model.", "lora_unet_"])
+def test_a_lora_changes_what_diffusers_would_change(model, tmp_path, name, rows, prefix):
+    """By ai-toolkit's and Black Forest Labs' names, and kohya's for the same layers."""
+    transformer = dict(model.modules["transformer"].named_parameters())
+    shapes = {"single_blocks.1.linear1": "single_transformer_blocks.1.attn.to_qkv_mlp_proj", "img_in": "x_embedder"}
+    shape = (rows, 32) if rows else tuple(transformer[f"{shapes[name]}.weight"].shape)
+    down, up = torch.randn(2, shape[1], generator=torch.Generator().manual_seed(1)), torch.randn(shape[0], 2, generator=torch.Generator().manual_seed(2))
+    theirs = _convert_non_diffusers_flux2_lora_to_diffusers({f"diffusion_model.{name}.lora_A.weight": down, f"diffusion_model.{name}.lora_B.weight": up})
+    paths = {key.removeprefix("transformer.").rpartition(".lora_")[0] for key in theirs}
+    deltas = {path: theirs[f"transformer.{path}.lora_B.weight"] @ theirs[f"transformer.{path}.lora_A.weight"] for path in paths}
+    ours = f"diffusion_model.{name}" if prefix == "diffusion_model." else prefix + name.replace(".", "_")
+    assert_changes(model, tmp_path, {f"{ours}.lora_down.weight": down, f"{ours}.lora_up.weight": up}, deltas)

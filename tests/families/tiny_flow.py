@@ -1,0 +1,141 @@
+"""Tiny checkpoints of the flow families: random weights in real layouts, as a folder, as one file, and as files of their own.
+
+The files' names are derived from diffusers' by separate rules, so that they check the loader's.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    Flux2Transformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
+    ZImageTransformer2DModel,
+)
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import Qwen3Config, Qwen3Model
+
+from tests.families.tiny import original_vae_name
+
+VOCABULARY = 151936
+"""Of Qwen3, which has ids up to 151668."""
+WIDTH = 16
+
+
+@dataclass(frozen=True)
+class Files:
+    """The same weights in every layout."""
+
+    folder: Path
+    file: Path
+    """All in one."""
+    transformer: Path
+    text_encoder: Path
+    vae: Path
+    modules: dict[str, nn.Module]
+    """In float32."""
+
+
+def qwen3(layers: int = 3) -> Qwen3Model:
+    return Qwen3Model(Qwen3Config(
+        vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 1e6}))
+
+
+def flux_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=[32] * 4, layers_per_block=1, latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159,
+        use_quant_conv=False, use_post_quant_conv=False, down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4)
+
+
+def z_image_transformer() -> ZImageTransformer2DModel:
+    return ZImageTransformer2DModel(dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
+                                    axes_dims=[4, 6, 6], axes_lens=[1536, 512, 512])
+
+
+def z_image(place: Path, *, shift: float = 3.0) -> Files:
+    torch.manual_seed(0)
+    modules = {"transformer": z_image_transformer(), "text_encoder": qwen3(), "vae": flux_vae()}
+    return write(place, modules, "ZImagePipeline", shift, z_image_names(modules["transformer"].state_dict()), "qwen3_4b")
+
+
+def klein(place: Path) -> Files:
+    torch.manual_seed(0)
+    vae = AutoencoderKLFlux2(block_out_channels=[32] * 4, layers_per_block=1, latent_channels=32)
+    vae.bn.running_mean.normal_(0, 0.5)
+    vae.bn.running_var.uniform_(0.5, 2)
+    transformer = Flux2Transformer2DModel(num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+                                          joint_attention_dim=3 * WIDTH, axes_dims_rope=[4] * 4, guidance_embeds=False)
+    modules = {"transformer": transformer, "text_encoder": qwen3(layers=28), "vae": vae}
+    return write(place, modules, "Flux2KleinPipeline", 7.5, klein_names(transformer.state_dict()), "qwen3_4b")
+
+
+def write(place: Path, modules: dict[str, nn.Module], pipeline: str, shift: float, transformer: dict[str, Tensor], encoder: str) -> Files:
+    """transformer: its tensors as the original code names them. encoder: its name in an all-in-one file."""
+    for module in modules.values():
+        for parameter in module.parameters():
+            if parameter.ndim == 1 and not parameter.any():
+                nn.init.normal_(parameter, std=0.1)  # where zeros would hide a mistake
+        module.half().float().requires_grad_(False).eval()
+    files = Files(place / "folder", place / "all-in-one.safetensors", place / "transformer.safetensors", place / "encoder.safetensors",
+                  place / "ae.safetensors", modules)
+    for name, module in modules.items():
+        module.save_pretrained(files.folder / name)
+    FlowMatchEulerDiscreteScheduler(shift=shift).save_pretrained(files.folder / "scheduler")
+    (files.folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    vae = {re.sub(r"^(post_)?quant_conv", lambda found: f"{'decoder' if found[1] else 'encoder'}.{found[0]}", original_vae_name(name)): tensor if not re.search(r"\.to_(q|k|v|out\.0)\.weight", name) else tensor[..., None, None]
+           for name, tensor in modules["vae"].state_dict().items()}
+    text = {f"model.{name}": tensor for name, tensor in modules["text_encoder"].state_dict().items()}
+    save(transformer, files.transformer)
+    save(text, files.text_encoder)
+    save(vae, files.vae)
+    save({f"model.diffusion_model.{name}": tensor for name, tensor in transformer.items()}
+         | {f"text_encoders.{encoder}.transformer.{name}": tensor for name, tensor in text.items()}
+         | {f"vae.{name}": tensor for name, tensor in vae.items()}, files.file)
+    return files
+
+
+def klein_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """FLUX.2's tensors as Black Forest Labs' code has them, q, k and v stacked, shift before scale."""
+    renamed = {}
+    for name, tensor in state.items():
+        name = re.sub(r"^single_transformer_blocks", "single_blocks", re.sub(r"^transformer_blocks", "double_blocks", name))
+        if match := re.fullmatch(r"(double_blocks\.\d+)\.attn\.(?:to_[qkv]|add_[qkv]_proj)\.weight", name):
+            renamed.setdefault(f"{match[1]}.{'txt' if '.add_' in name else 'img'}_attn.qkv.weight", []).append(tensor)
+            continue
+        for old, new in {
+            r"attn\.norm_added_([qk])\.weight": r"txt_attn.norm.\1.scale", r"attn\.norm_([qk])\.weight": r"img_attn.norm.\1.scale",
+            r"attn\.to_add_out": "txt_attn.proj", r"attn\.to_out\.0": "img_attn.proj", r"ff_context\.linear_in": "txt_mlp.0",
+            r"ff_context\.linear_out": "txt_mlp.2", r"\bff\.linear_in": "img_mlp.0", r"\bff\.linear_out": "img_mlp.2",
+            r"attn\.to_qkv_mlp_proj": "linear1", r"(?<=\d\.)attn\.to_out\.weight": "linear2.weight", r"norm\.q\.scale": "norm.query_norm.scale",
+            r"norm\.k\.scale": "norm.key_norm.scale", r"(single_blocks\.\d+\.)img_attn\.": r"\1", r"^x_embedder": "img_in",
+            r"^context_embedder": "txt_in", r"^time_guidance_embed\.timestep_embedder\.linear_1": "time_in.in_layer",
+            r"^time_guidance_embed\.timestep_embedder\.linear_2": "time_in.out_layer", r"(_modulation\w*)\.linear": r"\1.lin",
+            r"^norm_out\.linear": "final_layer.adaLN_modulation.1", r"^proj_out": "final_layer.linear",
+        }.items():
+            name = re.sub(old, new, name)
+        renamed[name] = torch.cat(tensor.chunk(2)[::-1]) if "adaLN" in name else tensor
+    return {name: torch.cat(tensor) if isinstance(tensor, list) else tensor for name, tensor in renamed.items()}
+
+
+def save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def z_image_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Z-Image's tensors as Tongyi's code has them, q, k and v stacked."""
+    renamed = {}
+    for name, tensor in state.items():
+        if match := re.fullmatch(r"(.*attention)\.to_([qkv])\.weight", name):
+            renamed.setdefault(f"{match[1]}.qkv.weight", []).append(tensor)
+            continue
+        name = re.sub(r"^all_(x_embedder|final_layer)\.2-1", r"\1", name)
+        name = re.sub(r"attention\.norm_([qk])", r"attention.\1_norm", name)
+        renamed[re.sub(r"attention\.to_out\.0", "attention.out", name)] = tensor
+    return {name: torch.cat(tensor) if isinstance(tensor, list) else tensor for name, tensor in renamed.items()} \
+        | {"norm_final.weight": torch.ones(32)}

@@ -32,10 +32,7 @@ export class Document extends EventTarget {
     this.close();
     this.picture = bitmap;
     this.layer = new Layer(bitmap.width, bitmap.height, this.kind === "mask" ? 1 : 4, this.colour);
-    if (numbers) {
-      this.layer.data.set(numbers);
-      this.layer.show(this.layer.bounds);
-    }
+    if (numbers) this.layer.data.set(numbers);
     this.renew();
     this.dispatchEvent(new Event("picture"));
     this.dispatchEvent(new Event("history"));
@@ -96,7 +93,7 @@ export class Document extends EventTarget {
   }
 
   changed(area) {
-    this.layer.show(area);
+    this.layer.rendering.update(area);
     this.dispatchEvent(new CustomEvent("pixels", { detail: area }));
   }
 
@@ -129,7 +126,7 @@ export class Document extends EventTarget {
   recolour(colour) {
     this.colour = colour;
     if (!this.layer || this.kind !== "mask") return;
-    this.layer.recolour(colour);
-    this.dispatchEvent(new CustomEvent("pixels", { detail: this.layer.bounds }));
+    this.layer.colour = colour;
+    this.changed(this.layer.bounds);
   }
 }

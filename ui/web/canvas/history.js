@@ -2,30 +2,57 @@
 
 const STEPS = 200;
 const BYTES = 128 * 2 ** 20;
-const LONGEST = 65535;
+const SHORT = 3; // equal values; fewer are not stored as a run
+const DIFFERING = 0x8000; // marks a count of values that differ
+const LONGEST = DIFFERING - 1;
 
-// Run-length encoding: a mask's tiles become a few hundred bytes. Tiles that do not shrink are kept as they are.
+// Run-length encoding, with differing values between the runs stored as they are: a mask's tiles become a few hundred bytes,
+// with soft edges a few thousand. Tiles that do not shrink are kept unpacked.
 export function pack(tile, channels) {
   const values = channels === 4 ? new Uint32Array(tile.buffer) : tile;
-  const counts = new Uint16Array(values.length >> 2);
-  const runs = new values.constructor(values.length >> 2);
-  let used = 0;
-  for (let at = 0; at < values.length; used++) {
-    if (used === runs.length) return { tile, bytes: tile.byteLength };
-    const value = values[at];
-    let end = at + 1;
-    while (end < values.length && values[end] === value && end - at < LONGEST) end++;
-    [counts[used], runs[used]] = [end - at, value];
+  const { length } = values;
+  const counts = new Uint16Array((length >> 1) + 2);
+  const kept = new values.constructor(length);
+  let [used, size] = [0, 0];
+  for (let at = 0; at < length; used++) {
+    let end = endOfRun(values, at);
+    if (end - at >= SHORT) {
+      [counts[used], kept[size++]] = [end - at, values[at]];
+    } else {
+      const from = at;
+      while (end < length && end - from < LONGEST - SHORT) {
+        const next = endOfRun(values, end);
+        if (next - end >= SHORT) break;
+        end = next;
+      }
+      counts[used] = DIFFERING | (end - from);
+      kept.set(values.subarray(from, end), size);
+      size += end - from;
+    }
     at = end;
   }
-  const packed = { counts: counts.slice(0, used), runs: runs.slice(0, used), length: values.length };
-  return { ...packed, bytes: packed.counts.byteLength + packed.runs.byteLength };
+  const packed = { counts: counts.slice(0, used), kept: kept.slice(0, size), length };
+  const bytes = packed.counts.byteLength + packed.kept.byteLength;
+  return bytes < tile.byteLength ? { ...packed, bytes } : { tile, bytes: tile.byteLength };
 }
 
-export function unpack({ tile, counts, runs, length }) {
+function endOfRun(values, at) {
+  const most = Math.min(at + LONGEST, values.length);
+  let end = at + 1;
+  while (end < most && values[end] === values[at]) end++;
+  return end;
+}
+
+export function unpack({ tile, counts, kept, length }) {
   if (tile) return tile;
-  const values = new runs.constructor(length);
-  for (let i = 0, at = 0; i < runs.length; at += counts[i], i++) values.fill(runs[i], at, at + counts[i]);
+  const values = new kept.constructor(length);
+  let [from, to] = [0, 0];
+  for (const count of counts) {
+    const number = count & LONGEST;
+    if (count & DIFFERING) values.set(kept.subarray(from, from += number), to);
+    else values.fill(kept[from++], to, to + number);
+    to += number;
+  }
   return new Uint8ClampedArray(values.buffer);
 }
 

@@ -63,7 +63,7 @@ export class View {
     const picture = bitmap;
     while (bitmap && Math.min(bitmap.width, bitmap.height) > 512) {
       const [resizeWidth, resizeHeight] = [Math.ceil(bitmap.width / 2), Math.ceil(bitmap.height / 2)];
-      bitmap = await createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "high" });
+      bitmap = await createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "low" }); // the mean of four
       if (this.document.picture !== picture) return bitmap.close();
       this.smaller.push(bitmap);
     }
@@ -181,7 +181,6 @@ export class View {
     under.restore();
     const shown = this.smaller.findLast((bitmap) => bitmap.width >= width) ?? picture;
     under.imageSmoothingEnabled = scale < 2;
-    under.imageSmoothingQuality = shown === picture && scale < 0.6 ? "medium" : "low";
     under.drawImage(shown, x, y, width, height);
   }
 
@@ -198,16 +197,18 @@ export class View {
       over.fillRect(x, y, layer.width * scale, layer.height * scale);
       over.globalCompositeOperation = "destination-out";
     }
-    over.drawImage(layer.canvas, x, y, layer.width * scale, layer.height * scale);
+    layer.rendering.draw(over, scale, x, y);
   }
 
   drawLayer(layer, areas) {
     const { over, scale, x, y } = this;
     const whole = { x1: 0, y1: 0, x2: this.width, y2: this.height };
     over.imageSmoothingEnabled = scale < 2;
+    const [from, to] = [this.at(0, 0), this.at(this.width, this.height)];
+    layer?.rendering.fit(scale, { x1: from.x, y1: from.y, x2: to.x, y2: to.y });
     for (const area of areas ?? [null]) {
-      const part = area ? meet({ x1: Math.floor(area.x1 * scale + x) - 1, y1: Math.floor(area.y1 * scale + y) - 1,
-        x2: Math.ceil(area.x2 * scale + x) + 1, y2: Math.ceil(area.y2 * scale + y) + 1 }, whole) : whole;
+      const part = area ? meet({ x1: Math.floor(area.x1 * scale + x) - 2, y1: Math.floor(area.y1 * scale + y) - 2,
+        x2: Math.ceil(area.x2 * scale + x) + 2, y2: Math.ceil(area.y2 * scale + y) + 2 }, whole) : whole;
       if (part.x2 <= part.x1 || part.y2 <= part.y1) continue;
       over.save();
       over.beginPath();

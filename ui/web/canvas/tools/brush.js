@@ -20,16 +20,18 @@ export class Brush {
     const { settings, document } = this;
     const strength = settings.get("opacity");
     const away = this.erase || erase;
-    this.edit = document.begin({ value: away ? 0 : 255, strength, erase: away, colour: settings.ink });
+    const edit = document.begin({ value: away ? 0 : 255, strength, erase: away, colour: settings.ink });
     const start = this.tip(point);
-    this.edit.stroke(joined && this.last ? this.last : start, start, settings.get("hardness"));
+    edit.stroke(joined && this.last ? this.last : start, start, settings.get("hardness"));
     this.last = start;
   }
 
   move(points) {
+    const { edit } = this.document;
+    if (!edit) return; // undone meanwhile
     for (const point of points) {
       const next = this.tip(point);
-      this.edit.stroke(this.last, next, this.settings.get("hardness"));
+      edit.stroke(this.last, next, this.settings.get("hardness"));
       this.last = next;
     }
   }

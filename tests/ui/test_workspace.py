@@ -1,9 +1,10 @@
 """One screen: what the page's parts measure, and that they stay where they are."""
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.steps import count_shifts, generate, open_page, open_tab, result, set_slider, settle
+from tests.ui.steps import count_shifts, generate, open_page, open_tab, put_in_editor, result, set_slider, settle
 from ui.tabs import TAB_LABELS
 
 DESKTOPS = {(1366, 768): (440, 400), (1920, 1080): (640, 640)}
@@ -112,3 +113,38 @@ def test_samples_lie_on_the_empty_canvas_only(page):
     expect(samples).to_be_visible()
     samples.locator("img").first.click()
     expect(samples).to_be_hidden()
+
+
+def touch(page, start, end, steps=6):
+    """Drag a finger, as a touch screen does, over points of the window."""
+    session = page.context.new_cdp_session(page)
+    session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [dict(zip("xy", start))]})
+    for step in range(1, steps + 1):
+        at = {axis: a + (b - a) * step / steps for axis, a, b in zip("xy", start, end)}
+        session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [at]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    session.detach()
+
+
+def test_a_phone_extends_the_picture_by_touch(phone, picture_file):
+    canvas = "window.palimpsest.canvases.of('inpaint-editor')"
+    editor = phone.locator("#inpaint-editor")
+    edge = "([x, y]) => { const { left, top } = %s.tools.extend.margins, at = %s.view.client({ x, y }); return [at.x, at.y]; }" % (canvas, canvas)
+    open_tab(phone, "Inpaint")
+    put_in_editor(phone, picture_file)
+    width, height = Image.open(picture_file).size
+    editor.get_by_label("Extend the picture at its edges").tap()
+    settle(phone)
+    stage = editor.locator(".stage").bounding_box()
+    for by in (1, 2):  # until it is as large as the stage, and on
+        margins = phone.evaluate(f"{canvas}.tools.extend.margins")
+        x, y = phone.evaluate(edge, [width / 2, height + margins["bottom"]])
+        assert y + 20 <= stage["y"] + stage["height"]  # the edge is within the finger's reach
+        touch(phone, (x, y), (x, stage["y"] + stage["height"] + 10))
+        assert phone.evaluate(f"{canvas}.tools.extend.margins.bottom") > margins["bottom"]
+    bottom = phone.evaluate(f"{canvas}.tools.extend.margins.bottom")
+    assert phone.evaluate("scrollY") == 0  # the page has not moved along
+    apply = editor.get_by_role("button", name="Apply")
+    assert apply.bounding_box()["height"] >= 40
+    apply.tap()
+    phone.wait_for_function(f"{canvas}.document.picture.height === {height + bottom}")

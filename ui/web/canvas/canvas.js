@@ -68,6 +68,7 @@ export class Canvas {
         this.storage.touch();
       });
     }
+    this.document.addEventListener("picture", () => this.tools[this.chosen].enter?.()); // quiet() has made it leave the last one
     this.view.listeners.add(() => { this.zoomed.textContent = percent(this.view.scale); });
     settings.addEventListener("change", ({ detail }) => {
       if (detail === "overlay") this.document.recolour(coloursOf(settings.get("overlay")));

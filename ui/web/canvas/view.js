@@ -1,6 +1,6 @@
 // The view of the document: zoom, pan and device pixels, and conversion between window and picture coordinates.
 
-import { meet } from "./raster.js";
+import { meet, rect } from "./raster.js";
 
 const MARGIN = 12; // CSS pixels around a fitted picture
 const MOST = 32; // device pixels per picture pixel
@@ -17,6 +17,7 @@ export class View {
     this.shape = null; // a tool's drawing over everything: draw(pen, toDevice)
     this.backdrop = null; // drawn below that: backdrop(pen)
     this.effect = null; // {canvas, box} shown instead of the layer: the mask as it will act
+    this.framed = null; // {area, room}: what to fit instead of the picture, in its coordinates, and into which share of the stage
     this.inverted = null; // if set, the unmasked area is shown in this colour instead
     this.dirty = { picture: false, layer: null, guides: false };
     this.smaller = []; // the picture at half its size, a quarter, and so on
@@ -71,16 +72,17 @@ export class View {
   }
 
   fit() {
-    const { picture } = this.document;
+    const { document: { picture }, framed } = this;
     if (!picture || !this.width) return this.place(1, 0, 0, true);
-    const margin = 2 * MARGIN * devicePixelRatio;
-    const scale = Math.min((this.width - margin) / picture.width, (this.height - margin) / picture.height, FITTED_MOST);
-    this.centre(scale, true);
+    const { x1, y1, x2, y2 } = framed?.area ?? rect(0, 0, picture.width, picture.height);
+    const [width, height] = [this.width, this.height].map((side) => (framed ? side * framed.room : side - 2 * MARGIN * devicePixelRatio));
+    const scale = Math.min(width / (x2 - x1), height / (y2 - y1), FITTED_MOST);
+    this.place(scale, (this.width - (x1 + x2) * scale) / 2, (this.height - (y1 + y2) * scale) / 2, true);
   }
 
-  centre(scale, fitted = false) {
+  centre(scale) {
     const { picture } = this.document;
-    if (picture) this.place(scale, (this.width - picture.width * scale) / 2, (this.height - picture.height * scale) / 2, fitted);
+    if (picture) this.place(scale, (this.width - picture.width * scale) / 2, (this.height - picture.height * scale) / 2);
   }
 
   // Zoom about a point in device pixels, by default the middle of the stage.

@@ -1,6 +1,7 @@
 // Outpainting: drags the picture's edges outwards, so that its sides become multiples of 8.
 
 import { label } from "../foresight.js";
+import { rect } from "../raster.js";
 import { say } from "../text.js";
 import { outline } from "./shapes.js";
 
@@ -22,6 +23,16 @@ export class Extend {
     return picture && { width: left + picture.width + right, height: top + picture.height + bottom };
   }
 
+  // The same as an area, and how much of the stage it takes, so that there is something beyond the edges to drag them to.
+  get area() {
+    const { larger: { width, height }, margins: { left, top } } = this;
+    return rect(-left, -top, width - left, height - top);
+  }
+
+  get room() {
+    return ROOM;
+  }
+
   get grows() {
     return SIDES.some((side) => this.margins[side]);
   }
@@ -37,8 +48,9 @@ export class Extend {
   }
 
   enter() {
+    this.view.framed = this;
     this.view.guide(this);
-    if (this.document.picture) this.makeRoom();
+    this.view.fit();
     this.told();
   }
 
@@ -46,15 +58,10 @@ export class Extend {
     this.margins = { ...NONE };
     this.held = null;
     this.view.stage.style.cursor = "";
+    this.view.framed = null;
     this.view.guide(null);
     this.view.fit();
     this.told();
-  }
-
-  // Zoom out, to leave room for dragging the edges outwards.
-  makeRoom() {
-    const { view, larger } = this;
-    view.centre(Math.min((view.width * ROOM) / larger.width, (view.height * ROOM) / larger.height));
   }
 
   // --- dragging
@@ -63,9 +70,7 @@ export class Extend {
   sidesAt({ x, y }) {
     const { view } = this;
     const near = (NEAR * view.ratio) / view.scale;
-    const { left, top } = this.margins;
-    const { width, height } = this.larger;
-    const [x1, y1, x2, y2] = [-left, -top, width - left, height - top];
+    const { x1, y1, x2, y2 } = this.area;
     if (x < x1 - near || x > x2 + near || y < y1 - near || y > y2 + near) return [];
     const nearer = (a, b, names) => (Math.min(Math.abs(a), Math.abs(b)) > near ? [] : [Math.abs(a) < Math.abs(b) ? names[0] : names[1]]);
     return [...nearer(x - x1, x - x2, ["left", "right"]), ...nearer(y - y1, y - y2, ["top", "bottom"])];
@@ -95,7 +100,15 @@ export class Extend {
   }
 
   up() {
+    if (this.held && !this.inReach) this.view.fit();
     this.held = null;
+  }
+
+  // Whether all edges can be dragged on.
+  get inReach() {
+    const { view, area: { x1, y1, x2, y2 } } = this;
+    const [a, b, near] = [view.onScreen({ x: x1, y: y1 }), view.onScreen({ x: x2, y: y2 }), NEAR * view.ratio];
+    return Math.min(a.x, a.y, view.width - b.x, view.height - b.y) >= near;
   }
 
   cancel() {

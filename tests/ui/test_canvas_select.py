@@ -125,6 +125,16 @@ def test_what_cannot_be_selected_is_said_and_nothing_is_lost(canvas):
     assert sent(canvas) is None
 
 
+@only_draws
+def test_that_nothing_was_found_is_said(canvas):
+    canvas.route("**/canvas-selections", lambda route: route.fulfill(headers={"Selected-Area": "0 0 0 0"}, body=b""))
+    press(canvas, "a")
+    drag(canvas, (70, 30), (230, 170))
+    expect(canvas.locator(f"#{EDITOR} .status")).to_have_text("Nothing was found there.")
+    canvas.unroute("**/canvas-selections")
+    assert sent(canvas) is None
+
+
 def test_an_answer_that_comes_too_late_changes_nothing(canvas, picture_file):
     asked = []
     canvas.route("**/canvas-selections", lambda route: asked.append(route))

@@ -1,19 +1,19 @@
 // Input on the stage: tools by mouse, pen, one finger or keyboard; pan and zoom by wheel, space bar and two fingers.
 
-const LINE = 16; // CSS pixels per line of wheel movement
-const FAST = 0.0016; // zoom per CSS pixel of wheel movement
+import { Fingers, turnWheel } from "../zooming.js";
+
 const STEP = 8; // CSS pixels that an arrow key moves the tool; with Shift one picture pixel
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Pointers {
   // tool(): the chosen one. ring: the element that shows its position and size.
   constructor(view, { stage, tool, ring, document }) {
-    Object.assign(this, { view, stage, tool, ring, document, fingers: new Map(), drawing: null, panning: null, held: false, at: null, keyed: false });
+    Object.assign(this, { view, stage, tool, ring, document, fingers: new Fingers(view), drawing: null, panning: null, held: false, at: null, keyed: false });
     stage.addEventListener("pointerdown", (event) => this.down(event));
     stage.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.up(event));
     stage.addEventListener("pointerleave", () => !this.drawing && this.hover(null));
-    stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    stage.addEventListener("wheel", (event) => document.picture && turnWheel(view, event), { passive: false });
     stage.addEventListener("contextmenu", (event) => event.preventDefault());
     stage.addEventListener("keydown", (event) => this.key(event));
     stage.addEventListener("blur", () => this.penUp());
@@ -26,15 +26,10 @@ export class Pointers {
     this.stage.setPointerCapture(event.pointerId);
     event.preventDefault();
     this.penUp();
-    if (event.pointerType === "touch") {
-      this.fingers.set(event.pointerId, event);
-      if (this.fingers.size === 2) {
-        if (this.drawing) this.tool().cancel();
-        this.drawing = null;
-        this.pinch = this.spread();
-        return;
-      }
-      if (this.fingers.size > 2) return;
+    if (this.fingers.down(event)) {
+      if (this.drawing) this.tool().cancel();
+      this.drawing = null;
+      return;
     }
     if (event.button === 1 || this.held) {
       this.panning = this.view.device(event);
@@ -48,8 +43,7 @@ export class Pointers {
   }
 
   move(event) {
-    if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, event);
-    if (this.pinch) return this.pinched();
+    if (this.fingers.move(event)) return;
     if (this.panning) {
       const [x, y] = this.view.device(event);
       this.view.pan(x - this.panning[0], y - this.panning[1]);
@@ -67,11 +61,7 @@ export class Pointers {
   }
 
   up(event) {
-    this.fingers.delete(event.pointerId);
-    if (this.pinch) {
-      if (!this.fingers.size) this.pinch = null;
-      return;
-    }
+    if (this.fingers.up(event)) return;
     this.stage.classList.remove("panning");
     this.panning = null;
     if (this.drawing !== event.pointerId) return;
@@ -84,34 +74,6 @@ export class Pointers {
   point(event) {
     const pressure = event.pointerType === "pen" && event.pressure ? event.pressure : 1;
     return { ...this.view.pointer(event), pressure };
-  }
-
-  // --- two fingers
-
-  spread() {
-    const [a, b] = [...this.fingers.values()].map((event) => this.view.device(event));
-    return { x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2, apart: Math.hypot(a[0] - b[0], a[1] - b[1]) };
-  }
-
-  pinched() {
-    if (this.fingers.size < 2) return;
-    const [before, now] = [this.pinch, this.spread()];
-    this.view.pan(now.x - before.x, now.y - before.y);
-    this.view.zoom((this.view.scale * now.apart) / Math.max(before.apart, 1), now.x, now.y);
-    this.pinch = now;
-  }
-
-  wheel(event) {
-    if (!this.document.picture) return;
-    event.preventDefault();
-    const unit = event.deltaMode ? LINE : 1;
-    if (event.shiftKey) {
-      this.view.pan(-(event.deltaX || event.deltaY) * unit, 0);
-    } else {
-      // a touchpad's pinch arrives as a wheel event with Ctrl, in finer steps
-      const speed = FAST * (event.ctrlKey ? 6 : 1);
-      this.view.zoom(this.view.scale * Math.exp(-event.deltaY * unit * speed), ...this.view.device(event));
-    }
   }
 
   // --- the keyboard: arrows move the tool, Enter presses and releases it

@@ -1,10 +1,8 @@
 // The view of the document: zoom, pan and device pixels, and conversion between window and picture coordinates.
 
+import { fitting, inSight, limited } from "../zooming.js";
 import { meet, rect } from "./raster.js";
 
-const MARGIN = 12; // CSS pixels around a fitted picture
-const MOST = 32; // device pixels per picture pixel
-const FITTED_MOST = 8;
 const CHECKS = 8; // device pixels a side, of the checkerboard below transparent areas
 
 export class View {
@@ -75,8 +73,7 @@ export class View {
     const { document: { picture }, framed } = this;
     if (!picture || !this.width) return this.place(1, 0, 0, true);
     const { x1, y1, x2, y2 } = framed?.area ?? rect(0, 0, picture.width, picture.height);
-    const [width, height] = [this.width, this.height].map((side) => (framed ? side * framed.room : side - 2 * MARGIN * devicePixelRatio));
-    const scale = Math.min(width / (x2 - x1), height / (y2 - y1), FITTED_MOST);
+    const scale = fitting({ width: x2 - x1, height: y2 - y1 }, this, framed?.room);
     this.place(scale, (this.width - (x1 + x2) * scale) / 2, (this.height - (y1 + y2) * scale) / 2, true);
   }
 
@@ -87,14 +84,10 @@ export class View {
 
   // Zoom about a point in device pixels, by default the middle of the stage.
   zoom(scale, x = this.width / 2, y = this.height / 2) {
-    const to = Math.min(Math.max(scale, this.least), MOST);
+    const { picture } = this.document;
+    const to = picture ? limited(scale, picture) : 1;
     const { x: px, y: py } = this.at(x, y);
     this.place(to, x - px * to, y - py * to);
-  }
-
-  get least() {
-    const { picture } = this.document;
-    return picture ? Math.min(1, 32 / Math.max(picture.width, picture.height)) : 1;
   }
 
   pan(x, y) {
@@ -104,11 +97,7 @@ export class View {
   // At whole device pixels, so that a picture at 100 % is sharp; part of it always stays visible.
   place(scale, x, y, fitted = false) {
     const { picture } = this.document;
-    if (picture) {
-      const keep = 48 * devicePixelRatio;
-      x = Math.min(Math.max(x, keep - picture.width * scale), this.width - keep);
-      y = Math.min(Math.max(y, keep - picture.height * scale), this.height - keep);
-    }
+    if (picture) [x, y] = inSight(this, picture, scale, x, y);
     Object.assign(this, { scale, x: Math.round(x), y: Math.round(y), exact: [x, y], fitted });
     this.redraw();
     for (const listen of this.listeners) listen();

@@ -1,22 +1,17 @@
 // The frame around a result: zoom and pan in device pixels, by wheel, drag, pinch and keys.
 
 import { beside, join, tell } from "../link.js";
+import { Fingers, fitting, inSight, limited, turnWheel } from "../zooming.js";
 
-const MARGIN = 12; // CSS pixels around a fitted picture, as on the canvas
-const MOST = 32; // device pixels per picture pixel
-const FITTED_MOST = 8;
 const SHARP = 2; // at this scale and above, pixels are shown as squares
-const LINE = 16; // CSS pixels per line of wheel movement
-const FAST = 0.0016; // zoom per CSS pixel of wheel movement
-const KEEP = 48; // CSS pixels of the picture that always stay visible
 
 export class Frame {
   // stage: the frame; sheet: the element in it that is placed like the picture, and that all pictures fill.
   constructor(stage, sheet) {
-    Object.assign(this, { stage, sheet, size: null, scale: 1, x: 0, y: 0, fitted: true, fingers: new Map(), drag: null, held: false });
+    Object.assign(this, { stage, sheet, size: null, scale: 1, x: 0, y: 0, fitted: true, fingers: new Fingers(this), drag: null, held: false });
     this.listeners = new Set();
     new ResizeObserver(() => this.resize()).observe(stage);
-    stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    stage.addEventListener("wheel", (event) => this.size && turnWheel(this, event), { passive: false });
     stage.addEventListener("pointerdown", (event) => this.down(event));
     stage.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.up(event));
@@ -56,9 +51,7 @@ export class Frame {
 
   fit(quiet = false) {
     if (!this.size || !this.width) return;
-    const margin = 2 * MARGIN * devicePixelRatio;
-    const scale = Math.max(Math.min((this.width - margin) / this.size.width, (this.height - margin) / this.size.height, FITTED_MOST), 0.001);
-    this.centre(scale, true, quiet);
+    this.centre(fitting(this.size, this), true, quiet);
   }
 
   centre(scale, fitted = false, quiet = false) {
@@ -73,8 +66,7 @@ export class Frame {
 
   zoom(scale, x = this.width / 2, y = this.height / 2) {
     if (!this.size) return;
-    const least = Math.min(1, 32 / Math.max(this.size.width, this.size.height));
-    const to = Math.min(Math.max(scale, least), MOST);
+    const to = limited(scale, this.size);
     this.place(to, x - ((x - this.x) / this.scale) * to, y - ((y - this.y) / this.scale) * to);
   }
 
@@ -86,9 +78,7 @@ export class Frame {
   place(scale, x, y, fitted = false, quiet = false) {
     const { size, sheet, stage } = this;
     if (size) {
-      const keep = KEEP * devicePixelRatio;
-      x = Math.min(Math.max(x, keep - size.width * scale), this.width - keep);
-      y = Math.min(Math.max(y, keep - size.height * scale), this.height - keep);
+      [x, y] = inSight(this, size, scale, x, y);
       const css = (pixels) => `${Math.round(pixels) / devicePixelRatio}px`;
       Object.assign(sheet.style, { left: css(x), top: css(y), width: css(size.width * scale), height: css(size.height * scale) });
     }
@@ -121,22 +111,10 @@ export class Frame {
     return [(clientX - box.left) * devicePixelRatio, (clientY - box.top) * devicePixelRatio];
   }
 
-  wheel(event) {
-    if (!this.size) return;
-    event.preventDefault();
-    const unit = event.deltaMode ? LINE : 1;
-    if (event.shiftKey) return this.pan(-(event.deltaX || event.deltaY) * unit, 0);
-    // a touchpad's pinch arrives as a wheel event with Ctrl, in finer steps
-    return this.zoom(this.scale * Math.exp(-event.deltaY * unit * FAST * (event.ctrlKey ? 6 : 1)), ...this.device(event));
-  }
-
   down(event) {
     if (!this.size || event.target.closest("button, .compared")) return;
-    if (event.pointerType === "touch") {
-      this.fingers.set(event.pointerId, event);
-      if (this.fingers.size === 2) this.pinch = this.spread();
-    }
-    if (!(this.larger || this.held || event.button === 1) || event.button === 2 || this.pinch) return;
+    this.fingers.down(event);
+    if (!(this.larger || this.held || event.button === 1) || event.button === 2 || this.fingers.pinch) return;
     event.preventDefault();
     this.stage.setPointerCapture(event.pointerId);
     this.stage.classList.add("panning");
@@ -144,29 +122,15 @@ export class Frame {
   }
 
   move(event) {
-    if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, event);
-    if (this.pinch) {
-      if (this.fingers.size < 2) return;
-      const [before, now] = [this.pinch, this.spread()];
-      this.pan(now.x - before.x, now.y - before.y);
-      this.zoom((this.scale * now.apart) / Math.max(before.apart, 1), now.x, now.y);
-      this.pinch = now;
-    } else if (this.drag) {
-      const [x, y] = this.device(event);
-      this.pan(x - this.drag[0], y - this.drag[1]);
-      this.drag = [x, y];
-    }
+    if (this.fingers.move(event) || !this.drag) return;
+    const [x, y] = this.device(event);
+    this.pan(x - this.drag[0], y - this.drag[1]);
+    this.drag = [x, y];
   }
 
   up(event) {
-    this.fingers.delete(event.pointerId);
-    if (!this.fingers.size) this.pinch = null;
+    this.fingers.up(event);
     this.drag = null;
     this.stage.classList.remove("panning");
-  }
-
-  spread() {
-    const [a, b] = [...this.fingers.values()].map((event) => this.device(event));
-    return { x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2, apart: Math.hypot(a[0] - b[0], a[1] - b[1]) };
   }
 }

@@ -1,7 +1,7 @@
 // Selects an object with a model: by clicks on it and beside it, and by a box around it; each refines the selection.
 
 import { say } from "../text.js";
-import { apply, corners } from "./object.js";
+import { apply, corners, find } from "./object.js";
 import { outline } from "./shapes.js";
 
 const DRAGGED = 6; // device pixels; a longer drag draws a box
@@ -63,31 +63,21 @@ export class ClickSelect {
   }
 
   async ask() {
-    if (!this.models?.length) return this.drop();
-    const asked = (this.asked = Symbol("the newest counts"));
+    if (!this.models?.length) return this.end();
     const of = (wanted) => this.points.filter((point) => point.wanted === wanted).map(({ x, y }) => [x, y]);
     if (this.version === null) this.version = this.document.version;
-    this.note(say('Looking for the object…'));
-    try {
-      const found = await this.selections.ask({ tool: "click", model: this.settings.get("model"), points: of(true), not_points: of(false),
-        box: this.box && corners(this.box) });
-      if (!found || this.asked !== asked) return;
-      this.asked = null;
-      this.note(found.numbers.length ? "" : say('Nothing was found there.'));
-      if (this.version !== this.document.version) return this.drop();
-      if (this.changed) this.document.undo(); // each answer is one step
-      const before = this.document.version;
-      apply(this, found, this.takes);
-      this.changed = this.document.version !== before;
-      this.version = this.document.version;
-    } catch (error) {
-      if (this.asked !== asked) return;
-      this.drop();
-      this.note(say(error.message));
-    }
+    const found = await find(this, { tool: "click", model: this.settings.get("model"), points: of(true), not_points: of(false),
+      box: this.box && corners(this.box) });
+    if (!found) return;
+    if (this.version !== this.document.version) return this.end();
+    if (this.changed) this.document.undo(); // each answer is one step
+    const before = this.document.version;
+    apply(this, found, this.takes);
+    this.changed = this.document.version !== before;
+    this.version = this.document.version;
   }
 
-  drop() {
+  end() {
     if (this.asked) this.note("");
     this.asked = this.drag = null;
     this.forget();
@@ -96,7 +86,7 @@ export class ClickSelect {
 
   // The next click selects another object.
   next() {
-    this.drop();
+    this.end();
   }
 
   cancel() {
@@ -105,14 +95,14 @@ export class ClickSelect {
   }
 
   leave() {
-    this.drop();
+    this.end();
   }
 
   key(key) {
     if (!this.points.length && !this.box) return false;
     if (key === "Escape" && this.changed && this.version === this.document.version) this.document.undo();
     if (key !== "Escape" && key.toLowerCase() !== "n") return false;
-    this.drop();
+    this.end();
     return true;
   }
 

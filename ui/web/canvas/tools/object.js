@@ -14,6 +14,25 @@ export function apply({ document, settings }, { area, numbers }, takes) {
   document.commit();
 }
 
+// What the server finds for a tool's question; null if the tool has moved on, or on an error, which is shown. tool.asked marks
+// the question it waits for; tool.end() gives it up.
+export async function find(tool, question) {
+  const asked = (tool.asked = Symbol("the latest question"));
+  tool.note(say('Looking for the object…'));
+  try {
+    const found = await tool.selections.ask(question);
+    if (!found || tool.asked !== asked) return null;
+    tool.asked = null;
+    tool.note(found.numbers.length ? "" : say('Nothing was found there.'));
+    return found;
+  } catch (error) {
+    if (tool.asked !== asked) return null;
+    tool.end();
+    tool.note(say(error.message));
+    return null;
+  }
+}
+
 export const corners = ([a, b]) => [rounded(a), rounded(b)];
 
 export class ObjectSelect {
@@ -50,29 +69,24 @@ export class ObjectSelect {
   async up() {
     const { points, takes } = this;
     if (!points.length || (!this.stroke && points.length < 2)) return this.cancel();
-    const asked = (this.asked = Symbol("the newest counts"));
     const every = Math.ceil(points.length / MOST);
     const question = this.stroke ? { tool: "stroke", radius: Math.max(this.settings.get("size") / 2, 0.5),
       points: points.filter((_, i) => i % every === 0 || i === points.length - 1).map(rounded) } : { tool: "box", box: corners(points) };
-    this.note(say('Looking for the object…'));
-    try {
-      const found = await this.selections.ask(question);
-      if (!found || this.asked !== asked) return;
-      this.note(found.numbers.length ? "" : say('Nothing was found there.'));
-      this.cancel();
-      apply(this, found, takes);
-    } catch (error) {
-      if (this.asked !== asked) return;
-      this.cancel();
-      this.note(say(error.message));
-    }
+    const found = await find(this, question);
+    if (!found) return;
+    this.end();
+    apply(this, found, takes);
   }
 
-  cancel() {
+  end() {
     if (this.asked) this.note("");
     this.asked = null;
     this.points = [];
     this.view.guide(null);
+  }
+
+  cancel() {
+    this.end();
   }
 
   leave() {

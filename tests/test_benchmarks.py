@@ -10,6 +10,7 @@ import pytest
 from benchmarks.__main__ import SHARED, find
 from benchmarks.competitors import Stopwatch, model_calls, square_mask
 from benchmarks.contest import ROOT, by_turns
+from benchmarks.editor import Frame, frames_of
 from benchmarks.report import Bar, table
 
 
@@ -83,3 +84,21 @@ def test_a_square_mask_has_its_share():
 def test_a_table_aligns_numbers_to_the_right_and_says_what_was_not_measured():
     assert table(("what", "s"), [("one", 1.0), ("two", None), ("three", 12.5)]).splitlines() == [
         "what              s", "one            1.00", "two    not measured", "three         12.50"]
+
+
+def test_frames_of_a_long_trace_are_read_quickly():
+    frame, drawn = 16_000, 4000  # microseconds, frames
+    page, other = {"pid": 1, "tid": 1}, {"pid": 2, "tid": 1}
+    trace = [{**other, "ts": 0, "name": "EventDispatch", "args": {"data": {"type": "pointermove"}}}]
+    for at in range(0, frame * drawn, frame):
+        trace += [{**page, "ts": at, "name": "BeginMainThreadFrame"}, {**page, "ts": at, "name": "RunTask", "ph": "X", "dur": 3000, "tdur": 2000},
+                  {**page, "ts": at + 5000, "name": "RunTask", "ph": "X", "dur": 1000, "tdur": 500}, {**other, "ts": at, "name": "RunTask", "ph": "X", "dur": 9000}]
+        if at >= frame * drawn // 2:  # nobody draws in the first half
+            trace.append({**page, "ts": at + 100, "name": "EventDispatch", "args": {"data": {"type": "pointermove"}}})
+    began = time.process_time()
+    assert frames_of(trace) == [Frame(wall=4, cpu=2.5, apart=16)] * (drawn // 2 - 1)
+    assert time.process_time() - began < 5
+
+
+def test_a_trace_without_strokes_has_no_frames():
+    assert frames_of([{"pid": 1, "tid": 1, "ts": 0, "name": "BeginMainThreadFrame"}]) == []

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from fastapi import FastAPI
 
     from pipeline.engine import Engine
+    from pipeline.families.base import Family
     from pipeline.job import Job
     from pipeline.journal import Journal
     from pipeline.loading import ModelStore
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.options import Options
     from pipeline.settings import Settings
     from pipeline.styles import StyleDatabase
+    from pipeline.worker import Worker
 
 ROOT = Path(__file__).parent
 DEMO_MODEL = ROOT / "assets" / "demo-model"
@@ -59,6 +63,7 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tls-certfile", metavar="FILE", help="certificate chain in PEM; needs --tls-keyfile")
     parser.add_argument("--settings-file", default="config.json", help="file that remembers changed options; default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
+    parser.add_argument("--devices", metavar="LIST", help="several workers, each a process of its own, on one queue: all, or a list such as cuda:0,cuda:1 or cpu*2; default: one worker, on --device")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16; default: %(default)s")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     flags = parser.parse_args(argv)
@@ -216,6 +221,19 @@ def open_journal(folder: Path) -> "Journal | None":
     return journal
 
 
+def resume(engine: "Engine") -> None:
+    """Go on with the jobs that ran when the last program was killed."""
+    from pipeline.errors import PalimpsestError
+    from pipeline.limits import Client
+
+    for entry in [] if engine.journal is None else engine.journal.to_resume():
+        try:
+            engine.submit([engine.journal.to_continue(entry.id)], entry.id, Client(entry.client), entry.mode)
+            say(f"Going on with a job that was interrupted: {entry.prompt[:60]}")
+        except (PalimpsestError, OSError) as error:
+            say(f"A job that was interrupted cannot go on: {error}")
+
+
 def collect_after(loading: "Job") -> None:
     """Re-enable garbage collection once the model is loaded or has failed to; objects created before are exempt from it.
 
@@ -228,24 +246,61 @@ def collect_after(loading: "Job") -> None:
     gc.enable()
 
 
-def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase", **how: Any) -> "Engine":
-    """An engine for the models, networks and embeddings in the models folder; how: further arguments of LocalEngine."""
+def make_engine(models: "ModelStore", options: "Options", styles: "StyleDatabase",
+                workers: "Mapping[str, Worker] | None" = None, **how: Any) -> "Engine":
+    """An engine for the models, networks and embeddings in the models folder; how: further arguments of LocalEngine.
+
+    workers: None: one, in this process.
+    """
+    from pipeline.engine import LocalEngine
+
+    return LocalEngine(workers or make_worker(models), options, styles=styles, has_model=models.catalog.has_checkpoint, **how)
+
+
+def start_workers(flags: argparse.Namespace) -> "dict[str, Worker] | None":
+    """A process for each of --devices; None: they are not asked for. Exits with a sentence if they cannot be used."""
+    if flags.devices is None:
+        return None
+    from pipeline.errors import PalimpsestError
+    from pipeline.families import placement
+    from pipeline.processes import ProcessWorker
+
+    try:
+        devices = placement.list_devices(flags.devices)
+    except PalimpsestError as error:
+        sys.exit(f"{error}.")
+    return {name: ProcessWorker(name, worker_of, argparse.Namespace(**vars(flags) | {"device": device}))
+            for name, device in devices.items()}
+
+
+def worker_of(flags: argparse.Namespace) -> "Worker":
+    """The worker of another process: with these flags, and whatever is in the models folder when it is asked."""
+    models, _ = open_models(flags)
+
+    def load(options: "Options") -> "Family":
+        models.catalog.refresh()  # the page's process cannot tell this one that files were added
+        return models.load(options)
+
+    return make_worker(models, load)
+
+
+def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None" = None) -> "Worker":
+    """A worker for the models, networks and embeddings in the models folder. load: None: that of models."""
     from pipeline.controlnet.store import ControlNets
     from pipeline.device import DeviceWorker
     from pipeline.embeddings import EmbeddingShelf
-    from pipeline.engine import LocalEngine
     from pipeline.families import control_networks
     from pipeline.networks import LoraNames, Networks
     from pipeline.segmenters import FOLDER, Segmenters
 
     catalog = models.catalog
-    worker = DeviceWorker(models.load, loaded=models.loaded, make_room=models.make_room, release=models.release,
+    worker = DeviceWorker(load or models.load, loaded=models.loaded, make_room=models.make_room, release=models.release,
                           networks=Networks(LoraNames(catalog).find, catalog.hash_of),
                           embeddings=EmbeddingShelf(catalog.embedding_paths),
                           segmenters=Segmenters(catalog.root / FOLDER, models.place.device),
                           control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load))
     models.tell = worker.tell_loading
-    return LocalEngine(worker, options, styles=styles, has_model=catalog.has_checkpoint, **how)
+    return worker
 
 
 def verify(argv: list[str]) -> int:
@@ -305,10 +360,13 @@ def serve(flags: argparse.Namespace) -> None:
     from pipeline.limits import Limits
     from pipeline.settings import Settings
 
+    if flags.devices is not None:
+        flags.device = "cpu"  # this process only looks at the models' files
     models, styles = open_models(flags)
+    workers = start_workers(flags)  # after a model of the Hub has been downloaded once
     settings = Settings(Path(flags.settings_file))
     settle_model(settings, models, asked=flags.model != str(DEMO_MODEL))
-    engine = make_engine(models, settings.options, styles, journal=open_journal(Path(flags.outputs_dir)),
+    engine = make_engine(models, settings.options, styles, workers, journal=open_journal(Path(flags.outputs_dir)),
                          limits=Limits(pictures=flags.visitor_quota if is_shared(flags) else 0))
 
     import uvicorn
@@ -323,12 +381,15 @@ def serve(flags: argparse.Namespace) -> None:
 
     def started() -> None:
         announce(flags, port)
+        resume(engine)
         loading = engine.preload()  # not earlier: loading would slow down the start
         threading.Thread(target=collect_after, args=[loading], daemon=True).start()
 
     # cancel the jobs first, so that waiting clients get an answer before the server stops
     Server(config, started=started, ending=partial(engine.close, timeout=0)).run()
     engine.close(timeout=5)
+    for worker in (workers or {}).values():
+        worker.close()
 
 
 def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]":

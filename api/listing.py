@@ -1,6 +1,7 @@
 """Lists of samplers, schedules, models and so on, in A1111's form."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from anyio import to_thread
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter
 from api.backend import Here
 from api.models import (
     CheckpointItem, EmbeddingItem, EmbeddingsAnswer, ExtensionItem, FaceRestorerItem, LoraItem, MemoryAnswer, Named, PathItem,
-    RealesrganItem, SamplerItem, SchedulerItem, ScriptItem, ScriptsAnswer, StyleItem, UpscalerItem, VaeItem)
+    RealesrganItem, SamplerItem, SchedulerItem, ScriptItem, ScriptsAnswer, ServiceRequest, StyleItem, UpscalerItem, VaeItem, WorkerItem)
 from api.scripts import descriptions, titles
 from api.strict import StrictRoute
 from api.visitors import Who, shown
@@ -212,3 +213,16 @@ async def cmd_flags(here: Here) -> dict[str, Any]:
 async def memory(here: Here) -> MemoryAnswer:
     """Free and used memory, in bytes."""
     return await to_thread.run_sync(lambda: MemoryAnswer(**here.engine.memory()))
+
+
+@router.get("/sdapi/v1/workers")
+async def workers(here: Here) -> list[WorkerItem]:
+    """What each worker does; an addition to A1111."""
+    return [WorkerItem(**asdict(worker)) for worker in here.engine.workers()]
+
+
+@router.post("/sdapi/v1/workers")
+async def put_in_service(body: ServiceRequest, here: Here) -> list[WorkerItem]:
+    """Put a worker in service or out of it; an addition to A1111."""
+    here.engine.put_in_service(body.name, body.in_service)
+    return await workers(here)

@@ -427,6 +427,20 @@ class ExtensionItem(Named):
     enabled: bool = Field(description="Whether it is enabled.")
 
 
+class WorkerItem(Shape):
+    name: str = Field(description="Its device; empty for an engine's only worker.")
+    model: str = Field(description="Name of the model in its memory; empty: none.")
+    job: str | None = Field(description="Id of the job that it runs; null: none.")
+    loading: bool = Field(description="It is loading a model.")
+    pictures_per_minute: float = Field(description="Over its last jobs, while it worked; 0: unknown.")
+    in_service: bool = Field(description="It takes jobs.")
+
+
+class ServiceRequest(Shape):
+    name: Text = Field(description="The worker's name.")
+    in_service: bool = Field(description="Whether it takes jobs; one put out of service finishes its job first.")
+
+
 class MemoryAnswer(Shape):
     ram: dict[str, Any] = Field(description="Bytes of main memory free, used by this program, and total; or an error.")
     cuda: dict[str, Any] = Field(description="The same for the graphics card, plus PyTorch's counters; or an error.")

@@ -1,10 +1,12 @@
-"""The engine: page and API submit requests to it. LocalEngine queues them for one worker thread."""
+"""The engine: page and API submit requests to it. LocalEngine queues them for its workers, each with a thread."""
 
 import logging
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,7 +16,7 @@ from pipeline.caches import Cache
 from pipeline.controlnet.store import ControlNets
 from pipeline.device import DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
-from pipeline.errors import Cancelled, PalimpsestError
+from pipeline.errors import Cancelled, PalimpsestError, UnknownName, WorkerLost
 from pipeline.families.base import Family
 from pipeline.families.sam import Prompt
 from pipeline.hooks import Hooks
@@ -23,11 +25,14 @@ from pipeline.journal import Journal
 from pipeline.limits import Client, Limits, Quota
 from pipeline.networks import Networks
 from pipeline.options import Options
+from pipeline.processed import Processed
+from pipeline.request import Request
+from pipeline.scheduler import Scheduler, in_turn
 from pipeline.series import Surroundings
 from pipeline.shelf import Shelf
 from pipeline.styles import StyleDatabase
-from pipeline.submission import Submission, Work
-from pipeline.worker import EmbeddingInfo, Loaded, Loading, News, Worker
+from pipeline.submission import Submission, Work, model_named
+from pipeline.worker import EmbeddingInfo, Loaded, Loading, News, Started, Worker, WorkerState
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +40,10 @@ FINISHED = 16
 """Ids of ended jobs that the engine remembers."""
 PAUSE = 30.0
 """Idle seconds after which memory kept for the next job is given back."""
+RETRIES = 2
+"""How often a request runs again after its worker was lost."""
+RECENT = 20
+"""Jobs from which a worker's pictures per minute are known."""
 
 
 class Engine(Protocol):
@@ -108,36 +117,75 @@ class Engine(Protocol):
     def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
         """As Worker.segment(); also while jobs run."""
 
+    def workers(self) -> list[WorkerState]:
+        """What each worker does."""
+
+    def put_in_service(self, name: str, on: bool) -> None:
+        """Whether a worker may take jobs; one that is put out of service finishes what it does. Raises UnknownName."""
+
     def close(self, timeout: float | None = None) -> None:
         """Cancel all jobs and wait up to `timeout` seconds for them to end; None: as long as it takes."""
 
 
-class LocalEngine(Engine):
-    """Gives jobs to a worker one at a time, on a thread of its own.
+class Station:
+    """A worker's place in an engine, and what the worker does. Guarded by the engine's lock."""
 
-    has_model: whether a checkpoint of that name or hash exists, for a batch's files. The rest is as in Engine.
+    def __init__(self, name: str, worker: Worker):
+        self.name, self.worker = name, worker
+        self.in_service, self.model = True, ""
+        self.running: Submission | None = None
+        self.preloads = False
+        """It has still to load the model of the engine's preload."""
+        self.preloading = False
+        self.loading: float | None = None
+        """Fraction of a model that is loaded; None: none is being loaded."""
+        self.loads_for: Job | None = None
+        self.made: deque[tuple[int, float]] = deque(maxlen=RECENT)
+        """(pictures, seconds) of the last jobs."""
+
+    @property
+    def idle(self) -> bool:
+        return self.running is None and not self.preloading
+
+    @property
+    def state(self) -> WorkerState:
+        seconds = sum(seconds for _, seconds in self.made)
+        rate = 60 * sum(pictures for pictures, _ in self.made) / seconds if seconds else 0.0
+        job = None if self.running is None else self.running.job.id
+        return WorkerState(self.name, self.model, job, self.loading is not None, round(rate, 2), self.in_service)
+
+
+class LocalEngine(Engine):
+    """Gives jobs to workers, each of which runs one at a time on a thread of its own.
+
+    workers: one, or several by the names of their devices. has_model: whether a checkpoint of that name or hash exists, for a
+    batch's files. The rest is as in Engine.
     """
 
-    def __init__(self, worker: Worker, options: Options = Options(), *, styles: StyleDatabase | None = None,
+    def __init__(self, workers: Worker | Mapping[str, Worker], options: Options = Options(), *, styles: StyleDatabase | None = None,
                  journal: Journal | None = None, limits: Limits = Limits(), shelf: Shelf | None = None,
                  has_model: Callable[[str], bool] = lambda name: False):
         self.options, self.journal, self.limits = options, journal, limits
         self.styles, self.shelf = styles or StyleDatabase(), shelf or Shelf()
         self.finished: deque[str] = deque(maxlen=FINISHED)
-        self._worker, self._here = worker, Surroundings(journal, has_model)
+        self._here = Surroundings(journal, has_model)
         self._quota = Quota(limits.pictures)
         self._entering: list[Job] = []
         """Jobs that have a place in the queue but are not recorded yet."""
-        self._waiting: deque[Submission] = deque()
-        self._running: Submission | None = None
-        self._preload: tuple[Job, Options] | None = None
-        self._loading: float | None = None
-        """Fraction of a model that is loaded; None: none is being loaded."""
-        self._loads_for: Job | None = None
+        self._waiting: list[Submission] = []
+        """In the order of their turns."""
+        self._running: list[Submission] = []
+        """In the order in which they began."""
+        self._preload: Preload | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        workers = workers if isinstance(workers, Mapping) else {"": workers}
+        self._scheduler = Scheduler(len(workers))
+        self._stations = [Station(name, worker) for name, worker in workers.items()]
+        self._threads = [threading.Thread(target=self._work, args=[station], name=f"engine {station.name}".strip(), daemon=True)
+                         for station in self._stations]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, work: Work, job_id: str | None = None, client: Client = Client(), mode: str = "") -> Job:
         job = Job(job_id, client, mode)
@@ -146,9 +194,9 @@ class LocalEngine(Engine):
             submission.enter()
             with self._changed:
                 self._refuse_if_closed()
-                self._waiting = deque(in_turn([*self._waiting, submission], self._running))
+                self._waiting.append(submission)
                 self._tell_places()
-                self._changed.notify()
+                self._changed.notify_all()
         return job
 
     @contextmanager
@@ -167,20 +215,31 @@ class LocalEngine(Engine):
                 self._entering.remove(job)
 
     def preload(self, options: Options | None = None) -> Job:
-        job = Job()
         with self._changed:
             self._refuse_if_closed()
-            dropped, self._preload = self._preload, (job, options or self.options)
-            self._changed.notify()
-        if dropped is not None:
-            dropped[0].publish(Failed(Cancelled("Another model was asked for before this one was loaded.")))
-        return job
+            dropped, preload = self._preload, Preload(Job(), options or self.options)
+            self._preload = preload
+            for station in self._stations:
+                station.preloads = True
+            self._changed.notify_all()
+        self._drop_preload(dropped, "Another model was asked for before this one was loaded.")
+        return preload.job
+
+    def _drop_preload(self, dropped: "Preload | None", why: str) -> None:
+        if dropped is not None and not dropped.begun:
+            dropped.job.publish(Failed(Cancelled(why)))
 
     def release(self) -> None:
-        self._worker.release()
+        for station in self._stations:
+            with suppress(WorkerLost):  # its models went with it
+                station.worker.release()
+            with self._changed:
+                station.model = ""
+                self._scheduler.forget(station.name)
 
     def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
-        return self._worker.count_tokens(prompts, options, calls)
+        counts = (station.worker.count_tokens(prompts, options, calls) for station in self._stations)
+        return next((count for count in counts if count is not None), None)
 
     def memory(self) -> dict[str, Any]:
         return self._worker.memory()
@@ -194,14 +253,31 @@ class LocalEngine(Engine):
     def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
         return self._worker.segment(name, picture, key, prompt)
 
+    @property
+    def _worker(self) -> Worker:
+        """The one that answers what any of them could."""
+        return self._stations[0].worker
+
+    def workers(self) -> list[WorkerState]:
+        with self._changed:
+            return [station.state for station in self._stations]
+
+    def put_in_service(self, name: str, on: bool) -> None:
+        with self._changed:
+            station = next((station for station in self._stations if station.name == name), None)
+            if station is None:
+                raise UnknownName("worker", "worker", name, [station.name for station in self._stations])
+            station.in_service = on
+            self._changed.notify_all()
+
     def jobs(self) -> list[Job]:
         with self._changed:
-            return [one.job for one in (self._running, *self._waiting) if one is not None]
+            return [one.job for one in (*self._running, *self._waiting)]
 
     def find(self, job_id: str | None = None) -> Job | None:
         with self._changed:
             if job_id is None:
-                return self._running and self._running.job
+                return self._running[0].job if self._running else None
             return next((job for job in self.jobs() if job.id == job_id), None)
 
     def interrupt(self, job_id: str | None = None) -> None:
@@ -225,6 +301,7 @@ class LocalEngine(Engine):
             if submission is None:
                 return False
             self._waiting.remove(submission)
+            self._scheduler.gone(submission.asked)
             self.finished.append(job.id)
             self._tell_places()
         submission.finish(Failed(Cancelled("The job was cancelled before it started.")))
@@ -241,10 +318,11 @@ class LocalEngine(Engine):
             for job in self.jobs():
                 job.cancel()
             dropped, self._preload = self._preload, None
-            self._changed.notify()
-        if dropped is not None:
-            dropped[0].publish(Failed(Cancelled("The engine has been shut down.")))
-        self._thread.join(timeout)
+            self._changed.notify_all()
+        self._drop_preload(dropped, "The engine has been shut down.")
+        latest = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(latest and max(latest - time.monotonic(), 0.0))
         self.shelf.close()
         self._here.kept.close()
 
@@ -252,92 +330,146 @@ class LocalEngine(Engine):
         if self._closed:
             raise PalimpsestError("The engine has been shut down.")
 
-    # --- on the engine's thread
+    # --- on a worker's thread
 
-    def _work(self) -> None:
-        while self._serve_next():
+    def _work(self, station: Station) -> None:
+        while self._serve_next(station):
             pass
 
-    def _serve_next(self) -> bool:
+    def _serve_next(self, station: Station) -> bool:
         """Wait for a job and run it, or preload a model if none waits; False once the engine is closed."""
         with self._changed:
-            paused = not self._changed.wait_for(self._has_work, PAUSE)
+            paused = not self._changed.wait_for(lambda: self._has_work(station), PAUSE)
         if paused:
-            self._worker.rest()
+            with suppress(WorkerLost):
+                station.worker.rest()
         with self._changed:
-            self._changed.wait_for(self._has_work)
-            if self._waiting:
-                self._running = self._waiting.popleft()
-                self._tell_places()
-            preload, self._preload = (self._preload, None) if self._running is None else (None, self._preload)
-        if self._running is not None:
-            self._run(self._running)
-            with self._changed:
-                self.finished.append(self._running.job.id)
-                self._running = None
+            self._changed.wait_for(lambda: self._has_work(station))
+            submission, preload = self._next_for(station), None
+            if submission is not None:
+                self._begin(submission, station)
+            elif station.preloads and self._preload is not None:
+                preload, station.preloads, station.preloading = self._preload, False, True
+                preload.begun = True
+                self._changed.notify_all()
+        if submission is not None:
+            self._run(submission, station)
         elif preload is not None:
-            self._load_ahead(*preload)
+            self._load_ahead(preload, station)
+            with self._changed:
+                station.preloading = False
+                self._changed.notify_all()
         else:
             return False
         return True
 
-    def _has_work(self) -> bool:
-        return bool(self._waiting or self._preload or self._closed)
+    def _has_work(self, station: Station) -> bool:
+        return self._closed or (station.preloads and self._preload is not None) or self._next_for(station) is not None
 
-    def _run(self, submission: Submission) -> None:
+    def _next_for(self, station: Station) -> Submission | None:
+        """The waiting job that this worker is to take."""
+        if self._closed:  # cancelled by now
+            return self._waiting[0] if self._waiting else None
+        idle = [other.name for other in self._stations if other.idle and other.in_service]
+        choice = self._scheduler.choose(idle, [one.asked for one in self._waiting], [one.job.client.id for one in self._running])
+        if choice is None or choice[0] != station.name:
+            return None
+        return next(one for one in self._waiting if one.asked.id == choice[1].id)
+
+    def _begin(self, submission: Submission, station: Station) -> None:
+        self._waiting.remove(submission)
+        self._scheduler.began(station.name, submission.asked, [one.asked for one in self._waiting],
+                              [one.job.client.id for one in self._running])
+        self._running.append(submission)
+        station.running = submission
+        self._tell_places()
+        self._changed.notify_all()
+
+    def _run(self, submission: Submission, station: Station) -> None:
         job = submission.job
         if job.cancelled:
             submission.finish(Failed(Cancelled("The job was cancelled before it started.")))
         else:
-            tell = partial(self._take, submission, job)
-            submission.run(lambda request, kept: self._worker.run(request, self.styles, tell, job.wishes, kept))
+            submission.run(partial(self._process, submission, station))
+        with self._changed:
+            if submission.made and (seconds := submission.seconds) > 0:
+                station.made.append((submission.made, seconds))
+                self._scheduler.ended(station.name, submission.asked, seconds)
+            self.finished.append(job.id)
+            self._running.remove(submission)
+            station.running = None
+            self._changed.notify_all()
 
-    def _load_ahead(self, job: Job, options: Options) -> None:
-        """Load a model ahead of its first request; the job's events report on it."""
+    def _process(self, submission: Submission, station: Station, request: Request, kept: bytes) -> Processed:
+        """Run a request, and again from what was kept of it if its worker was lost."""
+        tell = partial(self._take, station, submission, submission.job)
+        for again in range(RETRIES + 1):
+            try:
+                return station.worker.run(request, self.styles, tell, submission.job.wishes, kept)
+            except WorkerLost:
+                with self._changed:
+                    self._scheduler.forget(station.name)
+                    station.model = ""
+                self._take(station, None, submission.job, Loaded())  # it may have been loading
+                if again == RETRIES or submission.job.cancelled:
+                    raise
+            kept = submission.run_again(f"The worker on {station.name} ended unexpectedly, so another one continued its work.")
+
+    def _load_ahead(self, preload: "Preload", station: Station) -> None:
+        """Load a model ahead of its first request; the job's events report on the first worker to do so."""
+        job = preload.job
         if job.cancelled:
             return
         try:
-            self._worker.load(options, partial(self._take, None, job))
-            job.publish(Finished([], 0.0))
+            station.model = station.worker.load(preload.options, partial(self._take, station, None, job)).name
+            with self._changed:
+                self._scheduler.loaded(station.name, model_named(preload.options))
+            end = Finished([], 0.0)
         except Exception as error:  # reported to the caller; each job that needs the model will fail too
             logger.error("the model could not be loaded: %s", error)
-            job.publish(Failed(sendable(error)))
+            end = Failed(sendable(error))
+        if job.state != "done":
+            job.publish(end)
 
-    def _take(self, submission: Submission | None, job: Job, news: News) -> None:
+    def _take(self, station: Station, submission: Submission | None, job: Job, news: News) -> None:
         """Handle the worker's news about a job."""
         match news:
             case Loading(None):  # the model may be in memory already
                 with self._changed:
-                    self._loading, self._loads_for = 0.0, job
+                    station.loading, station.loads_for = 0.0, job
             case Loading(share):
                 with self._changed:
-                    self._loading = share
+                    station.loading = share
                     self._tell_places()
             case Loaded():
                 with self._changed:
-                    self._loading = self._loads_for = None
+                    station.loading = station.loads_for = None
                     self._tell_places()
             case _ if submission is not None:
+                if isinstance(news, Started):
+                    station.model = news.model.name
                 submission.take(news)
 
     def _tell_places(self) -> None:
-        """Tell every waiting job its place in line and how far its model is loaded."""
-        loading = {"loading": self._loading is not None, "fraction": self._loading or 0.0}
-        if self._loads_for is not None:
-            self._loads_for.wait_in_line(Queued(0, **loading))
-        ahead = 0 if self._running is None else 1
-        for index, waiting in enumerate(self._waiting):
-            waiting.job.wait_in_line(Queued(index + ahead, **loading))
+        """Put the waiting jobs in order, and tell each its place in line and how far the model is loaded that is awaited."""
+        for station in self._stations:
+            if station.loads_for is not None and station.loads_for.state != "done":
+                station.loads_for.wait_in_line(Queued(0, True, station.loading or 0.0))
+        loading = next((station.loading for station in self._stations if station.loading is not None), None)
+        order = {asked.id: place for place, (_, asked) in enumerate(
+            in_turn([one.asked for one in self._waiting], [one.job.client.id for one in self._running]))}
+        self._waiting.sort(key=lambda one: order[one.asked.id])
+        for place, waiting in enumerate(self._waiting, len(self._running)):
+            waiting.job.wait_in_line(Queued(place, loading is not None, loading or 0.0))
 
 
-def in_turn(waiting: Iterable[Submission], running: Submission | None) -> list[Submission]:
-    """The jobs in running order: each client's first in order of arrival, then each client's second, and so on."""
-    turns = Counter(() if running is None else [running.job.client.id])
-    order = []
-    for one in sorted(waiting, key=lambda one: one.job.arrived):
-        order.append((turns[one.job.client.id], one))
-        turns[one.job.client.id] += 1
-    return [one for _, one in sorted(order, key=lambda pair: pair[0])]
+@dataclass
+class Preload:
+    """A model to be loaded by every worker once no job waits; its job is done when one has loaded it."""
+
+    job: Job
+    options: Options
+    begun: bool = False
 
 
 def local_engine(load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,

@@ -45,6 +45,10 @@ class TooMany(PalimpsestError):
     """Over a limit: nothing was started, and the same request may succeed later."""
 
 
+class WorkerLost(PalimpsestError):
+    """The process or machine of a worker ended while it worked; no request is to blame, so it may run again."""
+
+
 class HookError(PalimpsestError):
     """A hook raised. Names the hook and the plug-in, so that a failing plug-in never changes a picture silently."""
 

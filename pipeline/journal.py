@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     negative_prompt TEXT NOT NULL,
     model TEXT NOT NULL DEFAULT '',
     request TEXT NOT NULL,
-    owner TEXT
+    owner TEXT,
+    continued INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created DESC);
 CREATE INDEX IF NOT EXISTS jobs_by_source ON jobs (json_extract(request, '$.init_images[0].picture'));
@@ -62,6 +63,10 @@ OPEN = ("queued", "running")
 """States of a job that has not ended."""
 PATIENCE = 10.0
 """Seconds to wait for the database while another program holds it locked."""
+ENDED = "The program ended before it was done."
+"""The message of a job whose program was killed."""
+RESUMED = 2
+"""How often a job is continued by itself, in case it is what ends the program."""
 BEGUN_ANEW = "History was deleted while the program was running; it starts again with the current jobs."
 
 
@@ -158,7 +163,8 @@ class Journal:
         with self._transaction():
             if not self._read("SELECT 1 FROM jobs WHERE id = ? AND state = 'interrupted'", p.continues):
                 raise InvalidRequest("id_task", f'id_task: the job "{p.continues}" is not interrupted; it may be running again already')
-            self._change("UPDATE jobs SET state = 'queued', ended = NULL, message = '', owner = ? WHERE id = ?", self._owners.name, p.continues)
+            self._change("UPDATE jobs SET state = 'queued', ended = NULL, message = '', owner = ?, continued = continued + 1 WHERE id = ?", self._owners.name,
+                         p.continues)
             self._requests[p.continues] = p
         return p.continues
 
@@ -255,6 +261,11 @@ class Journal:
         rows = self._read("SELECT * FROM jobs WHERE state = 'interrupted' ORDER BY created DESC, id")
         return [self._entry(row) for row in rows if self.kept.has(row["id"])]
 
+    def to_resume(self) -> list[Entry]:
+        """The jobs that were running when their program was killed, oldest first, unless that happened to them again and again."""
+        often = {row["id"] for row in self._read("SELECT id FROM jobs WHERE continued >= ?", RESUMED)}
+        return [entry for entry in reversed(self.interrupted()) if entry.message == ENDED and entry.id not in often]
+
     def can_continue(self, entry: Entry | None) -> bool:
         """Whether a job was interrupted, and what it had computed is kept."""
         return entry is not None and entry.state == "interrupted" and self.kept.has(entry.id)
@@ -322,7 +333,7 @@ class Journal:
     def _add_what_is_new(self) -> None:
         """Add columns that a file of an earlier version lacks."""
         there = {row["name"] for row in self._read("PRAGMA table_info(jobs)")}
-        for name, kind in {"started": "REAL", "owner": "TEXT"}.items():
+        for name, kind in {"started": "REAL", "owner": "TEXT", "continued": "INTEGER NOT NULL DEFAULT 0"}.items():
             if name not in there:
                 self._change(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
@@ -336,8 +347,8 @@ class Journal:
                     for rest in (path, path.with_suffix(".tmp")):
                         rest.unlink(missing_ok=True)
                     self._change("DELETE FROM pictures WHERE id = ?", row["id"])
-            self._change("UPDATE jobs SET state = 'interrupted', ended = ?, message = 'The program ended before it was done.' "
-                         f"WHERE {left}", time.time(), *OPEN, *others)
+            self._change("UPDATE jobs SET state = 'interrupted', ended = ?, message = ? "
+                         f"WHERE {left}", time.time(), ENDED, *OPEN, *others)
 
     def _follow(self) -> None:
         """If the open file is no longer the one in the folder, start a new one with the current jobs."""
@@ -376,7 +387,7 @@ class Journal:
     def _entry(self, row: sqlite3.Row) -> Entry:
         pictures = [Picture(found["id"], self.folder / found["path"], found["infotext"], bool(found["favourite"]))
                     for found in self._read("SELECT * FROM pictures WHERE job = ? ORDER BY id", row["id"])]
-        return Entry(**{name: row[name] for name in row.keys() if name not in ("request", "owner")}, pictures=pictures)
+        return Entry(**{name: row[name] for name in row.keys() if name not in ("request", "owner", "continued")}, pictures=pictures)
 
     def _relative(self, path: str) -> str:
         """A path as stored: relative if it is inside the folder, so that the folder can be moved."""

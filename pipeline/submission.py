@@ -10,8 +10,10 @@ from pipeline.errors import Cancelled, TooMany
 from pipeline.job import Failed, Finished, Job, Step, sendable
 from pipeline.kept import KeptFiles
 from pipeline.limits import Quota
+from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
+from pipeline.scheduler import Asked
 from pipeline.series import Series, Surroundings, Tally
 from pipeline.shelf import Shelf
 from pipeline.worker import Begun, Keep, News, Sampled, Saving, Started
@@ -24,6 +26,21 @@ Process = Callable[[Request, bytes], Processed]
 """Runs a request, given what an interrupted run of it has kept."""
 
 
+def model_of(requests: list[Request]) -> str:
+    """Names the model that a job begins with, as far as its options do; "" for a series, whose requests are not made yet."""
+    return model_named(requests[0].options) if requests else ""
+
+
+def model_named(options: Options) -> str:
+    """Equal for options that name the same model in the same words."""
+    return f"{options.sd_model_checkpoint}\n{options.sd_vae}"
+
+
+def work_of(request: Request) -> float:
+    """Steps times megapixels."""
+    return request.steps * request.width * request.height * request.batch_size * request.n_iter / 1e6
+
+
 class Submission:
     """A job with its work, and its share of the engine's state."""
 
@@ -32,9 +49,15 @@ class Submission:
             raise TypeError(f"a job's work must be a list of requests or a Series, got {type(work).__name__}")
         self.job, self.work, self._here = job, work, here
         self._journal, self._quota, self._shelf = here.journal, quota, shelf
+        self.asked = Asked(id(self), job.client.id, model_of(self._requests), sum(map(work_of, self._requests)), job.arrived)
+        """The job as its scheduler sees it."""
+        self.made = 0
+        """Pictures so far."""
         self._tally = Tally(work) if isinstance(work, Series) else None
         self._counted = 0
         """Pictures still to be made that the quota has already counted."""
+        self._announced = 0
+        """Pictures that the running request has begun."""
         self._notes: list[str] = []
         """The journal's notes, for the next result's comments."""
         self._entry: str | None = None
@@ -136,10 +159,12 @@ class Submission:
         with self._shelf.working(request):
             if self._entry is None:
                 self._record(request, f"{self.job.id}-{number}")
+            self._announced = 0
             self._run_id = self._entry or f"{self.job.id}-{number}"
             result = process(request, self._read_kept())
         ended = result.interrupted or (self.job.stopped and not result.images)
         self._close_entry("interrupted" if ended else "done")
+        self.made += len(result.images) - result.index_of_first_image
         result.comments += self._take_notes()
         return result
 
@@ -154,6 +179,7 @@ class Submission:
             case Begun(pictures):
                 self._count(pictures - self._counted)
                 self._counted -= pictures
+                self._announced += pictures
             case Saving(path, infotext) if self._entry is not None:
                 with self._without_harm():
                     self._journal.saving(self._entry, path, infotext)
@@ -163,6 +189,18 @@ class Submission:
             case Sampled():
                 self._sampled = replace(news, preview=news.preview or self._sampled.preview)
                 self._publish_step()
+
+    def run_again(self, note: str) -> bytes:
+        """The running request starts over, since its worker was lost. Returns what was kept of it. note: for its comments."""
+        self._counted, self._announced = self._counted + self._announced, 0
+        if note not in self._notes:
+            self._notes.append(note)
+        return self._read_kept()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken, without the loading of its first model."""
+        return self._elapsed()
 
     def finish(self, event: Finished | Failed) -> None:
         if isinstance(event, Failed):

@@ -152,6 +152,24 @@ class EmbeddingInfo:
     sd_checkpoint_name: str | None = None
 
 
+@dataclass(frozen=True)
+class WorkerState:
+    """What a worker does."""
+
+    name: str
+    """Of its device, such as "cuda:1"; "" for an engine's only one."""
+    model: str
+    """Name of the model that it used last and holds in memory; "": none."""
+    job: str | None
+    """Id of the job that it runs."""
+    loading: bool
+    """It is loading a model."""
+    pictures_per_minute: float
+    """Over its last jobs, while it worked; 0: unknown."""
+    in_service: bool
+    """It takes jobs."""
+
+
 class Worker(Protocol):
     """Runs requests on one device, one at a time. Its other methods work during a run too."""
 

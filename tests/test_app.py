@@ -18,7 +18,7 @@ import pytest
 from app import collect_after, credentials, find_model, free_port, main, parse_flags, settle_model
 from pipeline import families, hub
 from pipeline.engine import local_engine
-from pipeline.errors import ModelError, UnknownName
+from pipeline.errors import InvalidRequest, ModelError, UnknownName
 from pipeline.families import placement
 from pipeline.job import Failed, Job
 from pipeline.loading import ModelStore
@@ -50,6 +50,17 @@ def test_half_a_login_is_refused(auth, capsys):
     with pytest.raises(SystemExit):
         parse_flags(["--auth", auth])
     assert "--auth must be USER:PASSWORD" in capsys.readouterr().err
+
+
+def test_devices_become_workers():
+    assert placement.list_devices("cpu*2") == {"cpu #1": "cpu", "cpu #2": "cpu"} and placement.list_devices("cpu") == {"cpu": "cpu"}
+    assert len(placement.list_devices("all")) >= 1
+
+
+@pytest.mark.parametrize("listed", ["", "gpu", "cuda:99", "cpu*0", "cpu*65", "cpu*x", "cpu,cpu"])
+def test_devices_that_are_not_there_are_refused(listed):
+    with pytest.raises(InvalidRequest, match="devices"):
+        placement.list_devices(listed)
 
 
 def test_a_taken_port_is_passed_over_unless_it_was_asked_for():

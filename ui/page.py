@@ -21,6 +21,7 @@ from ui.session import Session, forget_closed, wire_resuming, wire_session
 from ui.settings import build_settings, wire_settings
 from ui.stream import Folders, Update
 from ui.tabs import TAB_LABELS, Sample
+from ui.workers import build_workers
 
 KEYS = [(("Ctrl", "Enter"), "Generate"), (("Esc",), "Interrupt"), (("Ctrl", "↑"), "More weight for a word of the prompt: (word:1.1)"),
         (("Ctrl", "↓"), "Less weight"), (("Ctrl", "V"), "Paste a picture into the open tab"), (("`",), "Hold to see the source"),
@@ -69,6 +70,9 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
         if not shared:
             with gr.Tab("Settings", id="settings") as tab:
                 wire_settings(tab, build_settings(), settings, engine)
+            if len(engine.workers()) > 1:
+                with gr.Tab("Workers", id="workers") as tab:
+                    build_workers(tab, engine)
     wire_resuming(session, engine, making.panel, opened)
     page.unload(partial(forget_closed, page))
 

@@ -31,6 +31,8 @@ class Placement:
         return self.vae_dtype if part == "vae" else self.dtype
 
 
+MOST_WORKERS = 64
+"""On one device."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -58,6 +60,38 @@ def find_device(name: str) -> torch.device:
         raise InvalidRequest("device", f'device "{name}" cannot be used on this machine; '
                                        "valid: auto, cpu, cuda, cuda:N, mps if present") from error
     return device
+
+
+def list_devices(listed: str) -> dict[str, str]:
+    """Worker → its device, for "all" (every CUDA card) or a list such as "cuda:0,cuda:1" or "cpu*2". Raises InvalidRequest.
+
+    The devices are only looked up, as using a card here would take some of its memory.
+    """
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    found: dict[str, str] = {}
+    for part in cards or ["mps" if is_there("mps") else "cpu"] if listed.strip() == "all" else listed.split(","):
+        name, _, times = part.strip().partition("*")
+        count = 1 if not times else int(times) if times.isdecimal() else 0
+        if not is_there(name) or not 1 <= count <= MOST_WORKERS:
+            raise InvalidRequest("devices", "devices must be all, or a list of devices of this machine such as cuda:0,cuda:1 or cpu*2 "
+                                            f"(1 to {MOST_WORKERS} of each), got {listed!r}; there are {', '.join(['cpu', *cards])}")
+        for number in range(1, count + 1):
+            worker = name if count == 1 else f"{name} #{number}"
+            if worker in found:
+                raise InvalidRequest("devices", f"devices: {name} is listed twice; write {name}*2 for two workers on it")
+            found[worker] = name
+    return found
+
+
+def is_there(name: str) -> bool:
+    """Whether this machine has a device of that name."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return False
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    return device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available())
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

@@ -399,7 +399,7 @@ def test_masked_content_needs_a_source_of_the_mask_s_size(shared, body, mask, ma
 
 
 def test_a_failure_inside_is_told_in_the_same_shape(client, body, backend, monkeypatch):
-    monkeypatch.setattr(backend.engine._worker, "_load", lambda options: 1 / 0)
+    monkeypatch.setattr(backend.engine._stations[0].worker, "_load", lambda options: 1 / 0)
     answer = client.post(IMG2IMG, json=body)
     assert answer.status_code == 500 and answer.json()["error"] == "ZeroDivisionError"
     assert "Something went wrong" in answer.json()["detail"]

@@ -135,3 +135,12 @@ def test_a_sampler_that_a1111_lacks_is_a_row_of_the_table(straight, shared, get,
     told = infotext_of(sampler_name="Straight")
     assert "Sampler: Straight, Schedule type: Karras" in told
     assert "Sampler: Straight, Schedule type: Karras" in infotext_of(sampler_name=None, infotext=told)
+
+
+def test_the_worker_is_listed_and_taken_out_of_service(client):
+    worker, = client.get("/sdapi/v1/workers").json()
+    assert worker == {"name": "", "model": "", "job": None, "loading": False, "pictures_per_minute": 0.0, "in_service": True}
+    worker, = client.post("/sdapi/v1/workers", json={"name": "", "in_service": False}).json()
+    assert not worker["in_service"] and client.get("/sdapi/v1/workers").json() == [worker]
+    answer = client.post("/sdapi/v1/workers", json={"name": "cuda:7", "in_service": False})
+    assert answer.status_code == 422 and 'no worker called "cuda:7"' in answer.json()["detail"]

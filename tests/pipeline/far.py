@@ -1,17 +1,11 @@
-"""An engine and a worker reached only through pickles, like those on other machines would be."""
+"""An engine reached only through pickles, as one on another machine would be."""
 
-import itertools
-import multiprocessing
 import pickle
-import queue
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from pipeline.engine import Engine
-from pipeline.job import Job, sendable
+from pipeline.job import Job
 from pipeline.limits import Client
-from pipeline.worker import Wishes
 
 
 def crossed(thing: Any) -> Any:
@@ -89,127 +83,11 @@ class PickledEngine:
     def embeddings(self):
         return crossed(self._engine.embeddings())
 
+    def workers(self):
+        return crossed(self._engine.workers())
+
     def segmenters(self):
         return crossed(self._engine.segmenters())
 
     def segment(self, *asked):
         return crossed(self._engine.segment(*crossed(asked)))
-
-
-# --- another process
-
-class FarWorker:
-    """A worker in its own process. make: creates it there."""
-
-    def __init__(self, make: Callable[..., Any], *args: Any):
-        context = multiprocessing.get_context("spawn")
-        self._line, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, make, args), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._numbers, self._lock = itertools.count(), threading.Lock()
-        self._answers: dict[int, queue.SimpleQueue] = {}
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def run(self, request, styles, tell, wishes, kept=b""):
-        number, answers = self._begin("run", request, styles, kept)
-        with wishes.watched(lambda now: self._send(number, "wishes", now)):
-            return self._until_answered(number, answers, tell)
-
-    def load(self, options, tell):
-        return self._until_answered(*self._begin("load", options), tell)
-
-    def release(self):
-        return self._until_answered(*self._begin("release"))
-
-    def rest(self):
-        return self._until_answered(*self._begin("rest"))
-
-    def count_tokens(self, prompts, options, calls):
-        return self._until_answered(*self._begin("count_tokens", prompts, options, calls))
-
-    def memory(self):
-        return self._until_answered(*self._begin("memory"))
-
-    def embeddings(self):
-        return self._until_answered(*self._begin("embeddings"))
-
-    def segmenters(self):
-        return self._until_answered(*self._begin("segmenters"))
-
-    def segment(self, *asked):
-        return self._until_answered(*self._begin("segment", *asked))
-
-    def close(self):
-        self._process.kill()
-        self._process.join()
-
-    def _begin(self, name, *data):
-        number, answers = next(self._numbers), queue.SimpleQueue()
-        self._answers[number] = answers
-        self._send(number, name, data)
-        return number, answers
-
-    def _until_answered(self, number, answers, tell=None):
-        while True:
-            kind, value = answers.get()
-            if kind == "news":
-                try:
-                    tell(value)
-                    self._send(number, "taken", None)
-                except Exception as error:
-                    self._send(number, "taken", sendable(error))
-                continue
-            del self._answers[number]
-            if kind == "failed":
-                raise value
-            return value
-
-    def _send(self, *message):
-        with self._lock:
-            self._line.send(message)
-
-    def _read(self):
-        try:
-            while True:
-                number, kind, value = self._line.recv()
-                self._answers[number].put((kind, value))
-        except (EOFError, OSError):
-            for answers in list(self._answers.values()):
-                answers.put(("failed", EOFError("the worker's process has ended")))
-
-
-def serve(line, make, args):
-    """The other process: answers each question in a thread."""
-    worker, lock = make(*args), threading.Lock()
-    wishes: dict[int, Wishes] = {}
-    taken: dict[int, queue.SimpleQueue] = {}
-
-    def send(*message):
-        with lock:
-            line.send(message)
-
-    def answer(number, name, data):
-        def tell(news):
-            send(number, "news", news)
-            refused = taken[number].get()
-            if refused is not None:
-                raise refused
-
-        if name == "run":
-            *data, kept = data
-        more = {"run": {"tell": tell, "wishes": wishes[number], "kept": kept if name == "run" else b""}, "load": {"tell": tell}}.get(name, {})
-        try:
-            send(number, "answer", getattr(worker, name)(*data, **more))
-        except Exception as error:
-            send(number, "failed", error)
-
-    while True:
-        number, kind, value = line.recv()
-        if kind == "wishes":
-            wishes[number].become(value)
-        elif kind == "taken":
-            taken[number].put(value)
-        else:
-            wishes[number], taken[number] = Wishes(), queue.SimpleQueue()
-            threading.Thread(target=answer, args=(number, kind, value), daemon=True).start()

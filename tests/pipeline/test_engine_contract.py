@@ -27,6 +27,7 @@ from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.options import Options
 from pipeline.previews import unpack
+from pipeline.processes import ProcessWorker
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.segmenters import Segmenters
 from pipeline.styles import StyleDatabase
@@ -35,7 +36,7 @@ from pipeline.verify import Missing, Status, read_claim, request_again, verify
 from pipeline.worker import Wishes
 from tests.conftest import DEMO_MODEL
 from tests.families import tiny_sam
-from tests.pipeline.far import FarWorker, PickledEngine, crossed
+from tests.pipeline.far import PickledEngine, crossed
 
 PATIENCE = 30.0
 """Seconds."""
@@ -100,7 +101,7 @@ def around(request, folder):
         worker = worker_in(folder)
         yield lambda **how: LocalEngine(worker, **how)
     else:
-        worker = FarWorker(worker_in, folder)
+        worker = ProcessWorker("cpu", worker_in, folder)
         yield lambda **how: PickledEngine(LocalEngine(worker, **how))
         worker.close()
 
@@ -420,6 +421,18 @@ def test_loading_is_told(engine, request_for):
 def test_memory_is_that_of_where_it_computes(engine):
     told = engine.memory()
     assert told.keys() == {"ram", "cuda"} and crossed(told) == told
+
+
+def test_a_worker_tells_what_it_does(engine, gate, request_for):
+    running = held(engine, gate, [request_for(held=True)], job_id="mine")
+    worker, = engine.workers()
+    assert (worker.job, worker.model, worker.loading, worker.in_service) == ("mine", "demo-model", False, True)
+    engine.put_in_service(worker.name, False)
+    waiting = engine.submit([request_for()], "next")
+    gate[1].touch()
+    assert running.result() and waiting.state == "queued" and not engine.workers()[0].in_service
+    engine.put_in_service(worker.name, True)
+    assert waiting.result()
 
 
 def test_embeddings_are_listed(engine):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from app import resume
 from pipeline.device import DeviceWorker
+from pipeline.journal import Journal
 from pipeline.kept import Kept, KeptFiles, piece, pieces
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS
@@ -256,12 +258,30 @@ def test_a_job_of_a_killed_program_is_continued(tmp_path, monkeypatch):
     engine, model = engine_in(tmp_path)
     calls, ask = [], model.denoise
     monkeypatch.setattr(model, "denoise", lambda *args: calls.append(1) or ask(*args))
-    entry, = engine.journal.interrupted()
+    entry, = engine.journal.to_resume()
     before = {picture.path: picture.path.read_bytes() for picture in entry.pictures}
-    result = engine.submit([engine.journal.to_continue("mine")], "mine").result()[0]
+    resume(engine)
+    result = engine.find("mine").result()[0]
     assert len(before) == 2 and len(calls) == 4 * 6 - 15
     assert all(str(path) in result.paths and path.read_bytes() == data for path, data in before.items())
     assert len(engine.journal.entry("mine").pictures) == 4 and engine.journal.entry("mine").state == "done"
     assert not engine.journal.interrupted()
     engine.close()
     engine.journal.close()
+
+
+def test_a_job_that_ends_its_program_each_time_is_not_resumed_for_ever(tmp_path, picture):
+    p = StableDiffusionProcessingImg2Img(init_images=[picture], outpath_samples=str(tmp_path), **SMALL)
+    journal = Journal(tmp_path)
+    journal.queued("mine", p)
+    journal.running("mine", "demo-model")
+    journal.kept.append("mine", piece({"facts": {}, "answers": []}, b""))
+    for _ in range(2):
+        journal.close()
+        journal = Journal(tmp_path)
+        entry, = journal.to_resume()
+        journal.reopened(journal.to_continue(entry.id))
+    journal.close()
+    journal = Journal(tmp_path)
+    assert journal.to_resume() == [] and journal.can_continue(journal.entry("mine"))
+    journal.close()

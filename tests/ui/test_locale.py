@@ -9,8 +9,9 @@ from itertools import product
 import pytest
 from playwright.sync_api import expect
 
+from pipeline.device import DeviceWorker
 from pipeline.drafts import Drafts
-from pipeline.engine import local_engine
+from pipeline.engine import LocalEngine
 from pipeline.families import placement
 from pipeline.journal import Journal
 from pipeline.limits import Limits
@@ -53,7 +54,8 @@ def page_texts(demo, tmp_path_factory) -> set[str]:
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL])
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.find_checkpoint("demo-model"),
                         load=lambda *_, **__: demo)
-    engine = local_engine(models.load, journal=Journal(folder / "outputs"), limits=Limits(pictures=60))
+    engine = LocalEngine({"cpu #1": DeviceWorker(models.load), "cpu #2": DeviceWorker(models.load)}, journal=Journal(folder / "outputs"),
+                         limits=Limits(pictures=60))
     texts = set()
     for shared in (False, True):
         page = build_ui(engine, models, models.describe(), outputs=folder / "outputs", samples=ROOT / "assets" / "samples",
@@ -69,7 +71,7 @@ def page_texts(demo, tmp_path_factory) -> set[str]:
                 texts |= texts_of(value) if isinstance(value := props.get("value"), str) else set()
     engine.close()
     same_everywhere = {name for file in catalog.checkpoints() for name in (file.title, file.rel)} | {
-        "Palimpsest", "Ctrl", "Enter", "Esc", "Shift", "Alt"}
+        "Palimpsest", "Ctrl", "Enter", "Esc", "Shift", "Alt", "cpu #1", "cpu #2"}
     return {text for text in texts if isinstance(text, str) and spoken(text)} - NAMES - same_everywhere
 
 

@@ -1,0 +1,234 @@
+"""A worker in a process of its own: what its Worker there does, as data through a pipe. A process that ends is replaced."""
+
+import itertools
+import logging
+import multiprocessing
+import multiprocessing.util
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import WorkerLost
+from pipeline.families.base import ModelInfo
+from pipeline.families.sam import Prompt
+from pipeline.job import sendable
+from pipeline.options import Options
+from pipeline.processed import Processed
+from pipeline.request import Request
+from pipeline.styles import StyleDatabase
+from pipeline.worker import Begun, EmbeddingInfo, Sampled, Saving, Tell, Wished, Wishes, Worker
+
+logger = logging.getLogger(__name__)
+
+ANSWERED = Begun | Saving
+"""News that the worker waits for to be taken: they may end the run, or must be recorded first."""
+Message = tuple[int, str, Any]
+"""(number of the call, what it is, its data). Calls have the name of a method; the rest is part of one."""
+
+
+class ProcessWorker(Worker):
+    """The worker that make(*args) creates in another process, named `name` in messages.
+
+    Everything about it must be picklable. While its process is away, calls raise WorkerLost, and the next one starts another.
+    """
+
+    def __init__(self, name: str, make: Callable[..., Worker], *args: Any):
+        self.name, self._make = name, (make, args)
+        self._lock, self._numbers = threading.RLock(), itertools.count()
+        self._process: multiprocessing.Process | None = None
+        self._line: Connection | None = None
+        self._answers: dict[int, queue.SimpleQueue] = {}
+        self._closed = self._ready = False
+        self._start()
+
+    # --- Worker
+
+    def run(self, request: Request, styles: StyleDatabase, tell: Tell, wishes: Wishes, kept: bytes = b"") -> Processed:
+        number, answers = self._begin("run", request, styles, kept)
+        with wishes.watched(lambda now: self._send(number, "wishes", now)):
+            return self._wait(number, answers, tell)
+
+    def load(self, options: Options, tell: Tell) -> ModelInfo:
+        return self._wait(*self._begin("load", options), tell)
+
+    def release(self) -> None:
+        self._ask("release")
+
+    def rest(self) -> None:
+        self._ask("rest")
+
+    def count_tokens(self, prompts: list[str], options: Options, calls: int) -> list[int] | None:
+        return self._ask("count_tokens", prompts, options, calls)
+
+    def memory(self) -> dict[str, Any]:
+        return self._ask("memory")
+
+    def embeddings(self) -> tuple[list[EmbeddingInfo], dict[str, str]]:
+        return self._ask("embeddings")
+
+    def segmenters(self) -> list[str]:
+        return self._ask("segmenters")
+
+    def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
+        return self._ask("segment", name, picture, key, prompt)
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._closed = True
+            self._process.kill()
+        self._process.join()
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    # --- the line
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._line, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, *self._make), name=f"worker {self.name}", daemon=True)
+        self._process.start()
+        theirs.close()
+        self._answers, self._ready = {}, False
+        threading.Thread(target=self._read, args=[self._line, self._answers], name=f"reads {self.name}", daemon=True).start()
+
+    def _read(self, line: Connection, answers: dict[int, queue.SimpleQueue]) -> None:
+        """Pass on what one process says, until it ends."""
+        try:
+            while True:
+                number, kind, value = line.recv()
+                self._ready = True
+                if (waiting := answers.get(number)) is not None:
+                    waiting.put((kind, value))
+        except (EOFError, OSError):
+            pass
+        with self._lock:
+            if self._answers is answers and not self._closed:
+                self._process.join(1)
+                logger.error("the worker on %s ended unexpectedly (exit code %s)", self.name, self._process.exitcode)
+                # one that could not even start is tried again only when it is needed
+                if self._ready and not multiprocessing.util.is_exiting():
+                    self._start()
+        for waiting in list(answers.values()):
+            waiting.put(("failed", WorkerLost(f"The worker on {self.name} ended unexpectedly; see the log.")))
+
+    def _begin(self, name: str, *data: Any) -> tuple[int, queue.SimpleQueue]:
+        with self._lock:
+            if not self._process.is_alive() and not self._closed:
+                self._start()
+            number, answers = next(self._numbers), queue.SimpleQueue()
+            self._answers[number] = answers
+            self._send(number, name, data)
+        return number, answers
+
+    def _ask(self, name: str, *data: Any) -> Any:
+        return self._wait(*self._begin(name, *data))
+
+    def _wait(self, number: int, answers: queue.SimpleQueue, tell: Tell = lambda news: None) -> Any:
+        """The call's answer; its news are told until then, of several steps the newest."""
+        try:
+            while True:
+                kind, value = answers.get()
+                while kind == "news" and isinstance(value, Sampled) and not answers.empty():
+                    kind, value = later(value, *answers.get())
+                if kind == "failed":
+                    raise value
+                if kind == "answer":
+                    return value
+                self._tell(number, value, tell)
+        finally:
+            with self._lock:
+                self._answers.pop(number, None)
+
+    def _tell(self, number: int, news: Any, tell: Tell) -> None:
+        refusal = None
+        try:
+            tell(news)
+        except Exception as error:  # ends the run over there, which then fails with it
+            refusal = sendable(error)
+        if isinstance(news, ANSWERED) or refusal is not None:
+            self._send(number, "taken", refusal)
+
+    def _send(self, number: int, kind: str, value: Any) -> None:
+        """A process that has just ended cannot be told anything; whoever waits for it learns that by _read()."""
+        with self._lock:
+            try:
+                self._line.send((number, kind, value))
+            except OSError:
+                logger.debug("the worker %s is away", self.name)
+
+
+def later(sampled: Sampled, kind: str, value: Any) -> tuple[str, Any]:
+    """What comes after a step; if it is another step, with the newest preview of both."""
+    if kind == "news" and isinstance(value, Sampled) and value.preview is None:
+        return kind, Sampled(value.step, value.steps, value.batch, value.batches, sampled.preview)
+    return kind, value
+
+
+# --- in the other process
+
+def serve(line: Connection, make: Callable[..., Worker], args: tuple) -> None:
+    """Answer each call in a thread of its own, until the line ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too, but its engine decides
+    try:
+        service = Service(line, make(*args))
+        line.send((-1, "ready", None))
+        service.run()
+    except (EOFError, OSError):
+        os._exit(0)  # the engine is gone; what still runs is of no use
+
+
+class Service:
+    """A worker at the end of a line."""
+
+    def __init__(self, line: Connection, worker: Worker):
+        self._line, self._worker, self._lock = line, worker, threading.Lock()
+        self._wishes: dict[int, Wishes] = {}
+        self._taken: dict[int, queue.SimpleQueue] = {}
+
+    def run(self) -> None:
+        while True:
+            number, kind, value = self._line.recv()
+            if kind == "wishes":
+                self._wish(number, value)
+            elif kind == "taken":
+                if number in self._taken:
+                    self._taken[number].put(value)
+            else:
+                self._wishes[number], self._taken[number] = Wishes(), queue.SimpleQueue()
+                threading.Thread(target=self._answer, args=(number, kind, value), daemon=True).start()
+
+    def _wish(self, number: int, now: Wished) -> None:
+        if number in self._wishes:
+            self._wishes[number].become(now)
+
+    def _answer(self, number: int, name: str, data: tuple) -> None:
+        def tell(news: Any) -> None:
+            self._send(number, "news", news)
+            if isinstance(news, ANSWERED) or not self._taken[number].empty():
+                if (refusal := self._taken[number].get()) is not None:
+                    raise refusal
+
+        try:
+            self._send(number, "answer", self._call(number, name, data, tell))
+        except Exception as error:  # sent to whoever asked
+            self._send(number, "failed", sendable(error))
+        del self._wishes[number], self._taken[number]
+
+    def _call(self, number: int, name: str, data: tuple, tell: Tell) -> Any:
+        if name == "run":
+            request, styles, kept = data
+            return self._worker.run(request, styles, tell, self._wishes[number], kept)
+        return self._worker.load(*data, tell) if name == "load" else getattr(self._worker, name)(*data)
+
+    def _send(self, *message: Any) -> None:
+        with self._lock:
+            self._line.send(message)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from pipeline.receipt import read_receipt
 from pipeline.scripts.controlnet import ControlHooks, kept_over, prepare
 from pipeline.controlnet.units import read_unit, read_units
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from pipeline.verify import request_again
+from tests.conftest import DEMO_MODEL
 from tests.families import tiny_controls
 
 
@@ -243,3 +246,14 @@ def test_a_request_with_units_can_be_sent_to_another_process(request_for, drawin
 def test_hooks_are_made_only_for_units_that_are_on():
     _, _, hooks = scripts.resolve(type("P", (), {"script_name": None, "alwayson_scripts": {"controlnet": {"args": [{"enabled": True}, {}]}}})())
     assert len(hooks) == 1 and isinstance(hooks[0], ControlHooks)
+
+
+def test_a_picture_is_made_again_from_its_receipt_with_a_renamed_network(controlled, networks, demo, drawing, picture, tmp_path):
+    made = controlled({"module": "canny", "weight": 0.8}).images[0]
+    shutil.copytree(networks.find("edges").path, tmp_path / "ControlNet" / "renamed")
+    catalog = Catalog(tmp_path, extra=[DEMO_MODEL])
+    known = {digest(image): image for image in (drawing, picture)}
+    p = request_again(read_receipt(made), catalog, known.get, thorough=True)
+    assert p.alwayson_scripts["ControlNet"]["args"][0]["model"] == "renamed"
+    p.sd_model, p.control_networks = demo, ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load)
+    assert scripts.run(p).images[0].tobytes() == made.tobytes()

@@ -45,6 +45,8 @@ class ControlHooks(Hooks):
     """The maps of the latest run, to be returned with its pictures."""
     _networks: dict[int, ControlNetwork] = field(default_factory=dict)
     """By the unit's index."""
+    _size: Size | None = None
+    """Of the pass that the controls were made for."""
     _kept: Image.Image | None = None
     """What inpaint_only puts back over a result, RGBA."""
 
@@ -59,18 +61,21 @@ class ControlHooks(Hooks):
             p.extra_generation_params[infotext_key(index)] = told(unit)
 
     def process_before_every_sampling(self, p: Processing, *, x: Tensor, noise: Tensor, c: object, uc: object) -> None:
-        if p.controls is not None:  # a later batch of the same run
+        cell = p.sd_model.latent_format.downscale
+        size = Size(x.shape[-1] * cell, x.shape[-2] * cell)
+        if p.controls is not None and self._size == size:  # a later batch of the same run
             return
+        self._size = size
         controls, corrections, self.maps, self._kept = [], [], [], None
         for index, unit in self._enabled():
             try:
-                prepared = prepare(unit, p)
+                prepared = prepare(unit, p, size)
             except InvalidRequest as error:
                 raise InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", unit {index}: {error}') from None
             if unit.save_detected_map:
                 self.maps.append(shown(prepared.control))
             hint = as_hint(prepared.control).to(x.device)
-            controls.append(control_of(unit, self._networks[index], hint, p.size))
+            controls.append(control_of(unit, self._networks[index], hint, size))
             corrections += corrections_of(unit, prepared.preprocessor, hint, p)
             if prepared.preprocessor.name == "inpaint_only":
                 self._kept = kept_over(prepared.control)
@@ -86,8 +91,8 @@ class ControlHooks(Hooks):
 
 # --- a unit's map
 
-def prepare(unit: Unit, p: Processing) -> Prepared:
-    """The map for a unit. Raises InvalidRequest."""
+def prepare(unit: Unit, p: Processing, size: Size) -> Prepared:
+    """The map for a unit, of that size. Raises InvalidRequest."""
     unit = unit.settled()
     preprocessor, mode = unit.preprocessor, unit.resize_mode
     picture, mask = own_picture(unit)
@@ -99,11 +104,11 @@ def prepare(unit: Unit, p: Processing) -> Prepared:
     if preprocessor.takes_mask and mask is None and p.image_mask is not None and p.image_mask.size == picture.size:
         mask, mode = mask_of(p), from_number(p.resize_mode)
     if p.image_mask is not None and p.paste_to is not None and unit.inpaint_crop_input_image:
-        picture, mask = (None if image is None else cropped(image, p, mode) for image in (picture, mask))
+        picture, mask = (None if image is None else cropped(image, p, mode, size) for image in (picture, mask))
     if preprocessor.takes_mask and p.image_mask is not None:
         # extension: the request's own mask blends already, so the control network does not
         preprocessor = find_preprocessor("inpaint")
-    return Prepared(map_of(unit, preprocessor, picture, mask, p.size, mode, seed_of(p)), preprocessor)
+    return Prepared(map_of(unit, preprocessor, picture, mask, size, mode, seed_of(p)), preprocessor)
 
 
 def map_of(unit: Unit, preprocessor: Preprocessor, picture: Image.Image, mask: Image.Image | None, size: Size, mode: str, seed: int) -> np.ndarray:
@@ -144,11 +149,11 @@ def from_number(resize_mode: int) -> str:
     return RESIZE_MODES[0 if resize_mode == LATENT_UPSCALE else resize_mode]
 
 
-def cropped(image: Image.Image, p: Processing, mode: str) -> Image.Image:
+def cropped(image: Image.Image, p: Processing, mode: str, size: Size) -> Image.Image:
     """The part of a control picture that lies where only the masked area is processed, at the size of the result."""
     x, y, width, height = p.paste_to
     whole = resize_image(RESIZE_MODES.index(mode), image, *p.image_mask.size)
-    return resize_image(2, whole.crop(Box(x, y, x + width, y + height)), *p.size).convert(image.mode)
+    return resize_image(2, whole.crop(Box(x, y, x + width, y + height)), *size).convert(image.mode)
 
 
 def seed_of(p: Processing) -> int:

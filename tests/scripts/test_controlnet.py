@@ -161,37 +161,42 @@ def test_step_cache_and_edit_reuse_are_at_rest_and_say_so(controlled, mask):
 def test_only_masked_crops_the_control_picture_like_the_source(begun, mask, drawing):
     p = begun(mask=mask, inpaint_full_res=True, width=32, height=32)
     assert p.paste_to == (24, 24, 16, 16)
-    control = prepare(read_unit({"image": drawing}), p).control
+    control = prepare(read_unit({"image": drawing}), p, p.size).control
     expected = drawing.crop((24, 24, 40, 40)).resize((32, 32), Image.Resampling.LANCZOS)
     assert control.shape == (32, 32, 3) and np.abs(control.astype(int) - np.asarray(expected)).mean() < 40
-    whole = prepare(read_unit({"image": drawing, "inpaint_crop_input_image": False}), p).control
+    whole = prepare(read_unit({"image": drawing, "inpaint_crop_input_image": False}), p, p.size).control
     assert whole.shape == (32, 32, 3) and (whole != control).any()
+
+
+def test_a_size_that_is_no_multiple_of_8_is_rounded_down_like_the_pictures(controlled):
+    result = controlled(width=68, height=70)
+    assert result.images[1].size == (64, 64)
 
 
 def test_pixel_perfect_sees_the_picture_at_the_results_size(begun):
     p = begun()
     big = Image.effect_noise((256, 256), 80).convert("RGB")
-    perfect = prepare(read_unit({"image": big, "module": "threshold", "pixel_perfect": True}), p).control
-    coarse = prepare(read_unit({"image": big, "module": "threshold", "processor_res": 64}), p).control
-    fine = prepare(read_unit({"image": big, "module": "threshold"}), p).control
+    perfect = prepare(read_unit({"image": big, "module": "threshold", "pixel_perfect": True}), p, p.size).control
+    coarse = prepare(read_unit({"image": big, "module": "threshold", "processor_res": 64}), p, p.size).control
+    fine = prepare(read_unit({"image": big, "module": "threshold"}), p, p.size).control
     assert (perfect == coarse).all() and (perfect != fine).any()
 
 
 def test_a_mask_on_a_picture_is_the_map_unless_the_preprocessor_takes_masks(begun, mask, drawing):
     p = begun()
-    scribble = prepare(read_unit({"image": drawing, "mask": mask, "module": "canny"}), p)
+    scribble = prepare(read_unit({"image": drawing, "mask": mask, "module": "canny"}), p, p.size)
     assert scribble.preprocessor.name == "none" and (scribble.control == np.asarray(mask)[..., None]).all()
-    inpaint = prepare(read_unit({"image": drawing, "mask": mask, "module": "inpaint_only"}), p)
+    inpaint = prepare(read_unit({"image": drawing, "mask": mask, "module": "inpaint_only"}), p, p.size)
     assert (inpaint.control[..., 3] == np.asarray(mask)).all() and (inpaint.control[..., :3] == np.asarray(drawing)).all()
-    blank = prepare(read_unit({"image": drawing, "mask": Image.new("L", (64, 64)), "module": "none"}), p)
+    blank = prepare(read_unit({"image": drawing, "mask": Image.new("L", (64, 64)), "module": "none"}), p, p.size)
     assert (blank.control == np.asarray(drawing)).all()
     with pytest.raises(InvalidRequest, match="mask: it must have the image's size, 64x64, got 8x8"):
-        prepare(read_unit({"image": drawing, "mask": Image.new("L", (8, 8), 3)}), p)
+        prepare(read_unit({"image": drawing, "mask": Image.new("L", (8, 8), 3)}), p, p.size)
 
 
 def test_an_inpaint_units_mask_is_the_requests_where_it_has_none(begun, mask):
     p = begun(mask=mask, inpaint_full_res=False)
-    prepared = prepare(read_unit({"module": "inpaint_only"}), p)
+    prepared = prepare(read_unit({"module": "inpaint_only"}), p, p.size)
     assert prepared.preprocessor.name == "inpaint" and (prepared.control[..., 3] == np.asarray(mask)).all()
 
 

@@ -7,29 +7,26 @@ from pipeline.geometry import Size
 from pipeline.images import flatten, resize_image
 from pipeline.masking import plan_mask
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.scripts import settled_mask
+from pipeline.sources import put_in_place
 
 
-def source_at(p: StableDiffusionProcessingImg2Img, size: Size) -> Image.Image:
-    """What a request begins with as RGB at a result's size, resized by the request's own rule."""
-    # a latent upscale stretches the latent, of which there is no picture: its source is fitted
-    return resize_image(min(p.resize_mode, 2), flatten(p.init_images[0], p.options.img2img_background_color), *size).convert("RGB")
+def made_from(p: StableDiffusionProcessingImg2Img, size: Size) -> tuple[Image.Image, Image.Image | None]:
+    """(a request's source as a result of that size was put over it, RGB; the mask of what changed, L with its blurred edge).
 
-
-def kept_at(p: StableDiffusionProcessingImg2Img, size: Size) -> np.ndarray | None:
-    """(h, w) bool: the pixels of a result that the request's mask, with its blurred edge, keeps as they are.
-
-    None where there is nothing to keep: no mask or a blank one, a mask for each picture, or a result of another size than the
-    request asks for, such as a grid.
+    The mask is None without one, with a blank one, or with one per picture; also if the result has another size than the request
+    asks for, such as a grid. The source is then resized by the request's own rule.
     """
-    if not isinstance(p.image_mask, Image.Image):
-        return None
-    plan = plan_mask(p.image_mask, **p.mask_settings)
-    if plan is None or size != (p.init_images[0].size if p.inpaint_full_res else p.size):
-        return None
-    changes = plan.mask_for_overlay
-    if changes.size != size:
-        changes = resize_image(p.resize_mode, changes, *size)
-    return np.asarray(changes.convert("L")) == 0
+    plan = plan_mask(p.image_mask, **settled_mask(p)) if isinstance(p.image_mask, Image.Image) else None
+    background = p.options.img2img_background_color
+    source, mask = put_in_place(p.init_images[0], plan, size=p.size, resize_mode=p.resize_mode, background=background,
+                                upscaler=p.options.upscaler_for_img2img)
+    # a size that is no multiple of 8 was cut at the right and below
+    if size in (source.size, tuple(side // 8 * 8 for side in source.size)):
+        box = (0, 0, *size)
+        return source.crop(box), mask and mask.convert("L").crop(box)
+    # a latent upscale stretches the latent, of which there is no picture: its source is fitted
+    return resize_image(min(p.resize_mode, 2), flatten(p.init_images[0], background), *size).convert("RGB"), None
 
 
 def changed_pixels(before: Image.Image, after: Image.Image, where: np.ndarray | None = None) -> int:

@@ -49,12 +49,18 @@ def inner_size(mode: int, image: Size, width: int, height: int) -> Size:
 
 def used_part(mode: int, image: Size, width: int, height: int) -> Box:
     """The part of a picture of that size that resize_image() keeps, to whole pixels."""
-    if mode != 1:
-        return Box(0, 0, *image)
+    left, top, right, bottom = resized_area(mode, image, width, height)
+    return Box(max(round(left), 0), max(round(top), 0), min(round(right), image.width), min(round(bottom), image.height))
+
+
+def resized_area(mode: int, image: Size, width: int, height: int) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of what resize_image() makes width x height, in a picture's pixels: beyond it where bands are filled."""
+    if mode not in (1, 2):
+        return 0.0, 0.0, float(image.width), float(image.height)
     inner = inner_size(mode, image, width, height)
     left, top = inner.width // 2 - width // 2, inner.height // 2 - height // 2
     x, y = image.width / max(inner.width, 1), image.height / max(inner.height, 1)
-    return Box(round(left * x), round(top * y), min(round((left + width) * x), image.width), min(round((top + height) * y), image.height))
+    return left * x, top * y, (left + width) * x, (top + height) * y
 
 
 def stretched(image: Image.Image, width: int, height: int, upscaler: str | None) -> Image.Image:

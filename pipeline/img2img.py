@@ -16,7 +16,7 @@ from pipeline.options import number
 from pipeline.painted import mend
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.request import NO_PICTURE
-from pipeline.scripts import always_on, check
+from pipeline.scripts import check, greys_used
 from pipeline.sketch import inpaint_sketch
 
 
@@ -100,8 +100,7 @@ def with_mended_mask(source: Pair, settings: dict[str, Any]) -> tuple[Pair, list
 
 def greys_count(settings: dict[str, Any]) -> bool:
     """Whether a mask's grey values count as partial masking."""
-    soft = any(script.uses_greys and args.enabled for script, args in always_on(settings.get("alwayson_scripts") or {}))
-    return soft or not settings.get("mask_round", True)
+    return greys_used(settings.get("alwayson_scripts") or {}) or not settings.get("mask_round", True)
 
 
 def fitted(mask: Image.Image, image: Image.Image) -> Image.Image:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.comparing import made_from
+from pipeline.geometry import Size
 from pipeline.journal import Entry, Journal, Picture
-from pipeline.masking import plan_mask
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.saving import save_under
 from pipeline.seam import How, Seam, before_blend, blend, measure, told, way_of
-from pipeline.sources import put_in_place
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,11 @@ def inpainted(p: StableDiffusionProcessingImg2Img, picture: Picture) -> Inpainte
     """
     if not isinstance(p.image_mask, Image.Image) or len(p.init_images) != 1:
         return None
-    plan = plan_mask(p.image_mask, **p.mask_settings)
-    source, mask = put_in_place(p.init_images[0], plan, size=p.size, resize_mode=p.resize_mode,
-                                background=p.options.img2img_background_color, upscaler=p.options.upscaler_for_img2img)
     with Image.open(picture.path) as image:
-        # a size that is no multiple of 8 was cut at the right and below
-        cut = image.size == tuple(side // 8 * 8 for side in source.size)
-        if mask is None or image.mode != "RGB" or not (cut or image.size == source.size):
+        source, mask = made_from(p, Size(*image.size))
+        if mask is None or image.mode != "RGB":
             return None
-        box = (0, 0, *image.size)
-        parts = Inpainted(np.asarray(image), np.asarray(source.crop(box)), np.asarray(mask.convert("L").crop(box)))
+        parts = Inpainted(np.asarray(image), np.asarray(source), np.asarray(mask))
     kept = way_of(picture.infotext) or (parts.result == parts.source)[parts.mask == 0].all()
     return parts if kept else None
 

@@ -12,7 +12,10 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
 from pipeline.geometry import Box, Size
-from pipeline.images import cut_out, resize_image
+from pipeline.images import cut_out, resize_image, resized_area, used_part
+
+LAID_PIXELS = 16_000_000
+"""How finely laid_over() computes at most."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,26 @@ def plan_mask(image_mask: Image.Image | None, *, size: Size, round: bool, invert
         return None
     region = expand_crop_region(region, size, Size(*mask.size))
     return MaskPlan(resize_image(2, mask.crop(region), *size), mask, region)
+
+
+def laid_over(mask: Image.Image, picture: Size, *, resize_mode: int, size: Size) -> Image.Image:
+    """An L mask of any size as it lies over a picture once both are resized to the processing `size`: L, of the picture's size.
+
+    0 where the picture is cut off.
+    """
+    if mask.size == picture and resize_mode != 3:
+        return mask
+    area = resized_area(resize_mode, picture, *size)
+    finer = max((area[2] - area[0]) / size.width, (area[3] - area[1]) / size.height, 1)
+    finer = min(finer, max((LAID_PIXELS / (size.width * size.height)) ** 0.5, 1))
+    resized = resize_image(resize_mode, mask, round(size.width * finer), round(size.height * finer)).convert("L")
+    x, y = resized.width / (area[2] - area[0]), resized.height / (area[3] - area[1])
+    part = used_part(resize_mode, picture, *size)
+    source = ((part.x1 - area[0]) * x, (part.y1 - area[1]) * y, (part.x2 - area[0]) * x, (part.y2 - area[1]) * y)
+    laid = Image.new("L", picture)
+    inside = tuple(min(max(side, 0), limit) for side, limit in zip(source, 2 * resized.size))
+    laid.paste(resized.resize(part.size, Image.Resampling.BILINEAR, box=inside), part[:2])
+    return laid
 
 
 def crop_region(mask: Image.Image, padding: int = 0) -> Box | None:

@@ -89,15 +89,33 @@ def run(p: StableDiffusionProcessingImg2Img) -> Processed:
     """The result of the request: from its script, or from running it once. Raises InvalidRequest."""
     script, args, hooks = resolve(p)
     p.receipts.begin(asked(p))
-    if hooks:
-        p = p.variant()
-        p.scripts = HookList([p.scripts, *hooks])
+    p = hooked(p, hooks)
     if isinstance(p.image_mask, list):
         return mask_each.run(p)
     if script is None:
         p.progress.begin(p.n_iter)
         return with_maps(process_images(p), hooks)
     return script.run(p, args)
+
+
+def hooked(p: StableDiffusionProcessingImg2Img, hooks: list[Hooks]) -> StableDiffusionProcessingImg2Img:
+    """The request with the hooks of its always-on scripts."""
+    if not hooks:
+        return p
+    rounds = settled_mask(p)["round"]
+    p = p.variant()
+    p.scripts, p.rounds_mask = HookList([p.scripts, *hooks]), rounds
+    return p
+
+
+def settled_mask(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
+    """The request's mask_settings as its run will have them: an always-on script may use a mask's greys."""
+    return p.mask_settings | ({"round": False} if greys_used(p.alwayson_scripts) else {})
+
+
+def greys_used(given: Any) -> bool:
+    """Whether one of a request's always-on scripts makes a mask's greys count as partial masking. Raises InvalidRequest."""
+    return any(script.uses_greys and args.enabled for script, args in always_on(given))
 
 
 def with_maps(result: Processed, hooks: list[Hooks]) -> Processed:

@@ -28,7 +28,7 @@ def run(p: StableDiffusionProcessingImg2Img, args: EachIsland) -> Processed:
     base = seeded(p)
     if base.subseed_strength:
         base.subseed = base.receipts.seed(base.subseed, "subseed")
-    masks = parts_of(base)
+    masks = parts_of(p)
     base.extra_generation_params["Masked areas"] = len(masks)
     count = base.batch_size * base.n_iter
     p.progress.begin(len(masks) * count)

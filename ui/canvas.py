@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.drafts import NAME, Drafts
 from pipeline.errors import InvalidRequest
 from pipeline.foresight import Foresight
+from pipeline.geometry import Size
 from ui.editor import File
 from ui.events import fitting, refuse
 
@@ -64,29 +65,47 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Laid:
+    """A mask file of other proportions than the picture's, as it will be used."""
+
+    mask: Image.Image
+    """L, of the picture's size."""
+    fit: str
+    """By which rule; see pipeline.foresight.Fit."""
+    size: Size
+    """The file's own."""
+
+
+@dataclass(frozen=True)
 class Foreseen:
     """A preview of what Generate will do, for a canvas to show."""
 
     foresight: Foresight | None
     """None: there is nothing to show."""
+    laid: Laid | None = None
+    """What the canvas shows of an uploaded mask, instead of the file stretched to the picture."""
 
 
 class Canvas(gr.HTML):
     """gr.HTML that returns (picture file, file of the paint), undecoded, and takes a `Shown` or a `Foreseen`.
 
-    Events: "input" asks for a preview, "submit" runs the islands one by one, "apply" tells that the picture was enlarged.
+    Events: "upload" and "clear": another picture, or none; "input" asks for a preview, "submit" runs the islands one by one,
+    "apply" tells that the picture was enlarged.
 
-    drafts: where the browser uploads them. kind: "mask", an 8-bit grey PNG of the picture's size, or "paint", colours with
-    alpha; the second file is None if nothing was painted. uploads: a mask that came as a file is returned unchanged until it
-    is painted on, and the inputs for picture and mask stand above the canvas; their ids begin with this.
+    drafts: where the browser uploads them. kind: what is painted: "mask", an 8-bit grey PNG of the picture's size, or "paint",
+    colours with alpha; with "picture" nothing can be. The second file is None if nothing was painted. uploads: a mask that came
+    as a file is returned unchanged until it is painted on, and the inputs for picture and mask stand above the canvas; their ids
+    begin with this. foresees: whether it asks for previews.
     """
 
     is_template = True
     data_model = Held
 
-    def __init__(self, drafts: Drafts, *, kind: str = "mask", uploads: str = "", label: str, elem_id: str, **props: Any):
+    def __init__(self, drafts: Drafts, *, kind: str = "mask", uploads: str = "", foresees: bool = False, label: str, elem_id: str,
+                 **props: Any):
         self.drafts, self.kind = drafts, kind
-        super().__init__(html_template=f'<div class="canvas" data-kind="{kind}" data-uploads="{uploads}" role="group" aria-label="{label}"></div>',
+        data = f'data-kind="{kind}" data-uploads="{uploads}" data-foresees="{"yes" if foresees else ""}"'
+        super().__init__(html_template=f'<div class="canvas" {data} role="group" aria-label="{label}"></div>',
                          js_on_load=MOUNT, apply_default_css=False, label=label, elem_id=elem_id, elem_classes="canvas-block", **props)
 
     def preprocess(self, payload: Held | None) -> tuple[File, File]:
@@ -94,7 +113,8 @@ class Canvas(gr.HTML):
             return None, None
         if payload.problem:
             raise InvalidRequest("init_images", payload.problem)
-        return self._path(payload.picture, "init_images"), self._path(getattr(payload, self.kind), "mask")
+        painted = None if self.kind == "picture" else getattr(payload, self.kind)
+        return self._path(payload.picture, "init_images"), self._path(painted, "mask")
 
     def _path(self, file: Draft | FileData | None, field: str) -> File:
         if isinstance(file, Draft):
@@ -106,7 +126,7 @@ class Canvas(gr.HTML):
         if value is None:
             return held
         if isinstance(value, Foreseen):
-            return held | {"foreseen": described(value.foresight) | {"id": uuid4().hex}}
+            return held | {"foreseen": described(value.foresight) | {"laid": described_mask(value.laid), "id": uuid4().hex}}
         mask = None if value.mask is None else save_pil_to_cache(value.mask, self.GRADIO_CACHE, format="png")
         # the browser is told only what differs from before, and the same picture may be meant anew
         return held | {"picture": file_data(value.picture), "mask": mask and file_data(mask), "shown": uuid4().hex,
@@ -120,13 +140,20 @@ def described(foresight: Foresight | None) -> dict[str, Any]:
     """What the browser draws, as JSON; the edge as a data URL of a small PNG."""
     if foresight is None:
         return {"frames": []}
-    edge = None
-    if foresight.edge is not None:
-        stream = io.BytesIO()
-        foresight.edge.save(stream, "PNG", compress_level=1)
-        edge = {"box": foresight.edge_box, "png": f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"}
+    edge = None if foresight.edge is None else {"box": foresight.edge_box, "png": data_url(foresight.edge)}
     return {"frames": foresight.frames, "together": foresight.together, "size": foresight.size, "onlyMasked": foresight.only_masked,
             "inverted": foresight.inverted, "edge": edge}
+
+
+def described_mask(laid: Laid | None) -> dict[str, Any] | None:
+    return laid and {"png": data_url(laid.mask), "fit": laid.fit, "size": laid.size}
+
+
+def data_url(image: Image.Image) -> str:
+    """A PNG."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def file_data(path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Decodes uploaded pictures and masks from Gradio's components by our own rules."""
+"""Decodes the pictures and masks of the page's components by our own rules."""
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -39,8 +39,8 @@ class Reader:
         return upload.image
 
 
-def read_picture(reader: Reader, file: File) -> Pair:
-    return reader.picture(file, "init_images"), None
+def read_picture(reader: Reader, files: tuple[File, File]) -> Pair:
+    return reader.picture(files[0], "init_images"), None
 
 
 def read_painted(reader: Reader, files: tuple[File, File]) -> Pair:

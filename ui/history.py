@@ -19,6 +19,9 @@ PAGE = 48
 THUMBNAIL = (256, 256)
 NOTHING = {"interrupted": "interrupted", "failed": "failed", "queued": "waiting", "running": "running", "done": "not saved"}
 """Shown instead of a picture, by the job's state."""
+NOTHING_YET = "There is nothing here yet: what you make is kept here, with all that is needed to make it again."
+NO_MATCH = "Nothing matches this search."
+"""Both are shown by the stylesheet if there is no picture."""
 
 
 @dataclass
@@ -30,6 +33,8 @@ class History:
     since: gr.DateTime
     favourites: gr.Checkbox
     gallery: gr.Gallery
+    nothing: gr.HTML
+    """Said if there is nothing to show."""
     more: gr.Button
     rows: gr.State
     """List of (job id, picture id or None), parallel to the gallery."""
@@ -37,6 +42,8 @@ class History:
     """The clicked row, or None."""
     details: gr.Column
     picture: gr.Image
+    close: gr.Button
+    """Only on a phone, where the details cover the list."""
     about: gr.Markdown
     infotext: gr.Textbox
     restore: gr.Button
@@ -51,6 +58,11 @@ class History:
     @property
     def question(self) -> list[gr.components.Component]:
         return [self.words, self.model, self.since, self.favourites]
+
+    @property
+    def listed(self) -> list[gr.blocks.Block]:
+        """Components that a search fills."""
+        return [self.gallery, self.nothing, self.rows, self.more]
 
     @property
     def shown(self) -> list[gr.blocks.Block]:
@@ -69,12 +81,14 @@ def build_history() -> History:
         with gr.Column(scale=6, min_width=340):
             gallery = gr.Gallery(label="Newest first", columns=6, height=560, object_fit="cover", allow_preview=False,
                                  interactive=False, format="jpeg", buttons=[], elem_id="history")
+            nothing = gr.HTML("", elem_id="history-nothing")
             more = gr.Button("Show more", size="sm", visible=False, elem_id="history-more")
         with gr.Column(scale=5, min_width=340, visible=False, elem_id="history-details") as details:
+            close = gr.Button("Close", elem_id="history-close", elem_classes="sign")
             picture = gr.Image(label="Picture", height=380, format="png", interactive=False, buttons=["download", "fullscreen"],
                                elem_id="history-picture")
             about = gr.Markdown(elem_id="history-about")
-            with gr.Row():
+            with gr.Row(elem_id="history-buttons"):
                 restore = gr.Button("Restore everything", variant="primary", size="sm", min_width=80, elem_id="history-restore")
                 proceed = gr.Button("Continue", size="sm", min_width=80, visible=False, elem_id="history-continue")
                 again = gr.Button("Run again", size="sm", min_width=80, elem_id="history-again")
@@ -82,7 +96,7 @@ def build_history() -> History:
                 delete = gr.Button("Delete", size="sm", variant="stop", min_width=80, elem_id="history-delete")
             infotext = gr.Textbox(label="Infotext", lines=4, max_lines=12, buttons=["copy"], interactive=False,
                                   elem_id="history-infotext")
-    return History(words, model, since, favourites, gallery, more, gr.State([]), gr.State(), details, picture, about, infotext,
+    return History(words, model, since, favourites, gallery, nothing, more, gr.State([]), gr.State(), details, picture, close, about, infotext,
                    restore, again, proceed, favour, delete, gr.Checkbox(visible="hidden"))
 
 
@@ -92,9 +106,9 @@ def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.Bro
     asked = [client, *history.question]
     # always_last: a search made while another is running is not lost
     gr.on([tab.select, history.favourites.input, history.words.submit, history.model.submit, history.since.change], find, asked,
-          [history.gallery, history.rows, history.more], trigger_mode="always_last", **QUEUED)
-    history.more.click(partial(found_more, history, journal, shared), [history.rows, *asked],
-                       [history.gallery, history.rows, history.more], **QUEUED)
+          history.listed, trigger_mode="always_last", **QUEUED)
+    history.more.click(partial(found_more, history, journal, shared), [history.rows, *asked], history.listed, **QUEUED)
+    history.close.click(lambda: gr.Column(visible=False), None, history.details, **QUEUED)
 
     def choose(rows: list, event: gr.SelectData) -> dict:
         return details(history, journal, tuple(rows[event.index]))
@@ -103,7 +117,7 @@ def wire_history(history: History, journal: Journal, tab: gr.Tab, client: gr.Bro
     history.favour.click(partial(favour, history, journal), history.chosen, history.favour, **QUEUED)
     history.delete.click(partial(delete, history, journal), [history.chosen, history.confirmed], [history.details], js=CONFIRM,
                          **QUEUED).then(
-        find, asked, [history.gallery, history.rows, history.more], **QUEUED)
+        find, asked, history.listed, **QUEUED)
 
 
 def entries(journal: Journal, shared: bool, client: str, words: str, model: str, since: float | None, favourites: bool,
@@ -114,7 +128,9 @@ def entries(journal: Journal, shared: bool, client: str, words: str, model: str,
 
 def found(history: History, journal: Journal, shared: bool, *question: Any) -> dict:
     """The newest jobs that match the search."""
-    return listed(history, journal, entries(journal, shared, *question), [])
+    _, *wanted = question
+    return listed(history, journal, entries(journal, shared, *question), []) | {
+        history.nothing: gr.HTML(NO_MATCH if any(wanted) else NOTHING_YET)}
 
 
 def found_more(history: History, journal: Journal, shared: bool, rows: list, *question: Any) -> dict:
@@ -129,8 +145,8 @@ def listed(history: History, journal: Journal, jobs: list[Entry], before: list) 
     rows = before + [(entry.id, kept) for entry in jobs for kept in ([kept.id for kept in entry.pictures] or [None])]
     known = {id: entry for id in {id for id, _ in rows} if (entry := journal.entry(id))}
     rows = [(id, kept) for id, kept in rows if id in known]
-    return {history.gallery: [tile(history, journal, known[id], kept) for id, kept in rows], history.rows: rows,
-            history.more: gr.Button(visible=len(jobs) == PAGE)}
+    return {history.gallery: gr.Gallery([tile(history, journal, known[id], kept) for id, kept in rows], visible=bool(rows)), history.rows: rows,
+            history.nothing: gr.skip(), history.more: gr.Button(visible=len(jobs) == PAGE)}
 
 
 def tile(history: History, journal: Journal, entry: Entry, kept: int | None) -> Any:

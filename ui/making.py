@@ -15,7 +15,7 @@ from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from ui.batch import build_batch, wire_batch
-from ui.canvas import SEND, SEND_PICTURES
+from ui.canvas import SEND, SEND_PICTURES, Canvas
 from ui.controlnet import build_controlnet, model_menus, wire_controlnet
 from ui.controls import (
     Controls,
@@ -32,7 +32,7 @@ from ui.controls import (
     vae_choices,
     within_range,
 )
-from ui.editor import Reader
+from ui.editor import File, Reader
 from ui.events import QUEUED
 from ui.exact import run_exactly
 from ui.foresight import wire_foresight
@@ -76,9 +76,9 @@ class Making:
     reading: Reading
 
     @property
-    def files(self) -> list[gr.components.Component]:
-        """The picture components of all modes."""
-        return [file for tab in self.modes.values() for file in tab.files]
+    def canvases(self) -> list[Canvas]:
+        """Those of all modes."""
+        return [tab.canvas for tab in self.modes.values()]
 
     def bring(self, click: EventListener, mode: Callable[..., Mode], chosen: list[gr.State], fill: Callable[..., Update],
               inputs: list[gr.blocks.Block]) -> None:
@@ -94,7 +94,7 @@ class Making:
 
         click(open_page, chosen, self.pages, **QUEUED).success(
             lambda *values: gr.Tabs(selected=mode(*values).value), chosen, self.tabs, **QUEUED).success(
-            fill, inputs, [*self.controls.asked().values(), *self.files], **QUEUED)
+            fill, inputs, [*self.controls.asked().values(), *self.canvases], js=SEND, **QUEUED)
 
 
 def build_header(models: ModelStore) -> Header:
@@ -159,7 +159,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     for mode, tab in modes.items():
         tab.tab.select(partial(enter, mode), None, entered, **QUEUED)
     gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks, entered, **QUEUED)
-    take_size.click(partial(size_of, modes), [current, *making.files], [making.controls.width, making.controls.height], js=SEND_PICTURES, **QUEUED)
+    take_size.click(partial(size_of, modes), [current, *making.canvases], [making.controls.width, making.controls.height], js=SEND_PICTURES, **QUEUED)
     return making
 
 
@@ -182,7 +182,7 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
     actions.exactly.click(asked_by(partial(run_exactly, results, engine)), [session.client, panel.results, panel.selected],
                           panel.outputs, **QUEUED)
     for mode, tab in making.modes.items():
-        tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, panel.results, *tab.files],
+        tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, panel.results, tab.canvas],
                            inputs_kwargs=controls.asked(), outputs=panel.outputs, js=SEND, **QUEUED)
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
@@ -201,14 +201,12 @@ def enter_batch(*masks: Any) -> tuple[Mode, gr.Accordion, gr.Slider]:
     return Mode.BATCH, gr.Accordion(visible=any(masks)), gr.Slider(visible=False)
 
 
-def size_of(modes: dict[Mode, ModeTab], current: Mode, *files: Any) -> tuple[int, int]:
+def size_of(modes: dict[Mode, ModeTab], current: Mode, *held: tuple[File, File]) -> tuple[int, int]:
     """Width and height of the open tab's picture."""
     if current is Mode.BATCH:
         raise PalimpsestError("A batch has many pictures; use Resize by, which keeps each one's proportions.")
-    given = dict(zip((file for tab in modes.values() for file in tab.files), files))
-    picture = given[modes[current].files[0]]
-    reader = Reader()
-    image = reader.picture(picture[0] if isinstance(picture, tuple) else picture, "init_images")
+    picture, _ = dict(zip(modes, held))[current]
+    image = Reader().picture(picture, "init_images")
     if image is None:
         raise PalimpsestError("Add a picture first, to take its size.")
     return within_range(*image.size)

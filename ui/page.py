@@ -11,6 +11,7 @@ from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from pipeline.settings import Settings
 from ui.controls import changing_menus
+from ui.editor import File
 from ui.history import build_history, wire_history
 from ui.making import MAKE, Making, build_header, build_making
 from ui.past import Past, wire_opening, wire_past
@@ -19,7 +20,7 @@ from ui.png_info import PngInfo, build_png_info, wire_png_info
 from ui.restore import restored, settings_in
 from ui.session import Session, forget_closed, wire_resuming, wire_session
 from ui.settings import build_settings, wire_settings
-from ui.stream import Folders, Update
+from ui.stream import Folders, Update, hand_out
 from ui.tabs import TAB_LABELS, Sample
 from ui.workers import build_workers
 
@@ -64,7 +65,7 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
             wire_past(past, history, session)
             opened = wire_opening(past, opened, session)
         with gr.Tab("PNG info", id="png_info"):
-            png_info = build_png_info(TAB_LABELS)
+            png_info = build_png_info(TAB_LABELS, drafts)
         wire_png_info(png_info, engine, models.catalog, session, shared=shared)
         wire_pasting(png_info, making, engine, models)
         if not shared:
@@ -85,11 +86,13 @@ def shared_line(quota: int) -> str:
 
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:
     """PNG info's buttons that send a picture and its settings to a mode."""
-    def fill(mode: Mode, file: str, text: str | None) -> Update:
+    def fill(mode: Mode, files: tuple[File, File], text: str | None) -> Update:
+        tab = making.modes[mode]
+        shown = tab.loaded(hand_out(files[0], tab.canvas))
         if text is None:
-            return making.modes[mode].loaded(file)
+            return shown
         settings = settings_in(text, making.controls, models.catalog, engine.options, engine.styles)
-        return making.modes[mode].loaded(file) | restored(making.controls, settings, changing_menus(models, engine.styles))
+        return shown | restored(making.controls, settings, changing_menus(models, engine.styles))
 
     for mode, button in info.sends.items():
         making.bring(button.click, partial(Mode, mode.value), [], partial(fill, mode), [info.picture, info.infotext])

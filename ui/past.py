@@ -12,7 +12,6 @@ from pipeline.job import Job
 from pipeline.limits import Client
 from pipeline.loading import ModelStore
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from ui.canvas import Shown
 from ui.controlnet import UNITS, units_of
 from ui.controls import changing_menus
 from ui.events import QUEUED
@@ -52,7 +51,7 @@ class Past:
         p, tab = self.request(chosen), self.making.modes[self.mode(chosen)]
         originals = self.journal.originals
         mask = p.image_mask[0] if isinstance(p.image_mask, list) else p.image_mask
-        return tab.loaded(hand_out(originals.path(originals.keep(p.init_images[0])), tab.files[0]), mask)
+        return tab.loaded(hand_out(originals.path(originals.keep(p.init_images[0])), tab.canvas), mask)
 
     def everything(self, chosen: Chosen) -> Update:
         """Updates with its settings too, with the chosen picture's seed."""
@@ -101,9 +100,9 @@ class Past:
     def last_files(self, client: str) -> Update:
         last = None if self.last_was_batch(client) else self.last(client)
         if not last:
-            return {self.making.files[0]: gr.skip()}
+            return {self.making.canvases[0]: gr.skip()}
         # a canvas may have been painted on since then
-        return {file: replace(value, opening=True) if isinstance(value, Shown) else value for file, value in self.files(last).items()}
+        return {canvas: replace(shown, opening=True) for canvas, shown in self.files(last).items()}
 
 
 def wire_past(past: Past, history: History, session: Session) -> None:
@@ -117,4 +116,4 @@ def wire_past(past: Past, history: History, session: Session) -> None:
 def wire_opening(past: Past, opened: gr.events.Dependency, session: Session) -> gr.events.Dependency:
     """An opened page shows the mode, picture and mask of this browser's last job."""
     return opened.then(past.last_mode, session.client, past.making.tabs, **QUEUED).then(
-        past.last_files, session.client, past.making.files, **QUEUED)
+        past.last_files, session.client, past.making.canvases, **QUEUED)

@@ -8,6 +8,7 @@ from functools import partial
 import gradio as gr
 from PIL import Image
 
+from pipeline.drafts import Drafts
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.foreign import mended
@@ -21,7 +22,8 @@ from pipeline.receipt import read_receipt
 from pipeline.seam import way_of
 from pipeline.uploads import count_pixels, load_file
 from pipeline.verify import Verdict, read_claim, refusal, request_again, verify
-from ui.editor import PictureInput
+from ui.canvas import SEND, Canvas
+from ui.editor import File
 from ui.events import QUEUED
 from ui.session import Session, asked_by
 from ui.stream import HEARTBEAT
@@ -33,7 +35,7 @@ NOTHING = "This picture has no generation data."
 class PngInfo:
     """The tab's components."""
 
-    picture: PictureInput
+    picture: Canvas
     infotext: gr.State
     """The file's generation data, or None."""
     shown: gr.Textbox
@@ -47,17 +49,16 @@ class PngInfo:
     verify: gr.Button
 
 
-def build_png_info(labels: dict[Mode, str]) -> PngInfo:
-    with gr.Row(equal_height=False):
+def build_png_info(labels: dict[Mode, str], drafts: Drafts) -> PngInfo:
+    with gr.Row(equal_height=False, elem_id="png-info"):
         with gr.Column(min_width=340):
-            picture = PictureInput(elem_classes="picture", label="Any picture made by A1111, Forge, ComfyUI or another program", height=430, format="png",
-                                   image_mode=None, type="filepath", sources=["upload", "clipboard"], buttons=["fullscreen"],
-                                   elem_id="png-info-picture")
+            picture = Canvas(drafts, kind="picture", label="Any picture made by A1111, Forge, ComfyUI or another program",
+                             elem_id="png-info-picture")
         with gr.Column(min_width=340):
             infotext = gr.State()
             shown = gr.Textbox(label="Parameters", lines=8, max_lines=20, buttons=["copy"], interactive=False,
                                elem_id="png-info-text", placeholder="How the picture was made, once there is one")
-            with gr.Row():
+            with gr.Row(elem_id="png-info-sends"):
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, min_width=90, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}
             other = gr.Textbox(label="Other data in the file", lines=2, max_lines=12, interactive=False, visible=False,
@@ -71,14 +72,14 @@ def build_png_info(labels: dict[Mode, str]) -> PngInfo:
 def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Session, *, shared: bool) -> None:
     """Handlers for dropping a picture and for Verify."""
     verified = info.verify.click(asked_by(partial(verdict_on, engine, catalog, not shared)), [session.client, info.picture],
-                                 info.receipt, **QUEUED)
-    info.picture.change(partial(read, info, engine), info.picture,
-                        [info.infotext, info.shown, info.other, info.receipt, info.verify, *info.sends.values()],
-                        cancels=verified, **QUEUED)
+                                 info.receipt, js=SEND, **QUEUED)
+    gr.on([info.picture.upload, info.picture.clear], partial(read, info, engine), info.picture,
+          [info.infotext, info.shown, info.other, info.receipt, info.verify, *info.sends.values()], js=SEND, cancels=verified, **QUEUED)
 
 
-def read(info: PngInfo, engine: Engine, file: str | None) -> dict:
+def read(info: PngInfo, engine: Engine, files: tuple[File, File]) -> dict:
     """The tab's content for a file, or for none."""
+    file, _ = files
     text, other, said, sound = None, "", "", False
     if file is not None:
         with engine.shelf.reading(count_pixels(file, "image"), "image"):
@@ -120,8 +121,9 @@ def what_receipt_says(image: Image.Image) -> tuple[str, bool]:
     return f"Made by {by} on {receipt.device}, in {receipt.precision}.", True
 
 
-def verdict_on(engine: Engine, catalog: Catalog, thorough: bool, client: Client, file: str) -> Iterator[str]:
+def verdict_on(engine: Engine, catalog: Catalog, thorough: bool, client: Client, files: tuple[File, File]) -> Iterator[str]:
     """Lines on the progress of verifying a picture, and last its verdict. Nothing is saved or recorded in history."""
+    file, _ = files
     find = (lambda name: None) if engine.journal is None else engine.journal.originals.open
     try:
         with engine.shelf.reading(count_pixels(file, "image"), "image"):

@@ -12,17 +12,18 @@ import numpy as np
 from gradio.processing_utils import save_pil_to_cache
 from PIL import Image
 
-from pipeline.comparing import changed_pixels, kept_at, source_at
+from pipeline.comparing import changed_pixels, made_from
 from pipeline.engine import Engine
 from pipeline.errors import PalimpsestError
 from pipeline.geometry import Size
 from pipeline.images import resize_image
 from pipeline.img2img import Mode
 from pipeline.infotext import parse
-from pipeline.journal import Entry, Journal, Picture
+from pipeline.journal import Entry
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from ui.curl import command
 from ui.events import CONFIRM, QUEUED, QUIET, tell
+from ui.jobs import Jobs
 from ui.seam import SeamLine, build_seam, wire_seam
 from ui.stream import Folders, Panel, Running, Update
 from ui.tabs import TAB_LABELS
@@ -114,33 +115,8 @@ def item(label: str, elem_id: str) -> gr.Button:
     return gr.Button(label, size="sm", elem_id=elem_id)
 
 
-class Results:
+class Results(Jobs):
     """Handlers of the actions. All take the page's results and the index of the selected one."""
-
-    def __init__(self, panel: Panel, journal: Journal | None, folders: Folders):
-        self.panel, self.journal, self.folders = panel, journal, folders
-
-    def selected(self, results: Visit, index: int) -> str:
-        """The selected picture's file, as the page has it."""
-        if not results:
-            raise PalimpsestError("There is no result yet.")
-        return results[index].file
-
-    def owner(self, results: Visit, index: int) -> tuple[Entry, Picture]:
-        """The journal's entry of the selected picture's job, and the picture in it."""
-        self.selected(results, index)
-        found = self.journal and self.journal.find(results[index].path)
-        if not found:
-            raise PalimpsestError("This picture is not in the history: it was deleted, or no history is kept.")
-        return found
-
-    def request(self, results: Visit, index: int) -> StableDiffusionProcessingImg2Img:
-        """The request of the selected picture's job."""
-        p = self.journal.request(self.owner(results, index)[0].id, outpath_samples=self.folders.samples,
-                                 outpath_grids=self.folders.grids)
-        if p is None:
-            raise PalimpsestError("A source picture of this job no longer exists.")
-        return p
 
     def mask(self, results: Visit, index: int) -> Image.Image | None:
         """The mask of the selected picture's job, at the picture's size."""
@@ -162,9 +138,8 @@ class Results:
         after = self.selected(results, index)
         p = self.request(results, index)
         with Image.open(after) as image:
-            size = Size(*image.size)
-            before = source_at(p, size)
-            remark = changes(before, image, kept_at(p, size))
+            before, mask = made_from(p, Size(*image.size))
+            remark = changes(before, image, mask)
         file = save_pil_to_cache(before, self.panel.viewer.GRADIO_CACHE, format="png")
         return {self.panel.viewer: Shown(results, index, Comparison(after, file, remark))}
 
@@ -208,12 +183,12 @@ class Results:
             tell(f"It is in {picture.path.parent}.")
 
 
-def changes(before: Image.Image, after: Image.Image, kept: np.ndarray | None) -> str:
-    """How much of a picture changed. kept: (h, w) bool, pixels that should not have changed."""
-    if kept is None:
+def changes(before: Image.Image, after: Image.Image, mask: Image.Image | None) -> str:
+    """How much of a picture changed. mask: L, 0 where it should not have."""
+    if mask is None:
         share = changed_pixels(before, after) / (after.width * after.height)
         return f"{share:.1%} of the pixels changed"
-    count = changed_pixels(before, after, kept)
+    count = changed_pixels(before, after, np.asarray(mask) == 0)
     return "1 pixel changed outside the mask" if count == 1 else f"{count} pixels changed outside the mask"
 
 

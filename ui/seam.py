@@ -4,7 +4,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -15,11 +14,9 @@ from pipeline.seam import How, Seam, Word, way_of
 from pipeline.shelf import Shelf
 from pipeline.uploads import count_pixels
 from ui.events import QUEUED
+from ui.jobs import Jobs
+from ui.stream import Update
 from ui.visit import Visit
-
-if TYPE_CHECKING:
-    from ui.results import Results
-    from ui.stream import Update
 
 SAID = {Word.NONE: "Seam: none", Word.FAINT: "Seam: faint", Word.VISIBLE: "Seam: visible"}
 KNOWN = 256
@@ -42,10 +39,10 @@ class SeamLine:
     def outputs(self) -> list[gr.blocks.Block]:
         return [self.row, self.said, self.blend, self.soften, self.undo]
 
-    def hidden(self) -> "Update":
+    def hidden(self) -> Update:
         return {self.row: gr.Row(visible=False)}
 
-    def shown(self, seam: Seam, picture: Picture, original: Picture | None) -> "Update":
+    def shown(self, seam: Seam, picture: Picture, original: Picture | None) -> Update:
         """original: what a blended picture was made of."""
         blended = way_of(picture.infotext) is not None
         numbers = f"ΔE {seam.jump:.1f} : {max(seam.contrast, 0):.1f}"
@@ -78,44 +75,44 @@ def sentence(seam: Seam, picture: Picture) -> str:
 class Seams:
     """Looks at the seam of the selected result, and blends it. All take the page's results and the index of that one."""
 
-    def __init__(self, line: SeamLine, results: "Results", shelf: Shelf):
-        self.line, self.results, self.shelf = line, results, shelf
+    def __init__(self, line: SeamLine, jobs: Jobs, shelf: Shelf):
+        self.line, self.jobs, self.shelf = line, jobs, shelf
         self._known: OrderedDict[tuple[str, int], Seam | None] = OrderedDict()
         """By path and time of writing."""
         self._lock = Lock()
 
-    def look(self, shown: Visit, index: int) -> "Update":
+    def look(self, shown: Visit, index: int) -> Update:
         """What the line says. It is not there for what has no seam, and where that cannot be told."""
         try:
-            entry, picture = self.results.owner(shown, index)
+            entry, picture = self.jobs.owner(shown, index)
             seam = self._seam(shown, index, picture)
         except (PalimpsestError, OSError, IndexError):
             return self.line.hidden()
         return self.line.shown(seam, picture, original_of(entry, picture)) if seam and seam.edge else self.line.hidden()
 
-    def look_when_idle(self, shown: Visit, index: int, job_id: str | None) -> "Update":
+    def look_when_idle(self, shown: Visit, index: int, job_id: str | None) -> Update:
         """The same, but while a job runs it keeps the processor to itself, and the line stays as it is."""
         return {self.line.row: gr.skip()} if job_id else self.look(shown, index)
 
-    def blend(self, how: How, shown: Visit, index: int) -> "Update":
+    def blend(self, how: How, shown: Visit, index: int) -> Update:
         """The picture with its seam blended becomes a result, and is selected."""
-        entry, picture = self.results.owner(shown, index)
+        entry, picture = self.jobs.owner(shown, index)
         parts = self._parts(shown, index, picture)
         if parts is None or way_of(picture.infotext):
             raise PalimpsestError("This picture has no seam to blend.")
-        blended = save_blended(self.results.journal, entry, picture, parts, how)
-        panel = self.results.panel
+        blended = save_blended(self.jobs.journal, entry, picture, parts, how)
+        panel = self.jobs.panel
         shown.add([panel.result(blended.path, blended.infotext, shown[index].job)])
         return panel.show(shown)
 
-    def undo(self, shown: Visit, index: int) -> "Update":
+    def undo(self, shown: Visit, index: int) -> Update:
         """The blended picture is deleted, and its original selected."""
-        entry, picture = self.results.owner(shown, index)
+        entry, picture = self.jobs.owner(shown, index)
         original = original_of(entry, picture)
         if original is None:
             raise PalimpsestError("The picture before blending is gone.")
-        self.results.journal.delete(picture.id)
-        panel, job = self.results.panel, shown[index].job
+        self.jobs.journal.delete(picture.id)
+        panel, job = self.jobs.panel, shown[index].job
         shown.remove(shown[index].path)
         if str(original.path) not in (result.path for result in shown):  # it was one of an earlier visit
             shown.add([panel.result(original.path, original.infotext, job, favourite=original.favourite)])
@@ -137,11 +134,11 @@ class Seams:
     def _parts(self, shown: Visit, index: int, picture: Picture) -> Inpainted | None:
         """The picture and what it was made from, read as soon as there is room for that."""
         with self.shelf.reading(3 * count_pixels(str(picture.path), "image"), "image"):
-            return inpainted(self.results.request(shown, index), picture)
+            return inpainted(self.jobs.request(shown, index), picture)
 
 
-def wire_seam(line: SeamLine, results: "Results", shelf: Shelf) -> None:
-    panel, seams = results.panel, Seams(line, results, shelf)
+def wire_seam(line: SeamLine, jobs: Jobs, shelf: Shelf) -> None:
+    panel, seams = jobs.panel, Seams(line, jobs, shelf)
     chosen = [panel.results, panel.selected]
     panel.selected.change(seams.look, chosen, line.outputs, **ONE_AT_A_TIME)
     # what is shown may change without that, as at the end of a job

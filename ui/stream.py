@@ -27,7 +27,7 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
 from pipeline.series import Outcome
 from pipeline.uploads import count_pixels
-from ui.editor import Reader
+from ui.editor import File, Reader
 from ui.events import tell
 from ui.restore import options_in
 from ui.scripts import packed
@@ -147,31 +147,22 @@ class Panel:
 
 
 def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callable[..., Pair], client: Client, visit: Visit,
-        *files: Any, **settings: Any) -> Iterator[Update]:
+        files: tuple[File, File], **settings: Any) -> Iterator[Update]:
     """The event handler of every Generate button.
 
-    client: who asks; visit: the page's results; files: from the tab's picture components; settings: the controls by name.
+    client: who asks; visit: the page's results; files: from the tab's canvas; settings: the controls by name.
     """
     job_id = uuid4().hex
     reader = Reader()
-    with engine.shelf.reading(sum(count_pixels(file, "init_images") for file in paths_in(files))):
+    with engine.shelf.reading(sum(count_pixels(file, "init_images") for file in files if file)):
         settings = request_fields(engine, folders, settings)
-        source = read(reader, *files)
+        source = read(reader, files)
         settings["source_exif"] = reader.exif
         events = img2img(engine, mode, source, job_id=job_id, client=client, **PAGE, **settings)
     yield panel.start(job_id)
     for note in reader.notes:
         tell(note)
     yield from follow(panel, visit, job_id, events)
-
-
-def paths_in(files: Any) -> Iterator[str]:
-    """The file paths in a picture component's value: a path, a tuple of them, or None."""
-    if isinstance(files, str):
-        yield files
-    elif isinstance(files, tuple):
-        for file in files:
-            yield from paths_in(file)
 
 
 def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from pipeline.masking import create_binary_mask
 from ui.canvas import Canvas, Shown
 from ui.controls import Controls
 from ui.editor import (
-    PictureInput,
     read_painted,
     read_picture,
     read_sketch,
@@ -29,19 +28,21 @@ TAB_LABELS = {Mode.IMG2IMG: "img2img", Mode.SKETCH: "Sketch", Mode.INPAINT: "Inp
               Mode.INPAINT_UPLOAD: "Inpaint upload"}
 MASKED = (Mode.INPAINT, Mode.INPAINT_SKETCH, Mode.INPAINT_UPLOAD)
 """Modes that have mask settings."""
-PICTURE_TO_PAINT = {Mode.SKETCH: "Picture: paint what it should become", Mode.INPAINT: "Picture: paint over what should change",
-                    Mode.INPAINT_SKETCH: "Picture: paint what should be there; only that changes",
-                    Mode.INPAINT_UPLOAD: "Picture and mask: white is where it should change"}
+KINDS = {Mode.IMG2IMG: "picture", Mode.SKETCH: "paint", Mode.INPAINT: "mask", Mode.INPAINT_SKETCH: "paint", Mode.INPAINT_UPLOAD: "mask"}
+"""What is painted on a mode's canvas; "picture": nothing."""
+LABELS = {Mode.IMG2IMG: "Picture", Mode.SKETCH: "Picture: paint what it should become", Mode.INPAINT: "Picture: paint over what should change",
+          Mode.INPAINT_SKETCH: "Picture: paint what should be there; only that changes",
+          Mode.INPAINT_UPLOAD: "Picture and mask: white is where it should change"}
 READERS = {Mode.IMG2IMG: read_picture, Mode.SKETCH: read_sketch, Mode.INPAINT: read_painted,
            Mode.INPAINT_SKETCH: read_sketch_and_original, Mode.INPAINT_UPLOAD: read_uploaded}
 
 
 @dataclass(frozen=True)
 class ModeTab:
-    """A mode's picture components, and how to read them."""
+    """A mode's canvas, and how to read it."""
 
     mode: Mode
-    files: list[gr.components.Component]
+    canvas: Canvas
     generate: gr.Button
     tab: gr.Tab
     sample_gallery: gr.Gallery
@@ -52,12 +53,10 @@ class ModeTab:
         return READERS[self.mode]
 
     def loaded(self, picture: str, mask: Image.Image | None = None) -> dict[gr.components.Component, Any]:
-        """Updates that show a picture in `files`, with a mask of its size if the tab takes one."""
-        if self.mode in PICTURE_TO_PAINT:
-            if self.mode is Mode.INPAINT and mask is not None:
-                mask = create_binary_mask(mask, round=False)
-            return {self.files[0]: Shown(picture, mask if self.mode in (Mode.INPAINT, Mode.INPAINT_UPLOAD) else None)}
-        return {self.files[0]: picture}
+        """Updates that show a picture in the canvas, with a mask of its size if the tab takes one."""
+        if self.mode is Mode.INPAINT and mask is not None:
+            mask = create_binary_mask(mask, round=False)
+        return {self.canvas: Shown(picture, mask if KINDS[self.mode] == "mask" else None)}
 
 
 @dataclass(frozen=True)
@@ -80,22 +79,14 @@ def read_samples(folder: Path) -> list[Sample]:
 def build_tab(mode: Mode, generate: gr.Button, samples: list[Sample], drafts: Drafts) -> ModeTab:
     """generate: the mode's button, outside the tab."""
     with gr.Tab(TAB_LABELS[mode], id=mode.value, render_children=True, elem_id=f"mode-{mode.value}") as tab:
-        if mode in PICTURE_TO_PAINT:
-            files = [Canvas(drafts, kind="mask" if mode in (Mode.INPAINT, Mode.INPAINT_UPLOAD) else "paint",
-                            uploads="upload" if mode is Mode.INPAINT_UPLOAD else "", label=PICTURE_TO_PAINT[mode],
-                            elem_id=f"{mode.value.replace('_', '-')}-editor")]
-        else:
-            files = [picture_input("Picture", "img2img-picture")]
+        kind = KINDS[mode]
+        canvas = Canvas(drafts, kind=kind, uploads="upload" if mode is Mode.INPAINT_UPLOAD else "", foresees=mode in MASKED, label=LABELS[mode],
+                        elem_id=f"{mode.value.replace('_', '-')}-{'picture' if kind == 'picture' else 'editor'}")
         gallery = gr.Gallery([str(sample.picture) for sample in samples], label="Or start with one of these", columns=8,
                              fit_columns=False, allow_preview=False, object_fit="cover", interactive=False,
                              format="png", buttons=[], elem_id=f"samples-{mode.value}", elem_classes="samples",
                              visible=bool(samples))
-    return ModeTab(mode, files, generate, tab, gallery, samples)
-
-
-def picture_input(label: str, elem_id: str) -> PictureInput:
-    return PictureInput(label=label, format="png", image_mode=None, type="filepath",
-                        sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id=elem_id, elem_classes="picture")
+    return ModeTab(mode, canvas, generate, tab, gallery, samples)
 
 
 def wire_samples(tab: ModeTab, controls: Controls) -> None:
@@ -107,4 +98,4 @@ def wire_samples(tab: ModeTab, controls: Controls) -> None:
         shown = tab.loaded(str(sample.picture), None if sample.mask is None else Image.open(sample.mask))
         return shown | updates(controls, sample.settings)[0]
 
-    tab.sample_gallery.select(choose, None, [*tab.files, *widgets], **QUEUED)
+    tab.sample_gallery.select(choose, None, [tab.canvas, *widgets], **QUEUED)

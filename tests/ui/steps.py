@@ -95,12 +95,11 @@ def open_accordion(page, title):
 
 
 def put(page, element, file):
+    """A file into a canvas; for Inpaint upload, its picture or its mask."""
     if element.startswith("upload-"):
         put_in_canvas(page, element, file)
-        return
-    page.locator(f"#{element} input[type=file]").first.set_input_files(str(file))
-    page.locator(f"#{element} img").first.wait_for()
-    settle(page)
+    else:
+        put_in_editor(page, file, element)
 
 
 def put_in_canvas(page, element, file):
@@ -120,6 +119,26 @@ def put_in_editor(page, file, editor="inpaint-editor"):
 def set_slider(page, label, value):
     page.get_by_label(f"number input for {label}", exact=True).fill(str(value))
     page.get_by_label(f"number input for {label}", exact=True).press("Enter")
+
+
+def refused(page, editor, file) -> str:
+    """What is said of a file that a canvas does not take."""
+    page.once("dialog", lambda dialog: dialog.accept())
+    with page.expect_event("dialog") as said:
+        page.locator(f"#{editor} input[type=file]").first.set_input_files(str(file))
+    return said.value.message
+
+
+def has_picture(page, editor="img2img-picture"):
+    """Wait until a canvas has a picture."""
+    page.wait_for_function("(id) => window.palimpsest?.canvases?.of(id)?.document.picture", arg=editor)
+    settle(page)
+
+
+def held(page, editor="img2img-picture") -> bytes:
+    """The file of a canvas's picture, byte for byte."""
+    has_picture(page, editor)
+    return bytes(page.evaluate("""async (id) => [...new Uint8Array(await window.palimpsest.canvases.of(id).transport.picture.blob.arrayBuffer())]""", editor))
 
 
 LONG = (256, 256)

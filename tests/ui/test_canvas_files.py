@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from pipeline.foresight import lying
+from pipeline.geometry import Size
 from pipeline.painted import seen
 from tests.ui.conftest import start
 from tests.ui.steps import generate, open_page, open_tab, paint, put, put_in_editor, result, set_slider, settle, shares_to_client
@@ -15,6 +17,7 @@ from tests.ui.test_canvas import EDITOR, SIZE, canvas, kept, marked_file, mask_o
 from tests.ui.test_canvas_tools import more
 
 UPLOAD = "inpaint-upload-editor"
+UNCHANGED = "150×50, stretched"
 DROP = """([id, zone, files]) => {
     const root = document.querySelector(`#${id} .canvas`), dataTransfer = new DataTransfer();
     for (const { name, bytes } of files) dataTransfer.items.add(new File([Uint8Array.from(bytes)], name, { type: 'image/png' }));
@@ -41,7 +44,7 @@ def uploads(page, marked_file, odd_mask):  # noqa: F811
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", marked_file)
     put(page, "upload-mask", odd_mask)
-    expect(page.locator("#upload-mask output")).to_have_text("unchanged")
+    expect(page.locator("#upload-mask output")).to_have_text(UNCHANGED)
     return page
 
 
@@ -72,7 +75,7 @@ def test_an_uploaded_mask_goes_as_its_file_until_it_is_painted_on(uploads, odd_m
     assert painted.mode == "L" and (np.asarray(painted) == numbers(uploads)).all()
     assert np.asarray(painted)[100, 75] == 255 and (np.asarray(painted)[:, 160:] == 255).all()
     uploads.keyboard.press("Control+z")
-    expect(uploads.locator("#upload-mask output")).to_have_text("unchanged")
+    expect(uploads.locator("#upload-mask output")).to_have_text(UNCHANGED)
     assert told(uploads)["mask"] == untouched  # and it is not sent again
 
 
@@ -81,7 +84,7 @@ def test_an_uploaded_mask_is_kept_as_its_file_over_a_reload(uploads, odd_mask):
     uploads.reload()
     settle(uploads)
     open_tab(uploads, "Inpaint upload")
-    expect(uploads.locator("#upload-mask output")).to_have_text("unchanged")
+    expect(uploads.locator("#upload-mask output")).to_have_text(UNCHANGED)
     assert sent(uploads, "mask", UPLOAD) == odd_mask.read_bytes()
 
 
@@ -90,14 +93,14 @@ def test_a_mask_may_come_before_its_picture(page, odd_mask, marked_file):  # noq
     put(page, "upload-mask", odd_mask)
     expect(page.locator("#upload-mask output")).to_have_text("waits for the picture")
     put(page, "upload-picture", marked_file)
-    expect(page.locator("#upload-mask output")).to_have_text("unchanged")
+    expect(page.locator("#upload-mask output")).to_have_text(UNCHANGED)
     assert sent(page, "mask", UPLOAD) == odd_mask.read_bytes()
 
 
 def test_another_picture_leaves_an_uploaded_mask(uploads, odd_mask, picture_file):
     put(uploads, "upload-picture", picture_file)
     expect(uploads.locator("#upload-picture output")).to_have_text("160×160")
-    expect(uploads.locator("#upload-mask output")).to_have_text("unchanged")
+    expect(uploads.locator("#upload-mask output")).to_have_text(UNCHANGED)
     assert sent(uploads, "mask", UPLOAD) == odd_mask.read_bytes()
     assert (numbers(uploads) == np.asarray(seen(Image.open(odd_mask), 160, 160))).all()
 
@@ -268,3 +271,70 @@ def test_a_brush_may_be_as_large_on_the_screen_at_any_zoom(canvas):  # noqa: F81
     canvas.reload()
     settle(canvas)
     assert json.loads(canvas.evaluate("localStorage['palimpsest-canvas']"))["brushUnit"] == "screen"
+
+
+# --- masks of other proportions than the picture
+
+def lies(odd_mask, **settings):
+    """The odd mask over the marked picture, as the pipeline uses it."""
+    size = Size(settings.pop("width", 128), settings.pop("height", 128))
+    return np.asarray(lying(Image.open(odd_mask), Size(*SIZE), size=size, **{"only_masked": False, "resize_mode": 0} | settings)[0])
+
+
+def shows(page, expected):
+    page.wait_for_function("([id, sum]) => window.palimpsest.canvases.of(id).document.layer.data.reduce((a, b) => a + b, 0) === sum", arg=[UPLOAD, int(expected.sum())])
+    assert (numbers(page) == expected).all()
+
+
+def test_a_mask_of_other_proportions_is_seen_as_it_will_be_used_and_the_rule_is_said(uploads, odd_mask):
+    said = uploads.locator("#upload-mask output")
+    expect(said).to_have_text("150×50, stretched")
+    shows(uploads, lies(odd_mask))
+    uploads.get_by_label("Crop and resize", exact=True).check()
+    expect(said).to_have_text("150×50, cropped")
+    expect(uploads.locator(f"#{UPLOAD} .status")).to_have_text("The mask has other proportions than the picture; both are cropped, as Resize mode says.")
+    shows(uploads, lies(odd_mask, resize_mode=1))
+    uploads.get_by_label("Resize and fill", exact=True).check()
+    expect(said).to_have_text("150×50, edges filled")
+    shows(uploads, lies(odd_mask, resize_mode=2))
+    uploads.get_by_label("Only masked", exact=True).check()
+    expect(said).to_have_text("150×50, stretched")
+    shows(uploads, lies(odd_mask, only_masked=True, resize_mode=2))
+    assert sent(uploads, "mask", UPLOAD) == odd_mask.read_bytes()  # it goes unchanged all the same
+
+
+def test_what_was_painted_before_a_mask_is_laid_out_otherwise_is_undone_as_it_was(page, marked_file, odd_mask):  # noqa: F811
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", marked_file)
+    set_tool(page, UPLOAD, size=30, hardness=1, opacity=1)
+    paint(page, [(0.1, 0.5), (0.15, 0.5)], UPLOAD)
+    painted = numbers(page)
+    put(page, "upload-mask", odd_mask)
+    page.get_by_label("Crop and resize", exact=True).check()
+    shows(page, lies(odd_mask, resize_mode=1))
+    paint(page, [(0.3, 0.5), (0.35, 0.5)], UPLOAD)
+    over = numbers(page)
+    assert (over >= lies(odd_mask, resize_mode=1)).all() and over.sum() > lies(odd_mask, resize_mode=1).sum()
+    page.keyboard.press("Control+z")
+    shows(page, lies(odd_mask, resize_mode=1))
+    page.get_by_label("Just resize", exact=True).check()
+    shows(page, lies(odd_mask))
+    page.keyboard.press("Control+z")
+    assert (numbers(page) == painted).all()
+    for _ in range(2):
+        page.keyboard.press("Control+Shift+z")
+    assert (numbers(page) == over).all()
+
+
+def test_a_mask_that_waits_for_its_picture_is_there_after_a_reload(page, odd_mask, marked_file):  # noqa: F811
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-mask", odd_mask)
+    expect(page.locator("#upload-mask output")).to_have_text("waits for the picture")
+    page.wait_for_timeout(800)  # it is kept once nothing has changed for a while
+    page.reload()
+    settle(page)
+    open_tab(page, "Inpaint upload")
+    expect(page.locator("#upload-mask output")).to_have_text("waits for the picture")
+    put(page, "upload-picture", marked_file)
+    shows(page, lies(odd_mask))
+    assert sent(page, "mask", UPLOAD) == odd_mask.read_bytes()

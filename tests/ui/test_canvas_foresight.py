@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from pipeline.foresight import foresee
 from pipeline.img2img import Mode, request_of
 from pipeline.outpaint import Margins, extended
-from tests.ui.steps import generate, open_tab, paint, put_in_editor, result, set_slider, settle, stroke
+from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider, settle, stroke
 from tests.ui.test_canvas import EDITOR, mask_of, set_tool
 
 SIZE = (300, 200)
@@ -36,12 +36,12 @@ def canvas(page, picture):
     return page
 
 
-def answered(page):
+def answered(page, editor=EDITOR):
     """What is foreseen of the mask and the settings as they are now."""
-    page.wait_for_function(f"""() => {{ const {{ foresight, document }} = {CANVAS};
-        return foresight.answer?.version === document.version && !foresight.outdated && !foresight.waiting; }}""")
-    return page.evaluate(f"(({{ frames, together, size, inverted, onlyMasked, edge }}) => ({{ frames, together, size, inverted, onlyMasked, "
-                         f"edge }}))({CANVAS}.foresight.answer)")
+    page.wait_for_function("""(id) => { const { foresight, document } = window.palimpsest.canvases.of(id);
+        return foresight.answer?.version === document.version && !foresight.outdated && !foresight.waiting; }""", arg=editor)
+    return page.evaluate("(id) => (({ frames, together, size, inverted, onlyMasked, edge }) => ({ frames, together, size, inverted, onlyMasked, "
+                         "edge }))(window.palimpsest.canvases.of(id).foresight.answer)", editor)
 
 
 def computed(page, picture, **settings):
@@ -212,3 +212,57 @@ def test_what_is_too_large_is_refused_in_a_sentence_and_nothing_is_lost(canvas):
     canvas.wait_for_function(f"!{CANVAS}.root.hasAttribute('aria-busy')")
     settle(canvas)
     assert said == ["left must be a whole number between 0 and 16384, got '20000'"] and size_of(canvas) == [300, 200]
+
+
+# --- Inpaint upload
+
+UPLOADED = "inpaint-upload-editor"
+
+
+@pytest.fixture
+def mask(tmp_path):
+    """A mask of other proportions than the picture's: white in two far corners."""
+    image = Image.new("L", (200, 200))
+    image.paste(255, (0, 0, 24, 24))
+    image.paste(255, (170, 176, 200, 200))
+    image.save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+def test_an_uploaded_mask_is_foreseen_as_the_pipeline_will_use_it(page, picture, mask):
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture)
+    put(page, "upload-mask", mask)
+
+    def check(**settings):
+        settle(page)
+        told = answered(page, UPLOADED)
+        expected = foresee(request_of(Mode.INPAINT_UPLOAD, (Image.open(picture), Image.open(mask)),
+                                      **{"mask_blur": 4, "inpaint_full_res": 0, "inpaint_full_res_padding": 32, "width": 128, "height": 128} | settings))
+        same(told, expected)
+        return expected
+
+    assert check().edge is not None
+    page.get_by_label("Crop and resize", exact=True).check()
+    assert check(resize_mode=1).frames[0] != (0, 0, *SIZE)
+    page.get_by_label("Only masked", exact=True).check()
+    assert len(check(resize_mode=1, inpaint_full_res=1).frames) == 2
+    expect(page.locator(f"#{UPLOADED} .offer")).to_contain_text("Run the 2 areas that are far apart one after the other")
+
+
+def test_uploaded_areas_that_lie_far_apart_run_one_after_the_other(page, picture, mask):
+    open_tab(page, "Inpaint upload")
+    put(page, "upload-picture", picture)
+    put(page, "upload-mask", mask)
+    for label, value in (("Width", 64), ("Height", 64), ("Sampling steps", 2)):
+        set_slider(page, label, value)
+    page.get_by_label("Only masked", exact=True).check()
+    page.locator(f"#{UPLOADED} .offer button").click()
+    assert "Masked areas: 2" in result(page).info["parameters"]
+
+
+def test_a_sketch_has_no_preview_and_no_button_for_one(page, picture):
+    open_tab(page, "Sketch")
+    put_in_editor(page, picture, "sketch-editor")
+    expect(page.locator("#sketch-editor").get_by_label("Hide or show what was painted")).to_be_visible()
+    expect(page.locator("#sketch-editor").get_by_label("Show what Generate will do")).to_have_count(0)

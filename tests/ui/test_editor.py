@@ -116,7 +116,7 @@ def test_an_opaque_layer_is_no_sketch(picture):
 
 
 def test_nothing_is_read_where_nothing_is_given():
-    assert read_picture(Reader(), None) == read_painted(Reader(), (None, None)) == read_uploaded(Reader(), (None, None)) == (None, None)
+    assert read_picture(Reader(), (None, None)) == read_painted(Reader(), (None, None)) == read_uploaded(Reader(), (None, None)) == (None, None)
 
 
 def test_what_was_changed_on_the_way_is_noted_for_both_files(picture, tmp_path):

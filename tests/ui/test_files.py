@@ -21,7 +21,9 @@ def generate_with(server, path):
     event = next(d for d in config["dependencies"] if [button, "click"] in d["targets"])
     values = {c["id"]: c["props"].get("value") for c in config["components"]}
     data = [values.get(component) for component in event["inputs"]]
-    data[0] = {"path": path, "orig_name": "picture.png", "meta": {"_type": "gradio.FileData"}}
+    canvas = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "img2img-picture")
+    picture = {"path": path, "orig_name": "picture.png", "meta": {"_type": "gradio.FileData"}}
+    data[event["inputs"].index(canvas)] = {"canvas": "img2img-picture", "picture": picture}
     session = uuid.uuid4().hex
     call(server, "/gradio_api/queue/join", {"data": data, "fn_index": event["id"], "session_hash": session})
     return call(server, f"/gradio_api/queue/data?session_hash={session}").read().decode()

@@ -19,7 +19,7 @@ from pipeline.errors import TooMany
 from pipeline.infotext import png_info
 from pipeline.limits import Client
 from tests.conftest import ROOT
-from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider, settle
+from tests.ui.steps import generate, has_picture, held, open_tab, paint, put, put_in_editor, refused, result, set_slider, settle
 from ui.png_info import verdict_on
 
 
@@ -52,7 +52,7 @@ def test_verify_makes_a_picture_again_and_leaves_no_trace(page, server, tmp_path
     with Image.open(file) as image:
         image.putpixel((5, 5), (255, 0, 0))
         image.save(tmp_path / "edited.png", pnginfo=png_info(None, image.info))
-    page.get_by_label("Remove Image").click()
+    page.get_by_label("Remove the picture").locator("visible=true").click()
     expect(verify).to_be_disabled()
     drop(page, tmp_path / "edited.png")
     expect(verify).to_be_enabled()
@@ -69,8 +69,8 @@ def test_a_picture_without_a_receipt_says_so(page, tmp_path):
     expect(page.locator("#png-info-verify")).to_be_disabled()
 
 
-@pytest.mark.parametrize("read", [lambda info, engine, file: ui.png_info.read(info, engine, file),
-                                  lambda info, engine, file: list(verdict_on(engine, None, True, Client(), file))])
+@pytest.mark.parametrize("read", [lambda info, engine, file: ui.png_info.read(info, engine, (file, None)),
+                                  lambda info, engine, file: list(verdict_on(engine, None, True, Client(), (file, None)))])
 def test_a_picture_is_read_when_there_is_room_for_its_pixels(engine, tmp_path, monkeypatch, read):
     """Whoever reads one asks the shelf before, by the size that the file says."""
     asked = []
@@ -149,8 +149,7 @@ def test_a_picture_that_says_nothing_is_brought_without_settings(page, tmp_path)
     drop(page, tmp_path / "plain.png")
     expect(page.locator("#png-info-text textarea")).to_have_value("This picture has no generation data.")
     page.locator("#png-info-to-img2img").click()
-    page.locator("#img2img-picture img").first.wait_for()
-    settle(page)
+    has_picture(page)
     assert page.locator("#prompt textarea").input_value() == "my own words"
     assert page.get_by_label("number input for Sampling steps", exact=True).input_value() == "33"
 
@@ -177,7 +176,8 @@ def test_what_browsers_cannot_show_is_painted_on_as_png(page, tmp_path, ending):
     else:
         photo.save(tmp_path / "photo.tiff")
     put(page, "img2img-picture", tmp_path / f"photo.{ending}")
-    assert page.locator("#img2img-picture img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
+    assert page.evaluate("window.palimpsest.canvases.of('img2img-picture').document.picture.width") == 96
+    assert held(page) == (tmp_path / f"photo.{ending}").read_bytes()
     open_tab(page, "Inpaint")
     put_in_editor(page, tmp_path / f"photo.{ending}")
     paint(page, [(0.4, 0.5), (0.6, 0.5)])
@@ -189,9 +189,6 @@ def test_what_browsers_cannot_show_is_painted_on_as_png(page, tmp_path, ending):
 
 def test_a_damaged_heic_is_refused_by_its_name_before_it_is_painted_on(page, tmp_path):
     (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
-    page.on("dialog", lambda dialog: dialog.accept())
     open_tab(page, "Inpaint")
     page.locator("#inpaint-editor .empty").wait_for()
-    with page.expect_event("dialog") as said:
-        page.locator("#inpaint-editor input[type=file]").first.set_input_files(str(tmp_path / "photo.heic"))
-    assert said.value.message == "image: the HEIC file is damaged or cut short; save or download it again"
+    assert refused(page, "inpaint-editor", tmp_path / "photo.heic") == "image: the HEIC file is damaged or cut short; save or download it again"

@@ -1,10 +1,13 @@
 """One screen: what the page's parts measure, and that they stay where they are."""
 
+import gradio as gr
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.steps import count_shifts, generate, open_page, open_tab, put_in_editor, result, set_slider, settle
+from pipeline.journal import Journal
+from tests.ui.steps import count_shifts, generate, open_page, open_tab, prepare_a_long_job, put, put_in_editor, result, set_slider, settle, tiles
+from ui.history import NOTHING_YET, build_history, found
 from ui.tabs import TAB_LABELS
 
 DESKTOPS = {(1366, 768): (440, 400), (1920, 1080): (640, 640)}
@@ -148,3 +151,93 @@ def test_a_phone_extends_the_picture_by_touch(phone, picture_file):
     assert apply.bounding_box()["height"] >= 40
     apply.tap()
     phone.wait_for_function(f"{canvas}.document.picture.height === {height + bottom}")
+
+
+# --- what stands in for Generate
+
+WATCH_RUNNING = """() => {
+    const look = () => {
+        const button = document.querySelector("#skip");
+        if (!button || window.atFirst) return;
+        const { left, top, width, height } = button.getBoundingClientRect();
+        window.atFirst = [getComputedStyle(button).pointerEvents, button.contains(document.elementFromPoint(left + width / 2, top + height / 2))];
+    };
+    new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+}"""
+
+
+def test_the_second_click_of_a_double_click_on_generate_does_not_skip(page, picture_file):
+    put(page, "img2img-picture", picture_file)
+    prepare_a_long_job(page)
+    page.evaluate(WATCH_RUNNING)
+    page.locator("#generate-img2img").dblclick()
+    page.locator("#skip").wait_for()
+    assert page.evaluate("atFirst") == ["none", False]
+    page.wait_for_function("getComputedStyle(document.querySelector('#skip')).pointerEvents === 'auto'")
+    page.locator("#interrupt").click()
+    page.locator("#interrupt").wait_for(state="hidden")
+
+
+def swipe(page, element, by):
+    """A finger's swipe over an element's middle, by so many CSS pixels."""
+    found = box(page, element)
+    x, y = found["x"] + found["width"] / 2, found["y"] + found["height"] / 2
+    touch(page, (x, y), (x + by, y))
+
+
+def test_a_swipe_goes_to_another_result_unless_the_picture_is_zoomed(phone):
+    phone.locator("#samples-img2img img").first.click()
+    settle(phone)
+    set_slider_on_a_phone(phone, "Sampling steps", 1)
+    set_slider_on_a_phone(phone, "Batch count", 2)
+    generate(phone, "img2img")
+    result(phone)
+    expect(tiles(phone)).to_have_count(3)  # a grid and two pictures
+    settle(phone)
+    files = tiles(phone).evaluate_all("(all) => all.map((each) => each.dataset.file)")
+
+    def shows(index):
+        phone.wait_for_function("(file) => window.palimpsest.viewer.file === file && !window.palimpsest.viewer.loading", arg=files[index])
+        assert phone.evaluate("window.palimpsest.viewer.sheet.style.translate") == ""
+
+    shows(0)
+    for by, index in ((100, 0), (-100, 1), (-100, 2), (-100, 2), (-30, 2), (100, 1)):
+        swipe(phone, "#gallery .frame", by)
+        shows(index)
+    settle(phone)
+    phone.evaluate("window.palimpsest.viewer.frame.zoom(4 * window.palimpsest.viewer.frame.scale)")
+    swipe(phone, "#gallery .frame", -100)
+    shows(1)
+
+
+def test_history_of_a_phone_shows_a_pictures_details_over_the_list(phone):
+    phone.locator("#samples-img2img img").first.click()
+    settle(phone)
+    set_slider_on_a_phone(phone, "Sampling steps", 1)
+    generate(phone, "img2img")
+    result(phone)
+    settle(phone)
+    open_tab(phone, "History")
+    phone.locator("#history .thumbnail-item").first.click()
+    settle(phone)
+    assert not cut_off(phone, ["#history-picture", "#history-about", "#history-restore", "#history-delete", "#history-close"])
+    heights = phone.locator("#history-details button:visible").evaluate_all("(all) => all.filter((each) => each.id).map((each) => each.offsetHeight)")
+    assert len(heights) == 5 and min(heights) >= 40
+    phone.locator("#history-close").click()
+    expect(phone.locator("#history-details")).to_be_hidden()
+    fields = [box(phone, field)["height"] for field in ("#history-words input", "#history-model input", "#history-since .timebox")]
+    assert fields == pytest.approx([40] * 3, abs=1)
+
+
+def test_history_says_that_nothing_matches(page):
+    open_tab(page, "History")
+    page.locator("#history-words input, #history-words textarea").first.fill("no such words anywhere")
+    page.keyboard.press("Enter")
+    expect(page.locator("#history-nothing")).to_have_text("Nothing matches this search.")
+
+
+def test_an_empty_history_says_what_it_is_for(tmp_path):
+    with gr.Blocks():
+        history = build_history()
+    shown = found(history, Journal(tmp_path), False, "", "", "", None, False)
+    assert shown[history.rows] == [] and shown[history.nothing].value == NOTHING_YET

@@ -1,32 +1,29 @@
-// Pasted pictures go into the visible input; dragged results go into the input they are dropped on.
-
-import { INPUTS, put } from "./inputs.js";
-import { visible } from "./visible.js";
+// Pictures that are pasted, or dropped beside the canvas, go into the visible canvas; results can be dragged there.
 
 const DRAGGED = "application/x-palimpsest";
 const RESULTS = "#gallery [data-address], #gallery img, #history-picture img"; // a thumbnail has the address of the full picture
+const OTHERS = ".canvas, input, textarea, #batch-files, #batch-masks"; // these handle what is dropped on them
+
+const inSight = () => window.palimpsest.canvases?.inSight();
+const isPicture = ({ types }) => [...types].some((type) => type === "Files" || type === DRAGGED);
 
 export function takePictures() {
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((pasted) => pasted.type.startsWith("image/"));
-    const input = visible(INPUTS);
-    if (!file || !input) return;
+    if (!file || !inSight()) return;
     event.preventDefault();
-    put(file, input);
+    inSight().take(file);
   });
   document.addEventListener("dragstart", (event) => {
     const image = event.target.closest?.(RESULTS);
     if (image) event.dataTransfer.setData(DRAGGED, image.dataset.address ?? image.src);
   });
-  document.addEventListener("dragover", (event) => {
-    if (event.dataTransfer.types.includes(DRAGGED) && event.target.closest?.(INPUTS)) event.preventDefault();
-  }, true);
-  document.addEventListener("drop", async (event) => {
-    const [address, input] = [event.dataTransfer.getData(DRAGGED), event.target.closest?.(INPUTS)];
-    if (!address || !input || event.target.closest(".canvas")) return; // the canvas asks whether it is a picture or a mask
-    event.preventDefault();
-    event.stopPropagation();
-    const picture = await (await fetch(address)).blob();
-    put(new File([picture], decodeURIComponent(address.split("/").pop()), { type: picture.type }), input);
-  }, true);
+  // a browser would leave the page for the file
+  for (const name of ["dragover", "drop"]) {
+    document.addEventListener(name, (event) => {
+      if (event.defaultPrevented || event.target.closest?.(OTHERS) || !isPicture(event.dataTransfer) || !inSight()) return;
+      event.preventDefault();
+      if (name === "drop") inSight().takeDropped(event.dataTransfer);
+    });
+  }
 }

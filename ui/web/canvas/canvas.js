@@ -3,7 +3,7 @@
 import { tooltips } from "./bar.js";
 import { layOut, makeButtons, makeSliders, percent } from "./controls.js";
 import { Document } from "./document.js";
-import { listenToDrops } from "./dropping.js";
+import { dropped, listenToDrops } from "./dropping.js";
 import { Foresight } from "./foresight.js";
 import { pack, unpack } from "./history.js";
 import { listenToKeys } from "./keys.js";
@@ -28,22 +28,23 @@ const WIDE = 560; // CSS pixels; in a wider canvas the tools stand beside the pi
 const settings = new Settings(); // shared by all canvases
 
 export class Canvas {
-  // kind: "mask" or "paint". uploads: if the mask may be a file, sent to the server unchanged: the prefix of its inputs'
-  // ids. trigger(event, data): tells Python.
-  constructor(root, id, { kind, uploads }, trigger) {
-    Object.assign(this, { root, id, settings, kind, uploads, trigger, document: new Document(kind, coloursOf(settings.get("overlay"))) });
+  // kind: "mask", "paint", or "picture": nothing can be painted. uploads: if the mask may be a file, sent to the server
+  // unchanged: the prefix of its inputs' ids. foresees: whether Python previews what Generate will do. trigger(event, data):
+  // tells Python.
+  constructor(root, id, { kind, uploads, foresees }, trigger) {
+    Object.assign(this, { root, id, settings, kind, uploads, foresees: Boolean(foresees), trigger, document: new Document(kind, coloursOf(settings.get("overlay"))) });
     this.transport = new Transport(id, this.document);
     this.sources = new Sources(this);
     this.storage = new Storage(id, () => ({ picture: this.transport.picture?.blob, layer: this.document.layer, shown: this.sources.shown,
-      mask: uploads && this.transport.untouched?.blob }));
-    Object.assign(this, buildStage({ take: (file) => this.take(file), takeMask: (file) => this.takeMask(file) }));
+      mask: uploads && this.transport.untouched?.blob, waiting: this.sources.waiting }));
+    Object.assign(this, buildStage(kind, { take: (file) => this.take(file), takeMask: (file) => this.takeMask(file) }));
     this.view = new View(this.stage, this.document);
     this.tools = makeTools(kind, { document: this.document, settings, view: () => this.view, selections: new Selections(this.transport),
       note: (sentence) => this.note(sentence), optionsChanged: () => this.showOptions() });
     this.buildBars();
     this.pointers = new Pointers(this.view, { stage: this.stage, ring: this.ring, tool: () => this.tools[this.chosen], document: this.document });
     this.foresight = new Foresight(this, trigger);
-    this.choose("brush");
+    this.choose(Object.keys(this.tools)[0]);
     this.listen();
     this.update();
   }
@@ -55,7 +56,7 @@ export class Canvas {
     this.zoomed = zoomed;
     this.files = this.uploads ? buildFiles(this.uploads, this) : null;
     this.root.classList.toggle("uploads", Boolean(this.files));
-    this.root.append(...(this.files ? [this.files.row] : [this.input, this.masks]), tools, this.stage, options, this.empty);
+    this.root.append(...(this.files ? [this.files.row] : [this.input, this.masks]), ...(tools ? [tools] : []), this.stage, options, this.empty);
     this.panels = new Panels(this.root, this);
     tooltips(this.root);
     new ResizeObserver(([{ contentRect }]) => this.root.classList.toggle("wide", contentRect.width >= WIDE)).observe(this.root);
@@ -69,7 +70,10 @@ export class Canvas {
       });
     }
     this.document.addEventListener("picture", () => this.tools[this.chosen].enter?.()); // quiet() has made it leave the last one
-    this.view.listeners.add(() => { this.zoomed.textContent = percent(this.view.scale); });
+    this.view.listeners.add(() => {
+      this.zoomed.textContent = percent(this.view.scale);
+      this.stage.classList.toggle("larger", this.view.larger);
+    });
     settings.addEventListener("change", ({ detail }) => {
       if (detail === "overlay") this.document.recolour(coloursOf(settings.get("overlay")));
       this.update();
@@ -99,6 +103,12 @@ export class Canvas {
     return this.sources.takeMask(file);
   }
 
+  // A file or a result, dropped here or beside it. takes: "picture" or "mask".
+  async takeDropped(transfer, takes = "picture") {
+    const file = await dropped(transfer).catch((error) => this.tell(error.message));
+    return takes === "mask" ? this.takeMask(file) : this.take(file);
+  }
+
   // The layer in its present state came from a file.
   holdLayer(source) {
     this.transport.holdLayer(source);
@@ -122,6 +132,7 @@ export class Canvas {
     this.sources.known = true;
     this.document.open(bitmap, mask);
     this.transport.hold(source);
+    this.trigger("upload");
     const longer = Math.max(bitmap.width, bitmap.height);
     if (!settings.get("size") || settings.get("size") > this.largest) settings.set("size", Math.max(8, Math.round(longer / 10)));
   }
@@ -139,10 +150,11 @@ export class Canvas {
     this.sources.turn = null;
     this.transport.hold(null);
     this.document.clear();
+    this.trigger("clear");
   }
 
   get channels() {
-    return this.kind === "mask" ? 1 : 4;
+    return { mask: 1, paint: 4, picture: 0 }[this.kind];
   }
 
   // The largest brush's size.
@@ -156,7 +168,7 @@ export class Canvas {
     this.root.classList.toggle("is-empty", !picture);
     this.empty.lastChild.nodeType === Node.TEXT_NODE && this.empty.lastChild.remove();
     this.empty.hidden = Boolean(picture);
-    if (!picture) this.empty.append(say('Drop a picture here, or click to choose one'));
+    if (!picture) this.empty.append(say('Drop a picture here, paste one, or click to choose one'));
     const { undo, redo, look, foresee } = this.buttons;
     foresee.setAttribute("aria-pressed", String(this.foresight.on));
     undo.disabled = !history.past.length;
@@ -169,10 +181,10 @@ export class Canvas {
   }
 
   updateFiles() {
-    const { files, document: { picture, layer }, transport, sources } = this;
+    const { files, document: { picture, layer, version }, transport, sources } = this;
     files.picture.textContent = picture ? `${picture.width}×${picture.height}` : '—';
     files.mask.textContent = !layer ? (sources.waiting ? say('waits for the picture') : say('none'))
-      : transport.untouched ? say('unchanged') : layer.blank ? say('none') : say('painted');
+      : transport.untouched ? (sources.fit?.version === version ? sources.fit.text : say('unchanged')) : layer.blank ? say('none') : say('painted');
   }
 
   // An error, which stays until it is dismissed; and a note, which disappears after a while.
@@ -196,9 +208,9 @@ export class Canvas {
       this.tools[this.chosen].leave?.();
     }
     this.chosen = name;
-    for (const tool of Object.keys(this.tools)) this.buttons[tool].setAttribute("aria-pressed", String(tool === name));
+    for (const tool of Object.keys(this.tools)) this.buttons[tool]?.setAttribute("aria-pressed", String(tool === name));
     this.tools[name].enter?.();
-    bringIntoSight(this.buttons[name]);
+    if (this.buttons[name]) bringIntoSight(this.buttons[name]);
     this.showOptions();
     this.pointers.showRing();
     this.foresight.showOffer();

@@ -49,7 +49,7 @@ export function makeSliders(canvas, settings) {
     opacity: slider(say('Opacity'), { between: [0.01, () => 1], value: () => settings.get("opacity"), show: percent, act: set("opacity") }),
     outlines: choice(say('Mark the object by'), [["box", say('Box')], ["stroke", say('Stroke')]],
       { value: () => settings.get("outlines"), act: set("outlines") }),
-    model: menu(say('Segmentation model'), () => canvas.tools.clicks.models ?? [], { value: () => settings.get("model"), act: set("model") }),
+    model: menu(say('Segmentation model'), () => canvas.tools.clicks?.models ?? [], { value: () => settings.get("model"), act: set("model") }),
     advice: make("p", { className: "advice", textContent:
       say('To use this tool, put a SAM or SAM 2 checkpoint into models/sam: a folder with config.json and model.safetensors, as saved by transformers.') }),
     beside: choice(say('Clicks mark'), [[false, say('Part of it')], [true, say('Not part of it')]],
@@ -65,21 +65,25 @@ export function makeSliders(canvas, settings) {
   };
 }
 
-// {tools, options, zoomed}: the toolbar, the tools' settings, and the button that shows the zoom.
+// {tools, options, zoomed}: the toolbar, null if nothing can be painted, the tools' settings, and the button that shows the zoom.
 export function layOut(canvas, buttons, sliders) {
-  const masked = canvas.kind === "mask";
+  const [masked, painted] = [canvas.kind === "mask", canvas.kind !== "picture"];
   const { undo, redo, change, invert, clear, more, open, remove, look, foresee, set, fit } = buttons;
   const { outlines, model, advice, beside, next, size, hardness, tolerance, opacity, takes, ink, overlay, overlayOpacity, extending } = sliders;
   const zoomed = make("button", { type: "button", className: "percent", onclick: () => canvas.view.centre(1) });
   zoomed.tip = () => [say('Show at 100 %'), "1"];
   const line = (...parts) => make("div", { className: "group" }, ...parts);
+  const zoom = make("div", { className: "zoom" }, ...(canvas.foresees ? [foresee] : []), ...(painted ? [look] : []), zoomed, fit, ...(painted ? [set] : []));
+  if (!painted) {
+    const options = make("div", { className: "options" }, line(open, remove), zoom);
+    return { tools: null, options, zoomed };
+  }
   const tools = make("div", { className: "tools" }, line(...Object.keys(canvas.tools).map((name) => buttons[name])), line(undo, redo),
     masked ? line(change, invert, clear, more) : line(clear), line(open, remove));
   tools.setAttribute("role", "toolbar");
   tools.setAttribute("aria-label", say('Tools'));
   const options = make("div", { className: "options" }, advice, outlines, model, beside, next, size, hardness,
-    tolerance, opacity, takes, ...(masked ? [extending, line(overlay, overlayOpacity)] : [ink]),
-    make("div", { className: "zoom" }, foresee, look, zoomed, fit, set));
+    tolerance, opacity, takes, ...(masked ? [extending, line(overlay, overlayOpacity)] : [ink]), zoom);
   options.setAttribute("role", "group");
   options.setAttribute("aria-label", say('How the tool is set'));
   return { tools, options, zoomed };

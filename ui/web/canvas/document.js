@@ -7,7 +7,7 @@ import { join } from "./raster.js";
 
 // Events: "picture", a new one or none; "pixels", with the layer's changed area as detail; "history".
 export class Document extends EventTarget {
-  // kind: "mask", shown in one colour, or "paint", in colours of its own.
+  // kind: "mask", shown in one colour, "paint", in colours of its own, or "picture", without a layer.
   constructor(kind, colour) {
     super();
     Object.assign(this, { kind, colour });
@@ -31,7 +31,7 @@ export class Document extends EventTarget {
   exchange(bitmap, numbers = null) {
     this.close();
     this.picture = bitmap;
-    this.layer = new Layer(bitmap.width, bitmap.height, this.kind === "mask" ? 1 : 4, this.colour);
+    this.layer = this.kind === "picture" ? null : new Layer(bitmap.width, bitmap.height, this.kind === "mask" ? 1 : 4, this.colour);
     if (numbers) this.layer.data.set(numbers);
     this.renew();
     this.dispatchEvent(new Event("picture"));
@@ -121,6 +121,14 @@ export class Document extends EventTarget {
     this.version = step.version;
     this.changed(area);
     this.dispatchEvent(new Event("history"));
+  }
+
+  // Replaces the layer's numbers, which is no step of the history.
+  layOut(numbers) {
+    this.cancel();
+    const edit = new Edit(this.layer, {}, (area) => this.changed(area));
+    edit.put(this.layer.bounds, numbers);
+    this.history.rebase(this.layer, edit.changes);
   }
 
   recolour(colour) {

@@ -6,6 +6,14 @@ import { load } from "./transport.js";
 
 const RESULT = "application/x-palimpsest"; // the URL of one of the page's results
 
+const holdsPicture = ({ types }) => [...types].some((type) => type === "Files" || type === RESULT);
+
+// The file, or the result, that was dropped.
+export async function dropped(transfer) {
+  const address = transfer.getData(RESULT);
+  return address ? load(address) : transfer.files[0];
+}
+
 export function listenToDrops(canvas) {
   const { root } = canvas;
   const zone = (takes, text) => make("div", { className: "zone", dataset: { takes }, textContent: text });
@@ -16,19 +24,16 @@ export function listenToDrops(canvas) {
     zones.hidden = !dropping || canvas.kind !== "mask" || !(canvas.document.picture || canvas.uploads);
   };
   root.addEventListener("dragover", (event) => {
-    if (![...event.dataTransfer.types].some((type) => type === "Files" || type === RESULT)) return;
+    if (!holdsPicture(event.dataTransfer)) return;
     event.preventDefault();
     show(true);
   });
   root.addEventListener("dragleave", (event) => !root.contains(event.relatedTarget) && show(false));
-  root.addEventListener("drop", async (event) => {
+  root.addEventListener("drop", (event) => {
     const over = event.target.closest("[data-takes]");
-    const [address, file] = [event.dataTransfer.getData(RESULT), event.dataTransfer.files[0]];
     show(false);
-    if (!address && !file) return;
+    if (!holdsPicture(event.dataTransfer)) return;
     event.preventDefault();
-    const taken = address ? await load(address).catch((error) => canvas.tell(error.message)) : file;
-    if (over?.dataset.takes === "mask") canvas.takeMask(taken);
-    else canvas.take(taken);
+    canvas.takeDropped(event.dataTransfer, over?.dataset.takes);
   });
 }

@@ -30,7 +30,7 @@ export class Foresight {
   }
 
   get on() {
-    return this.canvas.settings.get("foresee");
+    return this.canvas.foresees && this.canvas.settings.get("foresee");
   }
 
   // --- asking
@@ -40,9 +40,14 @@ export class Foresight {
     this.changed();
   }
 
+  // The answer also says how a mask file lies over the picture, which is shown in any case.
+  get wanted() {
+    return this.on || (this.canvas.foresees && this.canvas.sources.isFile);
+  }
+
   changed() {
     clearTimeout(this.timer);
-    if (this.on) this.timer = setTimeout(() => this.ask(), WAIT);
+    if (this.wanted) this.timer = setTimeout(() => this.ask(), WAIT);
   }
 
   ask() {
@@ -55,9 +60,17 @@ export class Foresight {
   }
 
   async take(foreseen) {
-    this.waiting = 0;
+    try {
+      await this.use(foreseen);
+    } finally {
+      this.waiting = 0;
+    }
+  }
+
+  async use(foreseen) {
     const { document } = this.canvas;
-    if (!document.picture || this.asked !== document.version || !this.on) return this.changed();
+    if (!document.picture || this.asked !== document.version || !this.wanted) return this.changed();
+    if (foreseen.laid) await this.canvas.sources.lay(foreseen.laid);
     const effect = foreseen.edge && await bitmapOf(foreseen.edge.png);
     if (this.asked !== document.version) return effect?.close();
     this.answer?.effect?.close();

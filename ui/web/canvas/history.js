@@ -91,6 +91,18 @@ export class History {
     return swap(this.future, this.past, layer, version);
   }
 
+  // Numbers of the layer were replaced, as if they had always been there: the nearest steps take the tiles along.
+  // tiles: [index, numbers before] each.
+  rebase(layer, tiles) {
+    for (const near of [this.past.at(-1), this.future.at(-1)]) {
+      if (!near?.tiles) continue;
+      const known = new Set(near.tiles.map(([index]) => index));
+      const more = step(layer, tiles.filter(([index]) => !known.has(index)));
+      near.tiles.push(...more.tiles);
+      near.bytes += more.bytes;
+    }
+  }
+
   // What the next undo or redo does.
   next(way) {
     return (way === "undo" ? this.past : this.future).at(-1);

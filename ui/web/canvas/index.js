@@ -18,6 +18,9 @@ async function send(values, how) {
 // Widgets that decide how a mask acts have changed.
 const settingsChanged = () => canvases.forEach((canvas) => canvas.foresight.settingsChanged());
 
+// The visible canvas, if any.
+const inSight = () => [...canvases.values()].find(({ root }) => root.offsetParent);
+
 // Called by Gradio. element: contains .canvas; props.value: what Python shows in it; watch(): tells when that changes.
 export async function mount(element, props, watch, trigger) {
   await styled();
@@ -25,7 +28,7 @@ export async function mount(element, props, watch, trigger) {
   const canvas = new Canvas(root, props.value.canvas, root.dataset, trigger);
   canvases.set(canvas.id, canvas);
   joinCanvas(canvas.view, canvas.document);
-  (window.palimpsest ??= {}).canvases = { send, settingsChanged, of: (id) => canvases.get(id) };
+  (window.palimpsest ??= {}).canvases = { send, settingsChanged, inSight, of: (id) => canvases.get(id) };
   await canvas.begin(props.value);
   watch("value", () => canvas.show(props.value));
   canvas.show(props.value); // in case it has changed meanwhile

@@ -8,7 +8,7 @@ const commandsOf = (canvas) => ({
   y: () => canvas.redo(),
 });
 
-const keysOf = (canvas) => ({
+const toolKeysOf = (canvas) => ({
   b: () => canvas.choose("brush"),
   e: () => canvas.choose("eraser"),
   l: () => canvas.choose("lasso"),
@@ -27,20 +27,24 @@ const keysOf = (canvas) => ({
   m: () => canvas.kind === "mask" && canvas.change(),
   i: () => (canvas.kind === "mask" ? canvas.invert() : canvas.choose("eyedropper")),
   v: () => canvas.look(),
-  0: () => canvas.view.fit(),
-  1: () => canvas.view.centre(1),
-  "+": () => canvas.view.zoom(canvas.view.scale * 1.25),
-  "-": () => canvas.view.zoom(canvas.view.scale / 1.25),
   "[": () => canvas.resizeBrush(-1),
   "]": () => canvas.resizeBrush(1),
   "{": () => canvas.harden(-1),
   "}": () => canvas.harden(1),
   Delete: () => canvas.clear(),
+});
+
+const viewKeysOf = (canvas) => ({
+  0: () => canvas.view.fit(),
+  1: () => canvas.view.centre(1),
+  "+": () => canvas.view.zoom(canvas.view.scale * 1.25),
+  "-": () => canvas.view.zoom(canvas.view.scale / 1.25),
   " ": () => canvas.hold(true),
 });
 
 export function listenToKeys(canvas) {
-  const [keys, commands] = [keysOf(canvas), commandsOf(canvas)];
+  const painted = canvas.kind !== "picture";
+  const [keys, commands] = [{ ...(painted ? toolKeysOf(canvas) : {}), ...viewKeysOf(canvas) }, painted ? commandsOf(canvas) : {}];
   document.addEventListener("keydown", (event) => {
     if (!canvas.document.picture || !canvas.root.offsetParent || event.target.closest?.(TYPED)) return;
     const field = event.target.closest?.("input");

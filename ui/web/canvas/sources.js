@@ -5,6 +5,12 @@ import { encode } from "./png.js";
 import { say } from "./text.js";
 import { decode, load } from "./transport.js";
 
+const FITS = {
+  stretched: (size) => [say(`${size}, stretched`), say("The mask has other proportions than the picture, so it is stretched to it.")],
+  cropped: (size) => [say(`${size}, cropped`), say("The mask has other proportions than the picture; both are cropped, as Resize mode says.")],
+  filled: (size) => [say(`${size}, edges filled`), say("The mask has other proportions than the picture; its edges are filled, as Resize mode says.")],
+};
+
 export class Sources {
   constructor(canvas) {
     Object.assign(this, { canvas, shown: undefined, known: false, turn: null, waiting: null }); // waiting: a mask without its picture
@@ -35,11 +41,12 @@ export class Sources {
     if (this.turn !== turn) return;
     this.known = Boolean(kept);
     this.shown = kept?.shown;
+    this.wait(kept?.waiting ?? null);
     if (value.picture?.url && value.shown !== this.shown && !(value.opening && kept)) return this.show(value);
     const bitmap = kept?.picture && await decode(kept.picture).catch(() => null);
     if (!bitmap) return;
     if (this.turn !== turn) return bitmap.close();
-    const fits = kept.numbers.length === bitmap.width * bitmap.height * channels;
+    const fits = kept.numbers?.length === bitmap.width * bitmap.height * channels;
     this.canvas.open(bitmap, { blob: kept.picture }, fits ? kept.numbers : null);
     if (fits && kept.mask) this.canvas.holdLayer({ blob: kept.mask });
   }
@@ -75,14 +82,20 @@ export class Sources {
     if (mask) await this.takeMask(mask);
   }
 
+  // mask: a file without its picture, or null.
+  wait(mask) {
+    this.waiting = mask;
+    this.canvas.update();
+  }
+
   // A mask file from the user, stretched to the picture, or kept until there is one.
   async takeMask(file) {
     const { canvas, canvas: { document: { picture } } } = this;
     canvas.masks.value = "";
     if (!file) return;
     if (!picture) {
-      this.waiting = file;
-      return canvas.update();
+      this.wait(file);
+      return canvas.storage.touch();
     }
     try {
       const { numbers, from } = await imported(file, picture);
@@ -90,10 +103,28 @@ export class Sources {
       canvas.replaceMask(numbers);
       if (canvas.uploads) canvas.holdLayer({ blob: file });
       const [was, now] = [from.replace("x", "×"), `${picture.width}×${picture.height}`];
-      if (was !== now) canvas.note(say(`The mask was stretched from ${was} to ${now}, the picture's size.`));
+      if (was !== now && !canvas.uploads) canvas.note(say(`The mask was stretched from ${was} to ${now}, the picture's size.`));
     } catch (error) {
       canvas.tell(error.message);
     }
+  }
+
+  // Whether the mask is a file that nothing was painted on.
+  get isFile() {
+    return Boolean(this.canvas.uploads && this.canvas.document.layer && this.canvas.transport.untouched);
+  }
+
+  // Show a mask file as it will be used. png: of the picture's size; fit: the rule; size: the file's own.
+  async lay({ png, fit, size: [width, height] }) {
+    const { canvas, canvas: { document, document: { picture, version } } } = this;
+    const numbers = await greys(await load(png), picture);
+    if (document.version !== version || !this.isFile) return;
+    document.layOut(numbers);
+    const [text, sentence] = FITS[fit](`${width}×${height}`);
+    if (this.fit?.text !== text) canvas.note(sentence);
+    this.fit = { version, text };
+    canvas.update();
+    canvas.storage.touch();
   }
 
   // act(current): opens something; current() is false once something newer has begun.

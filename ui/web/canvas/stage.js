@@ -6,8 +6,8 @@ import { say } from "./text.js";
 
 const PICTURE_TYPES = "image/*,.heic,.heif,.hif,.tif,.tiff,.avif";
 
-// take(file), takeMask(file): called with a chosen file. Returns elements {input, masks, ring, empty, status, stage}.
-export function buildStage({ take, takeMask }) {
+// kind: the canvas's. take(file), takeMask(file): called with a chosen file. Returns elements {input, masks, ring, empty, status, stage}.
+export function buildStage(kind, { take, takeMask }) {
   const [input, masks] = [[say('Choose a picture'), take], [say('Choose a mask'), takeMask]].map(([label, taken]) => {
     const field = make("input", { type: "file", accept: PICTURE_TYPES, onchange: () => taken(field.files[0]) });
     field.setAttribute("aria-label", label);
@@ -22,7 +22,8 @@ export function buildStage({ take, takeMask }) {
   const stage = make("div", { className: "stage", tabIndex: 0 },
     make("div", { className: "sheet" }, ...["picture", "layer", "guides"].map((className) => make("canvas", { className })), ring), status);
   stage.setAttribute("role", "application");
-  stage.setAttribute("aria-label", say('Canvas: arrow keys move the tool, Enter sets it down and lifts it'));
+  stage.setAttribute("aria-label", kind === "picture" ? say('Picture: arrow keys move it, plus and minus zoom')
+    : say('Canvas: arrow keys move the tool, Enter sets it down and lifts it'));
   return { input, masks, ring, empty, status, stage };
 }
 

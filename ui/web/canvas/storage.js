@@ -30,8 +30,8 @@ const through = (data, stream) => new Response(new Blob([data]).stream().pipeThr
 
 // One canvas's storage. A browser without storage, or without room, loses it at the next reload; nothing else suffers.
 export class Storage {
-  // snapshot(): the present {picture, layer, mask, shown}, the first two only if there is a picture; mask: the file that the
-  // layer came from.
+  // snapshot(): the present {picture, layer, mask, waiting, shown}, the first two only if there is a picture; mask: the file
+  // that the layer came from; waiting: a mask file without its picture.
   constructor(id, snapshot) {
     Object.assign(this, { id, snapshot, waiting: 0, last: Promise.resolve() });
     // when the page is left, store at once
@@ -52,20 +52,20 @@ export class Storage {
   }
 
   async keep() {
-    const { picture, layer, mask, shown } = this.snapshot();
+    const { picture, layer, mask, waiting, shown } = this.snapshot();
     try {
       const packed = layer && await through(layer.data, new CompressionStream("deflate")).blob();
-      await transact("readwrite", (store) => store.put({ picture, channels: layer?.channels, layer: packed, mask, shown }, this.id));
+      await transact("readwrite", (store) => store.put({ picture, channels: layer?.channels ?? 0, layer: packed, mask, waiting, shown }, this.id));
     } catch { /* see above */ }
   }
 
-  // The stored {picture, numbers, mask, shown}, without picture if there was none; undefined if nothing was ever stored.
+  // The stored {picture, numbers, mask, waiting, shown}, without picture if there was none; undefined if nothing was ever stored.
   async restore(channels) {
     try {
       const kept = await transact("readonly", (store) => store.get(this.id));
-      if (!kept?.picture || kept.channels !== channels) return kept && { shown: kept.shown };
-      const numbers = await through(kept.layer, new DecompressionStream("deflate")).arrayBuffer();
-      return { picture: kept.picture, numbers: new Uint8ClampedArray(numbers), mask: kept.mask, shown: kept.shown };
+      if (!kept?.picture || kept.channels !== channels) return kept && { waiting: kept.waiting, shown: kept.shown };
+      const numbers = kept.layer && new Uint8ClampedArray(await through(kept.layer, new DecompressionStream("deflate")).arrayBuffer());
+      return { picture: kept.picture, numbers, mask: kept.mask, waiting: kept.waiting, shown: kept.shown };
     } catch {
       return null;
     }

@@ -89,7 +89,7 @@ export class Transport {
     try {
       const held = await stillHeld([this.picture, this.layer, this.untouched].map((part) => part?.draft).filter(Boolean));
       if (only !== "painted") told.picture = await this.sent(this.picture, "picture", () => this.picture.blob, held);
-      if (only !== "picture") told[this.document.kind] = await this.sendLayer(held);
+      if (only !== "picture" && this.document.layer) told[this.document.kind] = await this.sendLayer(held);
     } catch (error) {
       told.problem = error.message;
     }

@@ -90,6 +90,12 @@ export class View {
     this.place(to, x - px * to, y - py * to);
   }
 
+  // Whether the picture is larger than the stage.
+  get larger() {
+    const { picture } = this.document;
+    return Boolean(picture) && (picture.width * this.scale > this.width + 1 || picture.height * this.scale > this.height + 1);
+  }
+
   pan(x, y) {
     this.place(this.scale, this.exact[0] + x, this.exact[1] + y);
   }

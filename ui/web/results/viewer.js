@@ -7,6 +7,7 @@ import { Actions } from "./actions.js";
 import { Compare, HOLD } from "./compare.js";
 import { Frame } from "./frame.js";
 import { Strip } from "./strip.js";
+import { listenToSwipes } from "./swipe.js";
 
 const NOTE = 5000; // milliseconds
 const NEARER = 1.25; // per key press
@@ -54,6 +55,7 @@ export class Viewer {
     for (const [name, held] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]]) {
       this.peek.addEventListener(name, () => this.hold(held));
     }
+    listenToSwipes(this);
     this.peek.addEventListener("contextmenu", (event) => event.preventDefault()); // from a long press
     this.peek.addEventListener("keydown", (event) => [" ", "Enter"].includes(event.key) && this.hold(true));
     this.peek.addEventListener("keyup", () => this.hold(false));
@@ -104,6 +106,11 @@ export class Viewer {
     else this.open(results[selected]?.file ?? null);
     if (comparison) this.compared(comparison);
     this.actions.update();
+  }
+
+  // The file before (-1) or after (1) the current one in the filmstrip, if any.
+  neighbour(by) {
+    return this.results[this.results.findIndex(({ file }) => file === this.file) + by]?.file ?? null;
   }
 
   get result() {

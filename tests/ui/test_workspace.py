@@ -56,6 +56,8 @@ def test_a_phone_shows_all_that_makes_a_picture(phone):
     open_tab(phone, "Inpaint")
     canvas = box(phone, "#inpaint-editor")
     assert not cut_off(phone, ["#inpaint-editor"]) and canvas["width"] >= 358 and canvas["height"] >= 358
+    widths = phone.evaluate("['.canvas', '.options'].map((part) => document.querySelector(`#inpaint-editor ${part}`).getBoundingClientRect().right)")
+    assert widths[1] <= widths[0]
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight < 1.5 * innerHeight")
 
 

@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -65,12 +66,13 @@ class ModelStore:
     def __init__(self, catalog: Catalog, place: Placement, default: ModelFile, *, keep: int = 1,
                  load: Callable[..., Family] = families.load, describe: Callable[..., ModelInfo] = families.describe,
                  change_vae: Callable[..., None] = families.change_vae, complete: Callable[..., Components] = families.completed,
-                 free: Callable[[torch.device], int | None] = free_memory):
+                 free: Callable[[torch.device], int | None] = free_memory,
+                 main: Callable[[], int | None] = partial(free_memory, torch.device("cpu"))):
         self.catalog, self.default = catalog, default
         self.tell: Share = lambda share: None
         """Called with the fraction of a model that is loaded, starting at 0."""
         self.place, self._keep = place, keep
-        self._read, self._describe, self._change_vae, self._complete, self._free = load, describe, change_vae, complete, free
+        self._read, self._describe, self._change_vae, self._complete, self._free, self._main = load, describe, change_vae, complete, free, main
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
         self._completed: dict[Key, Components] = {}
         """By the files chosen and offered: what was found missing and where."""
@@ -161,6 +163,8 @@ class ModelStore:
         self._fit(sum(sizes) + working)
         on_card = self.place.device.type != "cpu"
         first = choose_offload(sizes, working, self._free(self.place.device)) if on_card else "none"
+        if not on_card or first != "none":
+            self._check_main_memory(checkpoint, sum(sizes))
         for offload in (first, "sequential" if on_card else "none"):
             try:
                 return self._load_files(chosen, info, replace(self.place, offload=offload))
@@ -171,6 +175,13 @@ class ModelStore:
             self.release()  # by now the failed try's tensors are freed along with its exception
         raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self.place.device} '
                          f"in {str(self.place.dtype).removeprefix('torch.')}")
+
+    def _check_main_memory(self, checkpoint: ModelFile, weights: int) -> None:
+        """Raise ModelError if weights of that many bytes cannot be held, as Linux would kill the program for trying."""
+        free = self._main()
+        if free is not None and weights > free:
+            precision = str(self.place.dtype).removeprefix("torch.")
+            raise ModelError(f'model "{checkpoint.rel}" needs {weights / 1e9:.1f} GB of main memory in {precision}, and {free / 1e9:.1f} GB are free')
 
     def _load_files(self, chosen: Chosen, info: ModelInfo, place: Placement) -> Family:
         checkpoint = chosen.checkpoint

@@ -7,6 +7,7 @@ from functools import partial
 import gradio as gr
 
 from pipeline.errors import PalimpsestError
+from pipeline.families import FAMILIES
 from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
@@ -116,6 +117,17 @@ def sees_source(models: ModelStore, checkpoint: str) -> bool:
         return models.describe(Options(sd_model_checkpoint=checkpoint)).sees_source
     except PalimpsestError:
         return False
+
+
+def advice(models: ModelStore, checkpoint: str) -> str | None:
+    """A sentence on settings that suit a checkpoint's family, where they are not the usual ones; None: none."""
+    try:
+        info = models.describe(Options(sd_model_checkpoint=checkpoint))
+    except PalimpsestError:
+        return None
+    suits = FAMILIES[info.family].facts.defaults if info.family in FAMILIES else None
+    return suits and (f"{info.name} is made for other settings than Stable Diffusion: {suits.sampler_name}, schedule type {suits.scheduler}, "
+                      f"{suits.steps} steps, CFG scale {suits.cfg_scale:g} for distilled ones.")
 
 
 def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.Component]]:

@@ -19,6 +19,7 @@ from ui.canvas import SEND, SEND_PICTURES, Canvas
 from ui.controlnet import build_controlnet, model_menus, wire_controlnet
 from ui.controls import (
     Controls,
+    advice,
     build_generation_controls,
     build_mask_controls,
     build_model_menus,
@@ -170,6 +171,7 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
           **QUEUED)
     controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=sees_source(models, checkpoint)),
                                         controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)
+    controls.sd_model_checkpoint.input(partial(advise, models), controls.sd_model_checkpoint, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
           [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in model_menus(models.catalog))], **QUEUED)
@@ -210,6 +212,12 @@ def size_of(modes: dict[Mode, ModeTab], current: Mode, *held: tuple[File, File])
     if image is None:
         raise PalimpsestError("Add a picture first, to take its size.")
     return within_range(*image.size)
+
+
+def advise(models: ModelStore, checkpoint: str) -> None:
+    """Tell which settings suit a model that was just chosen; they are the person's to make."""
+    if (sentence := advice(models, checkpoint)) is not None:
+        gr.Info(sentence)
 
 
 def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:

@@ -231,6 +231,8 @@ def converted(stored: Stored, name: str) -> dict[str, Stored]:
     if name == SWAPPED:
         return {"norm_out.linear.weight": replace(stored, change=swapped)}
     module, _, kind = name.rpartition(".")
+    if kind not in ("weight", "scale", "bias"):
+        return {name: stored}  # of a quantized weight
     kind = "weight" if kind == "scale" else kind
     if (block := _BLOCK.fullmatch(module)) is None:
         return {f"{ENDS.get(module, module)}.{kind}": stored}

@@ -3,8 +3,11 @@
 import diffusers
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from pipeline import families
 from tests.families import flow_runs
+from tests.families.conftest import FLOAT32
 from tests.families.flow_runs import CLOSE, KINDS, LAYOUTS
 
 USES = [(kind, use) for kind, what in KINDS.items() for use in what.uses]
@@ -34,3 +37,22 @@ def test_diffusers_reads_the_same_from_the_transformer_s_file(kind, flow_files, 
                                                  local_files_only=True, torch_dtype=torch.float32).state_dict()
     ours = flow_model(kind, "component files").modules["transformer"].state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scaled_float8_weights_are_read(kind, flow_files, tmp_path):
+    """As ComfyUI saves them: a scale for each large matrix, fused ones too."""
+    files, state, meant = flow_files(kind), {}, {}
+    for name, tensor in load_file(files.transformer).items():
+        if tensor.ndim != 2 or name.endswith("pad_token"):
+            state[name] = tensor
+            continue
+        scale = tensor.float().abs().max() / 448
+        state[name], state[f"{name}_scale"] = (tensor.float() / scale).to(torch.float8_e4m3fn), scale
+        meant[name] = state[name].float() * scale
+    save_file(state, tmp_path / "small.safetensors")
+    save_file({name: meant.get(name, tensor.float()).contiguous() for name, tensor in load_file(files.transformer).items()}, tmp_path / "large.safetensors")
+    components = families.Components(files.vae, (files.text_encoder,))
+    small, large = (families.load(tmp_path / name, FLOAT32, components=components).modules["transformer"].state_dict()
+                    for name in ("small.safetensors", "large.safetensors"))
+    assert all(torch.equal(small[name], large[name]) for name in large)

@@ -1,18 +1,28 @@
 """FLUX.2 klein: what is its own."""
 
+from base64 import b64decode
+
 import numpy as np
 import pytest
 import torch
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_flux2_lora_to_diffusers
 from safetensors.torch import load_file, save_file
 
+from api.backend import Backend
 from pipeline import families
+from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest
 from pipeline.families.cond import Encoding
+from pipeline.loading import ModelStore
+from pipeline.models import Catalog
 from pipeline.previews import latent_to_rgb
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
+from pipeline.settings import Settings
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from pipeline.verify import Status, read_claim, read_given, request_again, verify
+from tests.api.conftest import base64_of, client_of
 from tests.families import flow_runs
+from tests.families.conftest import FLOAT32
 from tests.families.flow_runs import MASK, SOURCE
 from tests.families.test_refusals import refusal
 from tests.families.test_z_image import assert_changes
@@ -78,6 +88,32 @@ def test_previews_show_what_the_linear_fit_shows_of_the_autoencoders_own_latent(
     shown = np.asarray(latent_to_rgb(model.latent_format.into(own)[0], model.latent_format), np.int16)
     expected = torch.einsum("chw,cr->hwr", own[0, :, ::2, ::2], torch.tensor(RGB_FACTORS)) + torch.tensor(RGB_BIAS)
     assert abs(shown - ((expected.clamp(-1, 1) + 1) * 127.5).numpy()).max() <= 1
+
+
+def test_it_edits_through_the_api_from_files_of_their_own_and_can_be_verified(flow_files, tmp_path):
+    files = flow_files("flux2-klein")
+    for folder, file in (("Stable-diffusion", files.transformer), ("VAE", files.vae), ("text_encoders", files.text_encoder)):
+        (tmp_path / "models" / folder).mkdir(parents=True)
+        (tmp_path / "models" / folder / file.name).symlink_to(file)
+    catalog = Catalog(tmp_path / "models")
+    models = ModelStore(catalog, FLOAT32, catalog.checkpoints()[0])
+    engine = local_engine(models.load, loaded=models.loaded, release=models.release)
+    client = client_of(Backend(engine, models, Settings(tmp_path / "config.json"), tmp_path / "outputs", flags={"port": 7860}))
+    request = {"prompt": "make the sky red", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Beta", "width": 64, "height": 96,
+               "cfg_scale": 1, "denoising_strength": 1, "init_images": [base64_of(SOURCE)], "mask": base64_of(MASK)}
+    answer = client.post("/sdapi/v1/img2img", json=request)
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "made.png").write_bytes(b64decode(answer.json()["images"][0]))
+    claim = read_claim(tmp_path / "made.png")
+    given = {"picture": [str(tmp_path / "source.png")], "mask": [str(tmp_path / "mask.png")]}
+    SOURCE.save(*given["picture"])
+    MASK.save(*given["mask"])
+    *_, verdict = verify(claim, request_again(claim.receipt, catalog, read_given(given, claim.receipt).get, thorough=True), engine)
+    assert "VAE: ae.safetensors" in answer.json()["info"] and "Text encoders: encoder.safetensors" in answer.json()["info"]
+    assert verdict.status is Status.IDENTICAL, verdict
+    refused = client.post("/sdapi/v1/img2img", json=request | {"override_settings": {"sd_text_encoders": "ae"}})
+    assert refused.status_code == 422 and 'no text encoder called "ae"; valid: encoder.safetensors' in refused.json()["detail"]
+    engine.close()
 
 
 def test_flux_2_dev_and_other_parts_are_refused(flow_files, tmp_path):

@@ -94,6 +94,19 @@ def options(checkpoint="", vae="Automatic"):
     return Options(sd_model_checkpoint=checkpoint, sd_vae=vae)
 
 
+@pytest.mark.parametrize("place, free, refused", [
+    (PLACE, PLENTY, True), (CARD, PLENTY, False), (CARD, WORKING + 4 * 1000, True)])
+def test_weights_that_main_memory_cannot_hold_are_refused_before_anything_is_read(make_store, disk, place, free, refused):
+    """On a card they need main memory only if they wait there."""
+    store = make_store(free, place, main=lambda: WEIGHTS - 1)
+    if not refused:
+        store.load(options("a"))
+        return
+    with pytest.raises(ModelError, match=r'^model "a.safetensors" needs 0.0 GB of main memory in float32, and 0.0 GB are free$'):
+        store.load(options("a"))
+    assert disk.read == []
+
+
 def test_without_a_name_the_default_is_loaded(make_store):
     store = make_store()
     assert store.current is None

@@ -2,15 +2,17 @@
 
 import inspect
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 
+from pipeline.families.base import ModelInfo
 from pipeline.img2img import request_of
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS
 from tests.conftest import ROOT
-from ui.controls import Controls, with_ratio, within_range
+from ui.controls import Controls, advice, with_ratio, within_range
 from ui.stream import ONLY_OPTIONS
 from ui.tabs import read_samples
 
@@ -22,6 +24,13 @@ def test_every_widget_fills_a_keyword_of_img2img_a_field_of_the_request_or_an_op
 
 def test_an_option_that_is_a_field_of_the_request_too_is_the_field():
     assert ONLY_OPTIONS <= {f.name for f in fields(Options)} and "s_churn" not in ONLY_OPTIONS
+
+
+@pytest.mark.parametrize("family, said", [
+    ("flux2-klein", "m is made for other settings than Stable Diffusion: Euler, schedule type Simple, 4 steps, CFG scale 1 for distilled ones."),
+    ("sdxl", None), ("unknown", None)])
+def test_settings_that_suit_a_family_are_told_where_they_are_unusual(family, said):
+    assert advice(SimpleNamespace(describe=lambda options: ModelInfo("m", "m", family=family)), "m") == said
 
 
 def test_the_menus_list_the_models_and_send_a_name_that_stays_when_the_title_gets_its_hash(controls):

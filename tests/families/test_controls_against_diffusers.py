@@ -56,6 +56,12 @@ def sampled(family, sigmas, controls):
         return euler(family, sigmas, guided)
 
 
+def answered(family, network, hint):
+    """The model's output for one call with this network."""
+    with family.controlled(Controls([Control(network, hint, SCALE)], negative=[False])):
+        return family.denoise(NOISE, torch.tensor([500.0]), encode(family), None)
+
+
 def assert_same(ours, theirs, without):
     assert (without - theirs).abs().mean() > 100 * CLOSE, "the control has no effect, so nothing is compared"
     assert (ours - theirs).abs().max() < CLOSE
@@ -75,14 +81,11 @@ def test_a_controlnet_ends_where_diffusers_ends_from_each_layout(kind, pipeline,
              tiny_controls.saved(original, tmp_path / "bare.safetensors"),
              tiny_controls.saved({"control_model." + name: tensor for name, tensor in original.items()} | {"logvar": torch.zeros(1)},
                                  tmp_path / "original.safetensors")]
-    without = sampled(family, theirs.scheduler.sigmas, Controls([]))
-    results = []
-    for file in files:
-        network = control_networks.load(file, file.stem, FLOAT32)
-        results.append(sampled(family, theirs.scheduler.sigmas, Controls([Control(network, hint, SCALE)])))
-        assert network.kind == "controlnet" and not network.union
-    assert_same(results[0], expected, without)
-    assert all(torch.equal(result, results[0]) for result in results)
+    first, *others = (control_networks.load(file, file.stem, FLOAT32) for file in files)
+    without, ours = (sampled(family, theirs.scheduler.sigmas, Controls(controls)) for controls in ([], [Control(first, hint, SCALE)]))
+    assert_same(ours, expected, without)
+    assert first.kind == "controlnet" and not first.union
+    assert all(torch.equal(answered(family, other, hint), answered(family, first, hint)) for other in others)
 
 
 @torch.inference_mode()
@@ -122,10 +125,11 @@ def test_an_adapter_ends_where_diffusers_ends(kind, adapter, in_channels, pipeli
     expected = theirs(PROMPT, image=picture, adapter_conditioning_scale=SCALE, **settings()).images
     rename = tiny_controls.original_light_name if adapter == "light_adapter" else tiny_controls.original_adapter_name
     original = {rename(name): tensor for name, tensor in module.state_dict().items()}
-    without = sampled(family, theirs.scheduler.sigmas, Controls([]))
-    for tensors, name in ((module.state_dict(), "diffusers"), (original, "original")):
-        network = control_networks.load(tiny_controls.saved(tensors, tmp_path / f"{name}.safetensors"), name, FLOAT32)
-        assert_same(sampled(family, theirs.scheduler.sigmas, Controls([Control(network, hint, SCALE)])), expected, without)
+    ours, other = (control_networks.load(tiny_controls.saved(tensors, tmp_path / f"{name}.safetensors"), name, FLOAT32)
+                   for tensors, name in ((module.state_dict(), "diffusers"), (original, "original")))
+    runs = (sampled(family, theirs.scheduler.sigmas, Controls(controls)) for controls in ([Control(ours, hint, SCALE)], []))
+    assert_same(next(runs), expected, next(runs))
+    assert torch.equal(answered(family, ours, hint), answered(family, other, hint))
 
 
 @torch.inference_mode()

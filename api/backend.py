@@ -13,6 +13,7 @@ from api.fetch import Fetcher
 from pipeline.engine import Engine
 from pipeline.loading import ModelStore
 from pipeline.settings import Settings
+from pipeline.upscalers.names import Upscalers
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Backend:
     """Threads that decode and encode pictures, few enough to leave CPU time for others."""
     requests: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads that read requests; separate, as these may wait for memory held by answers."""
+
+    @property
+    def upscalers(self) -> Upscalers:
+        """The upscalers that there are now; the engine runs their networks."""
+        return Upscalers(self.models.catalog, self.engine.upscale)
 
 
 async def backend_of(request: Request) -> Backend:

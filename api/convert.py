@@ -29,7 +29,7 @@ from pipeline.samplers.schedules import find_schedule
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.uploads import count_pixels, open_picture
 
-MISSING = ("restore_faces", "enable_hr")
+MISSING = ("restore_faces",)
 """A1111's fields that are refused if true."""
 OWN = ("init_images", "source_exif", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
        "do_not_save_grid", "script_name", "script_args", "alwayson_scripts")
@@ -80,6 +80,9 @@ def processing(request: GenerationRequest, here: Backend,
         settings = without_null(settings)
         if request.initial_noise_multiplier is None:  # as in A1111, where an override has no effect on it
             settings["initial_noise_multiplier"] = here.settings.options.initial_noise_multiplier
+    elif "denoising_strength" not in request.model_fields_set or settings["denoising_strength"] is None:
+        # A1111's own default, where its API has none
+        settings.pop("denoising_strength")
     p = kind(**settings, sampler_name=sampler_name, scheduler=scheduler, options=here.settings.options,
              override_settings=overrides, **places(here, request))
     p.comments += notes
@@ -184,7 +187,7 @@ FACTS = ("subseed_strength", "width", "height", "sampler_name", "cfg_scale", "st
 def facts(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     """The values that the answer repeats, taken from a request before it is submitted."""
     known = {name: getattr(p, name) for name in FACTS} | {"batch_size": p.batch, "clip_skip": p.options.CLIP_stop_at_last_layers}
-    return known | {"denoising_strength": None} if isinstance(p, StableDiffusionProcessingTxt2Img) else known
+    return known if getattr(p, "enable_hr", True) else known | {"denoising_strength": None}
 
 
 def answer(request: GenerationRequest | ContinueRequest, asked: Mapping[str, Any], processed: Processed, elapsed: float,

@@ -16,6 +16,7 @@ from api.scripts import descriptions, titles
 from api.strict import StrictRoute
 from api.visitors import Who, shown
 from api.waiting import wait_for
+from pipeline.hires import LATENT_UPSCALERS
 from pipeline.limits import Client
 from pipeline.models import ModelFile
 from pipeline.networks import LoraNames
@@ -26,11 +27,10 @@ from pipeline.worker import EmbeddingInfo
 
 router = APIRouter(tags=["lists"], route_class=StrictRoute)
 
-LATENT_UPSCALE_MODES = ("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)",
-                        "Latent (nearest)",
-                        "Latent (nearest-exact)")
 UPSCALER_SCALE = 4.0
-"""A1111's value for upscalers that take any scale."""
+"""A1111's value, also for upscalers that take any scale and whatever a file's own factor is."""
+SCALES = {"R-ESRGAN 2x+": 2.0, "DAT x2": 2.0, "DAT x3": 3.0}
+"""The upscalers for which A1111 has another."""
 
 
 @router.get("/sdapi/v1/samplers")
@@ -59,16 +59,18 @@ def scheduler_item(schedule: Schedule) -> SchedulerItem:
 
 
 @router.get("/sdapi/v1/upscalers")
-async def upscalers() -> list[UpscalerItem]:
-    """Methods for enlarging pictures."""
-    return [UpscalerItem(name=name, model_name=None, model_path=None, model_url=None,
-                         scale=UPSCALER_SCALE) for name in UPSCALERS]
+async def upscalers(here: Here, who: Who) -> list[UpscalerItem]:
+    """Methods for enlarging pictures; those with a model_path are networks."""
+    networks = await to_thread.run_sync(here.upscalers.networks)
+    return [*(UpscalerItem(name=name, model_name=None, model_path=None, model_url=None, scale=UPSCALER_SCALE) for name in UPSCALERS),
+            *(UpscalerItem(name=name, model_name=file.stem, model_path=shown(file.path, who), model_url=None,
+                           scale=SCALES.get(name, UPSCALER_SCALE)) for name, file in networks.items())]
 
 
 @router.get("/sdapi/v1/latent-upscale-modes")
 async def latent_upscale_modes() -> list[Named]:
-    """A1111's ways of enlarging a latent, which belong to hires fix."""
-    return [Named(name=name) for name in LATENT_UPSCALE_MODES]
+    """Ways of enlarging a latent, for hires fix."""
+    return [Named(name=name) for name in LATENT_UPSCALERS]
 
 
 # --- models
@@ -172,9 +174,9 @@ async def scripts() -> ScriptsAnswer:
 
 
 @router.get("/sdapi/v1/script-info")
-async def script_info() -> list[ScriptItem]:
+async def script_info(here: Here) -> list[ScriptItem]:
     """The scripts with their arguments."""
-    return descriptions()
+    return descriptions(await to_thread.run_sync(here.upscalers.names))
 
 
 @router.get("/sdapi/v1/extensions")
@@ -196,9 +198,11 @@ async def face_restorers() -> list[FaceRestorerItem]:
 
 
 @router.get("/sdapi/v1/realesrgan-models")
-async def realesrgan_models() -> list[RealesrganItem]:
-    """Upscaling models: none."""
-    return []
+async def realesrgan_models(here: Here, who: Who) -> list[RealesrganItem]:
+    """The networks that A1111 calls R-ESRGAN."""
+    networks = await to_thread.run_sync(here.upscalers.networks)
+    return [RealesrganItem(name=name, path=shown(file.path, who), scale=int(SCALES.get(name, UPSCALER_SCALE)))
+            for name, file in networks.items() if name.startswith("R-ESRGAN")]
 
 
 # --- the program and its machine

@@ -163,20 +163,20 @@ class Img2ImgRequest(GenerationRequest):
 
 
 class Txt2ImgRequest(GenerationRequest):
-    denoising_strength: float | None = field("denoising_strength", 0, "Without effect: it belongs to hires fix.")
-    enable_hr: bool | None = field("enable_hr", False, "Hires fix is not supported: true is refused.")
-    firstphase_width: Int | None = field("firstphase_width", 0, "Without effect: it belongs to hires fix.")
-    firstphase_height: Int | None = field("firstphase_height", 0, "Without effect: it belongs to hires fix.")
-    hr_scale: float | None = field("hr_scale", 2.0, "Without effect: it belongs to hires fix.")
-    hr_upscaler: Text | None = field("hr_upscaler", None, "Without effect: it belongs to hires fix.")
-    hr_second_pass_steps: Int | None = field("hr_second_pass_steps", 0, "Without effect: it belongs to hires fix.")
-    hr_resize_x: Int | None = field("hr_resize_x", 0, "Without effect: it belongs to hires fix.")
-    hr_resize_y: Int | None = field("hr_resize_y", 0, "Without effect: it belongs to hires fix.")
-    hr_checkpoint_name: Text | None = field("hr_checkpoint_name", None, "Without effect: it belongs to hires fix.")
-    hr_sampler_name: Text | None = field("hr_sampler_name", None, "Without effect: it belongs to hires fix.")
-    hr_scheduler: Text | None = field("hr_scheduler", None, "Without effect: it belongs to hires fix.")
-    hr_prompt: Text | None = field("hr_prompt", "", "Without effect: it belongs to hires fix.")
-    hr_negative_prompt: Text | None = field("hr_negative_prompt", "", "Without effect: it belongs to hires fix.")
+    denoising_strength: float | None = field("denoising_strength", 0, "How much hires fix changes; 0.75 if left out.")
+    enable_hr: bool | None = field("enable_hr", False, "Hires fix: enlarge the picture and redraw it. The hr_ fields act only then.")
+    firstphase_width: Int | None = field("firstphase_width", 0, "Replaces width, if not 0.")
+    firstphase_height: Int | None = field("firstphase_height", 0, "Replaces height, if not 0.")
+    hr_scale: float | None = field("hr_scale", 2.0, "Scale factor, unless hr_resize_x or hr_resize_y is given.")
+    hr_upscaler: Text | None = field("hr_upscaler", None, "A name from /sdapi/v1/latent-upscale-modes or /sdapi/v1/upscalers; null is Latent.")
+    hr_second_pass_steps: Int | None = field("hr_second_pass_steps", 0, "Steps of the second pass; 0 is as many as steps.")
+    hr_resize_x: Int | None = field("hr_resize_x", 0, "Width of the result; 0 follows from hr_resize_y.")
+    hr_resize_y: Int | None = field("hr_resize_y", 0, "Height of the result; 0 follows from hr_resize_x. With both, the picture is cropped.")
+    hr_checkpoint_name: Text | None = field("hr_checkpoint_name", None, "The checkpoint of the second pass; null is the same.")
+    hr_sampler_name: Text | None = field("hr_sampler_name", None, "The sampler of the second pass; null is the same.")
+    hr_scheduler: Text | None = field("hr_scheduler", None, "The schedule of the second pass; null is the same.")
+    hr_prompt: Text | None = field("hr_prompt", "", "The prompt of the second pass; empty is the same.")
+    hr_negative_prompt: Text | None = field("hr_negative_prompt", "", "The negative prompt of the second pass; empty is the same.")
 
 
 class ImagesAnswer(Shape):
@@ -263,8 +263,8 @@ class ExtrasRequest(Request):
     resize_mode: Int = Field(0, ge=0, le=1,
                              description="0 enlarges by upscaling_resize, 1 to upscaling_resize_w × upscaling_resize_h.")
     show_extras_results: bool = Field(True, description="Without effect, as in A1111.")
-    gfpgan_visibility: float = Field(0, ge=0, le=1, description="Face restoration is not supported: 0 only.")
-    codeformer_visibility: float = Field(0, ge=0, le=1, description="Face restoration is not supported: 0 only.")
+    gfpgan_visibility: float = Field(0, ge=0, le=1, description="Face restoration is not supported, as there are only pickles of its models: 0 only.")
+    codeformer_visibility: float = Field(0, ge=0, le=1, description="Like gfpgan_visibility: 0 only.")
     codeformer_weight: float = Field(0, ge=0, le=1, description="Without effect.")
     upscaling_resize: float = Field(2, gt=0, le=16, description="Scale factor.")
     upscaling_resize_w: Int = Field(512, ge=1, le=16384, description="Pixels, for resize_mode 1.")
@@ -341,8 +341,8 @@ class SchedulerItem(Named):
 
 
 class UpscalerItem(Named):
-    model_name: str | None = Field(description="Always null.")
-    model_path: str | None = Field(description="Always null.")
+    model_name: str | None = Field(description="A network's file name without extension; null for other methods.")
+    model_path: str | None = Field(description="A network's file; null for other methods.")
     model_url: str | None = Field(description="Always null.")
     scale: float | None = Field(description="Its own scale factor.")
 

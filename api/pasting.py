@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.models import GenerationRequest, Img2ImgRequest
+from api.models import GenerationRequest, Img2ImgRequest, Txt2ImgRequest
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.infotext import apply_backcompat, parse
 from pipeline.models import Catalog
@@ -17,6 +17,11 @@ from pipeline.scripts.soft_inpainting import KEYS, SoftInpainting
 TAKEN = ("Steps", "Sampler", "Schedule type", "Seed", "Variation seed", "Variation seed strength", "Seed resize from-1",
          "Seed resize from-2", "Refiner", "Refiner switch at")
 """Infotext's names of the fields that a request takes from it; no others, as in A1111."""
+HIRES = {"Denoising strength": "denoising_strength", "Hires upscale": "hr_scale", "Hires upscaler": "hr_upscaler",
+         "Hires steps": "hr_second_pass_steps", "Hires resize-1": "hr_resize_x", "Hires resize-2": "hr_resize_y",
+         "Hires checkpoint": "hr_checkpoint_name", "Hires sampler": "hr_sampler_name", "Hires schedule type": "hr_scheduler",
+         "Hires prompt": "hr_prompt", "Hires negative prompt": "hr_negative_prompt"}
+"""Infotext's name → txt2img's field, taken from the infotext of a picture with hires fix."""
 FIRST_SAMPLER = next(iter(SAMPLERS))
 SOFT = "soft inpainting"
 """The always-on script, by its name in requests."""
@@ -37,12 +42,15 @@ def paste(request: GenerationRequest, current: Mapping[str, Any], catalog: Catal
         notes.append(f'The refiner {params.pop("Refiner")} was not found; the current one stays.')
     said = {FIELDS[label]: params[label] for label in TAKEN
             if label in params and FIELDS[label] not in request.model_fields_set}
+    if isinstance(request, Txt2ImgRequest) and has_hires(params):
+        found = {name: params[label] for label, name in HIRES.items() if label in params} | {"enable_hr": True}
+        said |= {name: value for name, value in found.items() if name not in request.model_fields_set}
     always = request.alwayson_scripts or {}
     if isinstance(request, Img2ImgRequest) and SOFT not in map(str.lower, always):
         said["alwayson_scripts"] = always | soft_inpainting(params)
     said["override_settings"] = options | (request.override_settings or {})
     try:
-        return type(request).model_validate(request.model_dump() | said), notes
+        return type(request).model_validate(request.model_dump(exclude_unset=True) | said), notes
     except ValidationError as error:
         wrong = ", ".join(str(found["loc"][0]) for found in error.errors())
         raise InvalidRequest("infotext", f"infotext: {wrong} cannot be read") from None
@@ -58,6 +66,12 @@ def pasted_names(params: Mapping[str, str]) -> tuple[str, str]:
     label = ending or params["Schedule type"]
     schedule, own = find_schedule(label), SAMPLERS.get(sampler, SAMPLERS[FIRST_SAMPLER]).scheduler
     return sampler, "Automatic" if schedule is not None and schedule.name == own else label
+
+
+def has_hires(params: Mapping[str, str]) -> bool:
+    """Whether an infotext is that of a picture with hires fix."""
+    sizes = (params.get(name, "0") for name in ("Hires resize-1", "Hires resize-2"))
+    return "Denoising strength" in params and ("Hires upscale" in params or "Hires upscaler" in params or any(size != "0" for size in sizes))
 
 
 def soft_inpainting(params: Mapping[str, str]) -> dict[str, Any]:

@@ -63,14 +63,14 @@ def titles() -> ScriptsAnswer:
     return ScriptsAnswer(txt2img=[*selectable(source=False), *without_source], img2img=[*SCRIPTS, *ALWAYS_ON])
 
 
-def descriptions() -> list[ScriptItem]:
-    """The scripts of txt2img, then those of img2img."""
+def descriptions(upscalers: list[str]) -> list[ScriptItem]:
+    """The scripts of txt2img, then those of img2img. upscalers: the names of all."""
     without_source = (script for script in ALWAYS_ON.values() if not script.needs_source)
-    return [*(description(script, img2img=False) for script in (*selectable(source=False).values(), *without_source)),
-            *(description(script, img2img=True) for script in (*SCRIPTS.values(), *ALWAYS_ON.values()))]
+    return [*(description(script, upscalers, img2img=False) for script in (*selectable(source=False).values(), *without_source)),
+            *(description(script, upscalers, img2img=True) for script in (*SCRIPTS.values(), *ALWAYS_ON.values()))]
 
 
-def description(script: Script | AlwaysOn, *, img2img: bool) -> ScriptItem:
+def description(script: Script | AlwaysOn, upscalers: list[str], *, img2img: bool) -> ScriptItem:
     args = [ScriptArgument(label=a.label, value=a.value, minimum=a.minimum, maximum=a.maximum, step=a.step,
-                           choices=None if a.choices is None else list(a.choices)) for a in script.arguments]
+                           choices=upscalers if a.upscalers else None if a.choices is None else list(a.choices)) for a in script.arguments]
     return ScriptItem(name=script.title.lower(), is_alwayson=isinstance(script, AlwaysOn), is_img2img=img2img, args=args)

@@ -26,8 +26,10 @@ from pipeline.request import Request
 from pipeline.rng import ImageRNG
 from pipeline.samplers.sampler import Sampler
 from pipeline.styles import StyleDatabase
+from pipeline.upscalers.names import NetworkUpscaler, Upscalers
+from pipeline.upscaling import Upscaler
 
-BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory",
+BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory", "upscalers",
          "comments", "receipts", "kept", "standing", "control_networks")
 """What a variant shares with the original."""
 
@@ -52,6 +54,7 @@ class StableDiffusionProcessing(Request):
     networks: Networks = field(default_factory=Networks, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
     control_networks: ControlNets = field(default_factory=ControlNets, init=False)
+    upscalers: Upscalers = field(default_factory=Upscalers, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
     receipts: Receipts = field(default_factory=Receipts, init=False)
     """Writes the pictures' receipts; scripts.run() starts it."""
@@ -112,6 +115,29 @@ class StableDiffusionProcessing(Request):
     def models(self) -> list[Family]:
         """The request's model, and its refiner if it has one."""
         return [self.sd_model] if self.refiner is None else [self.sd_model, self.refiner]
+
+    def at_work(self, **changes: Any) -> Self:
+        """This request in the middle of its run with some fields and working state changed; the rest is shared with it."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self) | changes)
+        return other
+
+    def infotext_params(self, index: int) -> dict[str, Any]:
+        """extra_generation_params for picture `index` of the running batch."""
+        return self.extra_generation_params
+
+    @property
+    def upscaler(self) -> Upscaler | None:
+        """The upscaler for sources that are smaller than the picture; None: Lanczos."""
+        name = self.options.upscaler_for_img2img
+        return None if name is None else self.find_upscaler(name, "upscaler_for_img2img")
+
+    def find_upscaler(self, name: object, field: str) -> Upscaler | None:
+        """The upscaler of that name, recorded in receipts if it is a network. Raises InvalidRequest naming `field`, ModelError."""
+        found = self.upscalers.find(name, field, self.options, lambda done, tiles: self.progress.enlarging(done, tiles))
+        if isinstance(found, NetworkUpscaler):
+            self.receipts.use("upscaler", found.name, self.upscalers.sha256(found.name))
+        return found
 
     def say(self, *sentences: str) -> None:
         """Add sentences for the person who asked, each only once."""

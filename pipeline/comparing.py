@@ -9,6 +9,7 @@ from pipeline.masking import plan_mask
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.scripts import settled_mask
 from pipeline.sources import put_in_place
+from pipeline.upscaling import UPSCALERS
 
 
 def made_from(p: StableDiffusionProcessingImg2Img, size: Size) -> tuple[Image.Image, Image.Image | None]:
@@ -20,7 +21,7 @@ def made_from(p: StableDiffusionProcessingImg2Img, size: Size) -> tuple[Image.Im
     plan = plan_mask(p.image_mask, **settled_mask(p)) if isinstance(p.image_mask, Image.Image) else None
     background = p.options.img2img_background_color
     source, mask = put_in_place(p.init_images[0], plan, size=p.size, resize_mode=p.resize_mode, background=background,
-                                upscaler=p.options.upscaler_for_img2img)
+                                upscaler=UPSCALERS.get(p.options.upscaler_for_img2img))
     # a size that is no multiple of 8 was cut at the right and below
     if size in (source.size, tuple(side // 8 * 8 for side in source.size)):
         box = (0, 0, *size)

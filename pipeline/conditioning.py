@@ -50,6 +50,8 @@ class PromptEncoder:
     """Networks merged into the refiner's weights."""
     size: Size = Size(512, 512)
     """Of the requested picture; SDXL is conditioned on it."""
+    earlier: int = 0
+    """Model calls of an earlier pass, from which the times of prompt editing count on; 0: there was none."""
     empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)
     """By model: the padding of pad_cond_uncond, one row."""
 
@@ -111,7 +113,9 @@ class PromptEncoder:
         return max(self.family.text_encoders[0].count(text, self._how()) for text in texts)
 
     def _steps(self, text: str) -> list[tuple[int, str]]:
-        return parse_timeline(text, self.calls, old_rule=self.options.use_old_scheduling)
+        old = self.options.use_old_scheduling
+        # A1111: by the old rule, a second pass reads a prompt as the first one did
+        return parse_timeline(text, self.earlier if old and self.earlier else self.calls, old_rule=old, earlier=self.earlier)
 
     def _timeline(self, text: str, *, negative: bool = False, before: Callable[[], object] = lambda: None) -> Timeline:
         how, steps = self._how(negative=negative), self._steps(text)

@@ -38,13 +38,14 @@ def create_infotext(p: StableDiffusionProcessing, index: int, options: Options |
         infotext_name("CLIP_stop_at_last_layers"): options.CLIP_stop_at_last_layers if options.CLIP_stop_at_last_layers > 1 else None,
         infotext_name("eta_noise_seed_delta"): ensd or None,
         infotext_name("token_merging_ratio"): token_merging_ratio(p, options) or None,
+        infotext_name("token_merging_ratio_hr"): p.second_merging or None,
         infotext_name("randn_source"): options.randn_source if options.randn_source != "GPU" else None,
         infotext_name("tiling"): True if p.tiles else None,
     }
     version = f"Palimpsest {__version__}" if options.add_version_to_infotext else None
     tail = {"Precision": precision(p.sd_model), "Version": version}
     prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags; p.prompts lacks them
-    return infotext(prompt, p.negative_prompts[index], ordered(core, p.extra_generation_params, tail))
+    return infotext(prompt, p.negative_prompts[index], ordered(core, p.infotext_params(index), tail))
 
 
 def precision(model: Family) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipeline import allocator
@@ -22,6 +23,7 @@ from pipeline.hooks import HookList, Hooks
 from pipeline.job import sendable
 from pipeline.kept import PAUSE, Kept
 from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty, memory_report
+from pipeline.models import Catalog
 from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.previews import pack, preview
@@ -33,6 +35,8 @@ from pipeline.record import PLACES
 from pipeline.scripts import run as run_script
 from pipeline.segmenters import Segmenters
 from pipeline.styles import StyleDatabase
+from pipeline.upscalers.names import Upscalers
+from pipeline.upscalers.running import PROCESSOR, Running
 from pipeline.worker import Begun, EmbeddingInfo, Keep, Loaded, Loading, News, Sampled, Saving, Started, Tell, Wishes
 
 logger = logging.getLogger(__name__)
@@ -43,21 +47,24 @@ class DeviceWorker:
 
     loaded: the model that options name, if it is in memory. make_room: drops all models but the one used last, called when
     memory has run out; release: drops all. embeddings, networks: what prompts may name. cache: values kept between requests.
-    segmenters: models that find objects in pictures. control_networks: networks that guide models by pictures. keep_every: seconds
-    of work that a crash may lose.
+    segmenters: models that find objects in pictures. control_networks: networks that guide models by pictures. upscalers: the
+    folder of networks that enlarge pictures, on `device`. keep_every: seconds of work that a crash may lose.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
                  networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None,
-                 control_networks: ControlNets | None = None, keep_every: float = PAUSE):
+                 control_networks: ControlNets | None = None, upscalers: Catalog | None = None, device: torch.device = PROCESSOR,
+                 keep_every: float = PAUSE):
         self._keep_every = keep_every
         self._load, self._loaded, self._make_room, self._release = load, loaded, make_room, release
         self._segmenters = segmenters or Segmenters()
         self._control_networks = control_networks or ControlNets()
         self._hooks, self._cache = HookList(hooks), cache or Cache()
         self._embeddings, self._networks = embeddings or EmbeddingShelf(), networks or Networks()
+        self._upscaling = Running(Upscalers(upscalers).file, device)
+        self._upscalers = Upscalers(upscalers, self._upscaling.run)
         self._tell_loading: Tell = ignore
 
     def run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes,
@@ -72,6 +79,7 @@ class DeviceWorker:
     def release(self) -> None:
         self._segmenters.release()
         self._control_networks.release()
+        self._upscaling.release()
         self._release()
 
     def rest(self) -> None:
@@ -94,6 +102,14 @@ class DeviceWorker:
     def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
         return self._answering(lambda: self._segmenters.segment(name, picture, key, prompt))
 
+    def upscale(self, name: str, picture: np.ndarray) -> np.ndarray:
+        free = self._segmenters.card.acquire(blocking=False)
+        try:
+            return self._answering(lambda: self._upscaling.run(name, picture, on_card=free))
+        finally:
+            if free:
+                self._segmenters.card.release()
+
     def tell_loading(self, share: float) -> None:
         """Report the fraction of the model that is loaded; `load` calls this."""
         self._tell_loading(Loading(round(share, 2)))
@@ -114,8 +130,8 @@ class DeviceWorker:
         course, receipts = Course(tell, wishes, kept), Receipts.of(request.replay, kept.facts.get("seeds"))
         try:
             model = request.sd_model or self._model_for(tell, request.options)
-            keep_freed_where_plenty(model.placement, request.width * request.height * request.batch_size)
-            check_memory(model, request.width * request.height, request.batch_size)
+            keep_freed_where_plenty(model.placement, request.largest.width * request.largest.height * request.batch_size)
+            check_memory(model, request.largest.width * request.largest.height, request.batch_size)
             return self._run_with(model, course, self._bound(request, styles, receipts), self._cache)
         except Cancelled:
             kept.flush()
@@ -130,9 +146,10 @@ class DeviceWorker:
         self._cache.clear()
         self._segmenters.release()
         self._control_networks.release()
+        self._upscaling.release()
         self._make_room()
         with frugal(request.sd_model or self._model_for(tell, request.options)) as model:
-            check_memory(model, request.width * request.height, request.batch_size, sparing=True)
+            check_memory(model, request.largest.width * request.largest.height, request.batch_size, sparing=True)
             second = self._bound(request, styles, receipts)
             second.comments.append(f"Memory ran out, so it was run again with less: {model.changes}.")
             second.extra_generation_params["Low memory"] = model.changes
@@ -145,6 +162,7 @@ class DeviceWorker:
         p.comments, p.scripts, p.receipts = list(request.comments), self._hooks, receipts
         p.embeddings, p.style_database, p.networks = self._embeddings, styles, self._networks
         p.free_memory, p.control_networks = free_memory, self._control_networks
+        p.upscalers = self._upscalers
         return p
 
     def _run_with(self, model: Family, course: "Course", p: StableDiffusionProcessingImg2Img, cache: Cache) -> Processed:
@@ -179,6 +197,8 @@ class Course(Progress):
         self.model: Family | None = None
         self._options = Options()
         self._batch_size, self._skips, self._ended = 1, 0, False
+        self._behind = self._ahead = 0
+        """Steps of the batch's samplings before and after the running one."""
         self._begun = self._counted = 0
         """Pictures started in this try, and pictures announced in all tries."""
         self._saved: dict[str, list[str]] = {}
@@ -196,6 +216,7 @@ class Course(Progress):
 
     def try_again(self) -> None:
         """Start over: pictures are not counted twice, and replace those already saved."""
+        self._behind = self._ahead = 0
         self._begun, self._sampled = 0, replace(self._sampled, step=0, batch=0)
         self._earlier, self._saved = self.files, {}
         self.kept.try_again()
@@ -217,7 +238,10 @@ class Course(Progress):
     def begin_sampling(self, steps: int) -> None:
         self._refuse_cancelled()
         self._skips, self.partial = self._wishes.now.skips, False
-        self._report(step=0, steps=steps)
+        self._report(step=self._behind, steps=self._behind + steps + self._ahead)
+
+    def pass_of(self, *, behind: int, ahead: int) -> None:
+        self._behind, self._ahead = behind, ahead
 
     def checkpoint(self) -> None:
         self._refuse_cancelled()
@@ -233,7 +257,12 @@ class Course(Progress):
         if self._options.live_previews_enable and step % self._options.show_progress_every_n_steps == 0:
             picture = pack(preview(self.model, denoised, self._options.show_progress_type))
             self._sampled = replace(self._sampled, preview=picture)
-        self._report(step=step)
+        self._report(step=self._behind + step)
+
+    def enlarging(self, done: int, tiles: int) -> bool:
+        self._refuse_cancelled()
+        self._report(step=done, steps=tiles)
+        return not self.stopped
 
     @property
     def files(self) -> dict[str, list[str]]:
@@ -250,6 +279,7 @@ class Course(Progress):
         return places.pop(0) if places else None
 
     def batch_done(self) -> None:
+        self._behind = self._ahead = 0
         self._sampled = replace(self._sampled, batch=self._sampled.batch + 1)
 
     def _report(self, **changes: int) -> None:

@@ -23,6 +23,7 @@ from pipeline.hooks import Hooks
 from pipeline.job import Failed, Finished, Job, Queued, sendable
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits, Quota
+from pipeline.models import Catalog
 from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.processed import Processed
@@ -116,6 +117,9 @@ class Engine(Protocol):
 
     def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
         """As Worker.segment(); also while jobs run."""
+
+    def upscale(self, name: str, picture: np.ndarray) -> np.ndarray:
+        """As Worker.upscale(); also while jobs run."""
 
     def workers(self) -> list[WorkerState]:
         """What each worker does."""
@@ -252,6 +256,9 @@ class LocalEngine(Engine):
 
     def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
         return self._worker.segment(name, picture, key, prompt)
+
+    def upscale(self, name: str, picture: np.ndarray) -> np.ndarray:
+        return self._worker.upscale(name, picture)
 
     @property
     def _worker(self) -> Worker:
@@ -476,8 +483,8 @@ def local_engine(load: Callable[[Options], Family], options: Options = Options()
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
                  networks: Networks | None = None, cache: Cache | None = None, control_networks: ControlNets | None = None,
-                 **how: Any) -> LocalEngine:
+                 upscalers: Catalog | None = None, **how: Any) -> LocalEngine:
     """An engine with a worker in this process. how: further arguments of LocalEngine; the rest is as in DeviceWorker."""
     worker = DeviceWorker(load, hooks, loaded=loaded, make_room=make_room, release=release, embeddings=embeddings,
-                          networks=networks, cache=cache, control_networks=control_networks)
+                          networks=networks, cache=cache, control_networks=control_networks, upscalers=upscalers)
     return LocalEngine(worker, options, **how)

@@ -34,7 +34,7 @@ def finish_image(p: StableDiffusionProcessing, pixels: Tensor, index: int) -> li
     overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None
     shown = OverlayArgs(index, p.mask_for_overlay, overlay)
     p.scripts.postprocess_maskoverlay(p, shown)
-    place = p.paste_to, shown.overlay_image, p.options.upscaler_for_img2img
+    place = p.paste_to, shown.overlay_image, p.upscaler
     drawn, image = image, apply_overlay(image, *place)
     text = create_infotext(p, index)
     if p.options.keep_source_exif and (exif := exif_of(p, index)) is not None:

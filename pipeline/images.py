@@ -9,18 +9,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.geometry import Box, Size
-from pipeline.upscaling import UPSCALERS, upscale
+from pipeline.upscaling import Upscaler, upscale
 
 LANCZOS = Image.Resampling.LANCZOS
 MAX_PIXELS = 100_000_000
 """Limit for an intermediate size; above it, only the part that will be kept is resized."""
 
 
-def resize_image(mode: int, image: Image.Image, width: int, height: int, upscaler: str | None = None) -> Image.Image:
+def resize_image(mode: int, image: Image.Image, width: int, height: int, upscaler: Upscaler | None = None) -> Image.Image:
     """`image` at width x height. Modes: 0 stretch, 1 crop the excess, anything else fit inside and fill the rest.
 
-    Mode 0 keeps the image's PIL mode; the others give RGB, even for an L mask. upscaler: a name in UPSCALERS, used for
-    enlarging.
+    Mode 0 keeps the image's PIL mode; the others give RGB, even for an L mask. upscaler: used for enlarging; None: Lanczos.
     """
     if mode == 0:
         return stretched(image, width, height, upscaler)
@@ -63,13 +62,13 @@ def resized_area(mode: int, image: Size, width: int, height: int) -> tuple[float
     return left * x, top * y, (left + width) * x, (top + height) * y
 
 
-def stretched(image: Image.Image, width: int, height: int, upscaler: str | None) -> Image.Image:
-    """`image` at width x height, ignoring its aspect ratio; enlarged by the upscaler if it is named."""
+def stretched(image: Image.Image, width: int, height: int, upscaler: Upscaler | None) -> Image.Image:
+    """`image` at width x height, ignoring its aspect ratio; enlarged by the upscaler if there is one."""
     scale = max(width / image.width, height / image.height)
     fits = image.width * image.height * scale**2 <= MAX_PIXELS
-    if upscaler not in (None, "None") and image.mode != "L" and scale > 1 and fits:
+    if upscaler is not None and image.mode != "L" and scale > 1 and fits:
         # A1111: the upscaler's result has sides that are multiples of 8, so it is resized once more
-        image = upscale(image, scale, UPSCALERS[upscaler])
+        image = upscale(image, scale, upscaler)
         if image.size == (width, height):
             return image
     return image.resize((width, height), resample=LANCZOS)
@@ -123,7 +122,7 @@ def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None, overlay: Image.Image | None,
-                  upscaler: str | None = None) -> Image.Image:
+                  upscaler: Upscaler | None = None) -> Image.Image:
     """`image` under the RGBA `overlay`: where that is opaque, its pixels are kept exactly.
 
     paste_to (x, y, w, h) is where an only-masked result belongs in the overlay's picture.
@@ -143,12 +142,12 @@ def apply_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None
 
 
 def before_overlay(image: Image.Image, paste_to: tuple[int, int, int, int] | None, overlay: Image.Image | None,
-                   upscaler: str | None = None) -> Image.Image:
+                   upscaler: Upscaler | None = None) -> Image.Image:
     """What the model drew, at its place in the overlay's picture."""
     return image if overlay is None or paste_to is None else uncrop(image, Size(*overlay.size), paste_to, upscaler)
 
 
-def uncrop(image: Image.Image, size: Size, paste_to: tuple[int, int, int, int], upscaler: str | None = None) -> Image.Image:
+def uncrop(image: Image.Image, size: Size, paste_to: tuple[int, int, int, int], upscaler: Upscaler | None = None) -> Image.Image:
     """A clear RGBA canvas of `size` with `image` at paste_to (x, y, w, h)."""
     x, y, w, h = paste_to
     canvas = Image.new("RGBA", size)

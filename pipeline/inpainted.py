@@ -31,7 +31,7 @@ def inpainted(p: StableDiffusionProcessingImg2Img, picture: Picture) -> Inpainte
     """A saved picture of a request with the source and the mask as the request used them. Raises OSError.
 
     None where the picture is no such result: the request has no mask, or one for each picture, or the picture is a grid, a mask,
-    or what a script has made, of which the part outside the mask is not the source's.
+    or what a script has made, of which the part outside the mask is not the source's; or a network has enlarged the source.
     """
     if not isinstance(p.image_mask, Image.Image) or len(p.init_images) != 1:
         return None

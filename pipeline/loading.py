@@ -191,6 +191,7 @@ class ModelStore:
         family = self._read(checkpoint.path, place, info, components=chosen.components,
                             progress=lambda share: self.tell(start + (1 - start) * share))
         family.tiny = families.tiny_decoder(self.catalog.root / "VAE-approx", info, place)
+        family.approx = families.approx_decoder(self.catalog.root / "VAE-approx", info, place)
         if place.offload != "none":
             family.notes.append(f"{checkpoint.rel} does not fit into the memory of {place.device} as a whole, so "
                                 f"{OFFLOADED[place.offload]} is loaded only while it computes.")

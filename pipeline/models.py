@@ -21,9 +21,10 @@ FOLDERS = {  # A1111's names, and Forge's and ComfyUI's for text encoders, in th
     "LoRA": ("Lora", "LyCORIS"),
     "embedding": ("embeddings",),
     "ControlNet": ("ControlNet",),
+    "upscaler": ("ESRGAN", "RealESRGAN", "DAT"),
 }
 FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "text encoder": "sd_text_encoders", "LoRA": "prompt", "embedding": "prompt",
-          "ControlNet": "alwayson_scripts"}
+          "ControlNet": "alwayson_scripts", "upscaler": "upscaler"}
 """The request's field that names each kind."""
 SUFFIXES = (".safetensors", *PICKLES)
 VAE_INFIX = ".vae"
@@ -140,6 +141,9 @@ class Catalog:
 
     def control_networks(self) -> list[ModelFile]:
         return self._listed("ControlNet")
+
+    def upscalers(self) -> list[ModelFile]:
+        return self._listed("upscaler")
 
     def embedding_paths(self) -> list[Path]:
         """All embedding files, including pickles, so that naming one gives a helpful message."""

@@ -15,10 +15,11 @@ from PIL import ImageColor
 
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.fonts import font_name
-from pipeline.upscaling import find_upscaler
+from pipeline.upscaling import UPSCALERS
 
 # groups, by their titles in Settings
 MODEL, PROMPTS, SDXL, NOISE, IMG2IMG = "Model", "Prompts", "SDXL", "Noise", "img2img"
+UPSCALING = "Upscaling"
 GRIDS, INFOTEXT, NETWORKS, SAMPLING = "Grids", "Infotext", "LoRA and embeddings", "Sampling"
 FAST = "Fast, with different pixels"
 ANSWERS, WATCHING = "Pictures that the API returns", "Live previews"
@@ -109,10 +110,9 @@ def color(name: str, value: Any) -> str:
 
 
 def upscaler(name: str, value: Any) -> str | None:
-    """`value` as the name of an upscaler; None: no upscaler. Raises UnknownName."""
-    if value in (None, "None"):
-        return value
-    find_upscaler(value, name)
+    """`value`, if it can be the name of an upscaler; None: no upscaler. Whether there is one is checked when it is looked up."""
+    if value is not None and not isinstance(value, str):
+        raise UnknownName(name, "upscaler", value, UPSCALERS)
     return value
 
 
@@ -196,6 +196,17 @@ class Options:
     return_mask_composite: bool = option(
         IMG2IMG, False, "Return the masked part", "Return the masked part by itself with each inpainted picture.")
 
+    ESRGAN_tile: int = option(
+        UPSCALING, 192, "Tile of upscalers", "Upscalers in the folders ESRGAN and RealESRGAN enlarge squares of this many pixels; 0 is the whole picture at once.",
+        low=0, high=512)
+    ESRGAN_tile_overlap: int = option(
+        UPSCALING, 8, "Overlap of their tiles", "Pixels that neighbouring squares share; fewer can show seams.", low=0, high=48)
+    DAT_tile: int = option(
+        UPSCALING, 192, "Tile of DAT", "Upscalers in the folder DAT enlarge squares of this many pixels; 0 is the whole picture at once.",
+        low=0, high=512)
+    DAT_tile_overlap: int = option(
+        UPSCALING, 8, "Overlap of DAT's tiles", "Pixels that neighbouring squares share; fewer can show seams.", low=0, high=48)
+
     return_grid: bool = option(GRIDS, True, "Return a grid", "Return a grid when there are several pictures.")
     grid_only_if_multiple: bool = option(GRIDS, True, "No grid of one picture", "Make no grid of a single picture.")
     grid_prevent_empty_spots: bool = option(
@@ -219,8 +230,8 @@ class Options:
         IMG2IMG, "Full", "VAE for encoding", "How sources become latents. All choices encode in full; infotext records any other than Full.",
         choices=("Full", "Approx NN", "Approx cheap"), infotext="VAE Encoder", if_absent="Full")
     sd_vae_decode_method: str = option(
-        IMG2IMG, "Full", "VAE for decoding", "How latents become pictures: Approx cheap gives an eighth of the size.",
-        choices=("Full", "Approx cheap"), infotext="VAE Decoder", if_absent="Full")
+        IMG2IMG, "Full", "VAE for decoding", "How latents become pictures: TAESD and Approx NN need their files in models/VAE-approx; Approx NN gives a quarter of the size, Approx cheap an eighth.",
+        choices=("Full", "TAESD", "Approx NN", "Approx cheap"), infotext="VAE Decoder", if_absent="Full")
 
     add_model_hash_to_info: bool = option(INFOTEXT, True, "Checkpoint's hash", "Write the checkpoint's hash into infotext.")
     add_model_name_to_info: bool = option(INFOTEXT, True, "Checkpoint's name", "Write the checkpoint's name into infotext.")
@@ -295,6 +306,9 @@ class Options:
     refiner_switch_by_sample_steps: bool = option(
         SAMPLING, False, "Switch to the refiner by steps", "Switch to the refiner by the share of steps done, not by the noise level.",
         infotext="Refiner switch by sampling steps", if_absent="False")
+    hires_fix_refiner_pass: str = option(
+        SAMPLING, "second pass", "Refiner in hires fix", "The passes of hires fix in which the refiner takes part.",
+        choices=("first pass", "second pass", "both passes"), infotext="Hires refiner")
     s_min_uncond: float = option(
         SAMPLING, 0.0, "Negative guidance minimum sigma", "NGMS: skip the negative prompt below this sigma in every other step.",
         low=0, high=1000, infotext="NGMS")
@@ -313,6 +327,9 @@ class Options:
     token_merging_ratio: float = option(
         FAST, 0.0, "Token merging", "Fraction of the tokens to merge for attention; faster, with less detail.", low=0, high=0.9,
         infotext="Token merging ratio", on_make=True)
+    token_merging_ratio_hr: float = option(
+        FAST, 0.0, "Token merging in hires fix", "The ratio for hires fix's second pass; 0 uses the general one.", low=0, high=0.9,
+        infotext="Token merging ratio hr")
     token_merging_ratio_img2img: float = option(
         FAST, 0.0, "Token merging in img2img", "The ratio for img2img requests that set none; 0 uses the general one.", low=0, high=0.9)
     step_cache_interval: int = option(
@@ -340,8 +357,8 @@ class Options:
         WATCHING, True, "Show live previews", "Show the picture while it forms.", in_picture=False)
     show_progress_type: str = option(
         WATCHING, "Approx cheap", "Live preview",
-        "Approx cheap is quick; TAESD is sharper and needs its file in models/VAE-approx/taesd; Full decodes each step, which takes time.",
-        choices=("Approx cheap", "TAESD", "Full"), aliases={"Approx NN": "Approx cheap"}, on_make=True, in_picture=False)
+        "Approx cheap is quick; Approx NN and TAESD are sharper and need their files in models/VAE-approx; Full decodes each step, which takes time.",
+        choices=("Approx cheap", "Approx NN", "TAESD", "Full"), on_make=True, in_picture=False)
     live_previews_image_format: str = option(
         WATCHING, "png", "Preview format", "The format of the previews that the API returns.", choices=("jpeg", "png", "webp"), in_picture=False)
     show_progress_every_n_steps: int = option(

@@ -1,16 +1,20 @@
 """Previews of the picture while it is sampled."""
 
 import io
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.errors import ModelError
+from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.base import Family
 from pipeline.families.latents import LatentFormat
 from pipeline.geometry import Size
 from pipeline.images import image_grid, to_image
+
+if TYPE_CHECKING:
+    from pipeline.families.tiny import TinyDecoder
 
 
 def latent_to_rgb(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
@@ -24,17 +28,38 @@ def latent_to_rgb(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
 def preview(model: Family, denoised: Tensor, method: str) -> Image.Image:
     """The batch `denoised` (B, C, h, w) as one picture, by the method of Options.show_progress_type.
 
-    If TAESD's file is missing or unusable, the cheap approximation is shown instead, with a note.
+    If the file of TAESD or Approx NN is missing or unusable, the cheap approximation is shown instead; an unusable one gives a
+    note.
     """
     if method == "Full":
         return image_grid([to_image(pixels) for pixels in model.decode(denoised)])
-    if method == "TAESD" and model.tiny is not None:
+    if (decoder := small_decoder(model, method)) is not None:
         try:
-            return image_grid([to_image(pixels.clamp(-1, 1)) for pixels in model.tiny.decode(denoised)])
+            return image_grid([to_image(pixels.clamp(-1, 1)) for pixels in decoder.decode(denoised)])
         except ModelError as error:
-            model.tiny = None
+            model.tiny, model.approx = (None if other is decoder else other for other in (model.tiny, model.approx))
             model.notes.append(f"Previews are approximate: {error}.")
     return image_grid([latent_to_rgb(latent, model.latent_format) for latent in denoised])
+
+
+def small_decoder(model: Family, method: str) -> "TinyDecoder | None":
+    """The model's decoder of that method; None for other methods, or if there is none."""
+    return {"TAESD": model.tiny, "Approx NN": model.approx}.get(method)
+
+
+def small_pixels(model: Family, latents: Tensor, method: str) -> Tensor:
+    """(B, C, h, w) at model scale → (B, 3, H, W) in about [-1, 1] by Approx cheap, or by a small decoder.
+
+    Raises InvalidRequest if its file is missing, ModelError if it cannot be used.
+    """
+    if method == "Approx cheap":
+        return cheap_pixels(latents, model.latent_format)
+    decoder = small_decoder(model, method)
+    if decoder is None:
+        name = f"{model.latent_format.tiny}_decoder" if method == "TAESD" else model.latent_format.approx
+        there_is = "" if model.info.own_latents or name in ("", "_decoder") else f": it needs {name}.safetensors in models/VAE-approx"
+        raise InvalidRequest("sd_vae_decode_method", f"sd_vae_decode_method: there is no {method} for {model.info.name}{there_is}")
+    return decoder.decode(latents)
 
 
 def cheap_pixels(latents: Tensor, latent_format: LatentFormat) -> Tensor:

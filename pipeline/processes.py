@@ -78,6 +78,9 @@ class ProcessWorker(Worker):
     def segment(self, name: str, picture: np.ndarray, key: str, prompt: Prompt) -> np.ndarray:
         return self._ask("segment", name, picture, key, prompt)
 
+    def upscale(self, name: str, picture: np.ndarray) -> np.ndarray:
+        return self._ask("upscale", name, picture)
+
     def close(self) -> None:
         """End the process."""
         with self._lock:

@@ -21,7 +21,7 @@ from pipeline.finishing import Output, finish_image, with_grid
 from pipeline.hooks import MaskBlendArgs
 from pipeline.masking import MaskPlan, create_binary_mask
 from pipeline.options import Options, infotext_name
-from pipeline.previews import cheap_pixels
+from pipeline.previews import small_pixels
 from pipeline.processed import Processed
 from pipeline.prompt_parser import extract_networks, strip_comments
 from pipeline.prompts import apply_networks, encode_empty, record_prompt_options, with_default_lora
@@ -192,7 +192,10 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
             source = stages.prepare(image, plan, latent_mask, size=self.size, resize_mode=self.resize_mode,
                                     masked_content=self.inpainting_fill, background=self.options.img2img_background_color,
                                     correct_color=self.options.img2img_color_correction,
-                                    upscaler=self.options.upscaler_for_img2img)
+                                    upscaler=self.upscaler)
+            if self.progress.stopped:
+                # an interrupted upscaler leaves the rest to Lanczos, which must not be kept as its result
+                self.cache.clear()
             sources.append(source)
             if plan is not None:
                 # A1111: the overlay's mask is resized from each picture's size to the next one's
@@ -272,12 +275,12 @@ def start_batch(p: StableDiffusionProcessing, iteration: int) -> None:
 
 
 def decode(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:
-    """Latents as pixels (B, 3, H, W) in [-1, 1], or (B, 3, H/8, W/8) if the options ask for that. Raises ModelError."""
+    """Latents as pixels (B, 3, H, W) in [-1, 1], or smaller ones if the options ask for that. Raises ModelError, InvalidRequest."""
     if p.options.sd_vae_decode_method == "Full":
         pixels = p.sampler.final_family.decode(samples)
     else:
         p.extra_generation_params[infotext_name("sd_vae_decode_method")] = p.options.sd_vae_decode_method
-        pixels = cheap_pixels(samples, p.sampler.final_family.latent_format)
+        pixels = small_pixels(p.sampler.final_family, samples, p.options.sd_vae_decode_method)
     if not torch.isfinite(pixels).all():
         raise ModelError(f"{p.sd_model.info.name} gave no picture in {p.sd_model.placement.dtype}, only NaN; "
                          "a higher precision or a lower cfg_scale may help")

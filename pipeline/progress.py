@@ -21,11 +21,18 @@ class Progress:
     def begin_sampling(self, steps: int) -> None:
         """A sampling of `steps` steps starts. Raises Cancelled."""
 
+    def pass_of(self, *, behind: int, ahead: int) -> None:
+        """The next sampling is one of several of its batch, whose others have `behind` steps before and `ahead` after it."""
+
     def checkpoint(self) -> None:
         """Called before each model call. Raises Interrupted to end this sampling with the picture so far, or Cancelled."""
 
     def report(self, step: int, denoised: Tensor) -> None:
         """`step` steps of this sampling are done. denoised: (B, C, h, w), the x0 estimate of the prompt."""
+
+    def enlarging(self, done: int, tiles: int) -> bool:
+        """`done` tiles of a picture have been enlarged by a network. Whether to go on; raises Cancelled."""
+        return not self.stopped
 
     def saving(self, path: str, infotext: str, name: str = "") -> None:
         """A picture is about to be saved at `path`. infotext: "" for masks and the like. name: what the request calls it."""

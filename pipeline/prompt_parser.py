@@ -119,14 +119,15 @@ _EDIT_SHAPE = re.compile(r"\[(?:::?|\|+)\]")
 _WHEN = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
 
 
-def parse_timeline(text: str, steps: int, *, old_rule: bool = False) -> list[tuple[int, str]]:
+def parse_timeline(text: str, steps: int, *, old_rule: bool = False, earlier: int = 0) -> list[tuple[int, str]]:
     """The prompt over time: (end_step, text) by rising end_step, the last of which is `steps`.
 
     `steps` is counted twice for samplers that call the model twice a step. A time is a share of the steps when it is
     written with a point; by `old_rule`, A1111's before 1.6, when it is below 1. Weights stay in the text. A prompt
-    that cannot be read is used as it stands.
+    that cannot be read is used as it stands. In hires fix's second pass, times count on from the `earlier` steps of the first:
+    shares from 1 to 2, steps from `earlier` on.
     """
-    read = _read_edits(text, partial(_switch_step, steps=steps, old_rule=old_rule)) if "[" in text else None
+    read = _read_edits(text, partial(_switch_step, steps=steps, old_rule=old_rule, earlier=0 if old_rule else earlier)) if "[" in text else None
     if read is None:
         return [(steps, text)]
     pieces, edits = read
@@ -144,11 +145,13 @@ def at_step(timeline: Sequence[tuple[int, T]], call: int) -> tuple[int, T]:
     return next((entry for entry in timeline if call <= entry[0]), timeline[0])
 
 
-def _switch_step(when: str, steps: int, old_rule: bool) -> int:
+def _switch_step(when: str, steps: int, old_rule: bool, earlier: int) -> int:
     value = float(when)
     is_share = value < 1 if old_rule else "." in when
     if is_share:
-        value *= steps
+        value = (value - (earlier > 0)) * steps
+    else:
+        value -= earlier
     return int(max(-1, min(steps, value)))  # bounded first: 1e999 is infinite
 
 

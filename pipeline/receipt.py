@@ -30,7 +30,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 Seeds = tuple[list[int], dict[str, int]]
 """(those drawn in order, those settled by the name of the request's field)"""
 Files = dict[str, dict[str, str | None]]
-"""kind (checkpoint, VAE, LoRA, embedding, style) → name → SHA-256; None: unknown."""
+"""kind (checkpoint, VAE, LoRA, embedding, upscaler, style) → name → SHA-256; None: unknown."""
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,16 @@ class Request:
         return Size(self.width, self.height)
 
     @property
+    def largest(self) -> Size:
+        """The size of the largest picture that is sampled."""
+        return self.size
+
+    @property
+    def second_merging(self) -> float:
+        """The ratio of token merging in a second pass; 0: none, or no second pass."""
+        return 0.0
+
+    @property
     def tiles(self) -> bool:
         """Whether the picture must tile seamlessly."""
         return self.options.tiling if self.tiling is None else self.tiling

@@ -53,7 +53,7 @@ def write(image: Image.Image, path: Path, announce: Announce) -> str:
     draft = path.with_suffix(".tmp")
     try:
         announce(str(path))
-        texts = png_info(image.info.get("parameters"), {RECEIPT: image.info.get(RECEIPT)})
+        texts = png_info(image.info.get("parameters"), {name: image.info.get(name) for name in (RECEIPT, "postprocessing")})
         image.save(draft, format="PNG", pnginfo=texts, exif=image.info.get("exif"), **COMPRESSION)
         os.replace(draft, path)
     except BaseException:

@@ -18,6 +18,7 @@ from pipeline.geometry import Size
 from pipeline.images import color_target, cut_out, flatten, resize_image, to_tensor
 from pipeline.masking import MaskPlan, fill, latent_masks, plan_mask
 from pipeline.originals import digest
+from pipeline.upscaling import Upscaler
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Source:
 
 def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image.Image | None, *, size: Size,
                    resize_mode: int, masked_content: int, background: str, correct_color: bool,
-                   upscaler: str | None = None) -> Source:
+                   upscaler: Upscaler | None = None) -> Source:
     """Flatten, resize or crop, and fill one source picture; keep its unmasked part for later."""
     image, mask_for_overlay = put_in_place(image, plan, size=size, resize_mode=resize_mode, background=background, upscaler=upscaler)
     overlay = None
@@ -56,7 +57,7 @@ def prepare_source(image: Image.Image, plan: MaskPlan | None, latent_mask: Image
 
 
 def put_in_place(image: Image.Image, plan: MaskPlan | None, *, size: Size, resize_mode: int, background: str,
-                 upscaler: str | None = None) -> tuple[Image.Image, Image.Image | None]:
+                 upscaler: Upscaler | None = None) -> tuple[Image.Image, Image.Image | None]:
     """(a source picture flattened and as large as what it is put back over, the mask of what is not put back, at that size)."""
     image = flatten(image, background)
     if (plan is None or plan.crop_region is None) and resize_mode != 3:

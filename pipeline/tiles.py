@@ -11,18 +11,18 @@ from pipeline.geometry import Box, Size
 MAX_TILES = 10_000
 
 
-def tile_boxes(image: Size, tile: Size, overlap: int) -> list[list[Box]]:
+def tile_boxes(image: Size, tile: Size, overlap: int, field: str = "script_args") -> list[list[Box]]:
     """The tiles' boxes, row by row; neighbours share at least `overlap` pixels.
 
     A picture smaller than a tile gets one box that extends beyond it. Raises InvalidRequest if tiles are not larger than the
-    overlap.
+    overlap, or there would be more than MAX_TILES; both name `field`.
     """
     if overlap >= min(tile):
-        raise InvalidRequest("script_args", f"script_args: width and height must be larger than the overlap of {overlap} pixels, "
+        raise InvalidRequest(field, f"{field}: width and height must be larger than the overlap of {overlap} pixels, "
                                             f"got {tile.width}x{tile.height}")
     columns, rows = starts(image.width, tile.width, overlap), starts(image.height, tile.height, overlap)
     if len(columns) * len(rows) > MAX_TILES:
-        raise InvalidRequest("script_args", f"script_args: {len(columns)}x{len(rows)} tiles are too many; at most {MAX_TILES} are allowed, "
+        raise InvalidRequest(field, f"{field}: {len(columns)}x{len(rows)} tiles are too many; at most {MAX_TILES} are allowed, "
                                             "so width and height must be larger or the overlap smaller")
     return [[Box(x, y, x + tile.width, y + tile.height) for x in columns] for y in rows]
 

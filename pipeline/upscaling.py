@@ -1,10 +1,9 @@
-"""Upscaling without a diffusion model. A new upscaler is a function and a row in UPSCALERS."""
+"""Upscaling without a diffusion model: by Pillow here, by networks in pipeline/upscalers."""
 
 from collections.abc import Callable
 
 from PIL import Image
 
-from pipeline.errors import UnknownName
 from pipeline.geometry import Size
 
 Upscaler = Callable[[Image.Image, Size], Image.Image]
@@ -20,14 +19,7 @@ def nearest(image: Image.Image, size: Size) -> Image.Image:
 
 
 UPSCALERS: dict[str, Upscaler | None] = {"None": None, "Lanczos": lanczos, "Nearest": nearest}
-"""By A1111's names; "None" leaves the picture unchanged."""
-
-
-def find_upscaler(name: str, field: str) -> Upscaler | None:
-    """The upscaler of that name. Raises UnknownName naming `field`."""
-    if not isinstance(name, str) or name not in UPSCALERS:
-        raise UnknownName(field, "upscaler", name, UPSCALERS)
-    return UPSCALERS[name]
+"""Those that need no file, by A1111's names; "None" leaves the picture unchanged."""
 
 
 def upscale(image: Image.Image, scale: float, upscaler: Upscaler | None) -> Image.Image:

@@ -22,11 +22,12 @@ from pipeline.receipt import Files, Receipt, read_receipt
 from pipeline.record import ELSEWHERE, from_record
 from pipeline.request import Replay
 from pipeline.seam import way_of
+from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.uploads import load_file, open_picture
 
 MODE = "verify"
 """The mode under which such jobs are recorded."""
-RECORDED = {spec.name for spec in fields(StableDiffusionProcessingImg2Img) if spec.init} - ELSEWHERE | {"kind", "options"}
+RECORDED = {spec.name for spec in fields(StableDiffusionProcessingTxt2Img) if spec.init} - ELSEWHERE | {"kind", "options"}
 """Keys that a request's record may have."""
 DAMAGED = "its receipt is damaged"
 ROLES = {"init_images": ("picture", "the picture that it was made from"), "mask": ("mask", "its mask"),

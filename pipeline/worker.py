@@ -209,3 +209,9 @@ class Worker(Protocol):
         key: identifies the picture, whose embedding is kept. Works while a request runs, but then not on the card.
         Raises UnknownName, ModelError.
         """
+
+    def upscale(self, name: str, picture: np.ndarray) -> np.ndarray:
+        """A picture or a tile of one, (h, w, 3) uint8, enlarged by the network of that name, by the network's own factor.
+
+        Works while a request runs, but then not on the card. Raises InvalidRequest, ModelError.
+        """

@@ -23,6 +23,7 @@ MAY_SEE = {
     "pipeline.scripts": SCRIPTS_SEE,
     "pipeline.families": FAMILIES_SEE,
     "pipeline.controlnet": (*LEAVES, *FAMILY_TYPES, "pipeline.families.placement", "pipeline.controlnet"),
+    "pipeline.upscalers": (*LEAVES, "pipeline.memory", "pipeline.upscalers"),
     "pipeline.networks": ("pipeline.errors", "pipeline.families.base", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
     "pipeline": ("pipeline",),
     "ui": ("ui", "pipeline"),

@@ -1,4 +1,4 @@
-"""Convert pickled checkpoints, VAEs, LoRAs and embeddings to safetensors: `python -m tools.convert FILE`.
+"""Convert pickled checkpoints, VAEs, LoRAs, embeddings and upscalers to safetensors: `python -m tools.convert FILE`.
 
 Reading a pickle can run code, so torch's weights-only reader reads it, in a separate process with bounded memory and time.
 Only tensors are kept.
@@ -41,6 +41,8 @@ SPARE_MEMORY = 2 << 30
 BYSTANDERS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "argparse.Namespace",
               "pathlib.", "_codecs.encode", "torch.nn.modules.container.ParameterDict")
 """Other objects that trainers leave in pickles. None is imported: a Bystander takes its place."""
+WRAPPINGS = ("state_dict", "params_ema", "params")
+"""Under which names trainers put the weights: Lightning's, and BasicSR's for upscalers, whose averaged ones come first."""
 UNKNOWN_GLOBAL = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
 """How torch's weights-only reader names what it refuses to load."""
 
@@ -231,10 +233,11 @@ def only_embedding(source: Path, data: Mapping) -> tuple[dict[str, Tensor], list
 
 
 def all_tensors(source: Path, data: Mapping) -> tuple[dict[str, Tensor], list[str]]:
-    """(all tensors by name, from the state_dict if there is one; the names of everything else)."""
+    """(all tensors by name, from the first of WRAPPINGS that there is; the names of everything else)."""
     outer = []
-    if isinstance(data.get("state_dict"), Mapping):
-        outer, data = [str(name) for name in data if name != "state_dict"], data["state_dict"]
+    wrapping = next((name for name in WRAPPINGS if isinstance(data.get(name), Mapping)), None)
+    if wrapping is not None:
+        outer, data = [str(name) for name in data if name != wrapping], data[wrapping]
     tensors = {name: value for name, value in data.items()
                if isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided}
     if not tensors:

@@ -33,7 +33,8 @@ def build_ui(engine: Engine, models: ModelStore, info: ModelInfo, *, outputs: Pa
     info: of the model loaded at the start; samples: the folder with samples.json; drafts: its canvases' uploads; shared: there
     are visitors.
     """
-    folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"))
+    folders = Folders(samples=str(outputs / "img2img-images"), grids=str(outputs / "img2img-grids"),
+                      extras=str(outputs / "extras-images"))
     with Page(title="Palimpsest", analytics_enabled=False, fill_width=True, delete_cache=(3600, CACHE_AGE)) as page:
         build_page(page, engine, models, info, folders, read_samples(samples), settings=settings, drafts=drafts, shared=shared)
     return page

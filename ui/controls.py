@@ -269,7 +269,8 @@ def build_fast() -> dict[str, gr.components.Component]:
             "token_merging_ratio": merging, "edit_reuse": reuse}
 
 
-def build_scripts(always_on: dict[str, gr.components.Component], controlnet: ControlNetControls | None = None) -> ScriptControls:
-    """The scripts' menu; always_on: widgets of the always-on scripts; controlnet: those of ControlNet's units."""
-    menu = build_script_menu()
+def build_scripts(always_on: dict[str, gr.components.Component], upscalers: list[str],
+                  controlnet: ControlNetControls | None = None) -> ScriptControls:
+    """The scripts' menu; always_on: widgets of the always-on scripts; upscalers: the names of all; controlnet: ControlNet's units."""
+    menu = build_script_menu(upscalers)
     return ScriptControls(menu.script_name, menu.arguments | always_on, controlnet)

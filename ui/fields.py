@@ -48,12 +48,14 @@ class Day(gr.DateTime):
             raise InvalidRequest(self.label, f'{self.label}: "{payload}" is not a date; write 2026-01-31, or now - 7d') from None
 
 
-def widget_for(name: str, *, step: float | None = None, **more: Any) -> gr.components.Component:
-    """The widget of an option, from its own description. step: for a slider."""
+def widget_for(name: str, *, step: float | None = None, choices: list[str] | None = None, **more: Any) -> gr.components.Component:
+    """The widget of an option, from its own description. step: for a slider. choices: names found on this machine."""
     spec = SPECS[name]
     about = {"value": spec.default, "label": spec.label, "info": spec.sentence, **more}
     if step is not None:
         return Slider(spec.low, spec.high, step=step, **about)
+    if choices is not None:
+        return gr.Dropdown(choices, **about)
     if spec.choices is not None:
         return gr.Dropdown(list(spec.choices), **about)
     if isinstance(spec.default, bool):

@@ -14,6 +14,7 @@ from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
+from pipeline.upscalers.names import Upscalers
 from ui.batch import build_batch, wire_batch
 from ui.canvas import SEND, SEND_PICTURES, Canvas
 from ui.controlnet import build_controlnet, model_menus, wire_controlnet
@@ -75,6 +76,8 @@ class Making:
     pages: gr.Tabs
     tabs: gr.Tabs
     reading: Reading
+    to_extras: gr.Button | None
+    """Sends the selected result to the tab Extras."""
 
     @property
     def canvases(self) -> list[Canvas]:
@@ -144,8 +147,9 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 always_on = build_always_on()
             settings, take_size = build_generation_controls(models, info.native_size)
             controlnet = build_controlnet(models.catalog)
-            scripts = build_scripts(always_on, controlnet)
-    making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts), modes, panel, pages, tabs, reading)
+            scripts = build_scripts(always_on, Upscalers(models.catalog).names(), controlnet)
+    making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts), modes, panel, pages, tabs, reading,
+                    actions.extras)
     wire_models(making.controls, engine, models, header, picker)
     wire_controlnet(controlnet, making.controls.width, making.controls.height)
     wire_counters(counters, making.controls, engine)

@@ -6,12 +6,16 @@ import gradio as gr
 
 from pipeline.drafts import Drafts
 from pipeline.engine import Engine
+from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from pipeline.settings import Settings
+from pipeline.upscalers.names import Upscalers
 from ui.controls import changing_menus
 from ui.editor import File
+from ui.events import QUEUED
+from ui.extras import EXTRAS, SINGLE, ExtrasTab, build_extras, wire_extras
 from ui.history import build_history, wire_history
 from ui.making import MAKE, Making, build_header, build_making
 from ui.past import Past, wire_opening, wire_past
@@ -64,13 +68,18 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
             wire_history(history, engine.journal, tab, session.client, shared=shared)
             wire_past(past, history, session)
             opened = wire_opening(past, opened, session)
+        if not shared:
+            with gr.Tab("Extras", id=EXTRAS):
+                extras = build_extras(Upscalers(models.catalog).names(), TAB_LABELS)
+            wire_extras(extras, engine, models, session, folders.extras)
+            wire_sending(extras, making, pages)
         with gr.Tab("PNG info", id="png_info"):
             png_info = build_png_info(TAB_LABELS, drafts)
         wire_png_info(png_info, engine, models.catalog, session, shared=shared)
         wire_pasting(png_info, making, engine, models)
         if not shared:
             with gr.Tab("Settings", id="settings") as tab:
-                wire_settings(tab, build_settings(), settings, engine)
+                wire_settings(tab, build_settings(Upscalers(models.catalog).names()), settings, engine)
             if len(engine.workers()) > 1:
                 with gr.Tab("Workers", id="workers") as tab:
                     build_workers(tab, engine)
@@ -82,6 +91,23 @@ def shared_line(quota: int) -> str:
     """The note for visitors. quota: pictures per hour; 0: unlimited."""
     limit = f"; {quota} pictures an hour" if quota else ""
     return f"Shared page: pictures you make are saved on its owner's machine{limit}."
+
+
+def wire_sending(extras: ExtrasTab, making: Making, pages: gr.Tabs) -> None:
+    """Extras' buttons that send its selected result to a mode, and the results' button that sends one to Extras."""
+    def fill(mode: Mode, results: list[str], index: int) -> Update:
+        return making.modes[mode].loaded(results[min(index, len(results) - 1)])
+
+    for mode, button in extras.sends.items():
+        making.bring(button.click, partial(Mode, mode.value), [], partial(fill, mode), [extras.results, extras.selected])
+    making.to_extras.click(lambda results, index: gr.Tabs(selected=EXTRAS) if results else no_result(), [making.panel.results, making.panel.selected],
+                           pages, **QUEUED).success(
+        lambda results, index: (results[index].file, SINGLE), [making.panel.results, making.panel.selected],
+        [extras.picture, extras.inputs["source"]], **QUEUED)
+
+
+def no_result() -> None:
+    raise PalimpsestError("There is no result yet.")
 
 
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:

@@ -55,6 +55,8 @@ class Actions:
     confirmed: gr.Checkbox
     folder: gr.Button | None
     seam: SeamLine
+    extras: gr.Button | None
+    """Sends the selected picture to the tab Extras."""
 
 
 def build_running_buttons() -> Running:
@@ -91,6 +93,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
         with gr.Column(elem_id="result-menu"):
             gr.Markdown("Use in", elem_classes="label")
             sends = {mode: item(label, f"use-in-{mode.value}") for mode, label in TAB_LABELS.items()}
+            extras = None if shared else item("Extras", "use-in-extras")
             with_mask = gr.Checkbox(False, label="with mask", container=False, elem_id="with-mask")
             reuse_seed = item("Reuse seed", "reuse-seed")
             exactly = item("Run exactly", "run-exactly")
@@ -102,7 +105,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
     panel = Panel(stage, viewer, report, infotext, running, sound, gr.State(), gr.State(Visit()), gr.State(0), generates)
     return panel, Actions(sends, use, with_mask, reuse_seed, compare, favour, exactly, curl, gr.Textbox(visible="hidden"), download,
                           gr.DownloadButton(visible="hidden", elem_id="archive"), delete,
-                          gr.Checkbox(visible="hidden"), folder, seam)
+                          gr.Checkbox(visible="hidden"), folder, seam, extras)
 
 
 def sign(label: str, elem_id: str) -> gr.Button:

@@ -29,13 +29,13 @@ class ScriptControls:
         return {"script_name": self.script_name} | self.arguments | (self.controlnet.named() if self.controlnet else {})
 
 
-def build_script_menu() -> ScriptControls:
-    """The menu, with the chosen script's widgets below."""
+def build_script_menu(upscalers: list[str]) -> ScriptControls:
+    """The menu, with the chosen script's widgets below. upscalers: the names of all."""
     menu = gr.Dropdown([NONE, *(script.title for script in SCRIPTS.values())], value=NONE, label="Script", elem_id="script")
     widgets, groups = {}, {}
     for script in SCRIPTS.values():
         with gr.Group(visible=False, elem_classes="script") as groups[script.title]:
-            widgets |= build_arguments(script)
+            widgets |= build_arguments(script, upscalers)
     menu.change(lambda chosen: [gr.Group(visible=title == chosen) for title in groups], menu, list(groups.values()), **QUEUED)
     return ScriptControls(menu, widgets)
 
@@ -49,13 +49,14 @@ def build_always_on() -> dict[str, gr.components.Component]:
     return widgets
 
 
-def build_arguments(script: Script | AlwaysOn) -> dict[str, gr.components.Component]:
+def build_arguments(script: Script | AlwaysOn, upscalers: list[str] | None = None) -> dict[str, gr.components.Component]:
     widgets = {}
     for spec, known in described(script):
         if not known.label:
             gr.Markdown(known.value, container=True)
         elif known.on_page is WIDGET:
-            widgets[f"{script.title}.{spec.name}"] = widget_for(spec, known)
+            widgets[f"{script.title}.{spec.name}"] = (
+                gr.Dropdown(upscalers, value=known.value, label=known.label) if known.upscalers else widget_for(spec, known))
     return widgets
 
 

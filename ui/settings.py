@@ -26,7 +26,8 @@ class SettingsTab:
     save: gr.Button
 
 
-def build_settings() -> SettingsTab:
+def build_settings(upscalers: list[str]) -> SettingsTab:
+    """upscalers: the names of all."""
     widgets = {}
     with gr.Row(elem_classes="with-refresh"):
         gr.Markdown("Settings are remembered and apply to all later pictures, also over the API.")
@@ -35,7 +36,8 @@ def build_settings() -> SettingsTab:
     for title, group in grouped().items():
         with gr.Accordion(title, open=title == "img2img", elem_id=group_id(title), elem_classes="settings-group"):
             with gr.Row():
-                widgets |= {spec.name: widget_for(spec.name, min_width=300, elem_id=f"option-{spec.name}") for spec in group}
+                widgets |= {spec.name: widget_for(spec.name, min_width=300, elem_id=f"option-{spec.name}",
+                                                   choices=upscalers if spec.name == "upscaler_for_img2img" else None) for spec in group}
     return SettingsTab(widgets, save)
 
 

@@ -59,6 +59,7 @@ class Folders:
 
     samples: str
     grids: str
+    extras: str
 
 
 @dataclass(frozen=True)

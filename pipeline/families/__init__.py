@@ -11,6 +11,7 @@ from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
 from pipeline.families import flux2, original, placement, refusals, sd, sdxl, tiny, z_image
 from pipeline.families.base import Facts, Family, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, build_modules, pipeline_class
+from pipeline.families.latents import LatentFormat
 from pipeline.families.placement import Placement
 from pipeline.small_files import reason
 from pipeline.weights import PREVIEW_DECODER, Weights
@@ -100,17 +101,35 @@ def change_vae(family: Family, path: Path | str, info: ModelInfo, components: Co
 def tiny_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDecoder | None:
     """The small decoder for a model's previews, its weights not read yet; None if there is none.
 
-    It is in the model's own folder, or, shared by the family, in a folder like A1111's VAE-approx.
+    It is in the model's own folder, or, shared by the family, in a folder like A1111's VAE-approx: a diffusers folder, or
+    a file such as taesd_decoder.safetensors.
     """
-    path = Path(info.path) / PREVIEW_DECODER
-    if not (path / "config.json").is_file() and not info.own_latents and info.family in FAMILIES:
-        path = folder / (FAMILIES[info.family].facts.latent_format.tiny or PREVIEW_DECODER)
+    name = shared_latents(info).tiny
+    for path in (Path(info.path) / PREVIEW_DECODER, *([folder / name] if name else [])):
+        if (path / "config.json").is_file():
+            return lazily(tiny.read, path, place)
+    file = folder / f"{name}_decoder.safetensors"
+    return lazily(tiny.read_file, file, place) if name and file.is_file() else None
 
-    def read() -> nn.Module:
+
+def approx_decoder(folder: Path, info: ModelInfo, place: Placement) -> tiny.TinyDecoder | None:
+    """A1111's Approx NN for a model's family from such a folder, its weights not read yet; None if there is none."""
+    name = shared_latents(info).approx
+    file = folder / f"{name}.safetensors"
+    return lazily(tiny.read_approx, file, place) if name and file.is_file() else None
+
+
+def shared_latents(info: ModelInfo) -> LatentFormat:
+    """The latent format that a model shares with its family; an empty one if its latents are its own."""
+    return LatentFormat() if info.own_latents or info.family not in FAMILIES else FAMILIES[info.family].facts.latent_format
+
+
+def lazily(read: Callable[[Path, Placement], nn.Module], path: Path, place: Placement) -> tiny.TinyDecoder:
+    def load() -> nn.Module:
         with one_sentence(path):
-            return tiny.read(path, place)
+            return read(path, place)
 
-    return tiny.TinyDecoder(place, read) if (path / "config.json").is_file() else None
+    return tiny.TinyDecoder(place, load)
 
 
 @contextmanager
@@ -199,4 +218,4 @@ def display_name(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-__all__ = ["FAMILIES", "Components", "FamilyRow", "change_vae", "completed", "describe", "load", "placement", "tiny_decoder"]
+__all__ = ["FAMILIES", "Components", "FamilyRow", "approx_decoder", "change_vae", "completed", "describe", "load", "placement", "tiny_decoder"]

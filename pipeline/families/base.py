@@ -183,7 +183,9 @@ class Family(Protocol):
     """Whether it supports the attention grammar of 2022."""
     autoencoder: "Autoencoder"
     tiny: "TinyDecoder | None"
-    """Decodes previews; None: its file is missing."""
+    """TAESD, which decodes quickly; None: its file is missing."""
+    approx: "TinyDecoder | None"
+    """The same for Approx NN."""
     sees: Sees
     """What the network sees of the source in addition to the noisy latent."""
     takes_negative_prompt: bool

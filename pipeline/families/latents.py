@@ -29,7 +29,9 @@ class LatentFormat:
     cheap_rgb_factors: RgbFactors = ()
     """A1111's own fit for "Approx cheap"; empty: rgb_factors."""
     tiny: str = ""
-    """Its small decoder's folder in VAE-approx, in diffusers layout."""
+    """Its small decoder in VAE-approx: a diffusers folder of this name, or the file NAME_decoder."""
+    approx: str = ""
+    """Its Approx NN in VAE-approx: a file's name without extension."""
 
     @property
     def autoencoder_downscale(self) -> int:

@@ -27,6 +27,7 @@ class LoadedModel:
     knows_old_emphasis = False
     takes_negative_prompt = True
     tiny: TinyDecoder | None = None
+    approx: TinyDecoder | None = None
 
     def __init__(self, name: str, modules: dict[str, nn.Module], info: ModelInfo, placement: Placement, latent_format: LatentFormat):
         """modules: by name in a diffusers folder, including "vae"."""

@@ -89,7 +89,7 @@ class ClipFacts(Facts):
     """Whether the attention grammar of 2022 is supported."""
 
 
-LATENT = LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS, cheap_rgb_factors=CHEAP_RGB_FACTORS, tiny="taesd")
+LATENT = LatentFormat(scale=0.18215, rgb_factors=RGB_FACTORS, cheap_rgb_factors=CHEAP_RGB_FACTORS, tiny="taesd", approx="model")
 SD1 = ClipFacts("sd1", 512, LATENT, PARTS, text_encoders={"text_encoder": {}}, clip_skip=True, old_emphasis=True)
 SD2 = ClipFacts("sd2", 768, LATENT, PARTS, text_encoders={"text_encoder": {"padding": 0}})
 

@@ -16,7 +16,7 @@ from pipeline.families.sd import PARTS, ClipFacts, StableDiffusion
 RGB_FACTORS = ((0.3448, 0.4168, 0.4395), (-0.1953, -0.0290, 0.0250), (0.1074, 0.0886, -0.0163), (-0.3730, -0.2499, -0.2088))
 """A linear fit from SDXL latents to RGB in [-1, 1], public since 2023."""
 
-LATENT = LatentFormat(scale=0.13025, rgb_factors=RGB_FACTORS, tiny="taesdxl")
+LATENT = LatentFormat(scale=0.13025, rgb_factors=RGB_FACTORS, tiny="taesdxl", approx="vaeapprox-sdxl")
 CLIP_L = {"layer": 2, "final_norm": False}
 CLIP_G = {"name": "clip_g", "padding": 0, "layer": 2, "final_norm": False, "pooled": True}
 

@@ -25,6 +25,8 @@ class Argument:
     choices: tuple[str, ...] | None = None
     on_page: Any = WIDGET
     """What the page sends if it has no widget for it."""
+    upscalers: bool = False
+    """Whether the networks of the models folder that enlarge pictures are choices too."""
 
 
 def argument(default: Any, label: str, *, minimum: float | None = None, maximum: float | None = None,
@@ -41,9 +43,9 @@ def notice(text: str) -> Any:
     return field(default=text, metadata={"argument": Argument("", text)})
 
 
-def free(default: Any, label: str, choices: tuple[str, ...] | None = None, *, on_page: Any = WIDGET) -> Any:
+def free(default: Any, label: str, choices: tuple[str, ...] | None = None, *, upscalers: bool = False, on_page: Any = WIDGET) -> Any:
     """A field that the script checks itself."""
-    known = Argument(label, default, choices=choices, on_page=on_page)
+    known = Argument(label, default, choices=choices, upscalers=upscalers, on_page=on_page)
     return field(default=default, metadata={"argument": known, "free": True})
 
 

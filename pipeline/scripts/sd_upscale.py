@@ -8,10 +8,10 @@ from pipeline.errors import InvalidRequest
 from pipeline.geometry import Size
 from pipeline.images import flatten
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
-from pipeline.scripts.arguments import argument, notice
+from pipeline.scripts.arguments import argument, free, notice
 from pipeline.scripts.passes import Made, behind_mask, collect, finished, pictures, quiet, seeded
 from pipeline.tiles import combine, split, tile_boxes
-from pipeline.upscaling import UPSCALERS, upscale
+from pipeline.upscaling import UPSCALERS, Upscaler, upscale
 
 MAX_SIDE = 16384
 """Pixels."""
@@ -21,15 +21,17 @@ MAX_SIDE = 16384
 class SDUpscale:
     notice: str = notice("Enlarges the source by the scale factor and redraws it in tiles of width x height.")
     overlap: int = argument(64, "Tile overlap", minimum=0, maximum=256, step=16)
-    upscaler: str = argument("None", "Upscaler", choices=tuple(UPSCALERS))
+    upscaler: str | int = free("None", "Upscaler", choices=tuple(UPSCALERS), upscalers=True)
+    """A name, or A1111's index."""
     scale_factor: float = argument(2.0, "Scale Factor", minimum=1.0, maximum=4.0, step=0.05)
 
 
 def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
     """n_iter enlarged pictures, each with the next seed."""
     base = seeded(p)
-    base.extra_generation_params |= {"SD upscale overlap": args.overlap, "SD upscale upscaler": args.upscaler}
-    picture = enlarge(base, args)
+    name = p.upscalers.chosen(args.upscaler, "script_args")
+    base.extra_generation_params |= {"SD upscale overlap": args.overlap, "SD upscale upscaler": name}
+    picture = enlarge(base, args, p.find_upscaler(name, "script_args"))
     boxes = tile_boxes(Size(*picture.size), base.size, args.overlap)
     tiles = split(picture, boxes)
     groups = [tiles[start:start + p.batch_size] for start in range(0, len(tiles), p.batch_size)]
@@ -49,16 +51,16 @@ def run(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Processed:
     return collect(base, made, first)
 
 
-def enlarge(p: StableDiffusionProcessingImg2Img, args: SDUpscale) -> Image.Image:
+def enlarge(p: StableDiffusionProcessingImg2Img, args: SDUpscale, upscaler: Upscaler | None) -> Image.Image:
     """The source to cut tiles from: RGB, enlarged by the scale factor if an upscaler is chosen."""
     picture = flatten(p.init_images[0], p.standing.img2img_background_color)
-    if args.upscaler == "None":
+    if upscaler is None:
         # A1111: without an upscaler the scale factor has no effect
         return picture
     if max(picture.size) * args.scale_factor > MAX_SIDE:
         raise InvalidRequest("script_args", f"script_args: {picture.width}x{picture.height} times {args.scale_factor} is more "
                                             f"than {MAX_SIDE} pixels wide or high")
-    return upscale(picture, args.scale_factor, UPSCALERS[args.upscaler])
+    return upscale(picture, args.scale_factor, upscaler)
 
 
 def redraw(p: StableDiffusionProcessingImg2Img, groups: list[list[Image.Image]],

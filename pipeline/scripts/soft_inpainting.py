@@ -95,7 +95,7 @@ def whole_source(p: StableDiffusionProcessingImg2Img, image: Image.Image) -> Ima
     """A source as in the result: RGBA, opaque, resized unless only a part of it is processed."""
     image = flatten(image, p.options.img2img_background_color)
     if p.paste_to is None and p.resize_mode != 3:
-        image = resize_image(p.resize_mode, image, p.width, p.height, p.options.upscaler_for_img2img)
+        image = resize_image(p.resize_mode, image, p.width, p.height, p.upscaler)
     return image.convert("RGBA")
 
 
@@ -118,7 +118,7 @@ def shown_mask(p: StableDiffusionProcessingImg2Img, shown: np.ndarray, source: I
     """The mask over a source, 255 = show the result; `shown`: (h, w) in [0, 1], in latent cells."""
     mask = resize_image(2, Image.fromarray((255.0 * shown).astype(np.uint8)), p.width, p.height).convert("L")
     mask = mask.filter(ImageFilter.GaussianBlur(4))
-    return mask if p.paste_to is None else uncrop(mask, source.size, p.paste_to, p.options.upscaler_for_img2img)
+    return mask if p.paste_to is None else uncrop(mask, source.size, p.paste_to, p.upscaler)
 
 
 def weighted_percentiles(values: np.ndarray, low: float, high: float) -> np.ndarray:

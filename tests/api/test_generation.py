@@ -370,9 +370,38 @@ def test_txt2img_takes_what_clients_send_for_hires_fix(shared, fields):
     assert with_them.tobytes() == without.tobytes()
 
 
-def test_txt2img_refuses_hires_fix(shared):
-    answer = shared.post(TXT2IMG, json={"enable_hr": True})
-    assert answer.status_code == 422 and "enable_hr" in answer.json()["detail"]
+def test_hires_fix_enlarges_and_redraws(shared):
+    body = {"width": 64, "height": 64, "steps": 2, "seed": 1, "enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5,
+            "hr_prompt": "", "hr_checkpoint_name": "Use same checkpoint", "hr_sampler_name": "Use same sampler", "hr_resize_x": None}
+    answer = shared.post(TXT2IMG, json=body)
+    info = info_of(answer)
+    assert image_of(answer.json()["images"][0]).size == (96, 96)
+    assert info["denoising_strength"] == 0.5 and (info["width"], info["height"]) == (64, 64)
+    assert "Denoising strength: 0.5, " in info["infotexts"][0] and "Hires upscale: 1.5" in info["infotexts"][0]
+    usual = {name: value for name, value in body.items() if name != "denoising_strength"}
+    assert "Denoising strength: 0.75" in info_of(shared.post(TXT2IMG, json=usual))["infotexts"][0]
+
+
+def test_hires_fix_is_taken_from_an_infotext(shared):
+    body = {"prompt": "a house", "width": 64, "height": 64, "cfg_scale": 7, "steps": 2, "seed": 1, "enable_hr": True, "hr_scale": 1.5,
+            "hr_upscaler": "Lanczos", "denoising_strength": 0.4, "hr_prompt": "a tower", "hr_second_pass_steps": 3}
+    made = shared.post(TXT2IMG, json=body)
+    again = {name: body[name] for name in ("prompt", "width", "height", "cfg_scale")} | {"infotext": info_of(made)["infotexts"][0]}
+    answer = shared.post(TXT2IMG, json=again)
+    assert info_of(answer)["infotexts"] == info_of(made)["infotexts"] and answer.json()["images"] == made.json()["images"]
+    plain = shared.post(TXT2IMG, json=again | {"enable_hr": False})
+    assert image_of(plain.json()["images"][0]).size == (64, 64)
+
+
+@pytest.mark.parametrize("fields, sentence", [
+    ({"hr_upscaler": "Late"}, 'hr_upscaler: no upscaler called "Late"'), ({"hr_scale": 0}, "hr_scale must be a number between 0.01 and 100"),
+    ({"hr_scale": 100, "width": 512}, "hr_scale, hr_resize_x and hr_resize_y: the picture would have"),
+    ({"hr_resize_x": -1}, "hr_resize_x must be a whole number between 0 and 8192"),
+    ({"hr_sampler_name": "Eula"}, "no sampler called"), ({"hr_scheduler": "Kara"}, "no schedule type called"),
+    ({"hr_checkpoint_name": "nothing"}, "no checkpoint called")])
+def test_hires_fix_refuses_what_it_cannot_do_in_a_sentence(shared, fields, sentence):
+    answer = shared.post(TXT2IMG, json={"width": 64, "height": 64, "steps": 1, "enable_hr": True} | fields)
+    assert answer.status_code == 422 and sentence in answer.json()["detail"], answer.text
 
 
 def test_two_pictures_make_a_batch(shared, body, picture):

@@ -148,7 +148,7 @@ def test_options_are_told_with_their_words_ranges_and_choices(document):
     assert told["CLIP_stop_at_last_layers"] == {
         "type": "integer", "title": "Clip skip", "default": 1, "minimum": 0, "maximum": 12,
         "description": "Take the text encoder's output this many layers before its end; 0 means 1."}
-    assert told["show_progress_type"]["enum"] == ["Approx cheap", "TAESD", "Full", "Approx NN"]
+    assert told["show_progress_type"]["enum"] == ["Approx cheap", "Approx NN", "TAESD", "Full"]
     for name, schema in told.items():
         Draft202012Validator(schema).validate(SPECS[name].default if SPECS[name].default is not None else "None")
 

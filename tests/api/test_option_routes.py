@@ -26,9 +26,10 @@ def test_what_is_set_acts_is_listed_and_remembered(client, backend, tmp_path):
     assert client.post(OPTIONS, json={"CLIP_stop_at_last_layers": 2, "save_txt": True,
                                       "show_progress_type": "Approx NN"}).json() is None
     listed = client.get(OPTIONS).json()
-    assert (listed["CLIP_stop_at_last_layers"], listed["save_txt"], listed["show_progress_type"]) == (2, True, "Approx cheap")
+    assert (listed["CLIP_stop_at_last_layers"], listed["save_txt"], listed["show_progress_type"]) == (2, True, "Approx NN")
     assert backend.engine.options.CLIP_stop_at_last_layers == 2
-    assert json.loads((tmp_path / "config.json").read_text()) == {"CLIP_stop_at_last_layers": 2, "save_txt": True}
+    assert json.loads((tmp_path / "config.json").read_text()) == {
+        "CLIP_stop_at_last_layers": 2, "save_txt": True, "show_progress_type": "Approx NN"}
     assert Settings(tmp_path / "config.json").options.CLIP_stop_at_last_layers == 2
 
 

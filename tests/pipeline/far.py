@@ -91,3 +91,6 @@ class PickledEngine:
 
     def segment(self, *asked):
         return crossed(self._engine.segment(*crossed(asked)))
+
+    def upscale(self, *asked):
+        return crossed(self._engine.upscale(*crossed(asked)))

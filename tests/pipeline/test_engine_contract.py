@@ -37,6 +37,7 @@ from pipeline.worker import Wishes
 from tests.conftest import DEMO_MODEL
 from tests.families import tiny_sam
 from tests.pipeline.far import PickledEngine, crossed
+from tests.upscalers import tiny
 
 PATIENCE = 30.0
 """Seconds."""
@@ -79,7 +80,7 @@ def worker_in(folder: Path) -> DeviceWorker:
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0])
     worker = DeviceWorker(models.load, [Prompted(folder)], loaded=models.loaded, make_room=models.make_room,
                           release=models.release, embeddings=EmbeddingShelf(catalog.embedding_paths),
-                          segmenters=Segmenters(folder / "models" / "sam"))
+                          segmenters=Segmenters(folder / "models" / "sam"), upscalers=catalog)
     models.tell = worker.tell_loading
     return worker
 
@@ -88,6 +89,7 @@ def worker_in(folder: Path) -> DeviceWorker:
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine")
     tiny_sam.save(folder / "models" / "sam" / "tiny", "sam2")
+    tiny.saved(tiny.compact(2), folder / "models" / "ESRGAN" / "double.safetensors")
     (folder / "models" / "embeddings").mkdir(parents=True)
     (folder / "models" / "embeddings" / "damaged.safetensors").write_bytes(b"nothing")
     (folder / "styles.csv").write_text("name,prompt,negative_prompt\nmisty,{prompt} in mist,sun\n")
@@ -493,3 +495,17 @@ def test_a_model_selects_while_a_job_runs_too(engine, gate, request_for):
     assert job.result()
     with pytest.raises(UnknownName):
         engine.segment("none", picture, "a", click)
+
+
+# --- enlarging
+
+def test_a_network_enlarges_while_a_job_runs_too(engine, gate, request_for):
+    picture = np.random.default_rng(0).integers(0, 255, (10, 12, 3), dtype=np.uint8)
+    first = engine.upscale("double", picture)
+    assert first.shape == (20, 24, 3) and first.dtype == np.uint8
+    job = held(engine, gate, [request_for(held=True)])
+    assert (engine.upscale("double", picture) == first).all()
+    gate[1].touch()
+    assert job.result()
+    with pytest.raises(UnknownName):
+        engine.upscale("treble", picture)

@@ -27,6 +27,7 @@ from pipeline.images import (
     to_tensor,
     uncrop,
 )
+from pipeline.upscaling import nearest
 from pipeline.masking import plan_mask
 
 
@@ -305,24 +306,24 @@ def test_a_grid_can_be_made_without_gaps(count, rows):
 
 @pytest.mark.parametrize("mode", [0, 1, 2])
 def test_an_upscaler_enlarges_what_is_smaller_and_leaves_the_rest_to_lanczos(mode, picture):
-    larger = resize_image(mode, picture, 128, 128, "Nearest")
+    larger = resize_image(mode, picture, 128, 128, nearest)
     assert larger.tobytes() == picture.resize((128, 128), Image.Resampling.NEAREST).tobytes()
-    assert resize_image(mode, picture, 32, 32, "Nearest").tobytes() == resize_image(mode, picture, 32, 32).tobytes()
+    assert resize_image(mode, picture, 32, 32, nearest).tobytes() == resize_image(mode, picture, 32, 32).tobytes()
 
 
 def test_an_upscaler_s_picture_is_stretched_from_multiples_of_8(picture):
     expected = picture.resize((104, 104), Image.Resampling.NEAREST).resize((104, 104), LANCZOS).resize((108, 100), LANCZOS)
     by_hand = picture.resize((108, 108), Image.Resampling.NEAREST).resize((104, 104), LANCZOS).resize((108, 100), LANCZOS)
-    assert resize_image(0, picture, 108, 100, "Nearest").tobytes() == by_hand.tobytes() != expected.tobytes()
+    assert resize_image(0, picture, 108, 100, nearest).tobytes() == by_hand.tobytes() != expected.tobytes()
 
 
 def test_masks_are_resized_without_an_upscaler(mask):
-    assert resize_image(0, mask, 128, 128, "Nearest").tobytes() == mask.resize((128, 128), LANCZOS).tobytes()
+    assert resize_image(0, mask, 128, 128, nearest).tobytes() == mask.resize((128, 128), LANCZOS).tobytes()
 
 
 @pytest.mark.parametrize("size, target", [((3000, 2), (512, 512)), ((2, 3000), (512, 512)), ((65535, 1), (8192, 64)),
                                           ((512, 512), (1, 65535))])
-@pytest.mark.parametrize("upscaler", [None, "Nearest"])
+@pytest.mark.parametrize("upscaler", [None, nearest])
 @pytest.mark.parametrize("mode", [0, 1, 2])
 def test_lines_of_pixels_are_brought_to_any_size_without_what_is_cut_off(size, target, mode, upscaler):
     start = time.process_time()

@@ -19,6 +19,7 @@ from ui.restore import options_in, texts_of
 
 LONG = "a boat, " * 40
 KARRAS, BETA, EULER_A = {"scheduler": "Karras"}, {"scheduler": "Beta"}, {"sampler_name": "Euler a"}
+HIRES = {"init_images": None, "enable_hr": True, "hr_scale": 1.0}
 TOLD = {  # a value, and the request in which it acts
     "sd_vae": ("mine.safetensors", {}),
     "sd_text_encoders": ("clip.safetensors, t5.safetensors", {}),
@@ -58,6 +59,8 @@ TOLD = {  # a value, and the request in which it acts
     "pad_cond_uncond": (True, {"prompt": LONG}),
     "pad_cond_uncond_v0": (True, {"prompt": LONG}),
     "token_merging_ratio": (0.5, {}),
+    "token_merging_ratio_hr": (0.5, HIRES),
+    "hires_fix_refiner_pass": ("both passes", HIRES | {"refiner_checkpoint": "demo-model"}),
     "step_cache_interval": (3, {}),
     "step_cache_threshold": (1.0, {"steps": 12}),
     "guidance_start": (0.5, {}),

@@ -20,6 +20,7 @@ class Model:
 
     latent_format: LatentFormat = LatentFormat(rgb_factors=FACTORS)
     tiny: object = None
+    approx: object = None
     notes: list = field(default_factory=list)
 
     def decode(self, latent):
@@ -95,6 +96,12 @@ def test_a_small_decoder_that_cannot_be_read_is_told_once_and_costs_no_picture()
     for _ in range(2):
         assert preview(model, latents(RED), "TAESD").size == (3, 2)
     assert model.notes == ['Previews are approximate: model "taesd" cannot be loaded: it is cut short.']
+
+
+@pytest.mark.parametrize("approx, size", [(Tiny(), (6, 4)), (None, (3, 2)), (Tiny(ModelError("it is cut short")), (3, 2))])
+def test_approx_nn_has_its_own_decoder(approx, size):
+    model = Model(approx=approx, tiny=(tiny := Tiny()))
+    assert preview(model, latents(RED), "Approx NN").size == size and model.tiny is tiny
 
 
 @pytest.mark.parametrize("source, box, shown", [

@@ -432,6 +432,21 @@ def test_a_cheap_decoder_gives_an_eighth_of_the_size_and_is_named(demo, picture)
     assert "VAE Encoder: Approx NN, VAE Decoder: Approx cheap" in result.info
 
 
+@pytest.mark.parametrize("method, attribute, size", [("TAESD", "tiny", 64), ("Approx NN", "approx", 16)])
+def test_small_decoders_make_the_picture_where_their_files_are(demo, picture, monkeypatch, method, attribute, size):
+    class Decoder:
+        def decode(self, latent):
+            return torch.full((len(latent), 3, size, size), 0.5)
+
+    p = request(demo, picture, override_settings={"sd_vae_decode_method": method})
+    with pytest.raises(InvalidRequest, match=f"sd_vae_decode_method: there is no {method} for demo-model"):
+        process_images(p)
+    monkeypatch.setattr(demo, attribute, Decoder())
+    result = process_images(p.variant())
+    assert result.images[0].size == (size, size) and result.images[0].getpixel((3, 3)) == (191, 191, 191)
+    assert f"VAE Decoder: {method}" in result.info
+
+
 @pytest.mark.parametrize("option, missing", [("add_model_hash_to_info", "Model hash"), ("add_model_name_to_info", "Model"),
                                              ("add_version_to_infotext", "Version")])
 def test_the_infotext_leaves_out_what_it_is_told_to(demo, picture, option, missing):

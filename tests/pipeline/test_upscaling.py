@@ -1,17 +1,10 @@
-"""Enlarging without a diffusion model."""
+"""Enlarging by Pillow; by networks: tests/upscalers."""
 
 import pytest
 from PIL import Image
 
-from pipeline.errors import UnknownName
 from pipeline.geometry import Size
-from pipeline.upscaling import UPSCALERS, cover, find_upscaler, lanczos, nearest, upscale
-
-
-def test_the_upscalers_that_there_are():
-    assert list(UPSCALERS) == ["None", "Lanczos", "Nearest"]
-    with pytest.raises(UnknownName, match='upscaler_1: no upscaler called "ESRGAN"'):
-        find_upscaler("ESRGAN", "upscaler_1")
+from pipeline.upscaling import cover, lanczos, nearest, upscale
 
 
 @pytest.mark.parametrize("size, scale, result", [((64, 64), 2, (128, 128)), ((101, 77), 1.5, (144, 112)),

@@ -59,7 +59,8 @@ def test_the_picture_and_its_tile_are_saved_once(request_for, tmp_path):
 
 @pytest.mark.parametrize("args, sentence", [
     ([64, "Lanczos", 2.0], "width and height must be larger than the overlap of 64 pixels"),
-    ([16, "ESRGAN_4x", 2.0], "Upscaler must be one of None, Lanczos, Nearest"),
+    ([16, "ESRGAN_4x", 2.0], 'script_args: no upscaler called "ESRGAN_4x"; valid: None, Lanczos, Nearest'),
+    ([16, 3, 2.0], "no upscaler called"),
     ([16, "Lanczos", 9], "Scale Factor must be a number between 1.0 and 4.0, got 9"),
 ])
 def test_bad_arguments_are_refused(request_for, args, sentence):

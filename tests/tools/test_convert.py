@@ -62,6 +62,8 @@ LAYOUTS = {
     "ordered": (OrderedDict(state_dict=OrderedDict(WEIGHTS)), []),
     "trainer": ({"epoch": 3, "global_step": 470000, "state_dict": WEIGHTS, "optimizer_states": [{"state": {}}]},
                 ["epoch", "global_step", "optimizer_states"]),
+    "upscaler": ({"params": {"a.weight": torch.zeros(1)}, "params_ema": WEIGHTS}, ["params"]),
+    "upscaler without an average": ({"params": WEIGHTS}, []),
     "strays": (WEIGHTS | {"step": 5, 7: torch.ones(1), "nested": {"x": torch.ones(1)}}, ["step", "7", "nested"]),
     "parameters": ({name: torch.nn.Parameter(tensor) for name, tensor in WEIGHTS.items()}, []),
 }

@@ -22,6 +22,7 @@ from pipeline.families.placement import choose
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.styles import StyleDatabase
+from pipeline.upscaling import UPSCALERS
 from tests.browser import CHROMIUM_ARGS, find_chromium
 from tests.conftest import DEMO_MODEL, ROOT
 from tests.ui.steps import open_page
@@ -99,7 +100,7 @@ def controls(tmp_path_factory):
     with gr.Blocks():
         return Controls(**build_model_menus(models), **build_prompts()[2], styles=build_style_menu(StyleDatabase()),
                         **build_mask_controls(), **build_strength(), **build_generation_controls(models, 512)[0],
-                        scripts=build_scripts(build_always_on(), build_controlnet(catalog)))
+                        scripts=build_scripts(build_always_on(), list(UPSCALERS), build_controlnet(catalog)))
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ CATALOGUES = catalogues()
 GRADIO = {"Error", "Warning", "Info", "number input for {}", "range slider for {}"}
 """Texts of Gradio that it has no translation for itself."""
 SENTENCES = {"InvalidRequest": 1} | dict.fromkeys(
-    ("ModelError", "TooMany", "PalimpsestError", "HookError", "Unverifiable", "Missing", "refusal", "error_toast",
+    ("ModelError", "NotReadable", "TooMany", "PalimpsestError", "HookError", "Unverifiable", "Missing", "refusal", "error_toast",
      "Error", "Info", "Warning"), 0)
 """What a sentence for people is given to, and as its which argument."""
 

@@ -51,7 +51,7 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(config, items):
     """First the files that open the most pages, then LONG: so that no process is left alone with one of them at the end."""
     if hasattr(config, "workerinput"):
-        opened = Counter(file_of(item.nodeid) for item in items if "page" in item.fixturenames)
+        opened = Counter(file_of(item.nodeid) for item in items if "page" in item.fixturenames and "kept_page" not in item.fixturenames)
         items.sort(key=lambda item: (-opened[file_of(item.nodeid)], not item.nodeid.startswith(LONG)))
 
 

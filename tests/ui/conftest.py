@@ -25,7 +25,7 @@ from pipeline.styles import StyleDatabase
 from pipeline.upscaling import UPSCALERS
 from tests.browser import CHROMIUM_ARGS, find_chromium
 from tests.conftest import DEMO_MODEL, ROOT
-from tests.ui.steps import open_page
+from tests.ui.steps import open_page, open_tab
 from ui.controlnet import build_controlnet
 from ui.controls import (
     Controls,
@@ -103,18 +103,24 @@ def controls(tmp_path_factory):
                         scripts=build_scripts(build_always_on(), list(UPSCALERS), build_controlnet(catalog)))
 
 
+ONE_PROCESS = "--process-per-site"
+"""A context's pages run in one process: to start another, and to compile the page's scripts there, takes a third of opening a page."""
+
+
 @pytest.fixture(scope="session")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*CHROMIUM_ARGS, ONE_PROCESS])
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
-def context(browser):
-    """Shared by all pages, to keep the page's scripts fetched and compiled."""
-    yield from new_context(browser)
+def context(browser, server):
+    """Shared by all pages, to keep the page's scripts fetched and compiled. A small page of the server keeps its process."""
+    for context in new_context(browser):
+        context.new_page().goto(f"{server.url}/sdapi/v1/progress")
+        yield context
 
 
 def new_context(browser):
@@ -125,9 +131,13 @@ def new_context(browser):
 
 
 @pytest.fixture
-def page(context, server):
-    """The page as in a fresh browser. Only the server may be contacted, no script may fail, and no job may be left running."""
-    yield from opened(context, server)
+def page(request, server):
+    """The page as in a fresh browser, or where a test `shares_page`, that of its file. Only the server may be contacted, no
+    script may fail, and no job may be left running."""
+    if "kept_page" in request.fixturenames:
+        yield tidied(request.getfixturevalue("kept_page"))
+    else:
+        yield from opened(request.getfixturevalue("context"), server)
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +150,24 @@ def kept_page(browser, server):
 @pytest.fixture
 def quiet_page(kept_page):
     """That page where nothing is said: for what is refused and leaves no trace but a sentence."""
-    kept_page.evaluate("document.querySelectorAll('.toast-close').forEach((button) => button.click())")
-    expect(kept_page.locator(".toast-body")).to_have_count(0)
+    close_toasts(kept_page)
     return kept_page
+
+
+def close_toasts(page):
+    page.evaluate("document.querySelectorAll('.toast-close').forEach((button) => button.click())")
+    expect(page.locator(".toast-body")).to_have_count(0)
+
+
+def tidied(page):
+    """The page where it is when it is opened, in Make at img2img, and nothing is said. Pictures and values are left alone."""
+    close_toasts(page)
+    shown, mode = page.evaluate("[document.body.dataset.page, document.body.dataset.mode]")
+    if shown != "make":
+        open_tab(page, "Make")
+    if mode != "img2img":
+        open_tab(page, "img2img")
+    return page
 
 
 def opened(context, server):

@@ -6,10 +6,13 @@ import time
 import urllib.request
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 
+shares_page = pytest.mark.usefixtures("kept_page")
+"""Marks a test that does well with whatever the file's other tests so marked have left on the page, and leaves that usable."""
 STREAMS = re.compile("/gradio_api/(heartbeat/|queue/data)")
 """Requests that may stay open with nothing to send: the heartbeat, and the queue, which Gradio opens again if an event was
 answered before the request that sent it."""
@@ -160,6 +163,18 @@ def result(page, timeout=120_000) -> Image.Image:
     shown.wait_for(timeout=timeout)
     data = urllib.request.urlopen(shown.get_attribute("src")).read()
     return Image.open(io.BytesIO(data))
+
+
+def make(page, mode) -> Image.Image:
+    """Generate, and the new result once it is shown."""
+    viewer = page.locator("#gallery img.picture")
+    before = viewer.get_attribute("src") if tiles(page).count() else None
+    generate(page, mode)
+    if before:
+        expect(viewer).not_to_have_attribute("src", before)
+    made = result(page)
+    settle(page)
+    return made
 
 
 def act(page, button):

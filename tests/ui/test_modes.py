@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.steps import generate, open_tab, paint, pixels, put, put_in_editor, result, set_slider
+from tests.ui.steps import generate, make, open_tab, paint, pixels, put, put_in_editor, result, set_slider, shares_page
 
 
 def number(page, label):
@@ -16,19 +16,20 @@ def choose(page, element, text):
     page.get_by_role("option", name=text, exact=True).click()
 
 
+@shares_page
 def test_a_sketch_starts_from_what_is_painted(page, picture_file, server):
     open_tab(page, "Sketch")
     put_in_editor(page, picture_file, "sketch-editor")
     paint(page, [(0.4, 0.5), (0.6, 0.5)], "sketch-editor")
     set_slider(page, "Sampling steps", 1)
-    generate(page, "sketch")
-    result(page)
+    make(page, "sketch")
     sources = sorted(server.outputs.glob("originals/*/*.png"), key=lambda file: file.stat().st_mtime)
     source, picture = pixels(Image.open(sources[-1])), pixels(Image.open(picture_file))
     assert not source[76:84, 72:88].any()  # the palette begins with black
     assert (source[:60] == picture[:60]).all() and (source[100:] == picture[100:]).all()
 
 
+@shares_page
 def test_an_inpaint_sketch_changes_what_is_painted_and_nothing_else(page, picture_file):
     open_tab(page, "Inpaint sketch")
     put_in_editor(page, picture_file, "inpaint-sketch-editor")
@@ -36,8 +37,7 @@ def test_an_inpaint_sketch_changes_what_is_painted_and_nothing_else(page, pictur
     expect(number(page, "Mask transparency")).to_be_visible()
     for label, value in (("Width", 160), ("Height", 160), ("Denoising strength", 0.3), ("Sampling steps", 4)):
         set_slider(page, label, value)
-    generate(page, "inpaint_sketch")
-    after, before = pixels(result(page)), pixels(Image.open(picture_file))
+    after, before = pixels(make(page, "inpaint_sketch")), pixels(Image.open(picture_file))
     changed = np.abs(after - before).max(axis=-1) > 0
     rows, columns = np.where(changed)
     # a brush of radius 16 and the blurs' 20 pixels around the stroke from (72, 80) to (88, 80)
@@ -57,6 +57,7 @@ def test_a_script_is_chosen_and_run_with_its_settings(page, picture_file):
     expect(page.locator("#gallery .tile[data-file]")).to_have_count(3)  # a grid and two loops
 
 
+@shares_page
 def test_a_style_is_saved_chosen_applied_and_deleted(page):
     page.locator("#edit-styles").click()
     page.locator("#style-name input").fill("oil")
@@ -72,6 +73,7 @@ def test_a_style_is_saved_chosen_applied_and_deleted(page):
     expect(page.locator("#style-prompt textarea")).to_have_value("")
 
 
+@shares_page
 def test_sizes_are_swapped_shaped_and_taken_from_the_picture(page, tmp_path):
     Image.new("RGB", (200, 120)).save(tmp_path / "wide.png")
     set_slider(page, "Width", 256)
@@ -88,7 +90,9 @@ def test_sizes_are_swapped_shaped_and_taken_from_the_picture(page, tmp_path):
     expect(number(page, "Height")).to_have_value("120")
 
 
+@shares_page
 def test_tokens_are_counted_as_they_are_typed(page):
+    page.locator("#prompt textarea").fill("")
     page.locator("#prompt textarea").press_sequentially("a red boat")
     expect(page.locator(".tokens").first).to_have_text("3/75")
     page.locator("#prompt textarea").fill("boat " * 80)

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from pipeline.options import SPECS
 from tests.conftest import ROOT
-from tests.ui.steps import generate, open_page, open_tab, prepare_a_long_job, put, settle
+from tests.ui.steps import generate, open_page, open_tab, prepare_a_long_job, put, settle, shares_page
 
 WEB = ROOT / "ui" / "web"
 MODULES = sorted(WEB.rglob("*.js"))
@@ -64,6 +64,7 @@ def test_the_title_tells_how_far_a_job_is_and_a_sound_its_end(page, picture_file
     assert page.evaluate("sounds") == 1
 
 
+@shares_page
 def test_what_gradio_gives_no_tooltip_has_one(page):
     expect(page.locator("#read-data")).to_have_attribute("title", re.compile("^Read generation data from the prompt"))
     expect(page.locator("#read-data")).to_have_attribute("aria-label", re.compile("^Read generation data from the prompt"))
@@ -71,17 +72,20 @@ def test_what_gradio_gives_no_tooltip_has_one(page):
     expect(page.locator("#option-img2img_fix_steps")).to_have_attribute("title", "img2img_fix_steps")
 
 
+@shares_page
 def test_text_is_copied_where_the_browser_offers_no_clipboard(page):
-    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })")
     copied = page.evaluate("""async () => {
         let copied = null;
         document.addEventListener("copy", (event) => { copied = event.target.value?.slice(event.target.selectionStart, event.target.selectionEnd); });
         await window.palimpsest.copy("Steps: 20");
         return copied;
     }""")
+    page.evaluate("delete navigator.clipboard")
     assert copied == "Steps: 20" and page.locator("body > textarea").count() == 0
 
 
+@shares_page
 def test_a_number_beyond_its_slider_stays_as_typed(page):
     field = page.get_by_label("number input for CFG Scale", exact=True)
     field.fill("45")
@@ -113,6 +117,7 @@ def test_a_menu_is_searched_by_words_anywhere_in_a_name_in_any_order(page):
     expect(menu).to_have_value("DPM++ 2M SDE Heun")  # Gradio was told
 
 
+@shares_page
 def test_a_searched_menu_is_walked_by_the_arrows_and_clicked_by_the_mouse(page):
     menu = page.get_by_label("Sampling method", exact=True)
     menu.click()
@@ -128,6 +133,7 @@ def test_a_searched_menu_is_walked_by_the_arrows_and_clicked_by_the_mouse(page):
     expect(menu).to_have_value("LMS")
 
 
+@shares_page
 def test_a_menu_without_a_hit_says_so_and_gives_its_value_back(page):
     menu = page.get_by_label("Schedule type", exact=True)
     menu.click()
@@ -182,6 +188,7 @@ def test_a_menu_of_any_length_is_searched_whole(controls):
     assert all(menu.get_config()["num_choices_shown"] > 10_000 for menu in menus)  # not the first hundred
 
 
+@shares_page
 def test_escape_closes_a_menu_and_lets_the_job_run(page, picture_file):
     put(page, "img2img-picture", picture_file)
     prepare_a_long_job(page)
@@ -202,7 +209,7 @@ def test_on_a_phone_a_menu_shows_its_names_whole(page):
     menu.click()
     option = page.get_by_role("option").first
     expect(option).to_be_visible()
-    page.wait_for_timeout(300)  # it slides in
+    option.click(trial=True)  # once it has slid in
     option.evaluate("(option) => { option.lastChild.data = 'a-folder-of-models/' + 'a-very-long-name-'.repeat(8) + '.safetensors'; }")
     box = option.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] > 60
@@ -217,6 +224,7 @@ def open_groups(page):
     return page.evaluate("[...document.querySelectorAll('.settings-group')].filter((group) => group.checkVisibility()).map(({ id }) => id)")
 
 
+@shares_page
 @pytest.mark.parametrize("typed, found", [
     ("old karras", ["use_old_karras_scheduler_sigmas"]),  # its label
     ("uni_pc_order", ["uni_pc_order"]),  # its name
@@ -241,11 +249,14 @@ def test_a_setting_is_found_by_its_label_its_name_or_its_sentence(page, typed, f
 OPTIONS = "JSON.parse(document.querySelector('#settings-search [data-options]').dataset.options).length"
 
 
+@shares_page
 def test_a_search_of_the_settings_without_a_hit_says_so(page):
     open_tab(page, "Settings")
     page.locator("#settings-search input").fill("qqq <b>")
     expect(page.locator("#settings-search [role=status]")).to_have_text('No setting fits "qqq <b>".')
     assert shown_options(page) == [] and open_groups(page) == []
+    page.locator("#settings-search input").fill("")
+    settle(page)
 
 
 def test_a_german_finds_a_setting_by_german_and_by_english_words(browser, server):
@@ -397,6 +408,7 @@ def test_the_settings_are_folded_away_and_that_is_remembered(workspace, server):
     assert page.evaluate(folded) == "shown"
 
 
+@shares_page
 def test_slash_goes_to_the_search_of_the_page_that_is_open_and_stays_a_letter_where_one_types(page):
     page.locator("#prompt textarea").fill("")
     page.locator("#prompt textarea").press("/")

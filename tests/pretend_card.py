@@ -288,9 +288,9 @@ def ask_all(folder):
     # a GPU draws noise on itself, which cannot be simulated
     rng.normal_stream = lambda seed, *, source, device: stream(seed, source="CPU" if source == "GPU" else source, device=device)
 
-    def work_with_card(engine):
+    def work_with_card(engine, station):
         with Dispatch(), FromNumbers():
-            work(engine)
+            work(engine, station)
 
     LocalEngine._work = work_with_card
     catalog = Catalog(folder)

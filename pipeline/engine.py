@@ -28,7 +28,7 @@ from pipeline.networks import Networks
 from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
-from pipeline.scheduler import Scheduler, in_turn
+from pipeline.scheduler import Scheduler
 from pipeline.series import Surroundings
 from pipeline.shelf import Shelf
 from pipeline.styles import StyleDatabase
@@ -464,7 +464,7 @@ class LocalEngine(Engine):
                 station.loads_for.wait_in_line(Queued(0, True, station.loading or 0.0))
         loading = next((station.loading for station in self._stations if station.loading is not None), None)
         order = {asked.id: place for place, (_, asked) in enumerate(
-            in_turn([one.asked for one in self._waiting], [one.job.client.id for one in self._running]))}
+            self._scheduler.order([one.asked for one in self._waiting], [one.job.client.id for one in self._running]))}
         self._waiting.sort(key=lambda one: order[one.asked.id])
         for place, waiting in enumerate(self._waiting, len(self._running)):
             waiting.job.wait_in_line(Queued(place, loading is not None, loading or 0.0))

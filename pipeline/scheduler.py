@@ -49,13 +49,19 @@ class Scheduler:
         """Worker → the model that it used last."""
         self._speeds: dict[str, Speed] = {}
         self._passed: Counter[Hashable] = Counter()
+        self._served: Counter[str] = Counter()
+        """Client → jobs that began in the present round, which ends when everybody who waits has had a turn."""
+
+    def order(self, waiting: Iterable[Asked], running: Collection[str] = ()) -> list[tuple[int, Asked]]:
+        """(turn, job) in running order. Who has had a turn waits for those who have not."""
+        return in_turn(waiting, (self._served | Counter(running)).elements())
 
     def choose(self, idle: Sequence[str], waiting: Iterable[Asked], running: Collection[str] = ()) -> tuple[str, Asked] | None:
         """The next (worker, job); None if there is no worker or no job. A job never waits for a worker while another is idle.
 
         running: the client of each running job, once for each.
         """
-        order = in_turn(waiting, running)
+        order = self.order(waiting, running)
         if not idle or not order:
             return None
         rounds = [(turn, asked) for turn, asked in order if turn == order[0][0]]
@@ -69,10 +75,16 @@ class Scheduler:
         """The worker has taken that job. waiting: those that still wait."""
         self._models[worker] = asked.model
         self._passed.pop(asked.id, None)
-        order = in_turn([asked, *waiting], running)
+        waiting = list(waiting)
+        order = self.order([asked, *waiting], running)
         place = next(index for index, (_, other) in enumerate(order) if other.id == asked.id)
         for _, other in order[:place]:
             self._passed[other.id] += 1
+        self._served[asked.client] += 1
+        clients = {other.client for other in waiting}
+        had = min((self._served[client] for client in clients), default=0)
+        present = clients | {*running, asked.client}
+        self._served = Counter({client: turns - had for client, turns in self._served.items() if client in present and turns > had})
 
     def ended(self, worker: str, asked: Asked, seconds: float) -> None:
         """A job that the worker has finished, and how long it took, without the loading of its model."""
@@ -103,7 +115,7 @@ class Scheduler:
         return sum(asked.model == self._models.get(worker) for _, asked in order)
 
 
-def in_turn(waiting: Iterable[Asked], running: Collection[str] = ()) -> list[tuple[int, Asked]]:
+def in_turn(waiting: Iterable[Asked], running: Iterable[str] = ()) -> list[tuple[int, Asked]]:
     """(turn, job) in running order: each client's first in order of arrival, then each client's second, and so on."""
     turns = Counter(running)
     order = []

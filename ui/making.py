@@ -35,7 +35,7 @@ from ui.controls import (
     within_range,
 )
 from ui.editor import File, Reader
-from ui.events import QUEUED
+from ui.events import QUEUED, tell
 from ui.exact import run_exactly
 from ui.foresight import wire_foresight
 from ui.pasted import Reading, build_offer
@@ -221,7 +221,7 @@ def size_of(modes: dict[Mode, ModeTab], current: Mode, *held: tuple[File, File])
 def advise(models: ModelStore, checkpoint: str) -> None:
     """Tell which settings suit a model that was just chosen; they are the person's to make."""
     if (sentence := advice(models, checkpoint)) is not None:
-        gr.Info(sentence)
+        tell(sentence)
 
 
 def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:

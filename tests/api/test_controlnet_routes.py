@@ -197,4 +197,5 @@ def test_the_client_package_of_its_users_works(server, picture, drawing):
     assert api.controlnet_detect(images=[drawing], module="canny").image.size == (512, 512)
     unit = webuiapi.ControlNetUnit(image=drawing, module="canny", model="none to be found")
     with pytest.raises(RuntimeError, match="no ControlNet called .*none to be found"):
-        api.txt2img(prompt="a", width=64, height=64, controlnet_units=[unit])
+        # scripts of its own: the package's default is one dict, which would keep the unit for later calls
+        api.txt2img(prompt="a", width=64, height=64, controlnet_units=[unit], alwayson_scripts={})

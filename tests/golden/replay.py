@@ -175,6 +175,7 @@ class ReplayedModel:
     """A Family that answers from a tape."""
 
     takes_negative_prompt = True
+    tiny = approx = None
 
     def __init__(self, name: str, weights: dict[str, Tensor]):
         facts, prediction, channels, digest = CHECKPOINTS[name]

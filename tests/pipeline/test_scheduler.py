@@ -13,8 +13,8 @@ def job(client="a", model="one", work=1.0):
 
 
 def took(scheduler, worker, seconds, work=1.0, model="one"):
-    """The worker has run a job."""
-    asked = job(model=model, work=work)
+    """The worker has run a job of somebody who is not there any more."""
+    asked = job("gone", model, work)
     scheduler.began(worker, asked, [])
     scheduler.ended(worker, asked, seconds)
 
@@ -27,6 +27,20 @@ def test_people_take_turns():
     first, second, third, other = job("a"), job("a"), job("a"), job("b")
     assert [one for _, one in in_turn([first, second, third, other])] == [first, other, second, third]
     assert [one for _, one in in_turn([second, third, other], ["a"])] == [other, second, third]
+
+
+def test_who_had_a_turn_lets_the_others_have_theirs():
+    scheduler = Scheduler()
+    first = job("a")
+    scheduler.began("x", first, [])
+    waiting, taken = [job("a"), job("a"), job("b"), job("b"), job("c")], []
+    seen = [asked for _, asked in scheduler.order(waiting, ["a"])]
+    while waiting:
+        worker, asked = scheduler.choose(["x"], waiting)
+        waiting.remove(asked)
+        scheduler.began(worker, asked, waiting)
+        taken.append(asked)
+    assert taken == seen and [asked.client for asked in taken] == ["b", "c", "a", "b", "a"]
 
 
 def test_the_worker_that_has_the_model_takes_the_job():

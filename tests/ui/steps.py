@@ -144,7 +144,7 @@ def held(page, editor="img2img-picture") -> bytes:
     return bytes(page.evaluate("""async (id) => [...new Uint8Array(await window.palimpsest.canvases.of(id).transport.picture.blob.arrayBuffer())]""", editor))
 
 
-LONG = (256, 256)
+LONG = (384, 384)
 
 
 def prepare_a_long_job(page):

@@ -186,7 +186,7 @@ def test_a_folder_with_masks_is_done_into_another(page, folder, tmp_path, server
 def test_after_a_reload_the_batch_is_found_again_and_goes_on(page, folder):
     for number in range(20, 24):
         Image.linear_gradient("L").resize((64, 64)).rotate(number).save(folder / f"{number}.png")
-    prepare(page, steps=80)
+    prepare(page, steps=150)
     files = sorted(folder.glob("*.png"))
     upload(page, "batch-files", files)
     begin(page)

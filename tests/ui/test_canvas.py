@@ -78,12 +78,12 @@ def set_tool(page, editor=EDITOR, **values):
     }""", [editor, values])
 
 
-def sent(page, kind="mask", editor=EDITOR):
-    """The file that the canvas sends before a job to a server that holds none of its files; None where there is none."""
+def sent(page, kind="mask", editor=EDITOR, *, anew=True):
+    """The file that the canvas sends before a job; None where there is none. anew: as if the server held none of its files."""
     files = []
 
     def catch(route):
-        if route.request.method == "GET":  # asks which of them it holds
+        if anew and route.request.method == "GET":  # asks which of them it holds
             route.fulfill(json=[])
             return
         if f"kind={kind}" in route.request.url:
@@ -264,8 +264,8 @@ def test_space_and_wheel_move_the_view_and_leave_the_mask(canvas):
 def test_what_python_gets_is_the_untouched_file_and_the_mask_once(canvas, marked_file):
     assert sent(canvas, "picture") == marked_file.read_bytes()
     paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
-    assert sent(canvas) and sent(canvas, "picture") is None  # the server has it
-    assert sent(canvas) is None
+    assert sent(canvas, anew=False) and sent(canvas, "picture", anew=False) is None  # the server has it
+    assert sent(canvas, anew=False) is None
 
 
 def test_the_mask_stays_after_a_run_and_another_picture_has_none(canvas, picture_file):

@@ -199,7 +199,11 @@ def test_the_line_to_the_pointer_snaps_while_it_moves(canvas):
     canvas.mouse.click(*client(canvas, on_ellipse(0))[0][0])
     corners(canvas, 1)
     canvas.mouse.move(*client(canvas, on_ellipse(90))[0][0], steps=10)
-    canvas.wait_for_function("window.palimpsest.canvases.of('inpaint-editor').tools.snap.wire?.length > 60")
+    end = on_ellipse(90)  # earlier answers are of places on the way
+    canvas.wait_for_function("""([x, y]) => {
+        const end = window.palimpsest.canvases.of('inpaint-editor').tools.snap.wire?.at(-1);
+        return end && Math.hypot(end.x - x, end.y - y) < 8;
+    }""", arg=list(end))
     wire = np.array(canvas.evaluate("window.palimpsest.canvases.of('inpaint-editor').tools.snap.wire.map(({ x, y }) => [x, y])"))
     x1, y1, x2, y2 = CORNERS
     far = np.hypot((wire[:, 0] - (x1 + x2) / 2) / ((x2 - x1) / 2), (wire[:, 1] - (y1 + y2) / 2) / ((y2 - y1) / 2))

@@ -12,7 +12,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.infotext import parse
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from tests.families import tiny_controls
-from tests.ui.steps import generate, result, settle
+from tests.ui.steps import generate, put, result, settle
 from ui.controlnet import UNITS_OFF as OFF, packed_units, ranges, spread_units, told_units
 from ui.curl import payload
 
@@ -83,7 +83,7 @@ def choose(page, name, text):
 def test_a_unit_shows_what_its_network_sees_and_guides_the_picture(page, network, picture_file, drawing):
     page.locator("#refresh-models").click()
     settle(page)
-    page.locator("#img2img-picture input[type=file]").set_input_files(picture_file)
+    put(page, "img2img-picture", picture_file)
     page.locator("#controlnet > button").click()
     page.locator("#controlnet-picture-0 input[type=file]").set_input_files(drawing)
     settle(page)

@@ -14,6 +14,7 @@ from tests.ui.steps import (
     generate,
     has_picture,
     held,
+    make,
     open_accordion,
     open_tab,
     pixels,
@@ -156,10 +157,7 @@ def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     has_picture(made)
     pasted = held(made)
     set_slider(made, "Sampling steps", 2)
-    generate(made, "img2img")
-    expect(made.locator("#stage")).to_be_visible()
-    expect(made.locator("#stage")).to_be_hidden()
-    expect(made.locator("#gallery img.picture")).to_be_visible()
+    make(made, "img2img")
     made.locator("#gallery img.picture").drag_to(made.locator("#img2img-picture"))
     made.wait_for_function("""(size) => window.palimpsest.canvases.of('img2img-picture').transport.picture.blob.size !== size""", arg=len(pasted))
     shown = urllib.request.urlopen(made.locator("#gallery img.picture").get_attribute("src")).read()

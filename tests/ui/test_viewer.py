@@ -295,8 +295,11 @@ def test_nothing_moves_from_generate_to_the_result(page, picture_file):
     frame = page.locator("#gallery .frame").bounding_box()
     count_shifts(page)
     page.locator("#prompt textarea").press("Control+Enter")
-    page.locator("#stage img").first.wait_for()
-    box = page.locator("#stage img").first.bounding_box()  # in which the preview is as large as it can be
+    # in which the preview is as large as it can be; looked up at once, or it may be gone
+    box = page.wait_for_function("""() => {
+        const { x, y, width, height } = document.querySelector("#stage img")?.getBoundingClientRect() ?? {};
+        return width && { x, y, width, height };
+    }""").json_value()
     side = min(box["width"], box["height"])
     result(page)
     settle(page)

@@ -205,10 +205,11 @@ def paint(page, points, editor="inpaint-editor"):
 def shares_to_client(page, points, editor):
     """Window coordinates of points on a canvas's picture, given as fractions of its width and height."""
     page.locator(f"#{editor} .stage").scroll_into_view_if_needed()
-    return page.evaluate("""([id, points]) => new Promise((done) => requestAnimationFrame(() => {
+    return page.evaluate("""async ([id, points]) => {
+        await new Promise(requestAnimationFrame);
         const { view, document: { picture } } = window.palimpsest.canvases.of(id);
-        done(points.map(([x, y]) => view.client({ x: x * picture.width, y: y * picture.height })).map(({ x, y }) => [x, y]));
-    }))""", [editor, [list(point) for point in points]])
+        return points.map(([x, y]) => view.client({ x: x * picture.width, y: y * picture.height })).map(({ x, y }) => [x, y]);
+    }""", [editor, [list(point) for point in points]])
 
 
 def stroke(page, points, steps=8):

@@ -6,7 +6,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from pipeline.journal import Journal
-from tests.ui.steps import count_shifts, generate, open_page, open_tab, prepare_a_long_job, put, put_in_editor, result, set_slider, settle, tiles
+from tests.ui.steps import count_shifts, generate, open_page, open_tab, prepare_a_long_job, put, put_in_editor, result, set_slider, settle, still, tiles
 from ui.history import NOTHING_YET, build_history, found
 from ui.tabs import TAB_LABELS
 
@@ -139,14 +139,14 @@ def test_a_phone_extends_the_picture_by_touch(phone, picture_file):
     put_in_editor(phone, picture_file)
     width, height = Image.open(picture_file).size
     editor.get_by_label("Extend the picture at its edges").tap()
-    settle(phone)
-    stage = editor.locator(".stage").bounding_box()
-    for by in (1, 2):  # until it is as large as the stage, and on
+    for _ in (1, 2):  # until it is as large as the stage, and on
+        still(phone, "#inpaint-editor .stage")
+        stage = editor.locator(".stage").bounding_box()
         margins = phone.evaluate(f"{canvas}.tools.extend.margins")
         x, y = phone.evaluate(edge, [width / 2, height + margins["bottom"]])
         assert y + 20 <= stage["y"] + stage["height"]  # the edge is within the finger's reach
         touch(phone, (x, y), (x, stage["y"] + stage["height"] + 10))
-        assert phone.evaluate(f"{canvas}.tools.extend.margins.bottom") > margins["bottom"]
+        phone.wait_for_function(f"{canvas}.tools.extend.margins.bottom > {margins['bottom']}")
     bottom = phone.evaluate(f"{canvas}.tools.extend.margins.bottom")
     assert phone.evaluate("scrollY") == 0  # the page has not moved along
     apply = editor.get_by_role("button", name="Apply")

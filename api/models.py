@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.request import NUMBERS, WHOLE_NUMBERS
+from pipeline.upscaling import MAX_SIDE
 
 RANGES = WHOLE_NUMBERS | NUMBERS
 
@@ -267,8 +268,8 @@ class ExtrasRequest(Request):
     codeformer_visibility: float = Field(0, ge=0, le=1, description="Like gfpgan_visibility: 0 only.")
     codeformer_weight: float = Field(0, ge=0, le=1, description="Without effect.")
     upscaling_resize: float = Field(2, gt=0, le=16, description="Scale factor.")
-    upscaling_resize_w: Int = Field(512, ge=1, le=16384, description="Pixels, for resize_mode 1.")
-    upscaling_resize_h: Int = Field(512, ge=1, le=16384, description="Pixels, for resize_mode 1.")
+    upscaling_resize_w: Int = Field(512, ge=1, le=MAX_SIDE, description="Pixels, for resize_mode 1.")
+    upscaling_resize_h: Int = Field(512, ge=1, le=MAX_SIDE, description="Pixels, for resize_mode 1.")
     upscaling_crop: bool = Field(True, description="In resize_mode 1, crop the excess.")
     upscaler_1: Text = Field("None", description="A name from /sdapi/v1/upscalers; None leaves the picture unchanged.")
     upscaler_2: Text = Field("None", description="A second one, blended over the first.")

@@ -9,12 +9,10 @@ from pipeline.geometry import Size
 from pipeline.infotext import parameters_line
 from pipeline.options import Options, number
 from pipeline.upscalers.names import Upscalers, Watch, go_on
-from pipeline.upscaling import Upscaler, cover, upscale
+from pipeline.upscaling import MAX_SIDE, Upscaler, cover, upscale
 
-MAX_SIDE = 16384
-"""Pixels per side of an enlarged picture."""
 MAX_SCALE = 16
-NO_FACES = ("{} must be 0, as face restoration is not supported: GFPGAN and CodeFormer are spread as pickles only, which can run code, "
+NO_FACES = ("{} must be 0, as face restoration is not supported: GFPGAN and CodeFormer are published only as pickles, which can run code, "
             "and no safetensors of them exist; got {}")
 
 

@@ -6,6 +6,8 @@ from PIL import Image
 
 from pipeline.geometry import Size
 
+MAX_SIDE = 16384
+"""Pixels per side of an enlarged picture."""
 Upscaler = Callable[[Image.Image, Size], Image.Image]
 """(picture, requested size) → the enlarged picture, of that size or of the method's own."""
 

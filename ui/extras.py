@@ -6,10 +6,8 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from shutil import copyfile
 from threading import Event, Thread
 from typing import Any
-from uuid import uuid4
 
 import gradio as gr
 from PIL import Image
@@ -31,16 +29,14 @@ from ui.editor import PictureInput
 from ui.events import QUEUED, QUIET
 from ui.fields import Slider
 from ui.session import Session, asked_by
-from ui.stream import Update
+from ui.stream import HEARTBEAT, Update, hand_out
 
 EXTRAS = "extras"
 """The tab's id."""
 SINGLE, SEVERAL, DIRECTORY = "One picture", "Several", "From directory"
 SCALE_BY, SCALE_TO = "Scale by", "Scale to"
-NO_FACES = ("Faces are not restored here: GFPGAN and CodeFormer are spread as pickles only, which can run code, "
+NO_FACES = ("Faces are not restored here: GFPGAN and CodeFormer are published only as pickles, which can run code, "
             "and there are no safetensors of them.")
-HEARTBEAT = 1.0
-"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def build_extras(upscalers: list[str], labels: dict[Mode, str]) -> ExtrasTab:
         with gr.Column(min_width=340):
             gallery = gr.Gallery(label="Result", height=430, columns=3, object_fit="contain", preview=True, interactive=False, elem_id="extras-results")
             told = gr.HTML("", elem_id="extras-told")
-            with gr.Row():
+            with gr.Row(elem_classes="sends"):
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, min_width=90, elem_id=f"extras-to-{mode.value}")
                          for mode, label in labels.items()}
     return ExtrasTab(inputs, generate, interrupt, refresh, told, gallery, gr.State([]), gr.State(0), sends)
@@ -187,7 +183,7 @@ def run(tab: ExtrasTab, engine: Engine, upscalers: Upscalers, outputs: str, stop
     try:
         for told in iter(partial(next_of, news), None):
             if isinstance(told, Path):
-                results.append(shown(told, tab.gallery))
+                results.append(hand_out(told, tab.gallery))
                 yield {tab.gallery: list(results), tab.results: list(results)}
             elif isinstance(told, str):
                 yield {tab.told: told} if told else {}
@@ -208,14 +204,6 @@ def next_of(news: SimpleQueue) -> Any:
         return news.get(timeout=HEARTBEAT)
     except Empty:
         return ""
-
-
-def shown(file: Path, gallery: gr.Gallery) -> str:
-    """A copy of a result that the page may show."""
-    copy = Path(gallery.GRADIO_CACHE) / uuid4().hex / file.name
-    copy.parent.mkdir(parents=True)
-    copyfile(file, copy)
-    return str(copy)
 
 
 def enlarge_all(work: Work, engine: Engine, upscalers: Upscalers, outputs: str, ended: Event, news: SimpleQueue) -> None:

@@ -58,7 +58,7 @@ def build_png_info(labels: dict[Mode, str], drafts: Drafts) -> PngInfo:
             infotext = gr.State()
             shown = gr.Textbox(label="Parameters", lines=8, max_lines=20, buttons=["copy"], interactive=False,
                                elem_id="png-info-text", placeholder="How the picture was made, once there is one")
-            with gr.Row(elem_id="png-info-sends"):
+            with gr.Row(elem_classes="sends"):
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, min_width=90, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}
             other = gr.Textbox(label="Other data in the file", lines=2, max_lines=12, interactive=False, visible=False,

@@ -11,10 +11,8 @@ from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, pro
 from pipeline.scripts.arguments import argument, free, notice
 from pipeline.scripts.passes import Made, behind_mask, collect, finished, pictures, quiet, seeded
 from pipeline.tiles import combine, split, tile_boxes
-from pipeline.upscaling import UPSCALERS, Upscaler, upscale
+from pipeline.upscaling import MAX_SIDE, UPSCALERS, Upscaler, upscale
 
-MAX_SIDE = 16384
-"""Pixels."""
 
 
 @dataclass(frozen=True)

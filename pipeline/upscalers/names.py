@@ -11,7 +11,7 @@ from pipeline.geometry import Box, Size
 from pipeline.models import Catalog, ModelFile, stamp
 from pipeline.options import Options
 from pipeline.tiles import combine, split, tile_boxes
-from pipeline.upscaling import UPSCALERS, Upscaler
+from pipeline.upscaling import MAX_SIDE, UPSCALERS, Upscaler
 from pipeline.weights import refuse_pickle
 
 A1111_NAMES = {
@@ -21,8 +21,6 @@ A1111_NAMES = {
 """A file's name without extension → A1111's name for that upscaler; all others have the file's name."""
 PASSES = 3
 """How often a network runs at most to reach a size."""
-LARGEST = 16384
-"""Pixels a side of what a network may make."""
 
 Run = Callable[[str, np.ndarray], np.ndarray]
 """(a network's name, a picture (h, w, 3) uint8) → the picture enlarged by the network's factor."""
@@ -81,9 +79,9 @@ class NetworkUpscaler:
         return combine(made, larger, Size(image.width * scale, image.height * scale), self.overlap * scale)
 
     def _check_size(self, image: Image.Image, scale: int) -> None:
-        if max(image.size) * scale > LARGEST:
+        if max(image.size) * scale > MAX_SIDE:
             raise InvalidRequest("upscaler", f'upscaler: "{self.name}" would make {image.width * scale}x{image.height * scale} pixels of '
-                                             f"{image.width}x{image.height}; at most {LARGEST} a side are made")
+                                             f"{image.width}x{image.height}; at most {MAX_SIDE} a side are made")
 
 
 class Upscalers:

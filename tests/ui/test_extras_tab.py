@@ -81,7 +81,7 @@ def test_what_is_missing_is_one_sentence_and_the_button_comes_back(extras_page):
     page.locator("#generate-extras").click()
     expect(page.locator("body")).to_contain_text("image: no picture is given; add one to enlarge", timeout=60_000)
     expect(page.locator("#generate-extras")).to_be_visible()
-    expect(page.locator("#extras-faces")).to_contain_text("GFPGAN and CodeFormer are spread as pickles only")
+    expect(page.locator("#extras-faces")).to_contain_text("GFPGAN and CodeFormer are published only as pickles")
 
 
 def test_a_result_is_sent_to_extras(extras_page):

@@ -16,7 +16,7 @@ from api.strict import StrictRoute
 from api.visitors import Who
 from pipeline.controlnet.preprocessors import Preprocessor, Slider, find_preprocessor, in_order, preprocess, shown
 from pipeline.controlnet.types import control_types, listed_models
-from pipeline.controlnet.units import TITLE
+from pipeline.controlnet.units import TITLE, UNITS
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.images import flatten
 from pipeline.uploads import count_pixels, open_picture
@@ -25,8 +25,6 @@ router = APIRouter(tags=["ControlNet"], route_class=StrictRoute)
 
 VERSION = 3
 """Of the extension's API."""
-UNITS = 3
-"""The extension's default for the number of units on its page."""
 MAX_PICTURES = 64
 PICTURES = ("image", "input_image", "mask", "mask_image", "effective_region_mask")
 """A unit's fields that hold pictures."""

@@ -77,10 +77,14 @@ class DeviceWorker:
             return self._answering(lambda: self._model_for(tell, options).info)
 
     def release(self) -> None:
+        self._release_helpers()
+        self._release()
+
+    def _release_helpers(self) -> None:
+        """Drop all networks but the models themselves."""
         self._segmenters.release()
         self._control_networks.release()
         self._upscaling.release()
-        self._release()
 
     def rest(self) -> None:
         allocator.give_back()
@@ -144,9 +148,7 @@ class DeviceWorker:
         receipts.try_again()
         course.try_again()
         self._cache.clear()
-        self._segmenters.release()
-        self._control_networks.release()
-        self._upscaling.release()
+        self._release_helpers()
         self._make_room()
         with frugal(request.sd_model or self._model_for(tell, request.options)) as model:
             check_memory(model, request.largest.width * request.largest.height, request.batch_size, sparing=True)

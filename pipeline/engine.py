@@ -428,8 +428,9 @@ class LocalEngine(Engine):
         if job.cancelled:
             return
         try:
-            station.model = station.worker.load(preload.options, partial(self._take, station, None, job)).name
+            model = station.worker.load(preload.options, partial(self._take, station, None, job))
             with self._changed:
+                station.model = model.name
                 self._scheduler.loaded(station.name, model_named(preload.options))
             end = Finished([], 0.0)
         except Exception as error:  # reported to the caller; each job that needs the model will fail too
@@ -454,7 +455,8 @@ class LocalEngine(Engine):
                     self._tell_places()
             case _ if submission is not None:
                 if isinstance(news, Started):
-                    station.model = news.model.name
+                    with self._changed:
+                        station.model = news.model.name
                 submission.take(news)
 
     def _tell_places(self) -> None:

@@ -176,7 +176,8 @@ class Worker(Protocol):
     def run(self, request: Request, styles: StyleDatabase, tell: Tell, wishes: Wishes, kept: bytes = b"") -> Processed:
         """Run a request to its end; if memory runs out, once more with less memory.
 
-        styles: those that requests may name. kept: the data of all Keep of an interrupted run, to continue it. Raises only sendable errors: PalimpsestError, Cancelled, MemoryError, Unforeseen.
+        styles: those that requests may name. kept: the data of all Keep of an interrupted run, to continue it. Raises only
+        sendable errors: PalimpsestError, Cancelled, MemoryError, Unforeseen.
         """
 
     def load(self, options: Options, tell: Tell) -> ModelInfo:

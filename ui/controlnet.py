@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from pipeline.controlnet.preprocessors import NONE, RESIZE_MODES, Slider as Setting, find_preprocessor, in_order, shown
-from pipeline.controlnet.units import NO_MODEL, TITLE, Unit, read_told, read_unit, read_units
+from pipeline.controlnet.units import NO_MODEL, TITLE, UNITS, Unit, read_told, read_unit, read_units
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.families.controls import MODES
 from pipeline.geometry import Size
@@ -19,7 +19,6 @@ from ui.editor import PictureInput
 from ui.events import QUEUED
 from ui.fields import WHOLE, Slider
 
-UNITS = 3
 PICTURE = "image"
 """The one field whose widget the browser does not keep."""
 SETTINGS = {"processor_res": "Resolution", "threshold_a": "Threshold A", "threshold_b": "Threshold B"}

@@ -20,6 +20,8 @@ TITLE = "ControlNet"
 """The script's."""
 FIELD = "alwayson_scripts"
 NO_MODEL = "None"
+UNITS = 3
+"""On the page, as by the extension's default."""
 MOST_UNITS = 10
 ALIASES = {"input_image": "image", "mask_image": "mask", "guidance": "guidance_end", "lowvram": "low_vram"}
 RESIZE_ALIASES = {"Inner Fit (Scale to Fit)": "Crop and Resize", "Scale to Fit (Inner Fit)": "Crop and Resize",

@@ -279,10 +279,6 @@ def of_folder(name: str, part: Part) -> Part:
     return {"text_encoder": qwen3.of_folder, "vae": of_vae}.get(name, lambda part: part)(part)
 
 
-def read_text_encoder(path: Path) -> dict[str, Part]:
-    return {"text_encoder": qwen3.read_file(path)}
-
-
 def check(facts: Facts, checkpoint: Checkpoint) -> None:
     """Raise ModelError for FLUX.2 dev in a folder."""
     if checkpoint.config("transformer").get("guidance_embeds"):
@@ -297,4 +293,4 @@ def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Place
     return Klein(build_modules(checkpoint, facts.parts, placement, progress), info, placement)
 
 
-LAYOUT = Layout("Flux2", partial(read_folder, names=tuple(PARTS), also=of_folder), read_file, read_vae, read_text_encoder)
+LAYOUT = Layout("Flux2", partial(read_folder, names=tuple(PARTS), also=of_folder), read_file, read_vae, qwen3.read_text_encoder)

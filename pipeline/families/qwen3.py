@@ -64,12 +64,12 @@ def read_from(weights: Weights, prefix: str = "") -> Part | None:
     return of_tensors(weights.path, {name.removeprefix(start): Stored(weights, name) for name in weights if name.startswith(start)})
 
 
-def read_file(path: Path) -> Part:
-    """The text encoder in its own file. Raises ModelError."""
+def read_text_encoder(path: Path) -> dict[str, Part]:
+    """The text encoder in its own file, as a Layout reads it. Raises ModelError."""
     part = read_from(weights := Weights(path))
     if part is None:
         raise ModelError(f'"{weights.path.name}" is not a Qwen3 text encoder: it has no tensor "model.layers.0.self_attn.q_norm.weight"')
-    return part
+    return {"text_encoder": part}
 
 
 def of_folder(part: Part) -> Part:

@@ -162,10 +162,6 @@ def of_folder(name: str, part: Part) -> Part:
     return qwen3.of_folder(part) if name == "text_encoder" else part
 
 
-def read_text_encoder(path: Path) -> dict[str, Part]:
-    return {"text_encoder": qwen3.read_file(path)}
-
-
 def check(facts: Facts, checkpoint: Checkpoint) -> None:
     """Nothing that its parts do not say."""
 
@@ -174,4 +170,4 @@ def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Place
     return ZImage(checkpoint, build_modules(checkpoint, facts.parts, placement, progress), info, placement)
 
 
-LAYOUT = Layout("ZImage", partial(read_folder, names=tuple(PARTS), also=of_folder), read_file, original.read_vae, read_text_encoder)
+LAYOUT = Layout("ZImage", partial(read_folder, names=tuple(PARTS), also=of_folder), read_file, original.read_vae, qwen3.read_text_encoder)

@@ -127,6 +127,7 @@ def touch(page, start, end, steps=6):
     for step in range(1, steps + 1):
         at = {axis: a + (b - a) * step / steps for axis, a, b in zip("xy", start, end)}
         session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [at]})
+    page.wait_for_timeout(200)  # it rests before it lifts, or Chromium takes it for a fling, which the next tap only ends
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     session.detach()
 
@@ -146,7 +147,7 @@ def test_a_phone_extends_the_picture_by_touch(phone, picture_file):
         x, y = phone.evaluate(edge, [width / 2, height + margins["bottom"]])
         assert y + 20 <= stage["y"] + stage["height"]  # the edge is within the finger's reach
         touch(phone, (x, y), (x, stage["y"] + stage["height"] + 10))
-        phone.wait_for_function(f"{canvas}.tools.extend.margins.bottom > {margins['bottom']}")
+        phone.wait_for_function(f"{canvas}.tools.extend.margins.bottom > {margins['bottom']} && !{canvas}.tools.extend.held")
     bottom = phone.evaluate(f"{canvas}.tools.extend.margins.bottom")
     assert phone.evaluate("scrollY") == 0  # the page has not moved along
     apply = editor.get_by_role("button", name="Apply")

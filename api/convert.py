@@ -24,6 +24,7 @@ from pipeline.options import Options
 from pipeline.painted import mend
 from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.request import check_number_of_references
 from pipeline.samplers import SAMPLERS, split_schedule
 from pipeline.samplers.schedules import find_schedule
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
@@ -31,7 +32,7 @@ from pipeline.uploads import count_pixels, open_picture
 
 MISSING = ("restore_faces",)
 """A1111's fields that are refused if true."""
-OWN = ("init_images", "source_exif", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
+OWN = ("init_images", "reference_images", "source_exif", "mask", "latent_mask", "sampler_name", "scheduler", "override_settings", "do_not_save_samples",
        "do_not_save_grid", "script_name", "script_args", "alwayson_scripts")
 """Request fields that reach the processing object in another form."""
 NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "inpaint_full_res_padding": 0}
@@ -74,9 +75,9 @@ def processing(request: GenerationRequest, here: Backend,
     always["alwayson_scripts"] = over_pictures(always["alwayson_scripts"], lambda text: open_picture(
         next(pictures_of_units), UNITS, over_api=True).image)
     settings, notes = settings | always, [*notes, *said]
+    pictures, said = decoded(files)
+    settings, notes = settings | pictures, [*notes, *said]
     if isinstance(request, Img2ImgRequest):
-        pictures, said = decoded(files)
-        settings, notes = settings | pictures, [*notes, *said]
         settings = without_null(settings)
         if request.initial_noise_multiplier is None:  # as in A1111, where an override has no effect on it
             settings["initial_noise_multiplier"] = here.settings.options.initial_noise_multiplier
@@ -139,9 +140,11 @@ def picture_files(request: GenerationRequest, here: Backend) -> Files:
     """The files of the request's pictures, not decoded. Raises InvalidRequest. Downloads addresses: blocks."""
     of_units: list[bytes] = []
     over_pictures(request.alwayson_scripts, lambda text: of_units.append(picture_bytes(text, UNITS, here.fetcher)))
-    units = {UNITS: of_units} if of_units else {}
+    check_number_of_references(len(references := request.reference_images or []))
+    others = ({UNITS: of_units} if of_units else {}) | {"reference_images": [
+        picture_bytes(text, "reference_images", here.fetcher) for text in references]}
     if not isinstance(request, Img2ImgRequest):
-        return units
+        return others
     limit = request.batch_size if isinstance(request.batch_size, int) else 1
     if len(request.init_images) > max(limit, 1):
         raise InvalidRequest("init_images", f"init_images: {len(request.init_images)} pictures given for a batch_size of "
@@ -149,7 +152,7 @@ def picture_files(request: GenerationRequest, here: Backend) -> Files:
     masks = {name: given if isinstance(given := getattr(request, name), list) else [] if given is None else [given]
              for name in ("mask", "latent_mask")}
     return {name: [picture_bytes(text, name, here.fetcher) for text in texts]
-            for name, texts in ({"init_images": request.init_images} | masks).items()} | units
+            for name, texts in ({"init_images": request.init_images} | masks).items()} | others
 
 
 def pixels_of(files: Files) -> int:
@@ -161,8 +164,10 @@ def decoded(files: Files) -> tuple[dict[str, Image.Image | list[Image.Image] | N
     """(the request's picture fields, notes from decoding). Raises InvalidRequest."""
     uploads = {field: [open_picture(data, field, over_api=True) for data in listed] for field, listed in files.items() if field != UNITS}
     read: dict[str, Any] = {field: [upload.image for upload in listed] for field, listed in uploads.items()}
-    read["source_exif"] = [upload.exif for upload in uploads["init_images"]]
     notes = dict.fromkeys(note for listed in uploads.values() for upload in listed for note in upload.notes)
+    if "init_images" not in uploads:
+        return read, list(notes)
+    read["source_exif"] = [upload.exif for upload in uploads["init_images"]]
     # a single picture instead of a list of one
     masks = {name: (read[name] if len(read[name]) > 1 else next(iter(read[name]), None)) for name in ("mask", "latent_mask")}
     return read | masks, list(notes)
@@ -205,9 +210,9 @@ def answer(request: GenerationRequest | ContinueRequest, asked: Mapping[str, Any
 def parameters(request: GenerationRequest | ContinueRequest) -> dict[str, Any]:
     """The request as understood, without pictures unless they are asked for."""
     values = request.model_dump()
-    if not isinstance(request, Img2ImgRequest) or request.include_init_images:
-        return values
-    return values | {"init_images": None, "mask": None}
+    if not isinstance(request, Img2ImgRequest):
+        return values | ({"reference_images": None} if "reference_images" in values else {})
+    return values if request.include_init_images else values | {"init_images": None, "reference_images": None, "mask": None}
 
 
 def info(asked: Mapping[str, Any], processed: Processed, elapsed: float) -> dict[str, Any]:

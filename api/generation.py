@@ -150,10 +150,11 @@ def repeats_pictures(body: GenerationRequest) -> bool:
 
 def without_pictures(body: GenerationRequest) -> int:
     """Drop the pictures' text from a waiting request; returns its size in bytes."""
-    texts: list[Any] = []
+    texts: list[Any] = list(body.reference_images or [])
+    body.reference_images = None
     body.alwayson_scripts = over_pictures(body.alwayson_scripts, texts.append)
     if not isinstance(body, Img2ImgRequest):
-        return sum(map(len, texts))
+        return sum(len(text) for text in texts if isinstance(text, str))
     texts += [*(body.init_images or []), *(body.mask if isinstance(body.mask, list) else [body.mask])]
     body.init_images = body.mask = None
     return sum(len(text) for text in texts if isinstance(text, str))

@@ -128,6 +128,8 @@ class GenerationRequest(Request):
     force_task_id: Text | None = field("force_task_id", None,
                                        "The id to ask progress for and to interrupt by; null generates one.")
     sampler_index: Text | None = field("sampler_index", "Euler", "The sampler if sampler_name is null or empty.")
+    reference_images: list[Any] | None = field("reference_images", None, "Up to four further pictures, as base64 or as data: URIs, for models "
+                                                                         "that see several.")
     script_name: Text | None = field("script_name", None, "The title of a script from /sdapi/v1/scripts to run.")
     script_args: list[Any] | None = field("script_args", [], "All arguments of that script, in order.")
     send_images: bool | None = field("send_images", True, "Return the pictures.")

@@ -14,6 +14,7 @@ from pipeline.controlnet.store import ControlNets
 from pipeline.conditioning import PromptEncoder
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.families.base import Family
+from pipeline.families.cond import Reference
 from pipeline.families.controls import Controls
 from pipeline.hooks import HookList, Hooks
 from pipeline.kept import Kept
@@ -83,6 +84,8 @@ class StableDiffusionProcessing(Request):
     """(C, H/8, W/8), 1 = regenerate."""
     image_conditioning: Tensor | None = field(default=None, init=False)
     """(B, channels, H/8, W/8): what the network sees of the source; zero channels if it sees nothing."""
+    references: tuple[Reference, ...] = field(default=(), init=False)
+    """reference_images, encoded."""
     mask_for_overlay: Image.Image | None = field(default=None, init=False)
     paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
     """(x, y, w, h): where the result of an only-masked job belongs in the source."""

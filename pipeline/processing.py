@@ -56,7 +56,7 @@ def _run_batches(p: StableDiffusionProcessing) -> Processed:
     p.scripts.process(p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
-    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size)
+    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size, references=p.references)
     if p.options.pad_cond_uncond:
         p.encoder = replace(p.encoder, empties={family.info: encode_empty(p, family) for family in p.models})
     outputs: list[Output] = []
@@ -135,6 +135,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.check_size()
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
         stages = Stages(self.cache, self.digests.of, self.sd_model, tiling=self.tiles)
+        self.see_references(stages)
         plan = self._plan_mask(stages)
         latent_mask = None if plan is None else self.latent_mask or plan.image_mask
         sources = self._prepare_sources(stages, plan, latent_mask)
@@ -152,6 +153,12 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
             return
         self.image_conditioning = self._to_batch(stages.image_conditioning(
             sources, latent, plan, round=self.rounds_mask, mask_weight=self.options.inpainting_mask_weight))
+
+    def see_references(self, stages: Stages) -> None:
+        """Encode the reference pictures. Raises InvalidRequest if the model takes fewer."""
+        self.references = stages.references(self.reference_images)
+        if self.references:
+            self.extra_generation_params["Reference images"] = len(self.references)
 
     def check_size(self) -> None:
         """Raise InvalidRequest if the model's latents cannot have this size."""

@@ -11,6 +11,9 @@ from pipeline.options import Options, number
 from pipeline.samplers import resolve_names
 
 NO_PICTURE = "init_images: no picture is given; an edit needs one to start from"
+MAX_REFERENCES = 4
+SMALLEST_REFERENCE, LONGEST_REFERENCE = 64, 8
+"""Pixels of a side, and the ratio of the longer one to the shorter."""
 MAX_PROMPT = 100_000
 """Characters."""
 
@@ -96,6 +99,8 @@ class Request:
     init_images: list[Image.Image] = field(default_factory=list)
     source_exif: list[bytes | None] = field(default_factory=list)
     """The EXIF of each of init_images, for the option keep_source_exif."""
+    reference_images: list[Image.Image] = field(default_factory=list)
+    """Further pictures for models that see several, such as FLUX.2 klein."""
     resize_mode: int = 0
     """0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale)."""
     denoising_strength: float = 0.75
@@ -158,6 +163,7 @@ class Request:
             self.initial_noise_multiplier = self.options.initial_noise_multiplier
         self.sampler_name, self.scheduler = resolve_names(self.sampler_name, self.scheduler)
         self.check_sources()
+        self._check_references()
         if self.width % 8 or self.height % 8:
             self.comments.append(f"The size {self.width}×{self.height} was rounded down to {self.width // 8 * 8}×{self.height // 8 * 8}: "
                                  "sides must be multiples of 8.")
@@ -204,6 +210,18 @@ class Request:
             raise InvalidRequest("mask", f"mask: {len(self.image_mask)} masks given for {len(self.init_images)} pictures; give "
                                          "one, or one for each picture")
 
+    def _check_references(self) -> None:
+        if self.reference_images is None:
+            self.reference_images = []
+        check_number_of_references(len(self.reference_images))
+        for number, image in enumerate(self.reference_images, 1):
+            width, height = image.size
+            which = f"reference_images: picture {number} " if len(self.reference_images) > 1 else "reference_images: the picture "
+            if min(image.size) < SMALLEST_REFERENCE:
+                raise InvalidRequest("reference_images", f"{which}must have at least {SMALLEST_REFERENCE}x{SMALLEST_REFERENCE} pixels, got {width}x{height}")
+            if max(image.size) > LONGEST_REFERENCE * min(image.size):
+                raise InvalidRequest("reference_images", f"{which}must be at most {LONGEST_REFERENCE} times as long as it is wide, got {width}x{height}")
+
     @property
     def size(self) -> Size:
         return Size(self.width, self.height)
@@ -227,6 +245,12 @@ class Request:
     def batch(self) -> int:
         """Pictures sampled together: batch_size, or the number of source pictures if there are several."""
         return len(self.init_images) if len(self.init_images) > 1 else self.batch_size
+
+
+def check_number_of_references(count: int) -> None:
+    """Raise InvalidRequest for more reference pictures than any model takes."""
+    if count > MAX_REFERENCES:
+        raise InvalidRequest("reference_images", f"reference_images: at most {MAX_REFERENCES} pictures are possible, got {count}")
 
 
 def check_text(name: str, text: Any) -> None:

@@ -203,7 +203,7 @@ class Shelf:
 
 
 def pictures_of(p: Request) -> Pictures:
-    return {name: getattr(p, name) for name in ("init_images", "image_mask", "latent_mask", "alwayson_scripts")}
+    return {name: getattr(p, name) for name in ("init_images", "reference_images", "image_mask", "latent_mask", "alwayson_scripts")}
 
 
 def each(pictures: Pictures) -> Iterator[Any]:

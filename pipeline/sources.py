@@ -14,11 +14,15 @@ from torch.nn import functional as F
 from pipeline.caches import Cache
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Family
+from pipeline.families.cond import Reference
 from pipeline.geometry import Size
-from pipeline.images import color_target, cut_out, flatten, resize_image, to_tensor
+from pipeline.images import LANCZOS, color_target, cut_out, flatten, resize_image, to_tensor
 from pipeline.masking import MaskPlan, fill, latent_masks, plan_mask
 from pipeline.originals import digest
 from pipeline.upscaling import Upscaler
+
+WHITE = "#ffffff"
+"""Behind transparent parts of a reference picture."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,16 @@ def mask_tensor(plan: MaskPlan | None, *, round: bool) -> Tensor | None:
     return torch.from_numpy(np.around(values) if round else values)[None, None]
 
 
+def encode_reference(model: Family, image: Image.Image) -> Tensor:
+    """(1, C, h, w): a reference picture as the network sees it, without the edges that do not fill a cell of the latent."""
+    image = flatten(image, WHITE)
+    resized, used = model.fit_reference(Size(*image.size))
+    if resized != image.size:
+        image = image.resize(resized, LANCZOS)
+    left, top = (resized.width - used.width) // 2, (resized.height - used.height) // 2
+    return model.encode_image(to_tensor(image.crop((left, top, left + used.width, top + used.height)))[None])
+
+
 class Stages:
     """The stages above, cached by content. Do not modify their results.
 
@@ -122,6 +136,15 @@ class Stages:
     def encode(self, sources: list[Source], size: Size, *, latent_upscale: bool) -> Tensor:
         key = ("latent", self._autoencoder, *(source.digest for source in sources), size if latent_upscale else None)
         return self._cache.get(key, lambda: encode(self._model, sources, size, latent_upscale=latent_upscale))
+
+    def references(self, images: list[Image.Image]) -> tuple[Reference, ...]:
+        """Raises InvalidRequest if the model takes fewer."""
+        most, name = self._model.info.references, self._model.info.name
+        if len(images) > most:
+            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes {f"at most {most}" if most else "no"} reference pictures, '
+                                                     f"got {len(images)}")
+        keys = [("reference", self._autoencoder, self._digest(image)) for image in images]
+        return tuple(Reference(key, self._cache.get(key, lambda: encode_reference(self._model, image))) for key, image in zip(keys, images))
 
     def latent_masks(self, mask: Image.Image, latent: Tensor, *, round: bool) -> tuple[Tensor, Tensor]:
         """latent: only its shape matters."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.errors import InvalidRequest
 from pipeline.families.base import Family
+from pipeline.families.cond import Reference
 from pipeline.geometry import Size
 from pipeline.hires import LATENT_UPSCALERS, SAME, USUAL, Target, enlarged_latent, target
 from pipeline.images import resize_image, to_image, to_tensor
@@ -18,6 +19,7 @@ from pipeline.prompts import apply_networks, with_default_lora
 from pipeline.request import WHOLE_NUMBERS, check_text
 from pipeline.rng import ImageRNG
 from pipeline.samplers import SAMPLERS, create_sampler, resolve_names
+from pipeline.sources import Stages
 from pipeline.upscaling import Upscaler
 
 MOST = WHOLE_NUMBERS["width"][1]
@@ -119,6 +121,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
         """Prepare an empty latent in place of a source, and the second pass."""
         self.check_size()
         self.sampler = create_sampler(self.sampler_name, self.sd_model, self.options, self.size)
+        self.see_references(Stages(self.cache, self.digests.of, self.sd_model, tiling=self.tiles))
         self.extra_generation_params["Denoising strength"] = self.denoising_strength if self.enable_hr else None  # None: left out
         latents = self.sd_model.latent_format
         height, width = self.height // latents.downscale, self.width // latents.downscale
@@ -217,6 +220,13 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
         self._take_record(second)
         return samples
 
+    def _second_references(self, model: Family) -> tuple[Reference, ...]:
+        """The reference pictures as far as the second pass's model takes any."""
+        if model is self.sd_model:
+            return self.references
+        stages = Stages(self.cache, self.digests.of, model, tiling=self.tiles)
+        return stages.references(self.reference_images[:model.info.references])
+
     def _enlarge(self, samples: Tensor, model: Family, size: Size) -> tuple[Tensor, Tensor]:
         """(the first pass's latents at `size` pixels, what the network sees of them)."""
         downscale, weight = model.latent_format.downscale, self.options.inpainting_mask_weight
@@ -255,7 +265,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
             scheduler=self.hr_scheduler or self.scheduler, prompts=list(prompts), negative_prompts=negatives, options=options,
             override_settings={}, rng=rng, refiner=self.refiner if with_refiner else None, controls=None, extra_generation_params=record,
             # controls: hooks make them anew, at this pass's size
-            encoder=replace(self.encoder, family=model, calls=calls, size=size, earlier=self.encoder.calls))
+            encoder=replace(self.encoder, family=model, calls=calls, size=size, earlier=self.encoder.calls, references=self._second_references(model)))
         apply_networks(second, [] if self.disable_extra_networks else with_default_lora(second, tags[0]))
         found, not_used = second.encoder.textual_inversions(second.prompts, second.negative_prompts)
         for embedding in {each.name: each for each in sum(found, []) if each.network is None}.values():

@@ -31,6 +31,7 @@ RECORDED = {spec.name for spec in fields(StableDiffusionProcessingTxt2Img) if sp
 """Keys that a request's record may have."""
 DAMAGED = "its receipt is damaged"
 ROLES = {"init_images": ("picture", "the picture that it was made from"), "mask": ("mask", "its mask"),
+         "reference_images": ("picture", "a reference picture that it was made with"),
          "latent_mask": ("mask", "its mask of latent space"), "alwayson_scripts": ("picture", "a control picture that guided it")}
 """Field → (the flag to give its pictures with, their name in messages)."""
 

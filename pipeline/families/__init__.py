@@ -70,7 +70,7 @@ def describe(path: Path | str, components: Components = Components()) -> ModelIn
         sizes = {name: part.size for name, part in checkpoint.parts.items()}
     return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=row.facts.name, sizes=sizes,
                      sees_source=row.sees(checkpoint) == "source",
-                     native_size=checkpoint.extra.get("native_size", row.facts.native_size),
+                     references=row.facts.references, native_size=checkpoint.extra.get("native_size", row.facts.native_size),
                      own_latents="latent_rgb_factors" in checkpoint.extra)
 
 

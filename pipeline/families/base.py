@@ -66,6 +66,8 @@ class ModelInfo:
     """(name, SHA-256) of each text encoder's own file."""
     sees_source: bool = False
     """Whether the network takes the source picture and is guided by it, like InstructPix2Pix."""
+    references: int = 0
+    """How many reference pictures the network can see besides the source."""
     own_latents: bool = False
     """Whether its latents differ from its family's, so that the family's decoders do not fit."""
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
@@ -136,6 +138,8 @@ class Facts:
     """The parts that may be files of their own beside the checkpoint's, by name; besides a VAE in place of the checkpoint's."""
     defaults: "Defaults | None" = None
     """Settings that suit the family; None: A1111's."""
+    references: int = 0
+    """How many reference pictures the network can see besides the source."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,9 @@ class Family(Protocol):
 
         pixels (B, 3, H, W) in [-1, 1]; mask (1, 1, H, W), 1 = regenerate; None: regenerate everything.
         """
+
+    def fit_reference(self, size: Size) -> tuple[Size, Size]:
+        """(the size to which a reference picture is resized, the size of the middle of it that is used then), in pixels."""
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         """The network's raw output for scaled input x (B, C, h, w) at timesteps t (B,), which may be fractional."""

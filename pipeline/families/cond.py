@@ -1,6 +1,6 @@
 """Conditioning of a network, and the settings for encoding prompts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -73,6 +73,16 @@ class Cond:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A further picture that the network sees beside the noise."""
+
+    key: Hashable
+    """Equal for equal contents."""
+    latent: Tensor = field(compare=False)
+    """(1, C, h, w), at model scale; of its own size."""
+
+
+@dataclass(frozen=True)
 class Encoding:
     """How to encode texts, and what else the network is told; each family uses what applies to it."""
 
@@ -93,3 +103,4 @@ class Encoding:
     crop_left: int = 0
     aesthetic_score: float = 6.0
     """For SDXL's refiner."""
+    references: tuple[Reference, ...] = ()

@@ -36,6 +36,10 @@ TEXT_LAYERS = (9, 18, 27)
 """Hidden states of Qwen3 that the network sees side by side."""
 REFERENCE = 10
 """The place in time of the first picture that the network sees; the noisy latent is at 0."""
+REFERENCES = 4
+"""Further pictures besides the source."""
+REFERENCE_AREA = 1024**2
+"""Pixels; larger references are reduced."""
 CHANNELS = 32
 """Of the autoencoder's latents, of which 2x2 cells make one of the network's."""
 RGB_FACTORS = (
@@ -105,7 +109,7 @@ def suits_vae(checkpoint: Checkpoint, part: Part) -> bool:
 
 PARTS = {"transformer": PartKind(TRANSFORMER, build_transformer), "text_encoder": qwen3.KIND, "vae": PartKind(VAE, build_autoencoder)}
 KLEIN = Facts(
-    "flux2-klein", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 4, 1.0), separate={
+    "flux2-klein", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 4, 1.0), references=REFERENCES, separate={
         "text_encoder": Separate("its text encoder (Qwen3-4B for klein 4B, Qwen3-8B for 9B)", "models/text_encoder", suits_text),
         "vae": Separate("FLUX.2's VAE", "models/VAE", suits_vae)})
 
@@ -129,14 +133,19 @@ class Klein(LoadedModel):
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
         self.notes += qwen3.note_on_weights(texts, self.info.name)
-        return Cond(torch.stack([self._encoder.encode(text, how) for text in texts]))
+        return Cond(torch.stack([self._encoder.encode(text, how) for text in texts]),
+                    {f"reference {number}": reference.latent.repeat(len(texts), 1, 1, 1) for number, reference in enumerate(how.references)})
+
+    def fit_reference(self, size: Size) -> tuple[Size, Size]:
+        scale = min(math.sqrt(REFERENCE_AREA / (size.width * size.height)), 1.0)
+        return super().fit_reference(Size(int(size.width * scale), int(size.height * scale)))
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         return latent
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         dtype, (height, width) = self.placement.dtype, x.shape[-2:]
-        pictures = [x] if image_cond.shape[1] == 0 else [x, image_cond]
+        pictures = [x, *([] if image_cond.shape[1] == 0 else [image_cond]), *cond.extra.values()]
         tokens = torch.cat([picture.flatten(2).transpose(1, 2) for picture in pictures], dim=1)
         places = torch.cat([places_of(picture, number * REFERENCE) for number, picture in enumerate(pictures)])
         text = torch.zeros(cond.length, 4, device=x.device, dtype=torch.long)

@@ -17,6 +17,7 @@ from pipeline.families.offload import Offload
 from pipeline.families.placement import Placement
 from pipeline.families.reuse import Reuse, Reused
 from pipeline.families.tiny import TinyDecoder
+from pipeline.geometry import Size
 
 
 class LoadedModel:
@@ -54,6 +55,10 @@ class LoadedModel:
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         return latent[:, :0]
+
+    def fit_reference(self, size: Size) -> tuple[Size, Size]:
+        step = self.latent_format.downscale
+        return size, Size(size.width // step * step, size.height // step * step)
 
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         if ratio > 0:

@@ -156,7 +156,7 @@ def test_options_are_told_with_their_words_ranges_and_choices(document):
 def test_the_defaults_are_those_of_the_processing_object():
     fields = Img2ImgRequest.model_fields
     for name, spec in StableDiffusionProcessingImg2Img.__dataclass_fields__.items():
-        if name in fields and spec.init and name not in ("mask_blur", "styles", "init_images", "script_args",
+        if name in fields and spec.init and name not in ("mask_blur", "styles", "init_images", "reference_images", "script_args",
                                                          "alwayson_scripts", "override_settings"):
             assert fields[name].default == spec.default, name
 

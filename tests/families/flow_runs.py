@@ -31,6 +31,9 @@ WIDTH, HEIGHT, STEPS, SEED = 64, 96, 4, 7
 PROMPT, NEGATIVE = "a red fox in the snow, 東京", "blurry"
 SOURCE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)).resize((WIDTH, HEIGHT))
 MASK = Image.fromarray(np.pad(np.full((HEIGHT - 32, WIDTH - 32), 255, np.uint8), 16))
+REFERENCES = [Image.fromarray(np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8))
+              for number, size in ((1, (80, 70)), (2, (1200, 1000)))]
+"""One whose sides are not multiples of 16, and one that is reduced."""
 LEVELS = [min(1 - step / STEPS, LAST_TIME) for step in range(STEPS)]
 """Times before the shift: diffusers' own, but not quite pure noise at the start."""
 LAYOUTS: dict[str, Callable[[Files], tuple[Path, families.Components]]] = {
@@ -62,10 +65,11 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
     request = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": SEED, "steps": STEPS, "width": WIDTH, "height": HEIGHT,
                "cfg_scale": kind.cfg_scale, "sampler_name": "Euler", "scheduler": "Simple", "sd_model": family}
     source = {"init_images": [SOURCE], "denoising_strength": 0.5}
-    if use == "txt2img":
+    request["reference_images"] = references_in(use)
+    if use in ("txt2img", "references alone"):
         p = StableDiffusionProcessingTxt2Img(**request)
-    elif use in ("img2img", "edit"):
-        source["denoising_strength"] = 1.0 if use == "edit" else source["denoising_strength"]
+    elif use == "img2img" or use.startswith("edit"):
+        source["denoising_strength"] = 1.0 if use.startswith("edit") else source["denoising_strength"]
         p = StableDiffusionProcessingImg2Img(**request, **source)
     else:
         p = StableDiffusionProcessingImg2Img(**request, **source, mask=MASK, mask_blur=0, inpainting_fill=1, inpaint_full_res=False)
@@ -73,6 +77,11 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
     with patch.object(family, "decode", lambda latent: ends.append(latent.clone()) or type(family).decode(family, latent)):
         process_images(p)
     return torch.cat(ends)
+
+
+def references_in(use: str) -> list[Image.Image]:
+    """The reference pictures of a use, by its name."""
+    return REFERENCES if use in ("edit with references", "references alone") else REFERENCES[:1] if use == "edit with one reference" else []
 
 
 def noise_of(kind: Kind) -> Tensor:
@@ -154,7 +163,9 @@ def klein_run(use: str, module: str, name: str):
         scheduler.set_timesteps(sigmas=LEVELS)
         first = scheduler.sigmas[0]
         source = pipe._encode_vae_image(pipe.image_processor.preprocess(SOURCE), None)
-        given = {"txt2img": {"latents": noise * first}, "edit": {"latents": noise * first + source * (1 - first), "image": [SOURCE]},
+        edited = {"latents": noise * first + source * (1 - first), "image": [SOURCE, *references_in(use)]}
+        given = {"txt2img": {"latents": noise * first}, "edit": edited, "edit with one reference": edited, "edit with references": edited,
+                 "references alone": {"latents": noise * first, "image": REFERENCES},
                  "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75}}[use]
         with told(f"flux2.{module}", noise):
             ends = pipe(prompt_embeds=klein_texts(files, PROMPT), negative_prompt_embeds=klein_texts(files, NEGATIVE), sigmas=LEVELS,
@@ -169,7 +180,8 @@ def klein_run(use: str, module: str, name: str):
 KINDS = {
     "flux2-klein": Kind(tiny_flow.klein, {
         "txt2img": klein_run("txt2img", "pipeline_flux2_klein", "Flux2KleinPipeline"),
-        "edit": klein_run("edit", "pipeline_flux2_klein", "Flux2KleinPipeline"),
+        **{use: klein_run(use, "pipeline_flux2_klein", "Flux2KleinPipeline")
+           for use in ("edit", "edit with one reference", "edit with references", "references alone")},
         "inpaint": klein_run("inpaint", "pipeline_flux2_klein_inpaint", "Flux2KleinInpaintPipeline")}, cfg_scale=4.0,
         latent=lambda: (1, 128, HEIGHT // 16, WIDTH // 16)),
     "z-image": Kind(tiny_flow.z_image, {

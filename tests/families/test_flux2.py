@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_flux2_lora_to_diffusers
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from api.backend import Backend
@@ -23,7 +24,7 @@ from pipeline.verify import Status, read_claim, read_given, request_again, verif
 from tests.api.conftest import base64_of, client_of
 from tests.families import flow_runs
 from tests.families.conftest import FLOAT32
-from tests.families.flow_runs import MASK, SOURCE
+from tests.families.flow_runs import MASK, REFERENCES, SOURCE
 from tests.families.test_refusals import refusal
 from tests.families.test_z_image import assert_changes
 
@@ -100,19 +101,26 @@ def test_it_edits_through_the_api_from_files_of_their_own_and_can_be_verified(fl
     engine = local_engine(models.load, loaded=models.loaded, release=models.release)
     client = client_of(Backend(engine, models, Settings(tmp_path / "config.json"), tmp_path / "outputs", flags={"port": 7860}))
     request = {"prompt": "make the sky red", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Beta", "width": 64, "height": 96,
-               "cfg_scale": 1, "denoising_strength": 1, "init_images": [base64_of(SOURCE)], "mask": base64_of(MASK)}
+               "cfg_scale": 1, "denoising_strength": 1, "init_images": [base64_of(SOURCE)], "mask": base64_of(MASK), "reference_images": [base64_of(REFERENCES[0])]}
     answer = client.post("/sdapi/v1/img2img", json=request)
     assert answer.status_code == 200, answer.text
     (tmp_path / "made.png").write_bytes(b64decode(answer.json()["images"][0]))
     claim = read_claim(tmp_path / "made.png")
-    given = {"picture": [str(tmp_path / "source.png")], "mask": [str(tmp_path / "mask.png")]}
-    SOURCE.save(*given["picture"])
+    given = {"picture": [str(tmp_path / "source.png"), str(tmp_path / "reference.png")], "mask": [str(tmp_path / "mask.png")]}
+    SOURCE.save(given["picture"][0])
+    REFERENCES[0].save(given["picture"][1])
     MASK.save(*given["mask"])
     *_, verdict = verify(claim, request_again(claim.receipt, catalog, read_given(given, claim.receipt).get, thorough=True), engine)
     assert "VAE: ae.safetensors" in answer.json()["info"] and "Text encoders: encoder.safetensors" in answer.json()["info"]
     assert verdict.status is Status.IDENTICAL, verdict
     refused = client.post("/sdapi/v1/img2img", json=request | {"override_settings": {"sd_text_encoders": "ae"}})
     assert refused.status_code == 422 and 'no text encoder called "ae"; valid: encoder.safetensors' in refused.json()["detail"]
+    for fields, sentence in (({"reference_images": [base64_of(SOURCE)] * 5}, "at most 4 pictures are possible, got 5"),
+                             ({"reference_images": [base64_of(Image.new("RGB", (1, 1)))]}, "the picture must have at least 64x64 pixels, got 1x1"),
+                             ({"reference_images": ["bm9uZQ=="]}, "")):
+        for route in ("img2img", "txt2img"):
+            refused = client.post(f"/sdapi/v1/{route}", json=request | fields)
+            assert refused.status_code == 422 and refused.json()["detail"].startswith(f"reference_images: {sentence}"), refused.text
     engine.close()
 
 
@@ -158,3 +166,28 @@ def test_a_lora_changes_what_diffusers_would_change(model, tmp_path, name, rows,
     deltas = {path: theirs[f"transformer.{path}.lora_B.weight"] @ theirs[f"transformer.{path}.lora_A.weight"] for path in paths}
     ours = f"diffusion_model.{name}" if prefix == "diffusion_model." else prefix + name.replace(".", "_")
     assert_changes(model, tmp_path, {f"{ours}.lora_down.weight": down, f"{ours}.lora_up.weight": up}, deltas)
+
+
+def test_references_that_cannot_be_used_are_refused_with_a_sentence(model, flow_model):
+    small, long, reference = Image.new("RGB", (1, 1)), Image.new("RGB", (64, 640)), Image.new("RGB", (64, 64))
+    for pictures, sentence in (
+            ([small], "the picture must have at least 64x64 pixels, got 1x1"),
+            ([reference, long], "picture 2 must be at most 8 times as long as it is wide, got 64x640"),
+            ([reference] * 5, "at most 4 pictures are possible, got 5")):
+        with pytest.raises(InvalidRequest, match=f"^reference_images: {sentence}$"):
+            made(model, reference_images=pictures)
+    with pytest.raises(InvalidRequest, match='^reference_images: "all-in-one" takes no reference pictures, got 1$'):
+        made(flow_model("z-image", "single file"), reference_images=[reference])
+
+
+def test_references_change_the_picture_by_their_order_and_are_told_in_infotext(model):
+    one, other = flow_runs.REFERENCES
+    plain, there, back = (made(model, reference_images=pictures) for pictures in ([], [one, other], [other, one]))
+    assert (pixels(there) != pixels(plain)).any() and (pixels(there) != pixels(back)).any()
+    assert "Reference images: 2" in there.infotexts[0] and "Reference images" not in plain.infotexts[0]
+
+
+def test_references_act_within_a_mask_and_in_both_passes_of_hires_fix(model):
+    one, other = flow_runs.REFERENCES
+    for fields in ({"mask": MASK}, {"kind": StableDiffusionProcessingTxt2Img, "enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.9}):
+        assert (pixels(made(model, reference_images=[one], **fields)) != pixels(made(model, reference_images=[other], **fields))).any()

@@ -23,6 +23,7 @@ MAY_SEE = {
     "pipeline.scripts": SCRIPTS_SEE,
     "pipeline.families": FAMILIES_SEE,
     "pipeline.controlnet": (*LEAVES, *FAMILY_TYPES, "pipeline.families.placement", "pipeline.controlnet"),
+    "pipeline.detectors": (*LEAVES, "pipeline.detectors"),
     "pipeline.upscalers": (*LEAVES, "pipeline.memory", "pipeline.upscalers"),
     "pipeline.networks": ("pipeline.errors", "pipeline.families.base", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
     "pipeline": ("pipeline",),
@@ -38,7 +39,7 @@ HOSTS = {
     "fastapi": ("api",),
     "starlette": ("api",),
     "diffusers": ("pipeline.families", "tools"),
-    "transformers": ("pipeline.families", "tools"),
+    "transformers": ("pipeline.families", "pipeline.detectors", "tools"),
     "huggingface_hub": ("pipeline.hub",),
     "torch": ("pipeline", "tools", "app"),
 }

@@ -294,7 +294,7 @@ def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None"
     from pipeline.segmenters import FOLDER, Segmenters
 
     catalog = models.catalog
-    worker = DeviceWorker(load or models.load, loaded=models.loaded, make_room=models.make_room, release=models.release,
+    worker = DeviceWorker(load or models.load, loaded=models.loaded, make_room=models.make_room, release=models.release, plan=models.plan,
                           networks=Networks(LoraNames(catalog).find, catalog.hash_of),
                           embeddings=EmbeddingShelf(catalog.embedding_paths),
                           segmenters=Segmenters(catalog.root / FOLDER, models.place.device),

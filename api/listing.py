@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from api.backend import Here
 from api.models import (
-    CheckpointItem, EmbeddingItem, EmbeddingsAnswer, ExtensionItem, FaceRestorerItem, LoraItem, MemoryAnswer, Named, PathItem,
+    CheckpointItem, EmbeddingItem, EmbeddingsAnswer, ExtensionItem, FaceRestorerItem, LoraItem, MemoryAnswer, MemoryPlanAnswer, Named, PathItem,
     RealesrganItem, SamplerItem, SchedulerItem, ScriptItem, ScriptsAnswer, ServiceRequest, StyleItem, UpscalerItem, VaeItem, WorkerItem)
 from api.scripts import descriptions, titles
 from api.strict import StrictRoute
@@ -217,6 +217,18 @@ async def cmd_flags(here: Here) -> dict[str, Any]:
 async def memory(here: Here) -> MemoryAnswer:
     """Free and used memory, in bytes."""
     return await to_thread.run_sync(lambda: MemoryAnswer(**here.engine.memory()))
+
+
+@router.get("/sdapi/v1/memory-plan")
+async def memory_plan(here: Here, sd_model_checkpoint: str | None = None) -> MemoryPlanAnswer:
+    """Where a model's weights are, or will be once it is loaded, from its files' headers; an addition to A1111.
+
+    sd_model_checkpoint: its name; otherwise the chosen model. A model that does not fit is refused with numbers.
+    """
+    chosen = {} if sd_model_checkpoint is None else {"sd_model_checkpoint": sd_model_checkpoint}
+    plan = await to_thread.run_sync(here.engine.plan, here.engine.options.override(chosen), limiter=here.pictures)
+    return MemoryPlanAnswer(offload=plan.offload, device=plan.place, on_device=plan.on_device, in_main_memory=plan.waiting, needed=plan.peak,
+                            free=plan.free, line=plan.line)
 
 
 @router.get("/sdapi/v1/workers")

@@ -449,6 +449,17 @@ class MemoryAnswer(Shape):
     cuda: dict[str, Any] = Field(description="The same for the graphics card, plus PyTorch's counters; or an error.")
 
 
+class MemoryPlanAnswer(Shape):
+    offload: str = Field(description="none: all weights are on the device; encoders: the text encoders' wait in main memory, and each layer is on "
+                                     "the device while it computes; model, sequential: all wait there, and each network or layer comes.")
+    device: str = Field(description="The device that computes.")
+    on_device: dict[str, int] = Field(description="Bytes of each network's weights that stay on the device.")
+    in_main_memory: dict[str, int] = Field(description="Bytes of each network's weights that wait in main memory.")
+    needed: int = Field(description="Bytes that the device needs at most, with a picture of the model's native size.")
+    free: int | None = Field(description="Bytes free on the device without this model; null: unknown.")
+    line: str = Field(description="The plan in a few words.")
+
+
 # --- ControlNet
 
 class DetectRequest(Request):

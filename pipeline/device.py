@@ -22,7 +22,7 @@ from pipeline.families.sam import Prompt
 from pipeline.hooks import HookList, Hooks
 from pipeline.job import sendable
 from pipeline.kept import PAUSE, Kept
-from pipeline.memory import check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty, memory_report
+from pipeline.memory import MemoryPlan, check_memory, free_memory, frugal, is_out_of_memory, keep_freed_where_plenty, memory_report
 from pipeline.models import Catalog
 from pipeline.networks import Networks
 from pipeline.options import Options
@@ -41,24 +41,27 @@ from pipeline.worker import Begun, EmbeddingInfo, Keep, Loaded, Loading, News, S
 
 logger = logging.getLogger(__name__)
 
+NO_PLAN = MemoryPlan("none", "", {}, 0, None)
+"""Of models that come from nowhere."""
+
 
 class DeviceWorker:
     """Runs requests with the models that `load` gives for options.
 
     loaded: the model that options name, if it is in memory. make_room: drops all models but the one used last, called when
-    memory has run out; release: drops all. embeddings, networks: what prompts may name. cache: values kept between requests.
+    memory has run out; release: drops all. plan: where a model's weights will be. embeddings, networks: what prompts may name. cache: values kept between requests.
     segmenters: models that find objects in pictures. control_networks: networks that guide models by pictures. upscalers: the
     folder of networks that enlarge pictures, on `device`. keep_every: seconds of work that a crash may lose.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
-                 release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
+                 release: Callable[[], None] = lambda: None, plan: Callable[[Options], MemoryPlan] = lambda options: NO_PLAN, embeddings: EmbeddingShelf | None = None,
                  networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None,
                  control_networks: ControlNets | None = None, upscalers: Catalog | None = None, device: torch.device = PROCESSOR,
                  keep_every: float = PAUSE):
         self._keep_every = keep_every
-        self._load, self._loaded, self._make_room, self._release = load, loaded, make_room, release
+        self._load, self._loaded, self._make_room, self._release, self._plan = load, loaded, make_room, release, plan
         self._segmenters = segmenters or Segmenters()
         self._control_networks = control_networks or ControlNets()
         self._hooks, self._cache = HookList(hooks), cache or Cache()
@@ -75,6 +78,9 @@ class DeviceWorker:
     def load(self, options: Options, tell: Tell) -> ModelInfo:
         with self._segmenters.card:
             return self._answering(lambda: self._model_for(tell, options).info)
+
+    def plan(self, options: Options) -> MemoryPlan:
+        return self._answering(lambda: self._plan(options))
 
     def release(self) -> None:
         self._release_helpers()

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.caches import Cache
 from pipeline.controlnet.store import ControlNets
-from pipeline.device import DeviceWorker
+from pipeline.device import NO_PLAN, DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, PalimpsestError, UnknownName, WorkerLost
 from pipeline.families.base import Family
@@ -23,6 +23,7 @@ from pipeline.hooks import Hooks
 from pipeline.job import Failed, Finished, Job, Queued, sendable
 from pipeline.journal import Journal
 from pipeline.limits import Client, Limits, Quota
+from pipeline.memory import MemoryPlan
 from pipeline.models import Catalog
 from pipeline.networks import Networks
 from pipeline.options import Options
@@ -78,6 +79,9 @@ class Engine(Protocol):
 
         A newer call replaces an older one that has not begun, which ends as cancelled.
         """
+
+    def plan(self, options: Options | None = None) -> MemoryPlan:
+        """As Worker.plan(); None: the engine's options."""
 
     def release(self) -> None:
         """Drop all models; the next request loads its own again."""
@@ -232,6 +236,9 @@ class LocalEngine(Engine):
     def _drop_preload(self, dropped: "Preload | None", why: str) -> None:
         if dropped is not None and not dropped.begun:
             dropped.job.publish(Failed(Cancelled(why)))
+
+    def plan(self, options: Options | None = None) -> MemoryPlan:
+        return self._worker.plan(options or self.options)
 
     def release(self) -> None:
         for station in self._stations:
@@ -483,10 +490,10 @@ class Preload:
 
 def local_engine(load: Callable[[Options], Family], options: Options = Options(), hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
-                 release: Callable[[], None] = lambda: None, embeddings: EmbeddingShelf | None = None,
-                 networks: Networks | None = None, cache: Cache | None = None, control_networks: ControlNets | None = None,
+                 release: Callable[[], None] = lambda: None, plan: Callable[[Options], MemoryPlan] = lambda options: NO_PLAN,
+                 embeddings: EmbeddingShelf | None = None, networks: Networks | None = None, cache: Cache | None = None, control_networks: ControlNets | None = None,
                  upscalers: Catalog | None = None, **how: Any) -> LocalEngine:
     """An engine with a worker in this process. how: further arguments of LocalEngine; the rest is as in DeviceWorker."""
-    worker = DeviceWorker(load, hooks, loaded=loaded, make_room=make_room, release=release, embeddings=embeddings,
+    worker = DeviceWorker(load, hooks, loaded=loaded, make_room=make_room, release=release, plan=plan, embeddings=embeddings,
                           networks=networks, cache=cache, control_networks=control_networks, upscalers=upscalers)
     return LocalEngine(worker, options, **how)

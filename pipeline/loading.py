@@ -16,13 +16,13 @@ from pipeline.errors import ModelError
 from pipeline.families import Components
 from pipeline.families.base import Family, ModelInfo
 from pipeline.families.placement import Placement
-from pipeline.memory import choose_offload, collect, free_memory, is_out_of_memory, working_memory
+from pipeline.memory import TILE, Bytes, MemoryPlan, collect, free_memory, is_out_of_memory, plan_memory, working_memory
 from pipeline.models import NO_VAE, SHORT, Catalog, ModelFile, Share, stamp
 from pipeline.options import Options
 
 logger = logging.getLogger(__name__)
 
-OFFLOADED = {"model": "each of its networks", "sequential": "each of its layers"}
+OFFLOADED = {"encoders": "each layer of its text encoders", "model": "each of its networks", "sequential": "each of its layers"}
 HASHING = 0.3
 """Fraction of the progress given to hashing a file whose hash is unknown."""
 
@@ -74,6 +74,8 @@ class ModelStore:
         self.place, self._keep = place, keep
         self._read, self._describe, self._change_vae, self._complete, self._free, self._main = load, describe, change_vae, complete, free, main
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
+        self._plans: dict[Key, MemoryPlan] = {}
+        """By checkpoint and text encoders: of the models that were loaded."""
         self._completed: dict[Key, Components] = {}
         """By the files chosen and offered: what was found missing and where."""
         self._lock = Lock()
@@ -114,6 +116,18 @@ class ModelStore:
         checkpoint, vae = chosen.checkpoint, chosen.vae
         info = replace(self._describe(checkpoint.path, chosen.components), name=checkpoint.stem, hash=checkpoint.hash)
         return info if vae is None else replace(info, vae=vae.path.name, vae_hash=vae.hash)
+
+    def plan(self, options: Options = Options()) -> MemoryPlan:
+        """Where the weights of the model that options name are, or will be once it is loaded, in the room that the others leave it.
+
+        Raises UnknownName, and ModelError for a model that cannot be loaded here.
+        """
+        chosen = self.complete(options)
+        with self._lock:
+            loaded = any(key[0] == chosen.key[0] for key in self._loaded)
+        if loaded:
+            return self._plans[chosen.key[0]]
+        return self._plan_alone(chosen.checkpoint, self._describe(chosen.checkpoint.path, chosen.components))
 
     @torch.inference_mode(False)  # a refiner is loaded in the middle of a job
     def load(self, options: Options) -> Family:
@@ -158,16 +172,15 @@ class ModelStore:
     def _load(self, chosen: Chosen) -> Family:
         checkpoint = chosen.checkpoint
         info = self._describe(checkpoint.path, chosen.components)  # before any other model is dropped, in case this is not a model
-        sizes = [numbers * self.place.dtype_of(part).itemsize for part, numbers in info.sizes.items()]
-        working = working_memory(info.native_size**2, self.place.vae_dtype)
-        self._fit(sum(sizes) + working)
-        on_card = self.place.device.type != "cpu"
-        first = choose_offload(sizes, working, self._free(self.place.device)) if on_card else "none"
-        if not on_card or first != "none":
-            self._check_main_memory(checkpoint, sum(sizes))
-        for offload in (first, "sequential" if on_card else "none"):
+        self._plan_alone(checkpoint, info)  # likewise
+        wanted = sum(size.whole for size in self._bytes(info).values())
+        self._fit(wanted + working_memory(info.native_size**2, self.place.vae_dtype))
+        plan = self._plan(checkpoint, info)
+        for offload in (plan.offload, "sequential" if self.place.device.type != "cpu" else "none"):
             try:
-                return self._load_files(chosen, info, replace(self.place, offload=offload))
+                family = self._load_files(chosen, info, replace(self.place, offload=offload))
+                self._plans[chosen.key[0]] = replace(plan, offload=offload)
+                return family
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -176,12 +189,25 @@ class ModelStore:
         raise ModelError(f'model "{checkpoint.rel}" does not fit into the memory of {self.place.device} '
                          f"in {str(self.place.dtype).removeprefix('torch.')}")
 
-    def _check_main_memory(self, checkpoint: ModelFile, weights: int) -> None:
-        """Raise ModelError if weights of that many bytes cannot be held, as Linux would kill the program for trying."""
-        free = self._main()
-        if free is not None and weights > free:
-            precision = str(self.place.dtype).removeprefix("torch.")
-            raise ModelError(f'model "{checkpoint.rel}" needs {weights / 1e9:.1f} GB of main memory in {precision}, and {free / 1e9:.1f} GB are free')
+    def _plan_alone(self, checkpoint: ModelFile, info: ModelInfo) -> MemoryPlan:
+        """The plan once all other models are dropped. Raises ModelError."""
+        with self._lock:
+            held = [self._plans[key[0]] for key in self._loaded]
+        return self._plan(checkpoint, info, freed=sum(sum(plan.on_device.values()) for plan in held),
+                          freed_main=sum(sum(plan.waiting.values()) for plan in held))
+
+    def _plan(self, checkpoint: ModelFile, info: ModelInfo, freed: int = 0, freed_main: int = 0) -> MemoryPlan:
+        """freed: bytes that other models have on the device, and would leave; freed_main: in main memory."""
+        free, main = self._free(self.place.device), self._main()
+        if self.place.device.type == "cpu":
+            freed_main = freed
+        working = [working_memory(pixels, self.place.vae_dtype) for pixels in (info.native_size**2, min(TILE, info.native_size)**2)]
+        return plan_memory(checkpoint.rel, self._bytes(info), self.place, working=working[0], least=working[1],
+                           free=None if free is None else free + freed, main=None if main is None else main + freed_main)
+
+    def _bytes(self, info: ModelInfo) -> dict[str, Bytes]:
+        each = {part: self.place.dtype_of(part).itemsize for part in info.sizes}
+        return {part: Bytes(size.numbers * each[part], size.layer * each[part]) for part, size in info.sizes.items()}
 
     def _load_files(self, chosen: Chosen, info: ModelInfo, place: Placement) -> Family:
         checkpoint = chosen.checkpoint

@@ -2,20 +2,21 @@
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOMEM
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline import allocator
+from pipeline.errors import ModelError
 from pipeline.families.base import Family
 from pipeline.families.cond import Cond
-from pipeline.families.placement import Placement
+from pipeline.families.placement import Placement, is_text_encoder, plan_of
 from pipeline.families.reuse import Reuse, Reused
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
@@ -123,10 +124,81 @@ def collect(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def choose_offload(sizes: Iterable[int], working: int, free: int | None) -> str:
-    """The first of OFFLOADS that fits. sizes: bytes per network; working: bytes for pictures; free: bytes, None: unknown."""
-    needs = {"none": sum(sizes := list(sizes)), "model": max(sizes, default=0)}
-    return next((plan for plan, weights in needs.items() if free is None or weights + working <= free), "sequential")
+class Bytes(NamedTuple):
+    """The memory of a network's weights."""
+
+    whole: int
+    layer: int
+    """Of the largest of its layers."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where a model's weights will be, computed from its files' headers."""
+
+    offload: str
+    """One of placement.OFFLOADS."""
+    place: str
+    """The device's name."""
+    networks: Mapping[str, int]
+    """Bytes of each network's weights, by its name in a diffusers folder."""
+    peak: int
+    """Bytes that the device needs at most, with a picture of native size."""
+    free: int | None
+    """Bytes free on the device, if the model were not loaded; None: unknown."""
+
+    @property
+    def on_device(self) -> dict[str, int]:
+        """The networks whose weights stay on the device."""
+        return {name: size for name, size in self.networks.items() if plan_of(name, self.offload) == "none"}
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """The networks whose weights wait in main memory and are on the device only while they compute."""
+        return {name: size for name, size in self.networks.items() if name not in self.on_device}
+
+    @property
+    def line(self) -> str:
+        """A few words for the page."""
+        here, there = (sum(sizes.values()) / 1e9 for sizes in (self.on_device, self.waiting))
+        if self.offload == "none":
+            return f"{here:.1f} GB on {self.place}" if self.networks else ""
+        if self.offload == "encoders":
+            return f"{here:.1f} GB on {self.place}, text encoders ({there:.1f} GB) in main memory"
+        if self.offload == "model":
+            return f"{there:.1f} GB in main memory, one network at a time on {self.place}"
+        return f"{there:.1f} GB in main memory, one layer at a time on {self.place}"
+
+
+def plan_memory(model: str, networks: Mapping[str, Bytes], place: Placement, *, working: int, least: int, free: int | None,
+                main: int | None) -> MemoryPlan:
+    """The first of OFFLOADS with which a model fits, on a CPU always the first.
+
+    networks: by name in a diffusers folder; working: bytes for a picture, least: with the autoencoder in tiles; free and main:
+    free bytes of device and main memory, None: unknown. Raises ModelError, with numbers, if neither fits.
+    """
+    sizes = {name: size.whole for name, size in networks.items()}
+    encoders = {name: size for name, size in networks.items() if is_text_encoder(name)}
+    needs = {
+        "none": sum(sizes.values()) + working,
+        "encoders": sum(size for name, size in sizes.items() if name not in encoders)
+        + max((size.layer for size in encoders.values()), default=0) + working,
+        "model": max(sizes.values(), default=0) + working,
+        "sequential": max((size.layer for size in networks.values()), default=0) + least,
+    }
+    on_card = place.device.type != "cpu"
+    fits = {offload: need for offload, need in needs.items() if free is None or need <= free} if on_card else {"none": needs["none"]}
+    if not encoders:
+        fits.pop("encoders", None)
+    precision = str(place.dtype).removeprefix("torch.")
+    if not fits:
+        raise ModelError(f'model "{model}" needs {needs["sequential"] / 1e9:.1f} GB of the memory of {place.device} in {precision} even with '
+                         f"one layer there at a time, and {free / 1e9:.1f} GB are free")
+    plan = MemoryPlan(next(iter(fits)), str(place.device), sizes, next(iter(fits.values())), free)
+    in_main = plan.waiting if on_card else plan.on_device
+    if main is not None and sum(in_main.values()) > main:  # Linux would kill the program for trying
+        raise ModelError(f'model "{model}" needs {sum(in_main.values()) / 1e9:.1f} GB of main memory in {precision}, and {main / 1e9:.1f} GB are free')
+    return plan
 
 
 def working_memory(pixels: int, dtype: torch.dtype) -> int:

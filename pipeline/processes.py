@@ -18,6 +18,7 @@ from pipeline.errors import WorkerLost
 from pipeline.families.base import ModelInfo
 from pipeline.families.sam import Prompt
 from pipeline.job import sendable
+from pipeline.memory import MemoryPlan
 from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
@@ -56,6 +57,9 @@ class ProcessWorker(Worker):
 
     def load(self, options: Options, tell: Tell) -> ModelInfo:
         return self._wait(*self._begin("load", options), tell)
+
+    def plan(self, options: Options) -> MemoryPlan:
+        return self._ask("plan", options)
 
     def release(self) -> None:
         self._ask("release")

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.families.base import ModelInfo
 from pipeline.families.sam import Prompt
+from pipeline.memory import MemoryPlan
 from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
@@ -182,6 +183,12 @@ class Worker(Protocol):
 
     def load(self, options: Options, tell: Tell) -> ModelInfo:
         """Load the model that options name. Raises as run() does."""
+
+    def plan(self, options: Options) -> MemoryPlan:
+        """Where the weights of the model that options name are, or will be once it is loaded.
+
+        Raises UnknownName, and ModelError for a model that cannot be loaded here.
+        """
 
     def release(self) -> None:
         """Drop all models."""

@@ -3,6 +3,7 @@
 import base64
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from html import escape
@@ -203,14 +204,17 @@ def follow(panel: Panel, visit: Visit, job_id: str, events: Iterator[Event]) -> 
 
 
 def load_model(engine: Engine, **chosen: str) -> Iterator[str]:
-    """Load the model chosen on a page once no job waits; yields header lines on the progress."""
-    yield title_html("waiting to be loaded")
-    for event in engine.preload(engine.options.override(chosen)).events(HEARTBEAT):
+    """Load the model chosen on a page once no job waits; yields header lines on the progress, and on where its weights go."""
+    options, plan = engine.options.override(chosen), ""
+    with suppress(PalimpsestError):  # the load will tell it
+        plan = engine.plan(options).line
+    yield title_html("waiting to be loaded", plan)
+    for event in engine.preload(options).events(HEARTBEAT):
         match event:
             case Queued():
-                yield title_html(f"loading, {event.fraction:.0%}")
+                yield title_html(f"loading, {event.fraction:.0%}", plan)
             case Finished():
-                yield title_html()
+                yield title_html("", plan)
             case Failed(error=Cancelled()):
                 yield title_html("loaded when it is needed")
             case Failed():
@@ -218,9 +222,10 @@ def load_model(engine: Engine, **chosen: str) -> Iterator[str]:
                 raise PalimpsestError(event.message)
 
 
-def title_html(state: str = "") -> str:
-    """The header's name, how the model stands that was chosen, and the page's own buttons."""
-    return (f'<h1>Palimpsest</h1><span class="model" role="status">{state}</span>'
+def title_html(state: str = "", plan: str = "") -> str:
+    """The header's name, how the model stands that was chosen, where its weights go, and the page's own buttons."""
+    said = "".join(f"<span>{escape(text)}</span>" for text in (state, plan) if text)
+    return (f'<h1>Palimpsest</h1><span class="model" role="status" title="{escape(plan)}">{said}</span>'
             '<button class="keys" aria-label="Keys" onclick="document.querySelector(&quot;#keys dialog&quot;).showModal()">?</button>'
             '<button id="theme-switch" class="keys" aria-label="Light or dark" title="Light or dark">◐</button>')
 

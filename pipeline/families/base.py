@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.families.checkpoint import Checkpoint, Part
+from pipeline.families.checkpoint import Checkpoint, Part, PartSize
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
 from pipeline.families.controls import Controls
@@ -70,8 +70,8 @@ class ModelInfo:
     """How many reference pictures the network can see besides the source."""
     own_latents: bool = False
     """Whether its latents differ from its family's, so that the family's decoders do not fit."""
-    sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
-    """Numbers in each network's weights, by its name in a diffusers folder."""
+    sizes: Mapping[str, PartSize] = field(default_factory=dict, compare=False)
+    """Of each network's weights, by its name in a diffusers folder."""
 
     @property
     def title(self) -> str:

@@ -1,6 +1,7 @@
 """A checkpoint before its weights are read: its networks, how to build them, and where their tensors are."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,9 +70,21 @@ class Part:
     """By name in the network, without "text_model."."""
 
     @property
-    def size(self) -> int:
-        """Total numbers in its tensors."""
-        return sum(stored.shape.numel() for stored in self.tensors.values())
+    def size(self) -> "PartSize":
+        """The numbers in its tensors, of all and of the largest layer."""
+        layers = Counter()
+        for name, stored in self.tensors.items():
+            layers[name.rpartition(".")[0]] += stored.shape.numel()
+        return PartSize(layers.total(), max(layers.values(), default=0))
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How many numbers a network's weights are."""
+
+    numbers: int
+    layer: int = 0
+    """Of the largest of its layers."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +166,11 @@ def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: 
     for name, part in checkpoint.parts.items():
         state = {}
         for key, parameter in modules[name].state_dict().items():
-            state[key] = part.tensors[bare(key)].read(place.home, place.dtype_of(name))
+            state[key] = part.tensors[bare(key)].read(place.home_of(name), place.dtype_of(name))
             done += parameter.numel()
             progress(done / total)
         modules[name].load_state_dict(state, assign=True)
-        fill_positions(modules[name], place.home)
+        fill_positions(modules[name], place.home_of(name))
         modules[name].requires_grad_(False).eval()
     return modules
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from pipeline.families.placement import plan_of
+
 
 class Offload:
     """Places a model's weights by one of placement.OFFLOADS.
@@ -31,8 +33,9 @@ class Offload:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        for network in self._modules.values():
-            if plan == "none":
+        for name, network in self._modules.items():
+            plan_here = plan_of(name, plan)
+            if plan_here == "none":
                 network.to(self._device)
                 continue
             network.to("cpu")
@@ -40,12 +43,12 @@ class Offload:
                 buffer.data = buffer.data.to(self._device)
             for layer in network.modules():
                 own = list(layer.parameters(recurse=False))
-                if own and plan == "sequential" and any(True for _ in layer.children()):
+                if own and plan_here == "sequential" and any(True for _ in layer.children()):
                     # it holds numbers of its own beside its layers, such as a token: few, and used while those come and go
                     for parameter in own:
                         parameter.data = parameter.data.to(self._device)
                 elif own:
-                    comes = network if plan == "model" else layer
+                    comes = network if plan_here == "model" else layer
                     self._hooks.append(layer.register_forward_pre_hook(partial(self._bring, comes)))
 
     @torch.inference_mode(False)

@@ -6,8 +6,9 @@ import torch
 
 from pipeline.errors import InvalidRequest, UnknownName
 
-OFFLOADS = ("none", "model", "sequential")
-"""Which weights are on the device: all; the computing network's; the computing layer's. The others are in main memory."""
+OFFLOADS = ("none", "encoders", "model", "sequential")
+"""Which weights are on the device: all; all but the text encoders', of which the computing layer's are; the computing
+network's; the computing layer's. The others are in main memory."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,26 @@ class Placement:
 
     @property
     def home(self) -> torch.device:
-        """Where weights are while idle."""
-        return self.device if self.offload == "none" else torch.device("cpu")
+        """Where the weights of networks are while idle, except text encoders'."""
+        return self.home_of("")
+
+    def home_of(self, part: str) -> torch.device:
+        """Where a network's weights are while idle, by its name in a diffusers folder."""
+        return self.device if plan_of(part, self.offload) == "none" else torch.device("cpu")
 
     def dtype_of(self, part: str) -> torch.dtype:
         """The precision of a network by its name in a diffusers folder."""
         return self.vae_dtype if part == "vae" else self.dtype
+
+
+def plan_of(part: str, offload: str) -> str:
+    """What one of OFFLOADS means for one network: "none", "model" or "sequential"."""
+    return ("sequential" if is_text_encoder(part) else "none") if offload == "encoders" else offload
+
+
+def is_text_encoder(part: str) -> bool:
+    """Whether a network is a text encoder, by its name in a diffusers folder."""
+    return part.startswith("text_encoder")
 
 
 MOST_WORKERS = 64

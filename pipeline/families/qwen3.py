@@ -115,8 +115,9 @@ class Qwen3TextEncoder:
         if len(ids) > self._longest:
             field = "negative_prompt" if how.negative else "prompt"
             raise InvalidRequest(field, f"{field}: takes {len(ids)} tokens; this model takes at most {self._longest}")
+        # where it computes: its weights may be in main memory until then, its buffers never are
         length = self._longest if self._padded else len(ids)
-        tokens = torch.tensor([ids + [PADDING] * (length - len(ids))], device=self.model.device)
+        tokens = torch.tensor([ids + [PADDING] * (length - len(ids))], device=self.model.rotary_emb.inv_freq.device)
         # each token sees those before it; without a mask transformers looks for several texts in one, waiting for the device
         before = torch.ones(1, 1, length, length, dtype=torch.bool, device=tokens.device).tril()
         before[..., len(ids):] = False

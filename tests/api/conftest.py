@@ -71,7 +71,7 @@ def running_backend(demo, hooks, folder):
     (folder / "models").mkdir()
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL], cache=folder / "hashes.json")
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0], load=lambda *_, **__: demo)
-    engine = local_engine(models.load, hooks=hooks, loaded=models.loaded, release=models.release, upscalers=catalog,
+    engine = local_engine(models.load, hooks=hooks, loaded=models.loaded, release=models.release, plan=models.plan, upscalers=catalog,
                           control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load))
     yield Backend(engine, models, Settings(folder / "config.json"), folder / "outputs", flags={"port": 7860})
     for hook in hooks:

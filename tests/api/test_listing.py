@@ -137,6 +137,15 @@ def test_a_sampler_that_a1111_lacks_is_a_row_of_the_table(straight, shared, get,
     assert "Sampler: Straight, Schedule type: Karras" in infotext_of(sampler_name=None, infotext=told)
 
 
+def test_where_a_models_weights_go_is_known_before_it_is_loaded(client):
+    plan = client.get("/sdapi/v1/memory-plan").json()
+    assert (plan["offload"], plan["device"], plan["in_main_memory"]) == ("none", "cpu", {}) and set(plan["on_device"]) == {"unet", "text_encoder", "vae"}
+    assert plan["needed"] > sum(plan["on_device"].values()) > 1e6 and plan["line"].endswith(" GB on cpu")
+    assert client.get("/sdapi/v1/memory-plan", params={"sd_model_checkpoint": "demo-model"}).json()["on_device"] == plan["on_device"]
+    answer = client.get("/sdapi/v1/memory-plan", params={"sd_model_checkpoint": "gone"})
+    assert answer.status_code == 404 or 'no checkpoint called "gone"' in answer.json()["detail"]
+
+
 def test_the_worker_is_listed_and_taken_out_of_service(client):
     worker, = client.get("/sdapi/v1/workers").json()
     assert worker == {"name": "", "model": "", "job": None, "loading": False, "pictures_per_minute": 0.0, "in_service": True}

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from pipeline.errors import ModelError, UnknownName
 from pipeline.families.base import ModelInfo
+from pipeline.families.checkpoint import PartSize
 from pipeline.families.placement import Placement
 from pipeline.loading import ModelStore
 from pipeline.memory import working_memory
@@ -17,7 +18,7 @@ from pipeline.models import Catalog
 from pipeline.options import Options
 
 PLACE = Placement(torch.device("cpu"), torch.float32, torch.float32)
-NUMBERS = {"unet": 1000, "text_encoder": 200, "vae": 50}
+NUMBERS = {"unet": PartSize(1000, 100), "text_encoder": PartSize(200, 90), "vae": PartSize(50, 10)}
 WEIGHTS = 4 * 1250
 """Bytes, in float32."""
 WORKING = working_memory(64**2, torch.float32)
@@ -250,7 +251,8 @@ def test_a_vae_that_cannot_be_used_leaves_the_model_as_it_was(make_store, disk):
 
 @pytest.mark.parametrize("free, offload, sentence", [
     (PLENTY, "none", None),
-    (PLENTY - 1, "model", "a.safetensors does not fit into the memory of cuda as a whole, so each of its networks is loaded only"),
+    (PLENTY - 1, "encoders", "a.safetensors does not fit into the memory of cuda as a whole, so each layer of its text encoders is loaded only"),
+    (WORKING + 4 * 1139, "model", "a.safetensors does not fit into the memory of cuda as a whole, so each of its networks is loaded only"),
     (WORKING + 3999, "sequential", "a.safetensors does not fit into the memory of cuda as a whole, so each of its layers is loaded"),
     (None, "none", None),
 ])
@@ -258,6 +260,35 @@ def test_what_does_not_fit_the_card_waits_in_main_memory_and_the_person_is_told(
     notes = make_store(free, CARD).load(options()).notes
     assert disk.places == [offload] and len(notes) == (sentence is not None)
     assert sentence is None or notes[0].startswith(sentence)
+
+
+def test_what_not_even_fits_layer_by_layer_is_refused_before_anything_is_read(make_store, disk):
+    with pytest.raises(ModelError, match=r'^model "a.safetensors" needs 0.6 GB of the memory of cuda in float32 even with one layer there at a '
+                                         r"time, and 0.6 GB are free$"):
+        make_store(WORKING + 399, CARD).load(options())
+    assert disk.read == [] and make_store(WORKING + 400, CARD).load(options()).notes
+
+
+def test_a_model_that_cannot_fit_costs_nobody_theirs(make_store, disk):
+    store = make_store(place=CARD)
+    family = store.load(options("a"))
+    store._free = lambda device: WORKING + 399 - WEIGHTS
+    with pytest.raises(ModelError, match="one layer there at a time"):
+        store.load(options("b"))
+    assert store.load(options("a")) is family and disk.loaded() == {"a"}
+
+
+def test_the_plan_is_known_before_loading_and_counts_what_the_others_leave(make_store, disk):
+    free = {CARD.device: PLENTY}
+    store = make_store(place=CARD)
+    store._free = free.get
+    assert (store.plan(options("a")).offload, disk.read) == ("none", [])
+    store.load(options("a"))
+    free[CARD.device] = PLENTY - WEIGHTS
+    assert (store.plan(options("b")).offload, store.plan(options("a")).offload) == ("none", "none")
+    assert store.plan(options("b")).line == "0.0 GB on cuda"
+    free[CARD.device] -= 1
+    assert store.plan(options("b")).offload == "encoders" and store.plan(options("b")).waiting == {"text_encoder": 800}
 
 
 def test_on_the_processor_weights_are_where_they_compute_anyway(make_store, disk):

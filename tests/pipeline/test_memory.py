@@ -10,8 +10,8 @@ from pipeline.errors import HookError, ModelError
 from pipeline.families.cond import Encoding
 from pipeline.families.placement import Placement
 from pipeline.geometry import Size
-from pipeline.memory import (KEPT, LIBRARIES, check_memory, choose_offload, container_memory, free_memory, frugal, is_out_of_memory,
-                             keep_freed_where_plenty, read_number, working_memory)
+from pipeline.memory import (KEPT, LIBRARIES, Bytes, check_memory, container_memory, free_memory, frugal, is_out_of_memory,
+                             keep_freed_where_plenty, plan_memory, read_number, working_memory)
 
 PLENTY = KEPT * working_memory(512**2, torch.float32)
 
@@ -178,11 +178,35 @@ def test_what_has_no_room_on_the_card_any_more_stays_in_main_memory_and_the_job_
     assert family.followed == ["sequential", "none", "sequential"]
 
 
-@pytest.mark.parametrize("free, plan", [
-    (None, "none"), (1000 + 8 + 2 + 50, "none"), (1059, "model"), (1050, "model"), (1049, "sequential"), (0, "sequential"),
+NETWORKS = {"unet": Bytes(1000, 90), "text_encoder": Bytes(300, 40), "text_encoder_2": Bytes(200, 60), "vae": Bytes(8, 2)}
+CARD = Placement(torch.device("cuda"), torch.bfloat16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("free, offload, peak, waiting", [
+    (None, "none", 1558, set()), (1558, "none", 1558, set()),
+    (1557, "encoders", 1118, {"text_encoder", "text_encoder_2"}), (1118, "encoders", 1118, {"text_encoder", "text_encoder_2"}),
+    (1117, "model", 1050, {*NETWORKS}), (1050, "model", 1050, {*NETWORKS}),
+    (1049, "sequential", 100, {*NETWORKS}), (100, "sequential", 100, {*NETWORKS}),
 ])
-def test_the_plan_is_the_first_whose_weights_and_pictures_fit(free, plan):
-    assert choose_offload([1000, 8, 2], 50, free) == plan
+def test_the_plan_is_the_first_whose_weights_and_pictures_fit_and_text_encoders_go_first(free, offload, peak, waiting):
+    plan = plan_memory("m", NETWORKS, CARD, working=50, least=10, free=free, main=None)
+    assert (plan.offload, plan.peak, {*plan.waiting}, plan.free) == (offload, peak, waiting, free)
+    assert plan.on_device | plan.waiting == {name: size.whole for name, size in NETWORKS.items()}
+
+
+@pytest.mark.parametrize("free, main, said", [
+    (99, None, 'model "m" needs 0.0 GB of the memory of cuda in bfloat16 even with one layer there at a time, and 0.0 GB are free'),
+    (1557, 499, 'model "m" needs 0.0 GB of main memory in bfloat16, and 0.0 GB are free'),
+    (1049, 1507, 'model "m" needs 0.0 GB of main memory in bfloat16, and 0.0 GB are free')])
+def test_what_fits_nowhere_has_no_plan_but_numbers(free, main, said):
+    with pytest.raises(ModelError, match=f"^{said}$"):
+        plan_memory("m", NETWORKS, CARD, working=50, least=10, free=free, main=main)
+    assert main is None or plan_memory("m", NETWORKS, CARD, working=50, least=10, free=free, main=main + 1)
+
+
+def test_without_text_encoders_none_can_go_first():
+    networks = {"unet": Bytes(1000, 90), "vae": Bytes(900, 2)}
+    assert plan_memory("m", networks, CARD, working=50, least=10, free=1949, main=None).offload == "model"
 
 
 def test_a_picture_of_twice_the_edge_needs_four_times_the_room_besides_the_libraries():

@@ -298,7 +298,8 @@ def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None"
                           networks=Networks(LoraNames(catalog).find, catalog.hash_of),
                           embeddings=EmbeddingShelf(catalog.embedding_paths),
                           segmenters=Segmenters(catalog.root / FOLDER, models.place.device),
-                          control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load),
+                          control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load,
+                                                       encoders=control_networks.encoders(catalog.clip_vision)),
                           upscalers=catalog, device=models.place.device)
     models.tell = worker.tell_loading
     return worker

@@ -21,17 +21,19 @@ FOLDERS = {  # A1111's names, and Forge's and ComfyUI's for text encoders, in th
     "LoRA": ("Lora", "LyCORIS"),
     "embedding": ("embeddings",),
     "ControlNet": ("ControlNet",),
+    "CLIP vision": ("clip_vision",),
+    "annotator": ("annotators",),
     "upscaler": ("ESRGAN", "RealESRGAN", "DAT"),
 }
 FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "text encoder": "sd_text_encoders", "LoRA": "prompt", "embedding": "prompt",
-          "ControlNet": "alwayson_scripts", "upscaler": "upscaler"}
+          "ControlNet": "alwayson_scripts", "CLIP vision": "alwayson_scripts", "annotator": "alwayson_scripts", "upscaler": "upscaler"}
 """The request's field that names each kind."""
 SUFFIXES = (".safetensors", *PICKLES)
 VAE_INFIX = ".vae"
 """A file called NAME.vae.safetensors is a VAE, even among checkpoints."""
 EXTENSION = "extensions/sd-webui-controlnet/models"
 """Where A1111's extension keeps control networks too, in its installation."""
-MARKERS = {"ControlNet": "config.json"}
+MARKERS = {"ControlNet": "config.json", "CLIP vision": "config.json", "annotator": "config.json"}
 """The file that makes a folder a model, where it is not WHOLE."""
 WHOLE = "model_index.json"
 NO_VAE = ("Automatic", "auto", "None", "")
@@ -141,6 +143,12 @@ class Catalog:
 
     def control_networks(self) -> list[ModelFile]:
         return self._listed("ControlNet")
+
+    def clip_vision(self) -> list[ModelFile]:
+        return self._listed("CLIP vision")
+
+    def annotators(self) -> list[ModelFile]:
+        return self._listed("annotator")
 
     def upscalers(self) -> list[ModelFile]:
         return self._listed("upscaler")

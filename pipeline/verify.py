@@ -166,7 +166,7 @@ class Search:
     def find(self, kind: str, name: str, sha256: str | None) -> ModelFile | None:
         """The file with that hash, else the one with that name, else None."""
         listed = {"checkpoint": self.catalog.checkpoints, "VAE": self.catalog.vaes, "text encoder": self.catalog.text_encoders,
-                  "LoRA": self.catalog.loras, "ControlNet": self.catalog.control_networks}[kind]()
+                  "LoRA": self.catalog.loras, "ControlNet": self.catalog.control_networks, "CLIP vision": self.catalog.clip_vision}[kind]()
         files = sorted(listed, key=lambda file: (name not in (file.stem, file.path.name), file.sha256 is None))
         named = [file for file in files if name in (file.stem, file.path.name)]
         same = (file for file in files if self.hash_of(file, read=self.thorough or file in named) == sha256)

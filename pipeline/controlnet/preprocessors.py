@@ -17,6 +17,8 @@ from pipeline.geometry import Size
 
 Picture = np.ndarray
 RESIZE_MODES = ("Just Resize", "Crop and Resize", "Resize and Fill")
+CLIP_SIDE = 224
+"""Pixels of the square that CLIP sees of an IP-Adapter's picture."""
 BLOCK = 64
 """Pixels; preprocessors see pictures whose sides are multiples of it."""
 MOST_SEEN = 64_000_000
@@ -75,6 +77,10 @@ class Preprocessor:
     """Higher ones come earlier; at 100 it is its control type's default."""
     takes_mask: bool = False
     """Whether the picture's fourth channel is a mask, 255 where the network paints."""
+    of_ip_adapters: bool = False
+    """Whether its map is what an IP-Adapter's encoder sees, whatever the result's size."""
+    aliases: tuple[str, ...] = ()
+    """Further names that are understood."""
 
     @property
     def label(self) -> str:
@@ -224,9 +230,22 @@ def color_grid(picture: Picture, settings: Settings) -> Picture:
                       interpolation=cv2.INTER_NEAREST)
 
 
+def seen_by_clip(picture: Picture, settings: Settings) -> Picture:
+    """The middle of the picture, a square of CLIP_SIDE pixels."""
+    height, width = picture.shape[:2]
+    # CLIP's own preparation: the longer side is rounded down
+    size = (CLIP_SIDE if width <= height else int(CLIP_SIDE * width / height), CLIP_SIDE if height <= width else int(CLIP_SIDE * height / width))
+    if max(size) * CLIP_SIDE > MOST_SEEN:
+        raise InvalidRequest("image", f"image: {width}x{height} pixels are too narrow for CLIP")
+    seen = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+    left, top = (size[0] - CLIP_SIDE) // 2, (size[1] - CLIP_SIDE) // 2
+    return np.asarray(seen.crop((left, top, left + CLIP_SIDE, top + CLIP_SIDE)))
+
+
 GAMMA = Slider("Gamma Correction", 0.1, 2.0, 1.0, 0.001)
 VARIATION = Slider("Variation", 3.0, 32.0, 8.0, 1.0)
 NONE = "none"
+AUTO = "ip-adapter-auto"
 PREPROCESSORS = {one.name: one for one in (
     Preprocessor(NONE, unchanged, priority=10, resolution=RESOLUTION),
     Preprocessor("canny", canny, ("Canny",), resolution=RESOLUTION, a=Slider("Low Threshold", 1, 255, 100, 1),
@@ -244,10 +263,16 @@ PREPROCESSORS = {one.name: one for one in (
     Preprocessor("threshold", threshold, resolution=RESOLUTION, a=Slider("Binarization Threshold", 0, 255, 127, 1)),
     Preprocessor("tile_colorfix", unchanged, ("Tile",), a=VARIATION),
     Preprocessor("tile_colorfix+sharp", unchanged, ("Tile",), a=VARIATION, b=Slider("Sharpness", 0.0, 2.0, 1.0)),
+    Preprocessor(AUTO, seen_by_clip, ("IP-Adapter",), priority=1000, of_ip_adapters=True),
+    Preprocessor("ip-adapter_clip_sd15", seen_by_clip, ("IP-Adapter",), "ip-adapter_clip_h", priority=100, of_ip_adapters=True,
+                 aliases=("CLIP-ViT-H (IPAdapter)",)),
+    Preprocessor("ip-adapter_clip_sdxl", seen_by_clip, ("IP-Adapter",), "ip-adapter_clip_g", of_ip_adapters=True,
+                 aliases=("CLIP-ViT-bigG (IPAdapter)", "CLIP-G (IPAdapter)")),
+    Preprocessor("ip-adapter_clip_sdxl_plus_vith", seen_by_clip, ("IP-Adapter",), of_ip_adapters=True),
     Preprocessor("tile_resample", tile_resample, ("Tile",), a=Slider("Down Sampling Rate", 1.0, 8.0, 1.0), priority=100),
 )}
 """By name."""
-BY_LABEL = {one.label: one for one in PREPROCESSORS.values()} | PREPROCESSORS | {"None": PREPROCESSORS[NONE]}
+BY_LABEL = {name: one for one in PREPROCESSORS.values() for name in (one.label, *one.aliases)} | PREPROCESSORS | {"None": PREPROCESSORS[NONE]}
 
 
 def find_preprocessor(name: str, field: str = "module") -> Preprocessor:

@@ -10,7 +10,7 @@ ALL = "All"
 WITHOUT_PREPROCESSOR = ("Depth", "InstructP2P", "MLSD", "NormalMap", "OpenPose", "Segmentation", "SoftEdge")
 """Kinds whose maps come from elsewhere; there are networks for them."""
 WORDS = {"instructp2p": ("ip2p",), "segmentation": ("seg",), "normalmap": ("normal",), "t2i-adapter": ("t2i_adapter", "t2iadapter", "t2ia"),
-         "openpose": ("densepose",), "scribble": ("sketch",), "tile": ("blur",)}
+         "openpose": ("densepose",), "scribble": ("sketch",), "tile": ("blur",), "ip-adapter": ("ip_adapter", "ipadapter")}
 """Further words in the names of a kind's networks."""
 
 

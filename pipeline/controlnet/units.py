@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from PIL import Image
 
-from pipeline.controlnet.preprocessors import NONE, RESIZE_MODES, Preprocessor, find_preprocessor
+from pipeline.controlnet.preprocessors import AUTO, NONE, RESIZE_MODES, Preprocessor, find_preprocessor
 from pipeline.errors import InvalidRequest
-from pipeline.families.controls import MODES
+from pipeline.families.controls import MODES, ControlNetwork
 from pipeline.options import number
 
 TITLE = "ControlNet"
@@ -74,6 +74,17 @@ class Unit:
     @property
     def preprocessor(self) -> Preprocessor:
         return find_preprocessor(self.module)
+
+    def for_network(self, network: ControlNetwork) -> Self:
+        """With the preprocessor that an IP-Adapter needs, if it names none. Raises InvalidRequest for one that does not suit the network."""
+        reads = network.reads is not None
+        chosen = replace(self, module=AUTO) if reads and self.preprocessor.name == NONE else self
+        if reads != chosen.preprocessor.of_ip_adapters:
+            raise InvalidRequest("module", f'module: "{self.module}" does not suit "{network.name}", which ' + (
+                f'is an IP-Adapter; use "{AUTO}"' if reads else "is not an IP-Adapter"))
+        if reads and self.advanced_weighting is not None:
+            raise InvalidRequest("advanced_weighting", "advanced_weighting: IP-Adapters take one weight for all layers")
+        return chosen
 
     def settled(self) -> Self:
         """With the preprocessor's settings in range, as infotext records them."""

@@ -176,6 +176,27 @@ ADAPTER = {  # of its T2IAdapter
     "downscale_factor": whole(1, 64),
     "adapter_type": one_of("full_adapter", "full_adapter_xl", "light_adapter"),
 }
+CLIP_VISION = {  # those of transformers' CLIPVisionConfig that change what is computed
+    "hidden_size": width,
+    "intermediate_size": whole(1, 1 << 18),
+    "projection_dim": width,
+    "num_hidden_layers": whole(1, 64),
+    "num_attention_heads": whole(1, 1024),
+    "image_size": whole(1, 4096),
+    "patch_size": whole(1, 4096),
+    "hidden_act": one_of("quick_gelu", "gelu"),
+    "layer_norm_eps": norm_eps,
+}
+IP_ADAPTER = {  # read from shapes
+    "kind": one_of("plain", "plus", "full"),
+    "width": width,
+    "cross": width,
+    "widths": several(width, most=256),
+    "tokens": whole(1, 1024),
+    "hidden": width,
+    "depth": whole(1, 64),
+    "heads": whole(1, 1024),
+}
 TINY = {  # of diffusers' AutoencoderTiny
     "in_channels": channels,
     "out_channels": channels,

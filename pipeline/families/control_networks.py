@@ -1,4 +1,4 @@
-"""Reads files of networks that guide a UNet, recognised by their tensors: ControlNets, unions and T2I-Adapters.
+"""Reads files of networks that guide a UNet, recognised by their tensors: ControlNets, unions, T2I-Adapters and IP-Adapters.
 
 A ControlNet may have the names of the original code, with or without "control_model." in front, or diffusers'; in a file, or in a
 folder with its config.
@@ -12,9 +12,11 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.families import configs, one_sentence
+from pipeline.families import clip_vision, configs, ip_adapter, one_sentence
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, read_part
 from pipeline.families.configs import PartKind
+from pipeline.families.controls import Encoders
+from pipeline.families.ip_adapter import IPAdapter
 from pipeline.families.layout import arrange
 from pipeline.families.original import count, downward_config, read_settings, shape, unet_name
 from pipeline.families.placement import Placement
@@ -28,10 +30,15 @@ FOREIGN = {  # a tensor of other kinds: what it is
     "style_embedding": "a style adapter",
 }
 FOREIGN_STARTS = {
-    "lllite_": "a ControlNet-LLLite", "image_proj.": "an IP-Adapter", "ip_adapter.": "an IP-Adapter",
+    "lllite_": "a ControlNet-LLLite",
     "controlnet_x_embedder.": "a ControlNet for another family", "controlnet_blocks.": "a ControlNet for another family",
     "transformer_blocks.": "a ControlNet for another family",
 }
+
+
+def encoders(files: Callable[[], list[Any]]) -> Encoders:
+    """The readers of pictures among these files."""
+    return Encoders(files, clip_vision.fits, clip_vision.load)
 
 
 def build_controlnet(config: dict[str, Any]) -> nn.Module:
@@ -59,14 +66,17 @@ PARTS: dict[Kind, PartKind] = {
 }
 
 
-def load(path: Path, name: str, place: Placement) -> UNetControl:
+def load(path: Path, name: str, place: Placement) -> UNetControl | IPAdapter:
     """The network of a file or folder, in place. Raises ModelError with one sentence."""
     with one_sentence(path):
         return read(path, name, place)
 
 
-def read(path: Path, name: str, place: Placement) -> UNetControl:
-    part = read_part(path) if path.is_dir() else read_file(Weights(path))
+def read(path: Path, name: str, place: Placement) -> UNetControl | IPAdapter:
+    weights = None if path.is_dir() else Weights(path)
+    if weights is not None and any(key.startswith(ip_adapter.LAYERS) for key in weights):
+        return ip_adapter.read(weights, name, place)
+    part = read_part(path) if weights is None else read_file(weights)
     kind = kind_of(path, part.tensors)
     pools = bool(part.config.get("global_pool_conditions")) or "shuffle" in path.stem.lower()
     module = build_modules(Checkpoint(path, {kind: part}), PARTS, place)[kind]
@@ -93,7 +103,7 @@ def read_file(weights: Weights) -> Part:
         return read_controlnet(weights, own, lambda name: name)
     if any(re.match(r"(adapter\.)?body\.0\.", name) for name in own):
         return read_adapter(weights, own)
-    raise ModelError(f'"{weights.path.name}" is not a ControlNet or T2I-Adapter')
+    raise ModelError(f'"{weights.path.name}" is not a ControlNet, T2I-Adapter or IP-Adapter')
 
 
 def refuse_others(weights: Weights) -> None:

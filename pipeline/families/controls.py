@@ -1,8 +1,9 @@
 """Controls: networks that guide a model by pictures, and how strongly each acts at a call. Imports no network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ BALANCED, PROMPT, CONTROL = MODES = ("Balanced", "My prompt is more important", 
 """The extension's names."""
 
 
+@dataclass(frozen=True)
+class Features:
+    """What an IP-Adapter takes of a picture, by CLIP."""
+
+    width: int
+    deep: bool
+    """True: the last layer but one, for each patch (n, width); False: the picture as a whole (width,)."""
+
+
 class ControlNetwork(Protocol):
     """A network that guides a model; only its family knows what it computes."""
 
@@ -22,9 +32,32 @@ class ControlNetwork(Protocol):
     """Whether it was trained on several kinds of maps, and must be told which one it gets."""
     types: int
     """How many kinds that are; 0 for others."""
+    reads: Features | None
+    """What it takes in place of a map; None: it takes a map."""
 
     def move_to(self, placement: Placement, *, computes: bool) -> None:
         """Bring its weights to the device, or to where that placement keeps idle weights."""
+
+
+class PictureEncoder(Protocol):
+    """Reads pictures for IP-Adapters."""
+
+    def move_to(self, placement: Placement, *, computes: bool) -> None:
+        """As of a ControlNetwork."""
+
+    def features(self, picture: Tensor, *, deep: bool) -> Tensor:
+        """(2, …): the features of a picture (1, 3, S, S) in [0, 1], and those that stand for no picture."""
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The picture encoders that there are, and how they are read."""
+
+    files: Callable[[], list[Any]]
+    """The files or folders, each with its path."""
+    fits: Callable[[Path, Features], bool]
+    """Whether an encoder gives these features."""
+    read: Callable[[Path, str, Placement], PictureEncoder]
 
 
 @dataclass(frozen=True)
@@ -33,7 +66,7 @@ class Control:
 
     network: ControlNetwork
     hint: Tensor
-    """(1, 3 or 4, H, W) in [0, 1]; the fourth channel is a mask, 1 = paint."""
+    """(1, 3 or 4, H, W) in [0, 1]; the fourth channel is a mask, 1 = paint. For an IP-Adapter the picture's features and those of no picture."""
     weight: float = 1.0
     start: float = 0.0
     """It acts while the fraction of steps done is between these two."""

@@ -19,6 +19,7 @@ from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
 from pipeline.families.controls import Controls
 from pipeline.families.edit_reuse import EditedUNet, Recording
+from pipeline.families.ip_adapter import IPAdapter, attending
 from pipeline.families.latents import LatentFormat
 from pipeline.families.layer_names import LayerNames
 from pipeline.families.layout import arrange
@@ -162,7 +163,7 @@ class StableDiffusion(LoadedModel):
     def controlled(self, controls: Controls) -> Iterator[None]:
         networks = list(dict.fromkeys(control.network for control in controls.controls))
         for network in networks:
-            if not isinstance(network, UNetControl):
+            if not isinstance(network, UNetControl | IPAdapter):
                 raise InvalidRequest("alwayson_scripts", f'ControlNet: "{network.name}" was made for another kind of checkpoint '
                                                          f'than "{self.info.name}"')
             network.check(self._unet, self.info.name)
@@ -170,7 +171,8 @@ class StableDiffusion(LoadedModel):
         try:
             for network in networks:
                 network.move_to(self.placement, computes=True)
-            yield
+            with attending(self._unet, controls):
+                yield
         finally:
             self._controls = None
             for network in networks:

@@ -30,6 +30,7 @@ class UNetControl:
     kind: Kind
     pools: bool = False
     """Whether its outputs are averaged over the picture, as for shuffled pictures."""
+    reads: None = None
 
     @property
     def union(self) -> bool:
@@ -114,6 +115,8 @@ class UNetControls:
         nets: list[Tensor] = []
         adapters: list[Tensor] = []
         for control in self.controls.active:
+            if not isinstance(control.network, UNetControl):  # IP-Adapters act within the attention layers
+                continue
             if control.network.kind == "adapter":
                 adapters = added(adapters, self._weighted(control, x, t, conditions))
             else:

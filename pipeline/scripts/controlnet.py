@@ -18,6 +18,7 @@ from pipeline.geometry import Box, Size
 from pipeline.hooks import Hooks, OverlayArgs
 from pipeline.images import cut_out, flatten, resize_image
 from pipeline.masking import soft_mask
+from pipeline.models import ModelFile
 from pipeline.processing import StableDiffusionProcessingImg2Img as Processing
 
 WHITE = "#ffffff"
@@ -45,6 +46,8 @@ class ControlHooks(Hooks):
     """The maps of the latest run, to be returned with its pictures."""
     _networks: dict[int, ControlNetwork] = field(default_factory=dict)
     """By the unit's index."""
+    _encoders: dict[int, ModelFile] = field(default_factory=dict)
+    """The readers of pictures that IP-Adapters need, by the unit's index."""
     _size: Size | None = None
     """Of the pass that the controls were made for."""
     _kept: Image.Image | None = None
@@ -58,6 +61,7 @@ class ControlHooks(Hooks):
             file = p.control_networks.find(unit.model)
             self._networks[index] = p.control_networks.load(file, p.sd_model.placement)
             p.receipts.use("ControlNet", file.stem, p.control_networks.sha256(file))
+            self._check(index, unit, p)
             p.extra_generation_params[infotext_key(index)] = told(unit)
 
     def process_before_every_sampling(self, p: Processing, *, x: Tensor, noise: Tensor, c: object, uc: object) -> None:
@@ -69,12 +73,14 @@ class ControlHooks(Hooks):
         controls, corrections, self.maps, self._kept = [], [], [], None
         for index, unit in self._enabled():
             try:
-                prepared = prepare(unit, p, size)
+                prepared = prepare(unit.for_network(self._networks[index]), p, size)
             except InvalidRequest as error:
                 raise InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", unit {index}: {error}') from None
             if unit.save_detected_map:
                 self.maps.append(shown(prepared.control))
             hint = as_hint(prepared.control).to(x.device)
+            if index in self._encoders:
+                hint = p.control_networks.features(self._encoders[index], self._networks[index], hint, p.sd_model.placement)
             controls.append(control_of(unit, self._networks[index], hint, size))
             corrections += corrections_of(unit, prepared.preprocessor, hint, p)
             if prepared.preprocessor.name == "inpaint_only":
@@ -84,6 +90,17 @@ class ControlHooks(Hooks):
     def postprocess_maskoverlay(self, p: Processing, oa: OverlayArgs) -> None:
         if self._kept is not None and oa.overlay_image is None:
             oa.overlay_image = self._kept
+
+    def _check(self, index: int, unit: Unit, p: Processing) -> None:
+        """Find what an IP-Adapter needs besides, before anything is computed. Raises InvalidRequest, ModelError."""
+        network = self._networks[index]
+        try:
+            unit.for_network(network)
+        except InvalidRequest as error:
+            raise InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", unit {index}: {error}') from None
+        if network.reads is not None:
+            encoder = self._encoders[index] = p.control_networks.find_encoder(network)
+            p.receipts.use("CLIP vision", encoder.stem, p.control_networks.sha256(encoder))
 
     def _enabled(self) -> list[tuple[int, Unit]]:
         return [(index, unit) for index, unit in enumerate(self.units.units) if unit.enabled]
@@ -98,6 +115,8 @@ def prepare(unit: Unit, p: Processing, size: Size) -> Prepared:
     picture, mask = own_picture(unit)
     if picture is None:
         picture, mode = source_of(p), from_number(p.resize_mode)
+    if preprocessor.of_ip_adapters:
+        return Prepared(map_of(unit, preprocessor, picture, None, size, mode, 0), preprocessor)
     if mask is not None and not preprocessor.takes_mask:
         # extension: a mask drawn on the picture is itself the map, such as a scribble
         picture, mask, preprocessor = mask.convert("RGB"), None, find_preprocessor(NONE)
@@ -118,7 +137,8 @@ def map_of(unit: Unit, preprocessor: Preprocessor, picture: Image.Image, mask: I
         pixels = np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8) if mask is None else np.asarray(mask)])
     resolution = pixel_perfect(pixels, size, mode) if unit.pixel_perfect else unit.processor_res
     settings = replace(preprocessor.settings(-1, unit.threshold_a, unit.threshold_b, seed), resolution=max(resolution, 1))
-    return fitted(preprocess(preprocessor, pixels, settings), size, mode)
+    control = preprocess(preprocessor, pixels, settings)
+    return control if preprocessor.of_ip_adapters else fitted(control, size, mode)
 
 
 def own_picture(unit: Unit) -> tuple[Image.Image | None, Image.Image | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import ControlNetModel, ControlNetUnionModel, T2IAdapter, UNet2DConditionModel
 from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tests.families.tiny import original_unet_name
 
@@ -69,3 +70,51 @@ def original_adapter_name(name: str) -> str:
 
 def original_light_name(name: str) -> str:
     return name.removeprefix("adapter.").replace(".resnets.", ".body.")
+
+
+CLIP_WIDTH, CLIP_PROJECTED = 32, 24
+
+
+def clip_vision() -> CLIPVisionModelWithProjection:
+    """As ViT-H, which has 16 heads too."""
+    return randomized(CLIPVisionModelWithProjection(CLIPVisionConfig(
+        hidden_size=CLIP_WIDTH, intermediate_size=48, num_hidden_layers=3, num_attention_heads=16, image_size=224, patch_size=56,
+        projection_dim=CLIP_PROJECTED, hidden_act="gelu")))
+
+
+def ip_adapter(unet: UNet2DConditionModel, kind: str, seed: int = 3) -> dict[str, dict[str, torch.Tensor]]:
+    """An adapter's tensors by the original names, as diffusers takes them: kind is plain, plus or full."""
+    random = torch.Generator().manual_seed(seed)
+    cross, hidden = unet.config.cross_attention_dim, 40
+
+    def weight(*shape):
+        return 0.3 * torch.randn(shape, generator=random)
+
+    def linear(name, rows, columns, *, bias=True):
+        return {f"{name}.weight": weight(rows, columns)} | ({f"{name}.bias": weight(rows)} if bias else {})
+
+    def norm(name, width):
+        return {f"{name}.weight": 1 + weight(width), f"{name}.bias": weight(width)}
+
+    if kind == "plain":
+        projection = linear("proj", 4 * cross, CLIP_PROJECTED) | norm("norm", cross)
+    elif kind == "full":
+        projection = linear("proj.0", CLIP_WIDTH, CLIP_WIDTH) | linear("proj.2", cross, CLIP_WIDTH) | norm("proj.3", cross)
+    else:
+        projection = {"latents": weight(1, 5, hidden)} | linear("proj_in", hidden, CLIP_WIDTH) | linear("proj_out", cross, hidden) | norm("norm_out", cross)
+        for layer in range(4):  # diffusers assumes four
+            projection |= norm(f"layers.{layer}.0.norm1", hidden) | norm(f"layers.{layer}.0.norm2", hidden)
+            projection |= linear(f"layers.{layer}.0.to_q", 128, hidden, bias=False) | linear(f"layers.{layer}.0.to_kv", 256, hidden, bias=False)
+            projection |= linear(f"layers.{layer}.0.to_out", hidden, 128, bias=False) | norm(f"layers.{layer}.1.0", hidden)
+            projection |= linear(f"layers.{layer}.1.1", 4 * hidden, hidden, bias=False) | linear(f"layers.{layer}.1.3", hidden, 4 * hidden, bias=False)
+    layers = {}
+    for index, (name, processor) in enumerate(unet.attn_processors.items()):
+        if "attn2" in name:
+            width = unet.get_submodule(name.removesuffix(".processor")).inner_dim
+            layers |= {f"{index}.to_{part}_ip.weight": weight(width, cross) for part in ("k", "v")}
+    return {"image_proj": projection, "ip_adapter": layers}
+
+
+def flat(tensors: dict[str, dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """As in a file."""
+    return {f"{part}.{name}": tensor for part, inner in tensors.items() for name, tensor in inner.items()}

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from pipeline import scripts
 from pipeline.controlnet.store import ControlNets
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families import control_networks
 from pipeline.infotext import parse
 from pipeline.models import Catalog
@@ -30,8 +31,11 @@ def networks(demo, tmp_path_factory):
     """A models folder with a ControlNet for the demo model, and what loads from it."""
     folder = tmp_path_factory.mktemp("models") / "ControlNet"
     tiny_controls.controlnet(demo._unet).save_pretrained(folder / "edges", safe_serialization=True)
+    for kind in ("plain", "plus"):
+        tiny_controls.saved(tiny_controls.flat(tiny_controls.ip_adapter(demo._unet, kind)), folder / f"ip-adapter-{kind}.safetensors")
+    tiny_controls.clip_vision().save_pretrained(folder.parent / "clip_vision" / "vit-h", safe_serialization=True)
     catalog = Catalog(folder.parent)
-    return ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load)
+    return ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load, encoders=control_networks.encoders(catalog.clip_vision))
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +150,57 @@ def test_and_and_prompt_editing_are_guided(controlled):
 def test_a_script_runs_with_its_units(controlled):
     result = controlled(script_name="Prompt matrix", script_args=[False, False, "positive", "comma", 0], prompt="a forest|red", do_not_save_grid=True)
     assert all("ControlNet 0" in text for text in result.infotexts if text)
+
+
+@pytest.mark.parametrize("model", ["ip-adapter-plain", "ip-adapter-plus"])
+def test_an_ip_adapter_guides_by_a_picture_of_any_size(model, controlled, request_for, drawing):
+    plain = pixels(scripts.run(request_for()))
+    result = controlled({"model": model, "module": "CLIP-ViT-H (IPAdapter)", "image": drawing.resize((300, 90))})
+    assert (pixels(result) != plain).any() and result.images[1].size == (224, 224)
+    assert parse(result.info)["ControlNet 0"].startswith(f"Module: CLIP-ViT-H (IPAdapter), Model: {model}, Weight: 1.0, ")
+    assert set(read_receipt(result.images[0]).files) >= {"ControlNet", "CLIP vision"}
+    assert (pixels(controlled({"model": model, "weight": 0.0})) == plain).all()
+    assert (pixels(scripts.run(request_for())) == plain).all()
+
+
+def test_ip_adapters_and_a_controlnet_act_together_in_a_batch_and_an_inpainting(controlled, mask):
+    units = [{"model": "ip-adapter-plain", "save_detected_map": False}, {"model": "ip-adapter-plus", "save_detected_map": False}, {"save_detected_map": False}]
+    fields = {"mask": mask, "inpaint_full_res": True, "width": 32, "height": 32, "inpainting_fill": 1, "do_not_save_grid": True}
+    both = controlled(units, batch_size=2, **fields)
+    alone = [controlled(units, seed=seed, **fields) for seed in (1, 2)]
+    assert all(np.abs(pixels(both, index) - pixels(one)).max() <= 1 for index, one in enumerate(alone))
+    assert all((pixels(controlled(units[:2 - index] + units[3 - index:], **fields)) != pixels(alone[0])).any() for index in range(3))
+
+
+def test_an_ip_adapter_acts_from_its_start_to_its_end(controlled):
+    unit = {"model": "ip-adapter-plain", "save_detected_map": False}
+    never = controlled(unit | {"guidance_start": 0.99}, steps=4, denoising_strength=1.0)
+    brief, whole = (controlled(unit | {"guidance_end": end}, steps=4, denoising_strength=1.0) for end in (0.0, 1.0))
+    assert (pixels(brief) != pixels(never)).any() and (pixels(brief) != pixels(whole)).any()
+
+
+@pytest.mark.parametrize("unit, sentence", [
+    ({"model": "ip-adapter-plain", "module": "canny"}, 'module: "canny" does not suit "ip-adapter-plain", which is an IP-Adapter; use "ip-adapter-auto"'),
+    ({"module": "CLIP-ViT-H (IPAdapter)"}, 'module: "CLIP-ViT-H .IPAdapter." does not suit "edges", which is not an IP-Adapter'),
+    ({"model": "ip-adapter-plain", "advanced_weighting": [1, 1]}, "advanced_weighting: IP-Adapters take one weight for all layers"),
+])
+def test_a_preprocessor_that_does_not_suit_the_network_is_refused(unit, sentence, controlled):
+    with pytest.raises(InvalidRequest, match=f"unit 0: {sentence}"):
+        controlled(unit)
+
+
+def test_a_missing_encoder_is_named_with_its_place(controlled, networks, monkeypatch):
+    monkeypatch.setattr(networks, "_encoders", control_networks.encoders(list))
+    with pytest.raises(ModelError, match='"ip-adapter-plain" needs a CLIP vision model with features of 24 numbers, which is not there: put its file'):
+        controlled({"model": "ip-adapter-plain"})
+
+
+def test_both_passes_of_hires_fix_are_guided_at_their_own_size(controlled):
+    fields = {"kind": partial(StableDiffusionProcessingTxt2Img, enable_hr=True, hr_scale=2.0, hr_second_pass_steps=8), "width": 32, "height": 32}
+    result = controlled({"module": "invert"}, **fields)
+    assert result.images[0].size == (64, 64) and result.images[1].size == (64, 64)
+    second_only = controlled({"module": "invert", "guidance_start": 0.4}, **fields)  # the first pass has only calls at 0
+    assert (pixels(result) != pixels(second_only)).any() and (pixels(controlled({"weight": 0.0}, **fields)) != pixels(second_only)).any()
 
 
 def test_step_cache_and_edit_reuse_are_at_rest_and_say_so(controlled, mask):

@@ -17,7 +17,7 @@ from pipeline.errors import InvalidRequest, PalimpsestError
 
 VISITOR = "palimpsest-visitor"
 """The cookie, unreadable for scripts, that identifies a draft's owner."""
-FIELDS = {"picture": "init_images", "mask": "mask", "paint": "mask"}
+FIELDS = {"picture": "init_images", "mask": "mask", "paint": "mask", "reference": "reference_images"}
 """Kind of upload → the request's field."""
 ASKED = 16
 """Drafts per query."""

@@ -216,11 +216,12 @@ class Request:
         check_number_of_references(len(self.reference_images))
         for number, image in enumerate(self.reference_images, 1):
             width, height = image.size
-            which = f"reference_images: picture {number} " if len(self.reference_images) > 1 else "reference_images: the picture "
             if min(image.size) < SMALLEST_REFERENCE:
-                raise InvalidRequest("reference_images", f"{which}must have at least {SMALLEST_REFERENCE}x{SMALLEST_REFERENCE} pixels, got {width}x{height}")
+                raise InvalidRequest("reference_images", f"reference_images: picture {number} must have at least {SMALLEST_REFERENCE}x{SMALLEST_REFERENCE} "
+                                                         f"pixels, got {width}x{height}")
             if max(image.size) > LONGEST_REFERENCE * min(image.size):
-                raise InvalidRequest("reference_images", f"{which}must be at most {LONGEST_REFERENCE} times as long as it is wide, got {width}x{height}")
+                raise InvalidRequest("reference_images", f"reference_images: picture {number} must be at most {LONGEST_REFERENCE} times as long as it is wide, "
+                                                         f"got {width}x{height}")
 
     @property
     def size(self) -> Size:

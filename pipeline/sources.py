@@ -140,9 +140,10 @@ class Stages:
     def references(self, images: list[Image.Image]) -> tuple[Reference, ...]:
         """Raises InvalidRequest if the model takes fewer."""
         most, name = self._model.info.references, self._model.info.name
+        if images and not most:
+            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes no reference pictures, got {len(images)}')
         if len(images) > most:
-            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes {f"at most {most}" if most else "no"} reference pictures, '
-                                                     f"got {len(images)}")
+            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes at most {most} reference pictures, got {len(images)}')
         keys = [("reference", self._autoencoder, self._digest(image)) for image in images]
         return tuple(Reference(key, self._cache.get(key, lambda: encode_reference(self._model, image))) for key, image in zip(keys, images))
 

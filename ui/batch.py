@@ -18,6 +18,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.img2img import Mode
 from pipeline.limits import Client
 from pipeline.uploads import EXTENSIONS
+from ui.canvas import SEND
 from ui.controls import Controls
 from ui.events import QUEUED
 from ui.session import Session, asked_by
@@ -106,7 +107,8 @@ def files(label: str, elem_id: str) -> Files:
 def wire_batch(tab: BatchTab, engine: Engine, controls: Controls, panel: Panel, folders: Folders,
                session: Session, *, shared: bool) -> None:
     tab.generate.click(asked_by(partial(run, engine, panel, folders, list(tab.inputs), shared)),
-                       inputs=[session.client, panel.results, *tab.inputs.values()], inputs_kwargs=controls.asked(), outputs=panel.outputs, **QUEUED)
+                       inputs=[session.client, panel.results, *tab.inputs.values()], inputs_kwargs=controls.asked(), outputs=panel.outputs,
+                       js=SEND, **QUEUED)
 
 
 def run(engine: Engine, panel: Panel, folders: Folders, names: list[str], shared: bool, client: Client,

@@ -15,6 +15,7 @@ from pipeline.styles import StyleDatabase
 from ui.controlnet import ControlNetControls, model_menus
 from ui.events import QUEUED, QUIET
 from ui.fields import WHOLE, Seed, Slider, widget_for
+from ui.references import FIELD, References, Takes
 from ui.scripts import ScriptControls, build_script_menu
 
 RESIZE_MODES = ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
@@ -72,15 +73,21 @@ class Controls:
     override_settings: gr.Dropdown
     show_progress_type: gr.Radio
     scripts: ScriptControls
+    reference_images: References | None = None
 
     def named(self) -> dict[str, gr.components.Component]:
         """The widgets by field name; those of scripts by other names, which scripts.packed() reads."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scripts"}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("scripts", "reference_images")}
         return own | self.scripts.named()
 
     def asked(self) -> dict[str, gr.components.Component]:
-        """What a request is made of: named() and the control pictures, which the browser does not keep."""
-        return self.named() | (self.scripts.controlnet.pictures() if self.scripts.controlnet else {})
+        """What a request is made of: named(), the control pictures, which the browser does not keep, and the references, which
+        it keeps by itself.
+        """
+        return self.named() | (self.scripts.controlnet.pictures() if self.scripts.controlnet else {}) | self.references()
+
+    def references(self) -> dict[str, References]:
+        return {} if self.reference_images is None else {FIELD: self.reference_images}
 
 
 def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
@@ -109,6 +116,14 @@ def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[
     """Choices (label, value) of the menus that list files and styles, which change while the program runs."""
     return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
             **model_menus(models.catalog), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+
+
+def takes_references(models: ModelStore, checkpoint: str) -> Takes:
+    """How many reference pictures a checkpoint can see."""
+    try:
+        return Takes(models.describe(Options(sd_model_checkpoint=checkpoint)).references)
+    except PalimpsestError:
+        return Takes(0)
 
 
 def sees_source(models: ModelStore, checkpoint: str) -> bool:

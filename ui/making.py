@@ -31,6 +31,7 @@ from ui.controls import (
     checkpoint_choices,
     refiner_choices,
     sees_source,
+    takes_references,
     vae_choices,
     within_range,
 )
@@ -40,6 +41,7 @@ from ui.exact import run_exactly
 from ui.foresight import wire_foresight
 from ui.pasted import Reading, build_offer
 from ui.picker import Picker, build_picker, listed, wire_picker
+from ui.references import References, Shown
 from ui.results import Actions, Results, build_results, build_running_buttons, wire_results
 from ui.scripts import build_always_on
 from ui.session import Session, asked_by
@@ -136,6 +138,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             with gr.Tabs(selected=Mode.IMG2IMG.value, overflow_behavior="wrap", elem_id="modes") as tabs:
                 modes = {mode: build_tab(mode, generates[mode], [s for s in samples if s.mode is mode], drafts) for mode in TAB_LABELS}
                 batch = build_batch(generates[Mode.BATCH], shared=shared)
+            references = References(drafts, label="Reference pictures", elem_id="reference-images")
         gr.HTML('<div id="splitter"></div>', elem_id="split")
         with gr.Column(elem_id="results"):
             panel, actions = build_results(list(generates.values()), batch.report, running, shared=shared)
@@ -148,7 +151,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             settings, take_size = build_generation_controls(models, info.native_size)
             controlnet = build_controlnet(models.catalog)
             scripts = build_scripts(always_on, Upscalers(models.catalog).names(), controlnet)
-    making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts), modes, panel, pages, tabs, reading,
+    making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts, reference_images=references), modes, panel, pages, tabs, reading,
                     actions.extras)
     wire_models(making.controls, engine, models, header, picker)
     wire_controlnet(controlnet, making.controls.width, making.controls.height)
@@ -175,6 +178,7 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
           **QUEUED)
     controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=sees_source(models, checkpoint)),
                                         controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)
+    controls.sd_model_checkpoint.change(partial(takes_references, models), controls.sd_model_checkpoint, controls.reference_images, **QUEUED)
     controls.sd_model_checkpoint.input(partial(advise, models), controls.sd_model_checkpoint, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
@@ -193,6 +197,7 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])
+    actions.reference.click(partial(result_as_reference, results), [panel.results, panel.selected], controls.reference_images, **QUEUED)
     making.bring(actions.use.click, with_result_here, [current, panel.results], partial(result_here, results, making.modes),
                  [current, panel.results, panel.selected, actions.with_mask])
 
@@ -246,6 +251,10 @@ def with_result(mode: Mode, results: Visit) -> Mode:
     if not results:
         raise PalimpsestError("There is no result yet to use.")
     return mode
+
+
+def result_as_reference(actions: Results, results: Visit, selected: int) -> Shown:
+    return Shown([actions.selected(results, selected)], added=True)
 
 
 def result_for(actions: Results, tab: ModeTab, results: Visit, selected: int, with_mask: bool) -> Update:

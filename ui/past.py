@@ -17,6 +17,7 @@ from ui.controls import changing_menus
 from ui.events import QUEUED
 from ui.history import History
 from ui.making import MAKE, Making
+from ui.references import Shown
 from ui.restore import restored, seed_in, settings_of
 from ui.session import Session, asked_by
 from ui.stream import PAGE, Folders, Update, follow, hand_out
@@ -60,7 +61,7 @@ class Past:
         controls = self.making.controls
         p = self.request(chosen)
         settings = settings_of(p, controls, self.engine.options, self.models.catalog, seed)
-        return self.files(chosen) | self.control_pictures(p) | restored(controls, settings, changing_menus(self.models, self.engine.styles))
+        return self.files(chosen) | self.control_pictures(p) | self.references(p) | restored(controls, settings, changing_menus(self.models, self.engine.styles))
 
     def control_pictures(self, p: StableDiffusionProcessingImg2Img) -> Update:
         """Updates with the pictures of its ControlNet units."""
@@ -68,6 +69,11 @@ class Past:
         images = [unit.image for unit in units] + [None] * UNITS
         return {widget: image and hand_out(originals.path(originals.keep(image)), widget)
                 for widget, image in zip(self.making.controls.scripts.controlnet.pictures().values(), images)}
+
+    def references(self, p: StableDiffusionProcessingImg2Img) -> Update:
+        originals = self.journal.originals
+        return {strip: Shown([hand_out(originals.path(originals.keep(image)), strip) for image in p.reference_images])
+                for strip in self.making.controls.references().values()}
 
     def run_again(self, client: Client, visit: Visit, chosen: Chosen) -> Iterator[Update]:
         p, entry = self.request(chosen), self.journal.entry(chosen[0])

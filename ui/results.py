@@ -43,6 +43,8 @@ class Actions:
     use: gr.Button
     """Sends it to the open mode."""
     with_mask: gr.Checkbox
+    reference: gr.Button
+    """Adds it to the reference pictures."""
     reuse_seed: gr.Button
     compare: gr.Button
     favour: gr.Button
@@ -95,6 +97,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
             sends = {mode: item(label, f"use-in-{mode.value}") for mode, label in TAB_LABELS.items()}
             extras = None if shared else item("Extras", "use-in-extras")
             with_mask = gr.Checkbox(False, label="with mask", container=False, elem_id="with-mask")
+            reference = item("Use as a reference", "use-as-reference")
             reuse_seed = item("Reuse seed", "reuse-seed")
             exactly = item("Run exactly", "run-exactly")
             curl = item("Copy as curl", "copy-curl")
@@ -103,7 +106,7 @@ def build_results(generates: list[gr.Button], report: gr.HTML, running: Running,
         with gr.Column(elem_id="result-infotext"):
             infotext = gr.Textbox(label="Infotext", lines=4, max_lines=16, buttons=["copy"], interactive=False, elem_id="infotext")
     panel = Panel(stage, viewer, report, infotext, running, sound, gr.State(), gr.State(Visit()), gr.State(0), generates)
-    return panel, Actions(sends, use, with_mask, reuse_seed, compare, favour, exactly, curl, gr.Textbox(visible="hidden"), download,
+    return panel, Actions(sends, use, with_mask, reference, reuse_seed, compare, favour, exactly, curl, gr.Textbox(visible="hidden"), download,
                           gr.DownloadButton(visible="hidden", elem_id="archive"), delete,
                           gr.Checkbox(visible="hidden"), folder, seam, extras)
 

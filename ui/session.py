@@ -18,7 +18,7 @@ from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
 from ui.controlnet import UNITS_OFF, model_menus
-from ui.controls import Controls, changing_menus, sees_source
+from ui.controls import Controls, changing_menus, sees_source, takes_references
 from ui.events import QUEUED, QUIET, fits
 from ui.fields import Seed
 from ui.restore import updates
@@ -79,7 +79,7 @@ def wire_session(page: gr.Blocks, session: Session, controls: Controls, engine: 
     # page.load, because gr.on(None, ...) would also listen to changes of stored values
     page.load(lambda on: on is True, session.sound, panel.sound, **QUEUED)
     return page.load(partial(opened, session, controls, engine, models), [session.client, session.settings],
-                     [session.client, *named.values()], **QUEUED)
+                     [session.client, *named.values(), *controls.references().values()], **QUEUED)
 
 
 def forget_closed(page: gr.Blocks) -> None:
@@ -122,7 +122,8 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     checkpoint = update[controls.sd_model_checkpoint]["value"]
     return update | {
         session.client: client or uuid4().hex,
-        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint))}
+        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint))} | dict.fromkeys(
+            controls.references().values(), takes_references(models, checkpoint))
 
 
 def possible(widget: gr.components.Component, value: Any) -> bool:

@@ -27,9 +27,10 @@ from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.saving import save_image
 from pipeline.series import Outcome
-from pipeline.uploads import count_pixels
+from pipeline.uploads import count_pixels, open_picture
 from ui.editor import File, Reader
 from ui.events import tell
+from ui.references import FIELD
 from ui.restore import options_in
 from ui.scripts import packed
 from ui.viewer import Comparison, Shown, Viewer
@@ -156,7 +157,8 @@ def run(engine: Engine, mode: Mode, panel: Panel, folders: Folders, read: Callab
     """
     job_id = uuid4().hex
     reader = Reader()
-    with engine.shelf.reading(sum(count_pixels(file, "init_images") for file in files if file)):
+    references = settings.get(FIELD, [])
+    with engine.shelf.reading(sum(count_pixels(file, "init_images") for file in files if file) + sum(count_pixels(file, FIELD) for file in references)):
         settings = request_fields(engine, folders, settings)
         source = read(reader, files)
         settings["source_exif"] = reader.exif
@@ -173,6 +175,7 @@ def request_fields(engine: Engine, folders: Folders, settings: dict[str, Any]) -
     Widgets give 7 where the API reads 7.0; both make the same infotext.
     """
     settings = packed(settings)
+    settings[FIELD] = [open_picture(file, FIELD).image for file in settings.get(FIELD, [])]
     settings |= {name: float(settings[name]) for name in FRACTIONS & settings.keys() if isinstance(settings[name], int)}
     overrides = options_in(settings.pop("override_settings"), engine.options)
     overrides |= {name: settings.pop(name) for name in ONLY_OPTIONS & settings.keys()}

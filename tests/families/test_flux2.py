@@ -116,7 +116,7 @@ def test_it_edits_through_the_api_from_files_of_their_own_and_can_be_verified(fl
     refused = client.post("/sdapi/v1/img2img", json=request | {"override_settings": {"sd_text_encoders": "ae"}})
     assert refused.status_code == 422 and 'no text encoder called "ae"; valid: encoder.safetensors' in refused.json()["detail"]
     for fields, sentence in (({"reference_images": [base64_of(SOURCE)] * 5}, "at most 4 pictures are possible, got 5"),
-                             ({"reference_images": [base64_of(Image.new("RGB", (1, 1)))]}, "the picture must have at least 64x64 pixels, got 1x1"),
+                             ({"reference_images": [base64_of(Image.new("RGB", (1, 1)))]}, "picture 1 must have at least 64x64 pixels, got 1x1"),
                              ({"reference_images": ["bm9uZQ=="]}, "")):
         for route in ("img2img", "txt2img"):
             refused = client.post(f"/sdapi/v1/{route}", json=request | fields)
@@ -171,7 +171,7 @@ def test_a_lora_changes_what_diffusers_would_change(model, tmp_path, name, rows,
 def test_references_that_cannot_be_used_are_refused_with_a_sentence(model, flow_model):
     small, long, reference = Image.new("RGB", (1, 1)), Image.new("RGB", (64, 640)), Image.new("RGB", (64, 64))
     for pictures, sentence in (
-            ([small], "the picture must have at least 64x64 pixels, got 1x1"),
+            ([small], "picture 1 must have at least 64x64 pixels, got 1x1"),
             ([reference, long], "picture 2 must be at most 8 times as long as it is wide, got 64x640"),
             ([reference] * 5, "at most 4 pictures are possible, got 5")):
         with pytest.raises(InvalidRequest, match=f"^reference_images: {sentence}$"):

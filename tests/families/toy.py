@@ -91,10 +91,12 @@ class Toy(LoadedModel):
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
         rows = [self.text_encoders[0].encode(text).float() for text in texts]
-        return Cond.cat([Cond(row[None], {"guidance": row.new_full((1, 1), 3.5)}, torch.ones(1, len(row), dtype=torch.bool)) for row in rows])
+        seen = {f"reference {number}": reference.latent.mean(dim=(2, 3), keepdim=True) for number, reference in enumerate(how.references)}
+        return Cond.cat([Cond(row[None], {"guidance": row.new_full((1, 1), 3.5)} | seen, torch.ones(1, len(row), dtype=torch.bool)) for row in rows])
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         dtype = self.placement.dtype
+        x = x + sum((seen for name, seen in cond.extra.items() if name.startswith("reference")), torch.zeros(()))
         return self._modules["transformer"](x.to(dtype), t.to(dtype), cond.extra["guidance"].to(dtype), cond.tokens.to(dtype), cond.mask).float()
 
     def layers(self) -> "Toy":
@@ -110,7 +112,7 @@ class Toy(LoadedModel):
 WIDTH = {"width": configs.whole(1, 1024)}
 PARTS = {"transformer": PartKind(WIDTH, lambda config: Transformer(**config)), "text_encoder": PartKind(WIDTH, lambda config: Words(**config)),
          "vae": sd.PARTS["vae"]}
-TOY = Facts("toy", 64, LatentFormat(channels=CHANNELS, scale=0.36, shift=0.1, rgb_factors=((0.05, 0.02, -0.03),) * CHANNELS), PARTS)
+TOY = Facts("toy", 64, LatentFormat(channels=CHANNELS, scale=0.36, shift=0.1, rgb_factors=((0.05, 0.02, -0.03),) * CHANNELS), PARTS, references=4)
 
 
 def read_file(weights: Weights) -> Checkpoint | None:

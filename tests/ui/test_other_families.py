@@ -1,10 +1,11 @@
 """The page with a model that is not shaped like Stable Diffusion."""
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.ui.conftest import start
-from tests.ui.steps import generate, open_page, open_tab, put, result, set_slider
+from tests.ui.steps import generate, open_page, open_tab, put, result, set_slider, settle
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +36,60 @@ def test_it_makes_pictures_with_and_without_a_mask(toy_page, picture_file, mask_
     generate(page, "inpaint_upload")
     expect(page.locator("#gallery img.picture")).not_to_have_attribute("src", before)
     assert "Mask blur: 4" in result(page).info["parameters"]
+
+
+def strip(page):
+    """The numbers of the pictures in the strip of references, with the colour of each one's middle."""
+    return page.evaluate("""() => [...document.querySelectorAll('.references .tile')].map((tile) => [tile.textContent,
+        [...tile.querySelector('canvas').getContext('2d').getImageData(44, 44, 1, 1).data.slice(0, 3)].join()])""")
+
+
+def test_reference_pictures_are_added_ordered_kept_over_a_reload_and_used(toy_page, tmp_path):
+    page = toy_page
+    open_tab(page, "img2img")
+    files = {name: tmp_path / f"{name}.png" for name in ("red", "lime", "blue")}
+    for name, file in files.items():
+        Image.new("RGB", (64, 80), name).save(file)
+    red, lime, blue = "255,0,0", "0,255,0", "0,0,255"
+    page.locator(".references input[type=file]").set_input_files([str(files["red"]), str(files["lime"])])
+    expect(page.locator(".references .tile")).to_have_count(2)
+    page.evaluate("""async (bytes) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "blue.png", { type: "image/png" }));
+        document.querySelector(".references").dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }));
+    }""", list(files["blue"].read_bytes()))
+    expect(page.locator(".references .tile")).to_have_count(3)
+    assert strip(page) == [["2", red], ["3", lime], ["4", blue]]
+    for window, least in (((1366, 768), (440, 400)), ((390, 844), (358, 358))):
+        page.set_viewport_size(dict(zip(("width", "height"), window)))
+        canvas = page.locator("#img2img-picture").bounding_box()
+        assert (canvas["width"], canvas["height"]) >= least and canvas["height"] >= least[1]
+        assert page.locator(".references").bounding_box()["y"] + 40 < window[1]
+    page.set_viewport_size({"width": 1366, "height": 900})
+    page.get_by_label("Reference: picture 4").click()
+    page.keyboard.press("Alt+ArrowLeft")
+    page.get_by_label("Reference: picture 2").click()
+    page.get_by_label("Remove the reference picture").click()
+    assert strip(page) == [["2", blue], ["3", lime]]
+    page.locator("#result-more").click()
+    page.locator("#use-as-reference").click()
+    expect(page.locator(".references .tile")).to_have_count(3)
+    page.reload()
+    expect(page.locator(".references .tile")).to_have_count(3)
+    assert strip(page)[:2] == [["2", blue], ["3", lime]]
+    settle(page)
+    open_tab(page, "img2img")
+    before = page.locator("#gallery img.picture").get_attribute("src")
+    generate(page, "img2img")
+    expect(page.locator("#gallery img.picture")).not_to_have_attribute("src", before)
+    assert "Reference images: 3" in result(page).info["parameters"]
+    page.get_by_label("Reference: picture 2").click()
+    page.keyboard.press("Delete")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Delete")
+    expect(page.locator(".references .tile")).to_have_count(0)
+    open_tab(page, "History")
+    page.locator("#history img").first.click()
+    page.locator("#history-restore").click()
+    expect(page.locator(".references .tile")).to_have_count(3)
+    assert strip(page)[:2] == [["2", blue], ["3", lime]]

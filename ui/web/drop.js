@@ -2,7 +2,7 @@
 
 const DRAGGED = "application/x-palimpsest";
 const RESULTS = "#gallery [data-address], #gallery img, #history-picture img"; // a thumbnail has the address of the full picture
-const OTHERS = ".canvas, input, textarea, #batch-files, #batch-masks"; // these handle what is dropped on them
+const OTHERS = ".canvas, .references, input, textarea, #batch-files, #batch-masks"; // these handle what is dropped on them
 
 const inSight = () => window.palimpsest.canvases?.inSight();
 const isPicture = ({ types }) => [...types].some((type) => type === "Files" || type === DRAGGED);

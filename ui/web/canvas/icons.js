@@ -25,6 +25,8 @@ export const ICONS = {
   invert: '<circle cx="12" cy="12" r="8.500"/><path d="M12 3.500a8.500 8.500 0 0 1 0 17Z" fill="currentColor"/>',
   fit: '<path d="M9 4H4v5M15 4h5v5M9 20H4v-5M15 20h5v-5"/>',
   picture: '<rect x="3.500" y="4.500" width="17" height="15" rx="2"/><circle cx="8.500" cy="9.500" r="1.500"/><path d="m4 17 5-4.500 3.500 3 3.500-4 4.500 5"/>',
+  earlier: '<path d="m14 6-6 6 6 6"/>',
+  later: '<path d="m10 6 6 6-6 6"/>',
   remove: '<path d="m6 6 12 12M18 6 6 18"/>',
   eye: '<path d="M2.500 12S6 5.500 12 5.500 21.500 12 21.500 12 18 18.500 12 18.500 2.500 12 2.500 12Z"/><circle cx="12" cy="12" r="2.500"/>',
 };

@@ -6,14 +6,20 @@ import { joinCanvas } from "../link.js";
 
 const STYLE = new URL("canvas.css", import.meta.url);
 
-const canvases = new Map();
+const canvases = new Map(), others = new Map();
 
 // For Gradio's events: the canvases' values, uploaded one after the other.
 async function send(values, how) {
   const told = [];
-  for (const value of values) told.push(canvases.has(value?.canvas) ? await canvases.get(value.canvas).send(how) : value);
+  for (const value of values) {
+    const part = canvases.get(value?.canvas) ?? others.get(value?.canvas);
+    told.push(part ? await part.send(how) : value);
+  }
   return told;
 }
+
+// Another part that uploads what it holds, by the id in its value: it has the method send() too.
+export const answers = (id, part) => others.set(id, part);
 
 // Widgets that decide how a mask acts have changed.
 const settingsChanged = () => canvases.forEach((canvas) => canvas.foresight.settingsChanged());

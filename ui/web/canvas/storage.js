@@ -26,6 +26,10 @@ async function transact(mode, act) {
   }
 }
 
+// Any other part's content, by its id.
+export const keep = (id, content) => transact("readwrite", (store) => store.put(content, id));
+export const kept = (id) => transact("readonly", (store) => store.get(id));
+
 const through = (data, stream) => new Response(new Blob([data]).stream().pipeThrough(stream));
 
 // One canvas's storage. A browser without storage, or without room, loses it at the next reload; nothing else suffers.

@@ -35,7 +35,8 @@ export async function load(address) {
   return answer.blob();
 }
 
-async function post(blob, kind) {
+// Uploads a file; returns {draft, width, height}. kind: what it is, by api/drafts.py.
+export async function post(blob, kind) {
   const address = new URL(DRAFTS);
   address.searchParams.set("kind", kind);
   const answer = await fetch(address, { method: "POST", body: blob });
@@ -52,7 +53,8 @@ export async function larger(draft, asked) {
   return { blob: await answer.blob(), draft: answer.headers.get("X-Draft"), notes: JSON.parse(answer.headers.get("X-Notes")) };
 }
 
-async function stillHeld(drafts) {
+// Those of the drafts that the server still has.
+export async function stillHeld(drafts) {
   if (!drafts.length) return [];
   const address = new URL(DRAFTS);
   for (const draft of drafts) address.searchParams.append("draft", draft);

@@ -287,6 +287,7 @@ def worker_of(flags: argparse.Namespace) -> "Worker":
 def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None" = None) -> "Worker":
     """A worker for the models, networks and embeddings in the models folder. load: None: that of models."""
     from pipeline.controlnet.store import ControlNets
+    from pipeline.detectors import store as detectors
     from pipeline.device import DeviceWorker
     from pipeline.embeddings import EmbeddingShelf
     from pipeline.families import control_networks
@@ -300,6 +301,7 @@ def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None"
                           segmenters=Segmenters(catalog.root / FOLDER, models.place.device),
                           control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load,
                                                        encoders=control_networks.encoders(catalog.clip_vision)),
+                          detectors=detectors.Detectors(catalog.root / detectors.FOLDER, catalog.hash_of),
                           upscalers=catalog, device=models.place.device)
     models.tell = worker.tell_loading
     return worker

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.caches import Cache
 from pipeline.controlnet.store import ControlNets
 from pipeline.conditioning import PromptEncoder
+from pipeline.detectors.store import Detectors
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.families.base import Family
 from pipeline.families.cond import Reference
@@ -31,7 +32,7 @@ from pipeline.upscalers.names import NetworkUpscaler, Upscalers
 from pipeline.upscaling import Upscaler
 
 BOUND = ("scripts", "progress", "cache", "digests", "networks", "embeddings", "style_database", "load_model", "free_memory", "upscalers",
-         "comments", "receipts", "kept", "standing", "control_networks")
+         "comments", "receipts", "kept", "standing", "control_networks", "detectors")
 """What a variant shares with the original."""
 
 
@@ -55,6 +56,7 @@ class StableDiffusionProcessing(Request):
     networks: Networks = field(default_factory=Networks, init=False)
     embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf, init=False)
     control_networks: ControlNets = field(default_factory=ControlNets, init=False)
+    detectors: Detectors = field(default_factory=Detectors, init=False)
     upscalers: Upscalers = field(default_factory=Upscalers, init=False)
     style_database: StyleDatabase = field(default_factory=StyleDatabase, init=False)
     receipts: Receipts = field(default_factory=Receipts, init=False)
@@ -68,6 +70,8 @@ class StableDiffusionProcessing(Request):
     """Further infotext parameters; stages and hooks add to it."""
     rounds_mask: bool = field(default=True, init=False)
     """mask_round, unless a hook says otherwise."""
+    keeps_source: bool = field(default=False, init=False)
+    """Whether nothing is sampled, so that the source stays as it is; a hook may set it before init()."""
 
     # --- set by process_images(), once
     all_prompts: list[str] = field(default_factory=list, init=False)
@@ -155,8 +159,13 @@ class StableDiffusionProcessing(Request):
 
         `override_settings` are merged into the existing ones. Raises InvalidRequest as the constructor does.
         """
+        return self.variant_as(type(self), **changes)
+
+    def variant_as(self, kind: type, **changes: Any) -> Any:
+        """The same as a request of another kind, which takes the fields that it has."""
         changes["override_settings"] = self.override_settings | changes.get("override_settings", {})
-        other = type(self)(**self.arguments() | changes)
+        known = {spec.name for spec in fields(kind) if spec.init}
+        other = kind(**{name: value for name, value in self.arguments().items() if name in known} | changes)
         for name in BOUND:
             setattr(other, name, getattr(self, name))
         other.extra_generation_params = dict(self.extra_generation_params)

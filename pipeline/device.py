@@ -15,6 +15,7 @@ from pipeline import allocator
 from pipeline.caches import Cache
 from pipeline.conditioning import PromptEncoder
 from pipeline.controlnet.store import ControlNets
+from pipeline.detectors.store import Detectors
 from pipeline.embeddings import Embedding, EmbeddingShelf
 from pipeline.errors import Cancelled, Interrupted
 from pipeline.families.base import Family, ModelInfo
@@ -50,20 +51,22 @@ class DeviceWorker:
 
     loaded: the model that options name, if it is in memory. make_room: drops all models but the one used last, called when
     memory has run out; release: drops all. plan: where a model's weights will be. embeddings, networks: what prompts may name. cache: values kept between requests.
-    segmenters: models that find objects in pictures. control_networks: networks that guide models by pictures. upscalers: the
-    folder of networks that enlarge pictures, on `device`. keep_every: seconds of work that a crash may lose.
+    segmenters: models that find objects in pictures. control_networks: networks that guide models by pictures. detectors: models
+    that find faces and the like. upscalers: the folder of networks that enlarge pictures, on `device`. keep_every: seconds of work
+    that a crash may lose.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, plan: Callable[[Options], MemoryPlan] = lambda options: NO_PLAN, embeddings: EmbeddingShelf | None = None,
                  networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None,
-                 control_networks: ControlNets | None = None, upscalers: Catalog | None = None, device: torch.device = PROCESSOR,
+                 control_networks: ControlNets | None = None, detectors: Detectors | None = None,
+                 upscalers: Catalog | None = None, device: torch.device = PROCESSOR,
                  keep_every: float = PAUSE):
         self._keep_every = keep_every
         self._load, self._loaded, self._make_room, self._release, self._plan = load, loaded, make_room, release, plan
         self._segmenters = segmenters or Segmenters()
-        self._control_networks = control_networks or ControlNets()
+        self._control_networks, self._detectors = control_networks or ControlNets(), detectors or Detectors()
         self._hooks, self._cache = HookList(hooks), cache or Cache()
         self._embeddings, self._networks = embeddings or EmbeddingShelf(), networks or Networks()
         self._upscaling = Running(Upscalers(upscalers).file, device)
@@ -90,6 +93,7 @@ class DeviceWorker:
         """Drop all networks but the models themselves."""
         self._segmenters.release()
         self._control_networks.release()
+        self._detectors.release()
         self._upscaling.release()
 
     def rest(self) -> None:
@@ -170,7 +174,7 @@ class DeviceWorker:
         p.comments, p.scripts, p.receipts = list(request.comments), self._hooks, receipts
         p.embeddings, p.style_database, p.networks = self._embeddings, styles, self._networks
         p.free_memory, p.control_networks = free_memory, self._control_networks
-        p.upscalers = self._upscalers
+        p.upscalers, p.detectors = self._upscalers, self._detectors
         return p
 
     def _run_with(self, model: Family, course: "Course", p: StableDiffusionProcessingImg2Img, cache: Cache) -> Processed:
@@ -262,7 +266,8 @@ class Course(Progress):
             raise Cancelled("The job was cancelled.")
 
     def report(self, step: int, denoised: Tensor) -> None:
-        if self._options.live_previews_enable and step % self._options.show_progress_every_n_steps == 0:
+        shown = denoised.shape[1] == self.model.latent_format.channels  # a part of a run may have another model
+        if shown and self._options.live_previews_enable and step % self._options.show_progress_every_n_steps == 0:
             picture = pack(preview(self.model, denoised, self._options.show_progress_type))
             self._sampled = replace(self._sampled, preview=picture)
         self._report(step=self._behind + step)

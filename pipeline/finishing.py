@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.bound import StableDiffusionProcessing
 from pipeline.describe import create_infotext
-from pipeline.hooks import OverlayArgs
+from pipeline.hooks import ImageArgs, OverlayArgs
 from pipeline.images import apply_color_correction, apply_overlay, before_overlay, grid_rows, image_grid, resize_image, to_image
 from pipeline.options import Options
 from pipeline.saving import save_image, save_under, write
@@ -28,7 +28,9 @@ class Output:
 
 def finish_image(p: StableDiffusionProcessing, pixels: Tensor, index: int) -> list[Output]:
     """Decoded pixels (3, H, W) in [-1, 1] as a finished picture, saved if asked, plus its masks if asked."""
-    image = to_image(pixels)
+    drawn = ImageArgs(index, to_image(pixels))
+    p.scripts.postprocess_image(p, drawn)
+    image = drawn.image
     if index < len(p.color_corrections):
         image = apply_color_correction(p.color_corrections[index], image)
     overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None

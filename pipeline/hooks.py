@@ -38,6 +38,16 @@ class MaskBlendArgs:
 
 
 @dataclass
+class ImageArgs:
+    """A picture as the model drew it: not yet put back into its source. Assign `image` to change it."""
+
+    index: int
+    """The picture's index in its batch."""
+    image: Image.Image
+    """RGB."""
+
+
+@dataclass
 class OverlayArgs:
     """What is put back over a finished picture. Assign either to change it; None: nothing."""
 
@@ -69,6 +79,9 @@ class Hooks:
     def post_sample(self, p: Processing, samples: Tensor) -> None:
         """After each sampling pass, before decoding. samples: (B, C, h, w), may be changed in place."""
 
+    def postprocess_image(self, p: Processing, ia: ImageArgs) -> None:
+        """For each decoded picture, before its colours are corrected and the source is put back over it."""
+
     def postprocess_maskoverlay(self, p: Processing, oa: OverlayArgs) -> None:
         """For each decoded picture, before the source is put back over it."""
 
@@ -91,6 +104,9 @@ class HookList(Hooks):
 
     def post_sample(self, p: Processing, samples: Tensor) -> None:
         self._each("post_sample", p, samples)
+
+    def postprocess_image(self, p: Processing, ia: ImageArgs) -> None:
+        self._each("postprocess_image", p, ia)
 
     def postprocess_maskoverlay(self, p: Processing, oa: OverlayArgs) -> None:
         self._each("postprocess_maskoverlay", p, oa)

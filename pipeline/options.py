@@ -20,6 +20,7 @@ from pipeline.upscaling import UPSCALERS
 # groups, by their titles in Settings
 MODEL, PROMPTS, SDXL, NOISE, IMG2IMG = "Model", "Prompts", "SDXL", "Noise", "img2img"
 UPSCALING = "Upscaling"
+DETAILS = "ADetailer"
 GRIDS, INFOTEXT, NETWORKS, SAMPLING = "Grids", "Infotext", "LoRA and embeddings", "Sampling"
 FAST = "Fast, with different pixels"
 ANSWERS, WATCHING = "Pictures that the API returns", "Live previews"
@@ -347,6 +348,12 @@ class Options:
     edit_reuse: bool = option(
         FAST, False, "Edit reuse", "When a picture is inpainted again, compute only around its mask; needs memory.",
         infotext="Edit reuse", on_make=True)
+
+    ad_bbox_sortby: str = option(
+        DETAILS, "None", "Order of finds", "The order in which ADetailer works on what it finds; None: the surest first.",
+        choices=("None", "Position (left to right)", "Position (center to edge)", "Area (large to small)"))
+    ad_same_seed_for_each_tab: bool = option(
+        DETAILS, False, "Same seed for each find", "Give all finds of a picture its seed; otherwise each one has the next seed.")
 
     samples_format: str = option(
         ANSWERS, "png", "Format", "The format of the pictures.", choices=("png", "jpg", "jpeg", "webp"), in_picture=False)

@@ -72,6 +72,7 @@ def _run_batches(p: StableDiffusionProcessing) -> Processed:
         p.scripts.post_sample(p, samples)
         for index, pixels in enumerate(decode(p, samples)):
             outputs += finish_image(p, pixels, index)
+            partial |= p.progress.partial  # a hook may have sampled more
         p.progress.batch_done()
     p.say(*p.sd_model.notes)
     p.sd_model.notes.clear()
@@ -239,6 +240,8 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
                subseed_strength: float, prompts: list[str]) -> Tensor:
         """Noise, denoise and blend one batch: (B, C, H/8, W/8), ready to decode."""
         noise = self.rng.next()
+        if self.keeps_source:
+            return self.init_latent[:len(noise)]
         if self.initial_noise_multiplier != 1.0:
             self.extra_generation_params[infotext_name("initial_noise_multiplier")] = self.initial_noise_multiplier
             noise = noise * self.initial_noise_multiplier

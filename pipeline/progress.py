@@ -43,3 +43,40 @@ class Progress:
 
     def batch_done(self) -> None:
         """A batch has been sampled, decoded and finished."""
+
+
+class Within(Progress):
+    """The progress of a run inside another one's batch: it is reported as that batch's, and its own batches do not count."""
+
+    def __init__(self, outer: Progress):
+        self._outer = outer
+
+    @property
+    def stopped(self) -> bool:
+        return self._outer.stopped
+
+    @property
+    def partial(self) -> bool:
+        return self._outer.partial
+
+    @partial.setter
+    def partial(self, value: bool) -> None:
+        self._outer.partial = value
+
+    def end(self) -> None:
+        self._outer.end()
+
+    def begin_sampling(self, steps: int) -> None:
+        self._outer.begin_sampling(steps)
+
+    def pass_of(self, *, behind: int, ahead: int) -> None:
+        self._outer.pass_of(behind=behind, ahead=ahead)
+
+    def checkpoint(self) -> None:
+        self._outer.checkpoint()
+
+    def report(self, step: int, denoised: Tensor) -> None:
+        self._outer.report(step, denoised)
+
+    def enlarging(self, done: int, tiles: int) -> bool:
+        return self._outer.enlarging(done, tiles)

@@ -15,7 +15,7 @@ LEAVES = tuple(f"pipeline.{name}" for name in (
 FAMILY_TYPES = tuple(f"pipeline.families.{name}" for name in ("base", "cond", "controls", "latents", "prediction", "reuse"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", *FAMILY_TYPES, "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.finishing", "pipeline.processing", "pipeline.record", "pipeline.samplers", *FAMILY_TYPES,
-               "pipeline.controlnet", "pipeline.scripts")
+               "pipeline.controlnet", "pipeline.detectors", "pipeline.adetailer", "pipeline.scripts")
 FAMILIES_SEE = ("pipeline.errors", "pipeline.geometry", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {
     **dict.fromkeys(LEAVES, LEAVES),

@@ -9,9 +9,10 @@ from PIL import Image, ImageChops, ImageDraw
 
 from pipeline.detectors import Find
 from pipeline.geometry import Size
+from pipeline.options import SPECS
 
 MERGES = ("None", "Merge", "Merge and Invert")
-ORDERS = ("None", "Position (left to right)", "Position (center to edge)", "Area (large to small)")
+ORDERS = SPECS["ad_bbox_sortby"].choices
 """In which finds are worked on; "None": the best first, or the largest where only the largest count."""
 FILTERS = ("Area", "Confidence")
 """What the top k of finds are measured by."""

@@ -73,8 +73,10 @@ class Yolo:
         protos = next((output[0] for output in outputs if output.ndim == 4), None)
         rows = next((output[0] for output in outputs if output.ndim == 3), None)
         coefficients = 0 if protos is None else protos.shape[0]
-        if rows is None or rows.shape[0] < 5 + coefficients or (self.classes and rows.shape[0] != 4 + len(self.classes) + coefficients):
-            raise ModelError(f"its output {'is missing' if rows is None else 'x'.join(map(str, rows.shape))} is not that of YOLOv8; export it without NMS")
+        if rows is None:
+            raise ModelError("it has no output like YOLOv8's; export it without NMS")
+        if rows.shape[0] < 5 + coefficients or (self.classes and rows.shape[0] != 4 + len(self.classes) + coefficients):
+            raise ModelError(f"its output {'x'.join(map(str, rows.shape))} is not like YOLOv8's; export it without NMS")
         return found(rows, protos, box, confidence, self.classes)
 
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline import adetailer as details
 from pipeline.controlnet import units
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.hooks import HookList, Hooks
 from pipeline.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 from pipeline.record import asked
 from pipeline.scripts import (
+    adetailer,
     arguments,
     controlnet,
     each_island,
@@ -58,6 +60,8 @@ class AlwaysOn:
     """Whether a mask's greys then count as partial masking."""
     needs_source: bool = True
     """Whether it has no effect in txt2img."""
+    in_details: bool = False
+    """Whether it acts in ADetailer's passes too."""
 
     @property
     def arguments(self) -> list[Argument]:
@@ -79,8 +83,9 @@ SCRIPTS = {script.title.lower(): script for script in (
     Script(EACH_ISLAND, each_island.EachIsland, each_island.run),
 )}
 ALWAYS_ON = {script.title.lower(): script for script in (
-    AlwaysOn("Soft Inpainting", soft_inpainting.SoftInpainting, soft_inpainting.SoftHooks, uses_greys=True),
+    AlwaysOn("Soft Inpainting", soft_inpainting.SoftInpainting, soft_inpainting.SoftHooks, uses_greys=True, in_details=True),
     AlwaysOn(units.TITLE, units.Units, controlnet.ControlHooks, read=units.read_units, needs_source=False),
+    AlwaysOn(details.TITLE, details.Details, adetailer.DetailHooks, read=adetailer.read, needs_source=False),
 )}
 """Both by lower-case title, in A1111's order, followed by our own."""
 
@@ -102,7 +107,11 @@ def hooked(p: StableDiffusionProcessingImg2Img, hooks: list[Hooks]) -> StableDif
     """The request with the hooks of its always-on scripts."""
     if not hooks:
         return p
-    rounds = settled_mask(p)["round"]
+    rounds, plugins, given = settled_mask(p)["round"], p.scripts, always_on(p.alwayson_scripts)
+    for hook in hooks:
+        if isinstance(hook, adetailer.DetailHooks):
+            hook.companions = lambda: [plugins, *(script.hooks(args) for script, args in given if args.enabled and script.in_details)]
+            hook.units = next((args for _, args in given if isinstance(args, units.Units)), hook.units)
     p = p.variant()
     p.scripts, p.rounds_mask = HookList([p.scripts, *hooks]), rounds
     return p

@@ -177,7 +177,7 @@ def test_scripts_of_other_extensions_that_are_empty_or_off_are_ignored(given, cl
 @pytest.mark.parametrize("given", [{"args": [True, {}]}, {"args": [{"enabled": True}]}, {"args": [{"enabled": False}, {"enabled": True}]}, {"args": ["x"]}])
 def test_scripts_of_other_extensions_that_act_are_refused_with_what_is_known(given, client):
     detail = refused(client, asked({}, alwayson_scripts={"Some Extension": given}))
-    assert detail == "Script 'Some Extension' not found; known always-on scripts: Soft Inpainting, ControlNet"
+    assert detail == "Script 'Some Extension' not found; known always-on scripts: Soft Inpainting, ControlNet, ADetailer"
 
 
 def test_a_lenient_server_leaves_them_out_and_says_so(here):

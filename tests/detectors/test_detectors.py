@@ -99,7 +99,7 @@ def test_a_segmenting_yolo_gives_masks_cut_at_the_box():
 def test_an_output_of_another_network_is_refused_in_a_sentence():
     content = onnx_files.yolo(said="{0: 'red'}")
     one_class = Yolo(content, read_header(content), "x")
-    with pytest.raises(ModelError, match="its output 6x16 is not that of YOLOv8"):
+    with pytest.raises(ModelError, match="its output 6x16 is not like YOLOv8's"):
         one_class.find(picture(), 0.3)
 
 

@@ -14,7 +14,7 @@ def test_the_scripts_are_a1111s_in_its_order_and_then_ours():
     assert [script.title for script in SCRIPTS.values()] == [
         "img2img alternative test", "Loopback", "Outpainting mk2", "Poor man's outpainting", "Prompt matrix",
         "Prompts from file or textbox", "SD upscale", "X/Y/Z plot", "Each masked area by itself"]
-    assert [script.title for script in ALWAYS_ON.values()] == ["Soft Inpainting", "ControlNet"]
+    assert [script.title for script in ALWAYS_ON.values()] == ["Soft Inpainting", "ControlNet", "ADetailer"]
 
 
 @pytest.mark.parametrize("title, count, second", [

@@ -94,6 +94,8 @@ class StableDiffusionProcessing(Request):
     paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
     """(x, y, w, h): where the result of an only-masked job belongs in the source."""
     overlay_images: list[Image.Image] = field(default_factory=list, init=False)
+    masked_sources: list[tuple[Image.Image, Image.Image]] = field(default_factory=list, init=False)
+    """For each of overlay_images: (the source as the network saw it, its mask of the same size)."""
     color_corrections: list[np.ndarray] = field(default_factory=list, init=False)
     """LAB targets, one per picture; those set by a script are kept."""
 

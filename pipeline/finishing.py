@@ -7,11 +7,12 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from pipeline.aligning import aligned, in_its_colours
 from pipeline.bound import StableDiffusionProcessing
 from pipeline.describe import create_infotext
 from pipeline.hooks import ImageArgs, OverlayArgs
 from pipeline.images import apply_color_correction, apply_overlay, before_overlay, grid_rows, image_grid, resize_image, to_image
-from pipeline.options import Options
+from pipeline.options import Options, infotext_name
 from pipeline.saving import save_image, save_under, write
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ def finish_image(p: StableDiffusionProcessing, pixels: Tensor, index: int) -> li
     overlay = p.overlay_images[index] if p.options.overlay_inpaint and index < len(p.overlay_images) else None
     shown = OverlayArgs(index, p.mask_for_overlay, overlay)
     p.scripts.postprocess_maskoverlay(p, shown)
+    if shown.overlay_image is not None and index < len(p.masked_sources):
+        image = fitted(p, image, *p.masked_sources[index])
     place = p.paste_to, shown.overlay_image, p.upscaler
     drawn, image = image, apply_overlay(image, *place)
     text = create_infotext(p, index)
@@ -50,6 +53,22 @@ def finish_image(p: StableDiffusionProcessing, pixels: Tensor, index: int) -> li
         masked = Image.composite(before.convert("RGBA").convert("RGBa"), Image.new("RGBa", mask.size), mask)
         outputs.append(keep(p, masked.convert("RGBA"), "", p.seeds[index], "-mask-composite"))
     return outputs
+
+
+def fitted(p: StableDiffusionProcessing, image: Image.Image, source: Image.Image, mask: Image.Image) -> Image.Image:
+    """A masked picture, still without its overlay, as it fits the source around the mask: aligned if it is an edit by
+    instruction, in the source's colours if asked for.
+    """
+    if not image.size == source.size == mask.size:  # after a latent upscale
+        return image
+    if p.edits:
+        image, motion = aligned(image, source, mask)
+        if motion is not None:
+            p.say(f"The edit did not lie on its surroundings, so it was moved: {motion.x:+.1f}, {motion.y:+.1f} pixels, scale {motion.scale:.3f}.")
+    if p.options.fit_colors:
+        p.extra_generation_params[infotext_name("fit_colors")] = True
+        image = in_its_colours(image, source, mask)
+    return image
 
 
 def exif_of(p: StableDiffusionProcessing, index: int) -> bytes | None:

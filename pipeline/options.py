@@ -192,6 +192,12 @@ class Options:
     inpainting_mask_weight: float = option(
         IMG2IMG, 1.0, "Conditioning mask strength", "How strongly inpainting checkpoints see the mask.", low=0, high=1,
         infotext="Conditional mask weight")
+    edit_freely: bool = option(
+        IMG2IMG, False, "Edit freely within a mask",
+        "Let models that edit by instruction draw the whole picture; the masked part of it is put back, aligned.", infotext="Edit freely")
+    fit_colors: bool = option(
+        IMG2IMG, False, "Fit colours to the surroundings", "Give an inpainted part the colours that the source has around the mask.",
+        infotext="Fit colours")
     overlay_inpaint: bool = option(IMG2IMG, True, "Overlay the original", "Put the source's unmasked pixels back over the result.")
     return_mask: bool = option(IMG2IMG, False, "Return the mask", "Return the mask with each inpainted picture.")
     return_mask_composite: bool = option(

@@ -145,15 +145,22 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
             self.extra_generation_params[infotext_name("sd_vae_encode_method")] = self.options.sd_vae_encode_method
         latent = stages.encode(sources, self.size, latent_upscale=self.resize_mode == 3)
         self.init_latent = self._to_batch(latent)
-        if plan is not None:
+        if plan is not None and self.edits and self.options.edit_freely:
+            self.extra_generation_params[infotext_name("edit_freely")] = True
+        elif plan is not None:
             self.mask, self.nmask = map(torch.clone, stages.latent_masks(latent_mask, latent, round=self.rounds_mask))
             self.init_latent = self._fill_latent(all_seeds)
-        if self.sd_model.sees == "reference" and not self.options.source_as_reference:
+        if self.sd_model.sees == "reference" and not self.edits:
             self.extra_generation_params[infotext_name("source_as_reference")] = False
             self.image_conditioning = self.init_latent[:, :0]
             return
         self.image_conditioning = self._to_batch(stages.image_conditioning(
             sources, latent, plan, round=self.rounds_mask, mask_weight=self.options.inpainting_mask_weight))
+
+    @property
+    def edits(self) -> bool:
+        """Whether the model edits the source by instruction, seeing it beside the noise."""
+        return self.sd_model.sees == "reference" and self.options.source_as_reference
 
     def see_references(self, stages: Stages) -> None:
         """Encode the reference pictures. Raises InvalidRequest if the model takes fewer."""
@@ -216,6 +223,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.mask_for_overlay = None if plan is None else sources[-1].mask_for_overlay.copy()
         repeats = self.batch if len(sources) == 1 else 1
         self.overlay_images = [source.overlay.copy() for source in sources if source.overlay is not None] * repeats
+        self.masked_sources = [] if plan is None else [(source.image, plan.image_mask.convert("L")) for source in sources] * repeats
         self.color_corrections = self.color_corrections or [source.color_target.copy() for source in sources
                                                             if source.color_target is not None] * repeats
 

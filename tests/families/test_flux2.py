@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest
 from pipeline.families.cond import Encoding
 from pipeline.loading import ModelStore
+from pipeline.images import to_tensor
 from pipeline.models import Catalog
 from pipeline.previews import latent_to_rgb
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
@@ -22,6 +24,7 @@ from pipeline.settings import Settings
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.verify import Status, read_claim, read_given, request_again, verify
 from tests.api.conftest import base64_of, client_of
+from tests.conftest import ROOT
 from tests.families import flow_runs
 from tests.families.conftest import FLOAT32
 from tests.families.flow_runs import MASK, REFERENCES, SOURCE
@@ -191,3 +194,34 @@ def test_references_act_within_a_mask_and_in_both_passes_of_hires_fix(model):
     one, other = flow_runs.REFERENCES
     for fields in ({"mask": MASK}, {"kind": StableDiffusionProcessingTxt2Img, "enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.9}):
         assert (pixels(made(model, reference_images=[one], **fields)) != pixels(made(model, reference_images=[other], **fields))).any()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_edit_is_aligned_and_the_rest_stays_bit_for_bit(model, monkeypatch, whole):
+    source = Image.open(ROOT / "assets" / "samples" / "city-car.png").convert("RGB").resize((128, 128))
+    mask = Image.new("L", source.size)
+    mask.paste(255, (48, 48, 96, 96))
+    drawn = cv2.warpAffine(np.asarray(source), np.float32([[1, 0, 4], [0, 1, 2]]), source.size, borderMode=cv2.BORDER_REPLICATE)
+    drawn[60:80, 60:80] = 255
+    monkeypatch.setattr(model, "decode", lambda latent: to_tensor(Image.fromarray(drawn))[None])
+    result = made(model, init_images=[source], mask=mask, mask_blur=0, inpaint_full_res=False, width=128, height=128,
+                  override_settings={"edit_freely": whole, "fit_colors": True})
+    changed = (pixels(result) != np.asarray(source)).any(axis=-1)
+    assert not changed[np.asarray(mask) == 0].any()
+    assert any(said.startswith("The edit did not lie on its surroundings, so it was moved: -4.0, -2.0 pixels") for said in result.comments)
+    inside = np.abs(pixels(result) - np.asarray(source))[50:55, 50:94]
+    assert inside.mean() < 4
+    assert ("Edit freely: True" in result.infotexts[0]) == whole and "Fit colours: True" in result.infotexts[0]
+
+
+def test_a_free_edit_lets_the_network_draw_the_whole_picture(model):
+    seen = []
+    for free in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, "decode", lambda latent: seen.append(latent.clone()) or type(model).decode(model, latent))
+            result = made(model, mask=MASK, mask_blur=0, inpaint_full_res=False, inpainting_fill=1, override_settings={"edit_freely": free})
+        changed = (pixels(result) != np.asarray(SOURCE, np.int16)).any(axis=-1)
+        assert changed.any() and not changed[np.asarray(MASK) == 0].any()
+    source = model.encode_image(to_tensor(SOURCE)[None])
+    pinned, free = ((latent - source).abs()[:, :, 0].max() for latent in seen)
+    assert pinned < 1e-4 < free

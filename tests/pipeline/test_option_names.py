@@ -26,6 +26,8 @@ TOLD = {  # a value, and the request in which it acts
     "strength_as_noise": (True, {}),
     "flow_shift": (2.5, {}),
     "source_as_reference": (False, {}),
+    "edit_freely": (True, {}),
+    "fit_colors": (True, {}),
     "CLIP_stop_at_last_layers": (2, {}),
     "emphasis": ("No norm", {"prompt": "a (red:1.2) boat"}),
     "use_old_scheduling": (True, {"prompt": "a [red:green:1.5] boat"}),
@@ -106,9 +108,10 @@ def told_by(demo, engine_of, inpainting, flow, picture, mask):
         if name == "sd_vae":
             model = copy(demo)
             model.info = replace(demo.info, vae=value)
-        if name == "source_as_reference":
+        if name in ("source_as_reference", "edit_freely"):
             model = copy(demo)
             model.sees = "reference"
+            model.image_conditioning = lambda pixels, latent, mask, mask_weight: latent[:, :0]
         if name == "sd_text_encoders":
             model = copy(demo)
             model.info = replace(demo.info, text_encoders=tuple((file, "0" * 64) for file in value.split(", ")))
@@ -117,7 +120,7 @@ def told_by(demo, engine_of, inpainting, flow, picture, mask):
         kind = StableDiffusionProcessingImg2Img
         if request["init_images"] is None:
             kind, request = StableDiffusionProcessingTxt2Img, {key: given for key, given in request.items() if key != "init_images"}
-        if name in ("edit_reuse", "inpainting_mask_weight"):
+        if name in ("edit_reuse", "inpainting_mask_weight", "edit_freely", "fit_colors"):
             request["mask"] = mask
         engine = engine_of(model)
         for _ in range(1 + (name == "edit_reuse")):  # the second edit is what takes over from the first

@@ -7,6 +7,7 @@ tensors have shapes but no memory: prompt, one call of the network at native siz
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 from benchmarks.report import table
 from pipeline import families
-from pipeline.families import flux2, z_image
+from pipeline.families import flux1, flux2, z_image
 from pipeline.families.base import ModelInfo
 from pipeline.families.checkpoint import Checkpoint, Part
 from pipeline.families.cond import Encoding
@@ -29,10 +30,16 @@ FLUX_VAE = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "
 QWEN3_8B = QWEN3_4B | {"hidden_size": 4096, "intermediate_size": 12288}
 FLUX2_VAE = FLUX_VAE | {"latent_channels": 32, "use_quant_conv": True, "use_post_quant_conv": True}
 KLEIN = {"in_channels": 128, "attention_head_dim": 128, "axes_dims_rope": [32] * 4, "guidance_embeds": False}
+CLIP_L = {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+          "max_position_embeddings": 77, "hidden_act": "quick_gelu"}
+T5_XXL = {"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+FLUX1 = {"transformer": {"in_channels": 64, "guidance_embeds": True}, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL, "vae": FLUX_VAE}
 PUBLISHED = {  # family: the configs of its published models, by part
     "z-image": {"transformer": {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30, "n_kv_heads": 30, "cap_feat_dim": 2560,
                                 "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512]},
                 "text_encoder": QWEN3_4B, "vae": FLUX_VAE},
+    "flux1-dev": FLUX1, "flux1-schnell": FLUX1 | {"transformer": {"in_channels": 64}},
+    "flux1-fill": FLUX1 | {"transformer": {"in_channels": 384, "out_channels": 64, "guidance_embeds": True}}, "flux1-kontext": FLUX1,
     "flux2-klein": {"transformer": KLEIN | {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
                     "text_encoder": QWEN3_4B, "vae": FLUX2_VAE},
     "flux2-klein 9B": {"transformer": KLEIN | {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
@@ -40,7 +47,8 @@ PUBLISHED = {  # family: the configs of its published models, by part
 }
 
 
-LOADED = {"z-image": z_image.ZImage, "flux2-klein": lambda checkpoint, *rest: flux2.Klein(*rest)}
+LOADED = {"z-image": z_image.ZImage, "flux2-klein": lambda checkpoint, *rest: flux2.Klein(*rest),
+          **{facts.name: partial(flux1.Flux1, facts) for facts in (flux1.DEV, flux1.SCHNELL, flux1.FILLING, flux1.KONTEXT)}}
 
 
 def compare(kinds: list[str]) -> None:
@@ -59,14 +67,16 @@ def compare(kinds: list[str]) -> None:
 def at_full_size(name: str) -> list[str]:
     """A row: the family, billions of numbers in each part, tokens of a prompt and shape of a latent."""
     family, latent, cond = run_at_full_size(name)
-    sizes = {part: sum(weight.numel() for weight in module.parameters()) for part, module in family._modules.items()}
-    return [name, *(f"{sizes[part] / 1e9:.2f}" for part in ("transformer", "text_encoder", "vae")), str(tuple(cond.tokens.shape)), str(tuple(latent.shape))]
+    sizes = {part: sum(weight.numel() for name, module in family._modules.items() if name.startswith(part) for weight in module.parameters())
+             for part in ("transformer", "text_encoder", "vae")}
+    return [name, *(f"{size / 1e9:.2f}" for size in sizes.values()), str(tuple(cond.tokens.shape)), str(tuple(latent.shape))]
 
 
 def run_at_full_size(name: str) -> tuple:
     """(the family, its latent, its conditioning) after a prompt, a call, and decoding."""
     row, meta = families.FAMILIES[name.partition(" ")[0]], torch.device("meta")
-    checkpoint = Checkpoint(Path(name), {part: Part(config, {}) for part, config in PUBLISHED[name].items()})
+    checkpoint = Checkpoint(Path(name), {part: Part(config, {}) for part, config in PUBLISHED[name].items()},
+                            edits=row.facts is flux1.KONTEXT)
     with meta:
         modules: dict[str, nn.Module] = {part: row.facts.parts[part].build(config) for part, config in PUBLISHED[name].items()}
     for module in modules.values():
@@ -90,7 +100,7 @@ def main() -> None:
     kinds = [only] if only else list(flow_runs.KINDS)
     compare(kinds)
     print()
-    print(table(["family", "transformer, billions", "text encoder", "VAE", "prompt", "latent"],
+    print(table(["family", "transformer, billions", "text encoders", "VAE", "prompt", "latent"],
                 [at_full_size(name) for name in PUBLISHED if name.partition(" ")[0] in kinds]))
 
 

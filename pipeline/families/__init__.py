@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
-from pipeline.families import flux2, original, placement, refusals, sd, sdxl, tiny, z_image
+from pipeline.families import flux1, flux2, original, placement, refusals, sd, sdxl, tiny, z_image
 from pipeline.families.base import Facts, Family, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, build_modules, pipeline_class
 from pipeline.families.latents import LatentFormat
@@ -42,12 +42,17 @@ def sees_nothing(checkpoint: Checkpoint) -> Sees:
 
 
 STABLE_DIFFUSION = {"layout": original.LAYOUT, "check": sd.check_supported, "sees": sd.what_it_sees}
+FLUX1 = {"layout": flux1.LAYOUT, "check": flux1.check, "sees": flux1.what_it_sees, "load": flux1.load}
 FAMILIES = {row.facts.name: row for row in (
     FamilyRow(sd.SD1, matches=sd.is_sd1, load=sd.load, **STABLE_DIFFUSION),
     FamilyRow(sd.SD2, matches=sd.is_sd2, load=sd.load, **STABLE_DIFFUSION),
     FamilyRow(sdxl.BASE, matches=sdxl.is_base, load=sdxl.load, **STABLE_DIFFUSION),
     FamilyRow(sdxl.REFINER, matches=sdxl.is_refiner, load=sdxl.load, **STABLE_DIFFUSION),
     FamilyRow(flux2.KLEIN, flux2.LAYOUT, matches=any_of_it, check=flux2.check, sees=flux2.sees, load=flux2.load),
+    FamilyRow(flux1.FILLING, matches=flux1.is_fill, **FLUX1),
+    FamilyRow(flux1.KONTEXT, matches=flux1.is_kontext, **FLUX1),
+    FamilyRow(flux1.SCHNELL, matches=flux1.is_schnell, **FLUX1),
+    FamilyRow(flux1.DEV, matches=any_of_it, **FLUX1),
     FamilyRow(z_image.Z_IMAGE, z_image.LAYOUT, matches=any_of_it, check=z_image.check, sees=sees_nothing, load=z_image.load),
 )}
 

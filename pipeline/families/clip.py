@@ -193,12 +193,12 @@ def encode_pieces(tokens: Tokens, text: str, emphasis: str) -> list[tuple[tuple[
 class ClipTextEncoder:
     """A transformers CLIP text model that encodes weighted prompts of any length.
 
-    model: a CLIPTextModel; a CLIPTextModelWithProjection where `pooled` asks for its projection.
+    model: a CLIPTextModel, or a CLIPTextModelWithProjection.
     name: "clip_l" or "clip_g": selects its vectors in an embedding for several encoders.
     padding: the id after the end token; None: the end token itself. OpenCLIP's towers, in SD2 and SDXL, have 0.
     layer: the hidden layer to take, counted from the end: 1 the last, 2 the one before. A request's clip_skip overrides it.
     final_norm: whether the model's final layer norm is applied to that layer: in SD1 and SD2, but not in SDXL.
-    pooled: whether the projected features of the first chunk's end token are returned too.
+    pooled: whether the features of the first chunk's end token are returned too, projected if the model has a projection.
 
         SD1     (defaults)            SDXL's first   layer=2, final_norm=False
         SD2     padding=0, layer=2    its second     name="clip_g", padding=0, layer=2, final_norm=False, pooled=True
@@ -216,7 +216,7 @@ class ClipTextEncoder:
     def encode(self, texts: list[str], how: Encoding, *, clip_skip: int | None = None) -> Cond:
         """Tokens (len(texts), 77 chunks, width) float32; shorter texts are padded with empty chunks.
 
-        extra["pooled"]: (len(texts), projection width) float32 if the encoder is `pooled`; weights do not affect it.
+        extra["pooled"]: (len(texts), their width) float32 if the encoder is `pooled`; weights do not affect it.
         clip_skip: 1 is the last layer; None: the encoder's own layer. Emphasis "Original" keeps the mean of each
         chunk over all texts, so the texts of one prompt editing schedule belong in one call.
         Raises InvalidRequest if clip_skip exceeds the number of layers.
@@ -267,7 +267,9 @@ class ClipTextEncoder:
         z = output.hidden_states[-layer]
         if self._final_norm:
             z = self.model.base_model.final_layer_norm(z)
-        return z.float(), output.text_embeds.float() if self._pooled else None
+        if not self._pooled:
+            return z.float(), None
+        return z.float(), (output.text_embeds if "text_embeds" in output else output.pooler_output).float()
 
     def _insert_embeddings(self, features: Tensor, chunks: list[Chunk]) -> Tensor:
         """Token features (n, 77, width) before the first layer, with embeddings' vectors in place."""

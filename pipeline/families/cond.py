@@ -104,3 +104,5 @@ class Encoding:
     aesthetic_score: float = 6.0
     """For SDXL's refiner."""
     references: tuple[Reference, ...] = ()
+    guidance: float = 3.5
+    """For networks distilled with guidance as an input, such as FLUX.1 dev."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.errors import ModelError
 from pipeline.families import configs, original, qwen3
 from pipeline.families.base import Defaults, Facts, ModelInfo, Separate, Sees
+from pipeline.families.black_forest import QKV, Names
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, Part, Stored, build_modules, count, read_folder, shape
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
@@ -157,12 +158,7 @@ class Klein(LoadedModel):
 
     def layers(self) -> TransformerLayers:
         transformer = self.modules["transformer"]
-        fused = {}
-        for number in range(len(transformer.transformer_blocks)):
-            attention = f"transformer_blocks.{number}.attn"
-            fused[f"double_blocks.{number}.img_attn.qkv"] = [f"{attention}.to_{part}" for part in "qkv"]
-            fused[f"double_blocks.{number}.txt_attn.qkv"] = [f"{attention}.add_{part}_proj" for part in "qkv"]
-        return TransformerLayers(transformer, original_names, fused)
+        return TransformerLayers(transformer, NAMES.original, NAMES.fused_in(transformer))
 
 
 def places_of(picture: Tensor, time: int) -> Tensor:
@@ -186,34 +182,22 @@ def latent_format(vae: nn.Module) -> LatentFormat:
 # --- files --------------------------------------------------------------------------------------------------------------
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
-ENDS = {
-    "img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out",
-    "time_in.in_layer": "time_guidance_embed.timestep_embedder.linear_1", "time_in.out_layer": "time_guidance_embed.timestep_embedder.linear_2",
-    **{f"{name}.lin": f"{name}.linear" for name in
-       ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")},
-}
-DOUBLE = {
-    "img_attn.norm.query_norm": "attn.norm_q", "img_attn.norm.key_norm": "attn.norm_k", "img_attn.proj": "attn.to_out.0",
-    "img_mlp.0": "ff.linear_in", "img_mlp.2": "ff.linear_out", "txt_attn.norm.query_norm": "attn.norm_added_q",
-    "txt_attn.norm.key_norm": "attn.norm_added_k", "txt_attn.proj": "attn.to_add_out", "txt_mlp.0": "ff_context.linear_in",
-    "txt_mlp.2": "ff_context.linear_out",
-}
-SINGLE = {"linear1": "attn.to_qkv_mlp_proj", "linear2": "attn.to_out", "norm.query_norm": "attn.norm_q", "norm.key_norm": "attn.norm_k"}
-"""The original code's names → diffusers'."""
-BLOCKS = {"double_blocks": ("transformer_blocks", DOUBLE), "single_blocks": ("single_transformer_blocks", SINGLE)}
-SWAPPED = "final_layer.adaLN_modulation.1.weight"
-"""Holds shift and scale, in diffusers scale and shift."""
+NAMES = Names(
+    ends={
+        "img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out",
+        "time_in.in_layer": "time_guidance_embed.timestep_embedder.linear_1", "time_in.out_layer": "time_guidance_embed.timestep_embedder.linear_2",
+        **{f"{name}.lin": f"{name}.linear" for name in
+           ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")},
+    },
+    double={
+        "img_attn.norm.query_norm": "attn.norm_q", "img_attn.norm.key_norm": "attn.norm_k", "img_attn.proj": "attn.to_out.0",
+        "img_mlp.0": "ff.linear_in", "img_mlp.2": "ff.linear_out", "txt_attn.norm.query_norm": "attn.norm_added_q",
+        "txt_attn.norm.key_norm": "attn.norm_added_k", "txt_attn.proj": "attn.to_add_out", "txt_mlp.0": "ff_context.linear_in",
+        "txt_mlp.2": "ff_context.linear_out",
+    },
+    single={"linear1": "attn.to_qkv_mlp_proj", "linear2": "attn.to_out", "norm.query_norm": "attn.norm_q", "norm.key_norm": "attn.norm_k"},
+    fused=QKV)
 ENCODERS = ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen3_8b.transformer.")
-_BLOCK = re.compile(r"(double_blocks|single_blocks)\.(\d+)\.(.+)")
-_DIFFUSERS_BLOCK = re.compile(r"(transformer_blocks|single_transformer_blocks)\.(\d+)\.(.+)")
-
-
-def original_names(path: str) -> list[str]:
-    """The original code's path for diffusers' path of a module; none where it has no such module."""
-    if block := _DIFFUSERS_BLOCK.fullmatch(path):
-        theirs, names = next((theirs, names) for theirs, (ours, names) in BLOCKS.items() if ours == block[1])
-        return [f"{theirs}.{block[2]}.{old}" for old, new in names.items() if new == block[3]]
-    return [old for old, new in ENDS.items() if new == path]
 
 
 def read_file(weights: Weights) -> Checkpoint | None:
@@ -227,35 +211,12 @@ def read_file(weights: Weights) -> Checkpoint | None:
     tensors = {}
     for name in weights:
         if name.startswith(prefix) and (prefix or not name.startswith((*ENCODERS, *original.VAES[:2]))):
-            tensors |= converted(Stored(weights, name), name.removeprefix(prefix))
+            tensors |= NAMES.converted(Stored(weights, name), name.removeprefix(prefix))
     parts = {"transformer": Part(transformer_config(weights.path, tensors), tensors),
              "text_encoder": next(filter(None, (qwen3.read_from(weights, start) for start in ENCODERS)), None)}
     if (vae := original.read_vae_from(weights, original.VAES[:2])) is not None:
         parts["vae"] = of_vae(vae)
     return Checkpoint(weights.path, {name: part for name, part in parts.items() if part is not None})
-
-
-def converted(stored: Stored, name: str) -> dict[str, Stored]:
-    """A tensor under diffusers' names."""
-    if name == SWAPPED:
-        return {"norm_out.linear.weight": replace(stored, change=swapped)}
-    module, _, kind = name.rpartition(".")
-    if kind not in ("weight", "scale", "bias"):
-        return {name: stored}  # of a quantized weight
-    kind = "weight" if kind == "scale" else kind
-    if (block := _BLOCK.fullmatch(module)) is None:
-        return {f"{ENDS.get(module, module)}.{kind}": stored}
-    (place, names), inner = BLOCKS[block[1]], block[3]
-    if inner in ("img_attn.qkv", "txt_attn.qkv"):
-        parts = [f"to_{part}" if inner.startswith("img") else f"add_{part}_proj" for part in "qkv"]
-        return {f"{place}.{block[2]}.attn.{part}.{kind}": replace(stored, change=partial(original.third, index=index))
-                for index, part in enumerate(parts)}
-    return {f"{place}.{block[2]}.{names.get(inner, inner)}.{kind}": stored}
-
-
-def swapped(weight: Tensor) -> Tensor:
-    first, second = weight.chunk(2)
-    return torch.cat([second, first])
 
 
 def transformer_config(path: Path, tensors: dict[str, Stored]) -> dict[str, Any]:

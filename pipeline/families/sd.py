@@ -305,6 +305,11 @@ def prompt_readers(facts: ClipFacts, modules: Mapping[str, torch.nn.Module], tok
             for part, settings in facts.text_encoders.items()]
 
 
+def clip_tokens() -> ClipTokens:
+    """CLIP's own tokenizer."""
+    return ClipTokens(clip_tokenizer(TOKENIZER))
+
+
 def read_tokenizer(path: Path) -> ClipTokens:
     """The tokenizer in a diffusers folder, or CLIP's own. Raises ModelError."""
     folder = next((folder for folder in (path / "tokenizer", path / "tokenizer_2") if folder.is_dir()), TOKENIZER)

@@ -6,6 +6,7 @@ Used by the tests, which allow CLOSE, and by `python -m benchmarks families`, wh
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -39,7 +40,7 @@ LEVELS = [min(1 - step / STEPS, LAST_TIME) for step in range(STEPS)]
 LAYOUTS: dict[str, Callable[[Files], tuple[Path, families.Components]]] = {
     "folder": lambda files: (files.folder, families.Components()),
     "single file": lambda files: (files.file, families.Components()),
-    "component files": lambda files: (files.transformer, families.Components(files.vae, (files.text_encoder,))),
+    "component files": lambda files: (files.transformer, families.Components(files.vae, (files.text_encoder, *files.more_encoders))),
 }
 
 
@@ -53,6 +54,14 @@ class Kind:
     cfg_scale: float
     """Guidance, counted as in A1111."""
     latent: Callable[[], tuple[int, ...]] = lambda: (1, 16, HEIGHT // 8, WIDTH // 8)
+
+
+class Unblended(StableDiffusionProcessingImg2Img):
+    """Inpaints as diffusers' pipelines for networks that see the mask: nothing puts the source back around the mask during sampling."""
+
+    def init(self, *args) -> None:
+        super().init(*args)
+        self.mask = self.nmask = None
 
 
 def load(files: Files, layout: str) -> Family:
@@ -71,6 +80,8 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
     elif use == "img2img" or use.startswith("edit"):
         source["denoising_strength"] = 1.0 if use.startswith("edit") else source["denoising_strength"]
         p = StableDiffusionProcessingImg2Img(**request, **source)
+    elif use == "fill":
+        p = Unblended(**request, **source | {"denoising_strength": 1.0}, mask=MASK, mask_blur=0, inpainting_fill=1, inpaint_full_res=False)
     else:
         p = StableDiffusionProcessingImg2Img(**request, **source, mask=MASK, mask_blur=0, inpainting_fill=1, inpaint_full_res=False)
     ends = []
@@ -177,7 +188,70 @@ def klein_run(use: str, module: str, name: str):
     return run
 
 
+# --- FLUX.1
+
+T5_IDS = {PROMPT: [3, 9, 1131, 3, 20400, 16, 8, 2983, 6, 3, 2, 1], NEGATIVE: [16810, 651, 1]}
+"""By transformers' T5TokenizerFast from google/t5-v1_1-xxl."""
+CLIP_IDS = {PROMPT: [320, 736, 3240, 530, 518, 2583, 267, 48338, 21078, 361], NEGATIVE: [21977]}
+"""By transformers' CLIPTokenizer from openai/clip-vit-large-patch14."""
+GUIDANCE = 3.5
+
+
+def flux1_texts(files: Files, text: str, length: int) -> tuple[Tensor, Tensor]:
+    """As diffusers encodes them: (features of all tokens, padding and all; pooled features)."""
+    words = torch.tensor([T5_IDS[text] + [0] * (length - len(T5_IDS[text]))])
+    pooled = torch.tensor([[49406, *CLIP_IDS[text], *[49407] * (76 - len(CLIP_IDS[text]))]])
+    return files.modules["text_encoder_2"](words)[0], files.modules["text_encoder"](pooled).pooler_output
+
+
+def flux1_pipeline(files: Files, name: str, *, shifts: bool = True):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=shifts, base_shift=0.5, max_shift=1.15)
+    pipe = getattr(diffusers, name)(scheduler=scheduler, tokenizer=None, tokenizer_2=None, **files.modules)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def flux1_run(use: str, module: str, name: str, *, length: int = 512):
+    def run(kind: Kind, files: Files, noise: Tensor) -> Tensor:
+        pipe = flux1_pipeline(files, name, shifts=length == 512)
+        mu = 0.5 + (1.15 - 0.5) * (WIDTH * HEIGHT // 256 - 256) / (4096 - 256)
+        pipe.scheduler.set_timesteps(sigmas=LEVELS, mu=mu)
+        first = pipe.scheduler.sigmas[0]
+
+        def packed(latent: Tensor) -> Tensor:
+            return pipe._pack_latents(latent, 1, 16, *latent.shape[-2:])
+
+        given: dict = {"txt2img": {"latents": packed(noise * first)}, "img2img": {"image": SOURCE, "strength": 0.75},
+                 "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75},
+                 "fill": {"image": SOURCE, "mask_image": MASK}, "edit": {"image": SOURCE}}[use]
+        if name == "FluxKontextPipeline":
+            given |= {"max_area": WIDTH * HEIGHT, "_auto_resize": False}
+        if use in ("fill", "edit"):
+            with told(f"flux.{module}", noise):
+                source = pipe._encode_vae_image(pipe.image_processor.preprocess(SOURCE), None)
+            given["latents"] = packed(noise * first + source * (1 - first))
+        (words, pooled), (other, other_pooled) = (flux1_texts(files, text, length) for text in (PROMPT, NEGATIVE))
+        if kind.cfg_scale != 1:
+            given |= {"negative_prompt_embeds": other, "negative_pooled_prompt_embeds": other_pooled, "true_cfg_scale": kind.cfg_scale}
+        with told(f"flux.{module}", noise):
+            ends = pipe(prompt_embeds=words, pooled_prompt_embeds=pooled, sigmas=LEVELS, width=WIDTH, height=HEIGHT, guidance_scale=GUIDANCE,
+                        output_type="latent", num_inference_steps=STEPS, **given).images
+        return pipe._unpack_latents(ends, HEIGHT, WIDTH, pipe.vae_scale_factor)
+    return run
+
+
 KINDS = {
+    "flux1-dev": Kind(tiny_flow.flux1, {
+        "txt2img": flux1_run("txt2img", "pipeline_flux", "FluxPipeline"),
+        "img2img": flux1_run("img2img", "pipeline_flux_img2img", "FluxImg2ImgPipeline"),
+        "inpaint": flux1_run("inpaint", "pipeline_flux_inpaint", "FluxInpaintPipeline")}, cfg_scale=2.0),
+    "flux1-schnell": Kind(partial(tiny_flow.flux1, variant="schnell"), {
+        "txt2img": flux1_run("txt2img", "pipeline_flux", "FluxPipeline", length=256)}, cfg_scale=1.0),
+    "flux1-fill": Kind(partial(tiny_flow.flux1, variant="fill"), {
+        "fill": flux1_run("fill", "pipeline_flux_fill", "FluxFillPipeline")}, cfg_scale=1.0),
+    "flux1-kontext": Kind(partial(tiny_flow.flux1, variant="kontext"), {
+        "txt2img": flux1_run("txt2img", "pipeline_flux_kontext", "FluxKontextPipeline"),
+        "edit": flux1_run("edit", "pipeline_flux_kontext", "FluxKontextPipeline")}, cfg_scale=2.0),
     "flux2-klein": Kind(tiny_flow.klein, {
         "txt2img": klein_run("txt2img", "pipeline_flux2_klein", "Flux2KleinPipeline"),
         **{use: klein_run(use, "pipeline_flux2_klein", "Flux2KleinPipeline")

@@ -70,7 +70,7 @@ def test_averaged_weights_beside_the_others_do_not_matter(write):
     ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight", "a LoRA, which belongs in the Lora folder"),
     ("emb_params", "a textual inversion embedding, which belongs in the embeddings folder"),
     (UNET + "joint_blocks.0.context_block.attn.qkv.weight", "a Stable Diffusion 3 checkpoint, which is not supported"),
-    ("double_blocks.0.img_attn.qkv.weight", "a Flux checkpoint, which is not supported"),
+    ("double_blocks.0.img_attn.qkv.weight", "a relative of FLUX, such as Chroma, which is not supported"),
     ("control_model.input_blocks.0.0.weight", "a ControlNet, which is not supported"),
     ("down_blocks.0.resnets.0.conv1.weight",
      "one network of a diffusers folder; choose the folder that contains model_index.json"),

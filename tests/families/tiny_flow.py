@@ -5,7 +5,7 @@ The files' names are derived from diffusers' by separate rules, so that they che
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +13,13 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     Flux2Transformer2DModel,
+    FluxTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     ZImageTransformer2DModel,
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3Model
+from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel
 
 from tests.families.tiny import original_vae_name
 
@@ -39,6 +40,8 @@ class Files:
     vae: Path
     modules: dict[str, nn.Module]
     """In float32."""
+    more_encoders: tuple[Path, ...] = ()
+    """Of a family with several text encoders."""
 
 
 def qwen3(layers: int = 3) -> Qwen3Model:
@@ -75,27 +78,85 @@ def klein(place: Path) -> Files:
     return write(place, modules, "Flux2KleinPipeline", 7.5, klein_names(transformer.state_dict()), "qwen3_4b")
 
 
-def write(place: Path, modules: dict[str, nn.Module], pipeline: str, shift: float, transformer: dict[str, Tensor], encoder: str) -> Files:
-    """transformer: its tensors as the original code names them. encoder: its name in an all-in-one file."""
+FLUX1 = {  # variant: (its config, diffusers' pipeline)
+    "dev": ({"guidance_embeds": True}, "FluxPipeline"), "schnell": ({}, "FluxPipeline"),
+    "fill": ({"guidance_embeds": True, "in_channels": 384, "out_channels": 64}, "FluxFillPipeline"),
+    "kontext": ({"guidance_embeds": True}, "FluxKontextPipeline"),
+}
+
+
+def flux1(place: Path, *, variant: str = "dev") -> Files:
+    torch.manual_seed(0)
+    config, pipeline = FLUX1[variant]
+    transformer = FluxTransformer2DModel(**{"in_channels": 64} | config, num_layers=2, num_single_layers=2, attention_head_dim=32,
+                                         num_attention_heads=2, joint_attention_dim=WIDTH, pooled_projection_dim=32, axes_dims_rope=(4, 14, 14))
+    clip = CLIPTextModel(CLIPTextConfig(vocab_size=49408, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                                        bos_token_id=49406, eos_token_id=49407))
+    words = T5EncoderModel(T5Config(vocab_size=32128, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"))
+    modules = {"transformer": transformer, "text_encoder": clip, "text_encoder_2": words, "vae": flux_vae()}
+    files = write(place, modules, pipeline, 3.0, flux1_names(transformer.state_dict()), "clip_l", {"t5xxl": words.state_dict()})
+    if variant == "kontext":  # whose tensors are dev's
+        files = replace(files, file=files.file.rename(place / "kontext all-in-one.safetensors"),
+                        transformer=files.transformer.rename(place / "flux1-kontext.safetensors"))
+    return files
+
+
+def flux1_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """FLUX.1's tensors as Black Forest Labs' code has them, q, k and v stacked, in single blocks on top of the MLP's, shift before scale."""
+    renamed: dict[str, Tensor | list[Tensor]] = {}
+    for name, tensor in state.items():
+        name = re.sub(r"^single_transformer_blocks", "single_blocks", re.sub(r"^transformer_blocks", "double_blocks", name))
+        if match := re.fullmatch(r"(double_blocks\.\d+)\.attn\.(?:to_[qkv]|add_[qkv]_proj)\.(weight|bias)", name):
+            renamed.setdefault(f"{match[1]}.{'txt' if '.add_' in name else 'img'}_attn.qkv.{match[2]}", []).append(tensor)
+            continue
+        if match := re.fullmatch(r"(single_blocks\.\d+)\.(?:attn\.to_([qkv])|proj_mlp)\.(weight|bias)", name):
+            renamed.setdefault(f"{match[1]}.linear1.{match[3]}", [None] * 4)["qkv".index(match[2]) if match[2] else 3] = tensor
+            continue
+        for old, new in {
+            r"attn\.norm_added_([qk])\.weight": r"txt_attn.norm.\1.scale", r"(double_blocks\.\d+)\.attn\.norm_([qk])\.weight": r"\1.img_attn.norm.\2.scale",
+            r"(single_blocks\.\d+)\.attn\.norm_([qk])\.weight": r"\1.norm.\2.scale", r"norm\.q\.scale": "norm.query_norm.scale",
+            r"norm\.k\.scale": "norm.key_norm.scale", r"attn\.to_add_out": "txt_attn.proj", r"attn\.to_out\.0": "img_attn.proj",
+            r"ff_context\.net\.0\.proj": "txt_mlp.0", r"ff_context\.net\.2": "txt_mlp.2", r"\bff\.net\.0\.proj": "img_mlp.0",
+            r"\bff\.net\.2": "img_mlp.2", r"\bnorm1_context\.linear": "txt_mod.lin", r"\bnorm1\.linear": "img_mod.lin",
+            r"(single_blocks\.\d+)\.norm\.linear": r"\1.modulation.lin", r"(single_blocks\.\d+)\.proj_out": r"\1.linear2",
+            r"^x_embedder": "img_in", r"^context_embedder": "txt_in", r"^time_text_embed\.timestep_embedder": "time_in",
+            r"^time_text_embed\.text_embedder": "vector_in", r"^time_text_embed\.guidance_embedder": "guidance_in",
+            r"_in\.linear_1": "_in.in_layer", r"_in\.linear_2": "_in.out_layer", r"^norm_out\.linear": "final_layer.adaLN_modulation.1",
+            r"^proj_out": "final_layer.linear",
+        }.items():
+            name = re.sub(old, new, name)
+        renamed[name] = torch.cat(tensor.chunk(2)[::-1]) if "adaLN" in name else tensor
+    return {name: torch.cat(tensor) if isinstance(tensor, list) else tensor for name, tensor in renamed.items()}
+
+
+def write(place: Path, modules: dict[str, nn.Module], pipeline: str, shift: float, transformer: dict[str, Tensor], encoder: str,
+          more_texts: dict[str, dict[str, Tensor]] | None = None) -> Files:
+    """transformer: its tensors as the original code names them. encoder: its name in an all-in-one file. more_texts: the same for
+    further text encoders, with their tensors."""
+    more_texts = more_texts or {}
     for module in modules.values():
         for parameter in module.parameters():
             if parameter.ndim == 1 and not parameter.any():
                 nn.init.normal_(parameter, std=0.1)  # where zeros would hide a mistake
         module.half().float().requires_grad_(False).eval()
     files = Files(place / "folder", place / "all-in-one.safetensors", place / "transformer.safetensors", place / "encoder.safetensors",
-                  place / "ae.safetensors", modules)
+                  place / "ae.safetensors", modules, tuple(place / f"{name}.safetensors" for name in more_texts))
     for name, module in modules.items():
         module.save_pretrained(files.folder / name)
     FlowMatchEulerDiscreteScheduler(shift=shift).save_pretrained(files.folder / "scheduler")
     (files.folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
     vae = {re.sub(r"^(post_)?quant_conv", lambda found: f"{'decoder' if found[1] else 'encoder'}.{found[0]}", original_vae_name(name)): tensor if not re.search(r"\.to_(q|k|v|out\.0)\.weight", name) else tensor[..., None, None]
            for name, tensor in modules["vae"].state_dict().items()}
-    text = {f"model.{name}": tensor for name, tensor in modules["text_encoder"].state_dict().items()}
+    start = "text_model." if isinstance(modules["text_encoder"], CLIPTextModel) else "model."
+    text = {start + name.removeprefix(start): tensor for name, tensor in modules["text_encoder"].state_dict().items()}
     save(transformer, files.transformer)
     save(text, files.text_encoder)
     save(vae, files.vae)
+    for path, tensors in zip(files.more_encoders, more_texts.values()):
+        save(tensors, path)
     save({f"model.diffusion_model.{name}": tensor for name, tensor in transformer.items()}
          | {f"text_encoders.{encoder}.transformer.{name}": tensor for name, tensor in text.items()}
+         | {f"text_encoders.{which}.transformer.{name}": tensor for which, tensors in more_texts.items() for name, tensor in tensors.items()}
          | {f"vae.{name}": tensor for name, tensor in vae.items()}, files.file)
     return files
 

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from api import drafts as sent_drafts
-from api import controlnet, extras, generation, listing, options, outpainting, progress, reference, seam, selections, shown
+from api import adetailer, controlnet, extras, generation, listing, options, outpainting, progress, reference, seam, selections, shown
 from api.backend import Backend
 from api.bodies import BodyLimit
 from api.errors import COMMON, Json, handle_errors
@@ -99,10 +99,10 @@ def mount_api(app: FastAPI, backend: Backend) -> None:
     app.state.backend = backend
     handle_errors(app)
     api = APIRouter(strict_content_type=False, responses=COMMON)
-    for topic in (generation, progress, options, listing, extras, seam, controlnet, reference):
+    for topic in (generation, progress, options, listing, extras, seam, controlnet, adetailer, reference):
         api.include_router(topic.router)
     app.include_router(api)
-    for prefix in ("/sdapi", "/internal", "/controlnet"):
+    for prefix in ("/sdapi", "/internal", "/controlnet", "/adetailer"):
         app.add_route(prefix + "/{path:path}", nothing_here, include_in_schema=False,
                       methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 

@@ -23,7 +23,7 @@ POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' b
           "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
           "frame-ancestors 'self'; base-uri 'self'; form-action 'self'")
 """Gradio needs inline and evaluated scripts; the point is that only this server is contacted."""
-API_PATHS = ("/sdapi/", "/internal/", "/controlnet/", "/docs", "/openapi.json")
+API_PATHS = ("/sdapi/", "/internal/", "/controlnet/", "/adetailer/", "/docs", "/openapi.json")
 """Paths of the API rather than the page."""
 SHOWN = "/shown-picture"
 """The page posts pictures that browsers cannot show here, bypassing Gradio."""

@@ -460,6 +460,22 @@ class MemoryPlanAnswer(Shape):
     line: str = Field(description="The plan in a few words.")
 
 
+# --- ADetailer
+
+class DetailerVersionAnswer(Shape):
+    version: str = Field(description="The version of the extension whose fields and infotext these are.")
+
+
+class DetailerModelsAnswer(Shape):
+    ad_model: list[str] = Field(description="Values for ad_model: the extension's own names that stand for a detector that is there, then the detectors.")
+
+
+class DetailerSchemaAnswer(Shape):
+    title: str = Field(description="ADetailerArgs.")
+    type: str = Field(description="object.")
+    properties: dict[str, Any] = Field(description="Each field of a pass: its type, default and range.")
+
+
 # --- ControlNet
 
 class DetectRequest(Request):

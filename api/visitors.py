@@ -15,8 +15,10 @@ LISTS = ("progress", "options", "samplers", "schedulers", "upscalers", "latent-u
          "embeddings", "prompt-styles", "scripts", "script-info", "extensions", "hypernetworks", "face-restorers",
          "realesrgan-models")
 CONTROLNET = ("version", "model_list", "module_list", "control_types", "settings")
+ADETAILER = ("version", "schema", "ad_model")
 OPEN = frozenset((*(("POST", f"/sdapi/v1/{name}") for name in PICTURES), *(("GET", f"/sdapi/v1/{name}") for name in LISTS),
                   *(("GET", f"/controlnet/{name}") for name in CONTROLNET), ("POST", "/controlnet/detect"),
+                  *(("GET", f"/adetailer/v1/{name}") for name in ADETAILER),
                   ("POST", "/internal/progress"), ("GET", "/internal/ping"), ("GET", "/docs"), ("GET", "/openapi.json")))
 """(method, path) of routes open to visitors."""
 

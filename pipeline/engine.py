@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.caches import Cache
 from pipeline.controlnet.store import ControlNets
+from pipeline.detectors.store import Detectors
 from pipeline.device import NO_PLAN, DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
 from pipeline.errors import Cancelled, PalimpsestError, UnknownName, WorkerLost
@@ -492,8 +493,8 @@ def local_engine(load: Callable[[Options], Family], options: Options = Options()
                  loaded: Callable[[Options], Family | None] = lambda options: None, make_room: Callable[[], None] = lambda: None,
                  release: Callable[[], None] = lambda: None, plan: Callable[[Options], MemoryPlan] = lambda options: NO_PLAN,
                  embeddings: EmbeddingShelf | None = None, networks: Networks | None = None, cache: Cache | None = None, control_networks: ControlNets | None = None,
-                 upscalers: Catalog | None = None, **how: Any) -> LocalEngine:
+                 detectors: Detectors | None = None, upscalers: Catalog | None = None, **how: Any) -> LocalEngine:
     """An engine with a worker in this process. how: further arguments of LocalEngine; the rest is as in DeviceWorker."""
     worker = DeviceWorker(load, hooks, loaded=loaded, make_room=make_room, release=release, plan=plan, embeddings=embeddings,
-                          networks=networks, cache=cache, control_networks=control_networks, upscalers=upscalers)
+                          networks=networks, cache=cache, control_networks=control_networks, detectors=detectors, upscalers=upscalers)
     return LocalEngine(worker, options, **how)

@@ -21,6 +21,7 @@ WITH_NOTHING = ("detr", "table-transformer", "yolos")
 """Those whose last class means that there is nothing; the others score each class by itself."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER, LONGER = 800, 1333
+MOST_CLASSES = 10_000
 CONFIG, PREPARATION = "config.json", "preprocessor_config.json"
 
 
@@ -42,8 +43,7 @@ class Detr:
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32).eval()
         except Exception as error:
             raise ModelError(reason(error)) from error
-        labels = self._model.config.id2label
-        self.classes = tuple(str(labels.get(index, "")) for index in range(max(labels, default=-1) + 1))
+        self.classes = named_classes({"id2label": self._model.config.id2label})
 
     @torch.inference_mode()
     def find(self, picture: np.ndarray, confidence: float) -> list[Find]:
@@ -62,6 +62,16 @@ class Detr:
             at = int(label[index])
             finds.append(Find(box, score, self.classes[at] if at < len(self.classes) else ""))
         return finds
+
+
+def named_classes(config: dict[str, Any]) -> tuple[str, ...]:
+    """The classes in a config, by their number; "" for numbers without one."""
+    labels = config.get("id2label")
+    try:
+        named = {int(index): str(name) for index, name in labels.items()} if isinstance(labels, dict) else {}
+    except (TypeError, ValueError):
+        return ()
+    return tuple(named.get(index, "") for index in range(min(max(named, default=-1) + 1, MOST_CLASSES)))
 
 
 def prepared(picture: np.ndarray, told: dict[str, Any]) -> torch.Tensor:

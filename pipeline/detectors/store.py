@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from pipeline.detectors import Detector, Find
-from pipeline.detectors.detr import CONFIG, Detr
-from pipeline.detectors.onnx_header import read_header
+from pipeline.detectors.detr import CONFIG, Detr, named_classes
+from pipeline.detectors.onnx_header import Header, read_header
 from pipeline.detectors.yolo import Yolo
 from pipeline.detectors.yunet import OUTPUTS, YuNet
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.models import natural
-from pipeline.small_files import read_bytes, reason
+from pipeline.small_files import read_bytes, read_json, reason
 from pipeline.weights import PICKLES
 
 FOLDER = "adetailer"
@@ -65,6 +65,8 @@ class Detectors:
     def __init__(self, folder: Path | None = None, sha256: Callable[[Path], str | None] = lambda path: None):
         self._folder, self._hash = folder, sha256
         self._loaded: OrderedDict[tuple, Detector] = OrderedDict()
+        self._told: dict[str, tuple[tuple, tuple[str, ...]]] = {}
+        """By name: (the file's state, its classes)."""
         self._lock = Lock()
 
     def files(self) -> list[DetectorFile]:
@@ -78,6 +80,13 @@ class Detectors:
 
     def names(self) -> list[str]:
         return [file.name for file in self.files()]
+
+    def names_for_clients(self) -> list[str]:
+        """The same, and before them the extension's own names that mean one of them, as clients look for these."""
+        files = self.files()
+        known = {file.stem for file in files}
+        means = [name for name in EXTENSIONS_NAMES if without_suffix(name) in known or self._stand_in(files, name) is not None]
+        return [*means, *(file.name for file in files)]
 
     def find(self, name: str) -> DetectorFile:
         """The detector that a name means, with any extension; for the extension's own names, another that finds the same.
@@ -107,12 +116,11 @@ class Detectors:
                 raise ModelError(f'detector "{file.name}" cannot be used: {error}') from error
 
     def classes(self, file: DetectorFile) -> tuple[str, ...]:
-        """What a detector can find; empty if it does not say. Raises ModelError."""
-        with self._lock:
-            try:
-                return self._load(file).classes
-            except ModelError as error:
-                raise ModelError(f'detector "{file.name}" cannot be used: {error}') from error
+        """What a detector can find, without loading it; empty if it does not say."""
+        state = stamp_of(file)
+        if self._told.get(file.name, (None,))[0] != state:
+            self._told[file.name] = state, classes_told(file)
+        return self._told[file.name][1]
 
     def sha256(self, file: DetectorFile) -> str | None:
         return self._hash(file.weights)
@@ -133,17 +141,11 @@ class Detectors:
         if not subject:
             return None
         named = [file for file in files if subject in file.name.lower()]
-        return next(iter(named), None) or next((file for file in files if subject in self._classes_if_any(file)), None)
-
-    def _classes_if_any(self, file: DetectorFile) -> tuple[str, ...]:
-        try:
-            return self.classes(file)
-        except ModelError:
-            return ()
+        return next(iter(named), None) or next((file for file in files if subject in self.classes(file)), None)
 
     @torch.inference_mode(False)  # called in the middle of a job
     def _load(self, file: DetectorFile) -> Detector:
-        key = str(file.path), file.weights.stat().st_mtime_ns if file.weights.exists() else None
+        key = stamp_of(file)
         detector = self._loaded.get(key)
         if detector is None:
             while len(self._loaded) >= KEEP:
@@ -153,16 +155,44 @@ class Detectors:
         return detector
 
 
-def read_detector(file: DetectorFile) -> Detector:
-    """The detector of a file or folder, recognised by its content. Raises ModelError."""
-    if file.path.is_dir():
-        return Detr(file.path)
+def stamp_of(file: DetectorFile) -> tuple[str, int | None]:
+    """What changes with a detector's content."""
+    try:
+        return str(file.path), file.weights.stat().st_mtime_ns
+    except OSError:
+        return str(file.path), None
+
+
+def classes_told(file: DetectorFile) -> tuple[str, ...]:
+    """The classes that a file or folder names itself; empty if there are none, or it cannot be read."""
+    try:
+        if file.path.is_dir():
+            return named_classes(read_json(file.path / CONFIG) or {})
+        _, header = opened(file)
+        return kind_of(header).classes_of(header, file.name)
+    except ModelError:
+        return ()
+
+
+def opened(file: DetectorFile) -> tuple[bytes, Header]:
+    """An ONNX file's content and header. Raises ModelError."""
     try:
         content = read_bytes(file.path, MOST_BYTES)
     except OSError as error:
         raise ModelError(reason(error)) from error
-    header = read_header(content)
-    return (YuNet if OUTPUTS <= set(header.outputs) else Yolo)(content, header, file.name)
+    return content, read_header(content)
+
+
+def read_detector(file: DetectorFile) -> Detector:
+    """The detector of a file or folder, recognised by its content. Raises ModelError."""
+    if file.path.is_dir():
+        return Detr(file.path)
+    content, header = opened(file)
+    return kind_of(header)(content, header, file.name)
+
+
+def kind_of(header: Header) -> type[YuNet] | type[Yolo]:
+    return YuNet if OUTPUTS <= set(header.outputs) else Yolo
 
 
 def without_suffix(name: str) -> str:

@@ -60,7 +60,12 @@ class Yolo:
             raise ModelError("OpenCV cannot run this network") from error
         self._size, self._segments = header.size or USUAL, len(header.outputs) > 1
         self._outputs = list(header.outputs)
-        self.classes = header.classes() or next((names for word, names in TABLE.items() if word in name.lower()), ())
+        self.classes = self.classes_of(header, name)
+
+    @staticmethod
+    def classes_of(header: Header, name: str) -> tuple[str, ...]:
+        """What it finds, as its metadata or a word in its name say."""
+        return header.classes() or next((names for word, names in TABLE.items() if word in name.lower()), ())
 
     def find(self, picture: np.ndarray, confidence: float) -> list[Find]:
         height, width = picture.shape[:2]

@@ -24,6 +24,10 @@ class YuNet:
         self._content = np.frombuffer(content, np.uint8)
         self._net = None
 
+    @classmethod
+    def classes_of(cls, header: Header, name: str) -> tuple[str, ...]:
+        return cls.classes
+
     def find(self, picture: np.ndarray, confidence: float) -> list[Find]:
         height, width = picture.shape[:2]
         scale = min(1.0, LONGEST / max(height, width))

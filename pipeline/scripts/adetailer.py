@@ -70,7 +70,10 @@ class DetailHooks(Hooks):
             if p.progress.stopped or p.progress.partial:
                 p.progress.partial = True
                 return
-            ia.image = self._detailed(p, ia, one, self._files[index])
+            try:
+                ia.image = self._detailed(p, ia, one, self._files[index])
+            except InvalidRequest as error:
+                raise of_pass(index, error) from None
 
     def postprocess_maskoverlay(self, p: Processing, oa: OverlayArgs) -> None:
         if p.keeps_source:  # the source's own pixels are there already
@@ -204,5 +207,9 @@ def read(args: Any) -> Details:
             if one.ad_use_sampler:
                 resolve_names(*(None if name in (SAME_SAMPLER, SAME_SCHEDULER) else name for name in (one.ad_sampler, one.ad_scheduler)))
         except InvalidRequest as error:
-            raise InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", pass {index + 1}: {error}') from None
+            raise of_pass(index, error) from None
     return details
+
+
+def of_pass(index: int, error: InvalidRequest) -> InvalidRequest:
+    return InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", pass {index + 1}: {error}')

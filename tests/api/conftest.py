@@ -18,6 +18,7 @@ from PIL import Image
 from api import build_app
 from api.backend import Backend
 from pipeline.controlnet.store import ControlNets
+from pipeline.detectors.store import FOLDER, Detectors
 from pipeline.engine import local_engine
 from pipeline.families import control_networks, placement
 from pipeline.loading import ModelStore
@@ -72,7 +73,8 @@ def running_backend(demo, hooks, folder):
     catalog = Catalog(folder / "models", extra=[DEMO_MODEL], cache=folder / "hashes.json")
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0], load=lambda *_, **__: demo)
     engine = local_engine(models.load, hooks=hooks, loaded=models.loaded, release=models.release, plan=models.plan, upscalers=catalog,
-                          control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load))
+                          control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load),
+                          detectors=Detectors(catalog.root / FOLDER))
     yield Backend(engine, models, Settings(folder / "config.json"), folder / "outputs", flags={"port": 7860})
     for hook in hooks:
         hook.opened.set()

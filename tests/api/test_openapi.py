@@ -163,7 +163,7 @@ def test_the_defaults_are_those_of_the_processing_object():
 
 def test_every_route_of_the_api_is_documented(document):
     paths = set(document["paths"])
-    assert len(paths) > 35 and all(path.startswith(("/sdapi/v1/", "/internal/", "/controlnet/")) for path in paths)
+    assert len(paths) > 35 and all(path.startswith(("/sdapi/v1/", "/internal/", "/controlnet/", "/adetailer/v1/")) for path in paths)
     assert all(document["paths"][path][method].get("description") for method, path in OPERATIONS)
 
 

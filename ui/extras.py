@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from pipeline.drafts import Drafts
 from pipeline.engine import Engine
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.extras import Extras, enlarge
@@ -25,7 +26,7 @@ from pipeline.small_files import reason
 from pipeline.uploads import open_file, open_picture
 from pipeline.upscalers.names import Upscalers, Watch
 from ui.batch import INPUT, OUTPUT, by_name, files, folder, made, pictures_of
-from ui.editor import PictureInput
+from ui.canvas import SEND, Canvas
 from ui.events import QUEUED, QUIET
 from ui.fields import Slider
 from ui.session import Session, asked_by
@@ -57,7 +58,7 @@ class ExtrasTab:
     sends: dict[Mode, gr.Button]
 
     @property
-    def picture(self) -> gr.components.Component:
+    def picture(self) -> Canvas:
         return self.inputs["picture"]
 
     @property
@@ -65,11 +66,11 @@ class ExtrasTab:
         return [self.generate, self.interrupt, self.told, self.gallery, self.results, self.selected, *self.sends.values()]
 
 
-def build_extras(upscalers: list[str], labels: dict[Mode, str]) -> ExtrasTab:
+def build_extras(upscalers: list[str], labels: dict[Mode, str], drafts: Drafts) -> ExtrasTab:
     """upscalers: the names of all. labels: of the modes that results can be sent to."""
     with gr.Row(equal_height=False, elem_id="extras"):
         with gr.Column(min_width=340):
-            inputs = build_sources() | build_enlarging(upscalers)
+            inputs = build_sources(drafts) | build_enlarging(upscalers)
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate-extras")
                 interrupt = gr.Button("Interrupt", variant="stop", visible=False, elem_id="interrupt-extras")
@@ -84,11 +85,10 @@ def build_extras(upscalers: list[str], labels: dict[Mode, str]) -> ExtrasTab:
     return ExtrasTab(inputs, generate, interrupt, refresh, told, gallery, gr.State([]), gr.State(0), sends)
 
 
-def build_sources() -> dict[str, gr.components.Component]:
+def build_sources(drafts: Drafts) -> dict[str, gr.components.Component]:
     source = gr.Radio([SINGLE, SEVERAL, DIRECTORY], value=SINGLE, show_label=False, container=False, elem_id="extras-source")
     with gr.Column() as one:
-        picture = PictureInput(elem_classes="picture", label="Picture to enlarge", height=300, format="png", image_mode=None, type="filepath",
-                               sources=["upload", "clipboard"], buttons=["fullscreen"], elem_id="extras-picture")
+        picture = Canvas(drafts, kind="picture", label="Picture to enlarge", elem_id="extras-picture")
     with gr.Column(visible=False) as several:
         pictures = files("Pictures", "extras-files")
     with gr.Column(visible=False) as directory:
@@ -120,7 +120,7 @@ def wire_extras(tab: ExtrasTab, engine: Engine, models: ModelStore, session: Ses
     """outputs: the folder to save results in."""
     stops: dict[str, Event] = {}
     upscalers = Upscalers(models.catalog, engine.upscale)
-    tab.generate.click(asked_by(partial(run, tab, engine, upscalers, outputs, stops)), [session.client, *tab.inputs.values()], tab.outputs, **QUEUED)
+    tab.generate.click(asked_by(partial(run, tab, engine, upscalers, outputs, stops)), [session.client, *tab.inputs.values()], tab.outputs, js=SEND, **QUEUED)
     tab.interrupt.click(partial(stop, stops), session.client, None, **QUIET)
     tab.gallery.select(selected, None, tab.selected, **QUEUED)
 
@@ -155,9 +155,10 @@ def read(asked: dict[str, Any]) -> Work:
     """Raises InvalidRequest."""
     extras = Extras(**{name: value for name, value in asked.items() if name in Extras.__dataclass_fields__})
     if asked["source"] == SINGLE:
-        if asked["picture"] is None:
+        picture, _ = asked["picture"]
+        if picture is None:
             raise InvalidRequest("image", "image: no picture is given; add one to enlarge")
-        return Work(extras, [Path(asked["picture"])], None)
+        return Work(extras, [Path(picture)], None)
     if asked["source"] == SEVERAL:
         if not asked["files"]:
             raise InvalidRequest("imageList", "imageList: no pictures are given; add some to enlarge")

@@ -13,16 +13,10 @@ class Jobs:
     def __init__(self, panel: Panel, journal: Journal | None, folders: Folders):
         self.panel, self.journal, self.folders = panel, journal, folders
 
-    def selected(self, results: Visit, index: int) -> str:
-        """The selected picture's file, as the page has it."""
-        if not results:
-            raise PalimpsestError("There is no result yet.")
-        return results[index].file
-
     def owner(self, results: Visit, index: int) -> tuple[Entry, Picture]:
         """The journal's entry of the selected picture's job, and the picture in it."""
-        self.selected(results, index)
-        found = self.journal and self.journal.find(results[index].path)
+        result = results.at(index)
+        found = self.journal and self.journal.find(result.path)
         if not found:
             raise PalimpsestError("This picture is not in the history: it was deleted, or no history is kept.")
         return found

@@ -6,12 +6,12 @@ import gradio as gr
 
 from pipeline.drafts import Drafts
 from pipeline.engine import Engine
-from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from pipeline.settings import Settings
 from pipeline.upscalers.names import Upscalers
+from ui.canvas import Shown
 from ui.controls import changing_menus
 from ui.editor import File
 from ui.events import QUEUED
@@ -70,7 +70,7 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
             opened = wire_opening(past, opened, session)
         if not shared:
             with gr.Tab("Extras", id=EXTRAS):
-                extras = build_extras(Upscalers(models.catalog).names(), TAB_LABELS)
+                extras = build_extras(Upscalers(models.catalog).names(), TAB_LABELS, drafts)
             wire_extras(extras, engine, models, session, folders.extras)
             wire_sending(extras, making, pages)
         with gr.Tab("PNG info", id="png_info"):
@@ -100,14 +100,8 @@ def wire_sending(extras: ExtrasTab, making: Making, pages: gr.Tabs) -> None:
 
     for mode, button in extras.sends.items():
         making.bring(button.click, partial(Mode, mode.value), [], partial(fill, mode), [extras.results, extras.selected])
-    making.to_extras.click(lambda results, index: gr.Tabs(selected=EXTRAS) if results else no_result(), [making.panel.results, making.panel.selected],
-                           pages, **QUEUED).success(
-        lambda results, index: (results[index].file, SINGLE), [making.panel.results, making.panel.selected],
-        [extras.picture, extras.inputs["source"]], **QUEUED)
-
-
-def no_result() -> None:
-    raise PalimpsestError("There is no result yet.")
+    making.to_extras.click(lambda results, index: (gr.Tabs(selected=EXTRAS), Shown(results.at(index).file), SINGLE),
+                           [making.panel.results, making.panel.selected], [pages, extras.picture, extras.inputs["source"]], **QUEUED)
 
 
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:

@@ -130,18 +130,17 @@ class Results(Jobs):
         if isinstance(mask, list):
             raise PalimpsestError("This job had one mask per picture; send the picture without its mask.")
         if mask is not None:
-            with Image.open(self.selected(results, index)) as image:
+            with Image.open(results.at(index).file) as image:
                 mask = mask if mask.size == image.size else resize_image(0, mask, *image.size)
         return mask
 
     def seed(self, results: Visit, index: int) -> Any:
-        self.selected(results, index)
-        seed = results[index].seed
+        seed = results.at(index).seed
         return gr.skip() if seed is None else seed
 
     def compare(self, results: Visit, index: int) -> Update:
         """The source beside the selected picture, and how much changed."""
-        after = self.selected(results, index)
+        after = results.at(index).file
         p = self.request(results, index)
         with Image.open(after) as image:
             before, mask = made_from(p, Size(*image.size))
@@ -166,11 +165,11 @@ class Results(Jobs):
 
     def archive(self, results: Visit, index: int) -> str:
         """A zip of all pictures of the selected one's job, byte for byte."""
-        self.selected(results, index)
+        job = results.at(index).job
         path = Path(self.panel.viewer.GRADIO_CACHE) / uuid4().hex / "palimpsest.zip"
         path.parent.mkdir(parents=True)
         with ZipFile(path, "w") as archive:
-            for result in results.of_job(results[index].job):
+            for result in results.of_job(job):
                 archive.write(result.file, Path(result.path).name)
         return str(path)
 

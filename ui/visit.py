@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from PIL import Image
 
+from pipeline.errors import PalimpsestError
 from pipeline.saving import save_thumbnail
 from ui.restore import seed_in
 
@@ -63,6 +64,12 @@ class Visit(Sequence[Result]):
 
     def __len__(self) -> int:
         return len(self._results)
+
+    def at(self, index: int) -> Result:
+        """The selected one. Raises PalimpsestError if there is none."""
+        if not self:
+            raise PalimpsestError("There is no result yet.")
+        return self[index]
 
     def add(self, results: Iterable[Result]) -> None:
         """Insert results at the front, in order, replacing those with the same files."""

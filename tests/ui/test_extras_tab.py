@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.conftest import ROOT
 from tests.ui.conftest import opened, start
-from tests.ui.steps import act, generate, has_picture, open_tab, put, result, set_slider, settle
+from tests.ui.steps import act, generate, has_picture, open_tab, put, put_in_editor, result, set_slider, settle
 from tests.upscalers import tiny
 
 
@@ -46,8 +46,7 @@ def saved(server):
 
 def test_one_picture_is_enlarged_by_a_network_and_sent_on(extras_page, extras_server, tmp_path):
     page = extras_page
-    page.locator("#extras-picture input[type=file]").first.set_input_files(str(picture_file(tmp_path)))
-    page.locator("#extras-picture img").wait_for()
+    put_in_editor(page, picture_file(tmp_path), "extras-picture")
     choose(page, "extras-upscaler-1", "double")
     expect(page.locator("#extras-to-inpaint")).to_be_disabled()
     page.locator("#generate-extras").click()
@@ -93,5 +92,5 @@ def test_a_result_is_sent_to_extras(extras_page):
     generate(page, "img2img")
     result(page)
     act(page, "use-in-extras")
-    expect(page.locator("#extras-picture img")).to_be_visible(timeout=60_000)
+    has_picture(page, "extras-picture")
     expect(page.get_by_role("tab", name="Extras", exact=True)).to_have_attribute("aria-selected", "true")

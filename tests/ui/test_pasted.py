@@ -125,7 +125,7 @@ def test_the_size_of_a_photo_keeps_its_proportions(page, tmp_path):
 
 
 @pytest.mark.parametrize("element, told", [
-    ("use-as-source", "There is no result yet to use"), ("reuse-seed", "There is no result yet"), ("use-in-inpaint", "There is no result yet to use"),
+    ("use-as-source", "There is no result yet"), ("reuse-seed", "There is no result yet"), ("use-in-inpaint", "There is no result yet"),
     ("download-all", "There is no result yet"), ("delete-result", "There is no result yet")])
 def test_what_needs_a_result_says_so(quiet_page, element, told):
     def accept(dialog):

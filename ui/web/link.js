@@ -1,8 +1,11 @@
-// Links the views of source and result, which zoom and pan together.
+// Links the views of source and result, which zoom and pan together and fit their pictures into the same room.
 //
-// A view has shown(): null while it shows nothing, or { aspect, width, x, y, fitted }: the picture's width divided by its
-// height, its width on the screen in device pixels, the point in the view's middle as shares of the picture, and whether it
-// is fitted. And it has follow(shown), which shows the same and notifies nobody, so there are no loops.
+// A view has a stage and:
+// usable(aspect)  {width, height}, in device pixels, of the room for a fitted picture whose width is `aspect` times its height.
+// shown()         null while it shows nothing, or { aspect, width, x, y, fitted }: the picture's aspect, its width on the screen
+//                 in device pixels, the point in the view's middle as shares of the picture, and whether it is fitted.
+// follow(shown)   shows the same and notifies nobody, so there are no loops.
+// roomChanged()   is called when a neighbour has changed the room.
 
 const ALIKE = 0.01; // difference in aspect: sources are cropped to multiples of 8
 const views = new Set();
@@ -25,18 +28,41 @@ export function tell(view) {
   }
 }
 
-// What another view shows of a picture with this aspect; null if there is none.
+// {width, height}, in device pixels: what all visible views have room for, for a picture of this aspect. It lies in the upper
+// part of its stage and takes no more, so that source and result are equally large and at one height.
+export function room(view, aspect) {
+  const rooms = [...views].filter((each) => each === view || each.stage.offsetParent).map((each) => each.usable(aspect));
+  return { width: Math.min(...rooms.map(({ width }) => width)), height: Math.min(...rooms.map(({ height }) => height)) };
+}
+
+// A view has another size.
+export function resized(view) {
+  telling = true;
+  try {
+    for (const other of views) if (other !== view && other.stage.offsetParent) other.roomChanged();
+  } finally {
+    telling = false;
+  }
+}
+
+// What another view shows of a picture with this view's aspect, or with any if it shows none; null if there is none.
 export function beside(view) {
+  const own = view.shown();
   for (const other of views) {
     const shown = other === view ? null : other.shown();
-    if (shown && alike(view.shown(), shown)) return shown;
+    if (shown && (!own || alike(own, shown))) return shown;
   }
   return null;
 }
 
-// Link a canvas's View. stage: its element.
+// Link a canvas's View.
 export function joinCanvas(view, document) {
   const member = {
+    stage: view.stage,
+    usable: (aspect) => view.usable(aspect),
+    roomChanged() {
+      if (view.fitted) view.fit();
+    },
     shown() {
       const { picture } = document;
       if (!picture || !view.width || !view.stage.offsetParent) return null;
@@ -52,7 +78,11 @@ export function joinCanvas(view, document) {
     },
   };
   join(member);
+  view.room = (aspect) => room(member, aspect);
+  view.resized = () => resized(member);
   view.listeners.add(() => tell(member));
+  resized(member);
+  member.roomChanged();
 }
 
 function alike(a, b) {

@@ -2,7 +2,7 @@
 //
 // view: has width and height, scale, pan(x, y), zoom(scale, x, y), and device(event), the point under a pointer.
 
-const MARGIN = 12; // CSS pixels around a fitted picture
+export const MARGIN = 12; // CSS pixels around a fitted picture
 const MOST = 32; // device pixels per picture pixel
 const FITTED_MOST = 8;
 const LEAST = 32; // device pixels of the picture's longer side, unless it is smaller
@@ -10,10 +10,16 @@ const KEEP = 48; // CSS pixels of the picture that always stay visible
 const LINE = 16; // CSS pixels per line of wheel movement
 const FAST = 0.0016; // zoom per CSS pixel of wheel movement
 
-// The scale at which something of this size fits into the view, or into a share of it.
-export function fitting(size, view, share = 0) {
-  const [width, height] = [view.width, view.height].map((side) => (share ? side * share : side - 2 * MARGIN * devicePixelRatio));
+// The scale at which something of this size fits into a room, in device pixels, or into a share of it.
+export function fitting(size, room, share = 0) {
+  const [width, height] = [room.width, room.height].map((side) => (share ? side * share : side - 2 * MARGIN * devicePixelRatio));
   return Math.max(Math.min(width / size.width, height / size.height, FITTED_MOST), 0.001);
+}
+
+// How wide a picture with this aspect can be in a room.
+export function widest(aspect, { width, height }) {
+  const margins = 2 * MARGIN * devicePixelRatio;
+  return Math.min(width - margins, (height - margins) * aspect);
 }
 
 // The nearest scale that a picture may have.

@@ -52,11 +52,12 @@ export class Canvas {
   buildBars() {
     this.buttons = makeButtons(this);
     this.sliders = makeSliders(this, settings);
-    const { tools, options, zoomed } = layOut(this, this.buttons, this.sliders);
+    const { tools, options, zoom, zoomed } = layOut(this, this.buttons, this.sliders);
     this.zoomed = zoomed;
     this.files = this.uploads ? buildFiles(this.uploads, this) : null;
     this.root.classList.toggle("uploads", Boolean(this.files));
-    this.root.append(...(this.files ? [this.files.row] : [this.input, this.masks]), ...(tools ? [tools] : []), this.stage, options, this.empty);
+    this.stage.append(zoom);
+    this.root.append(...(this.files ? [this.files.row] : [this.input, this.masks]), ...[tools, this.stage, options, this.empty].filter(Boolean));
     this.panels = new Panels(this.root, this);
     tooltips(this.root);
     new ResizeObserver(([{ contentRect }]) => this.root.classList.toggle("wide", contentRect.width >= WIDE)).observe(this.root);

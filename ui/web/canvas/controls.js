@@ -65,7 +65,8 @@ export function makeSliders(canvas, settings) {
   };
 }
 
-// {tools, options, zoomed}: the toolbar, null if nothing can be painted, the tools' settings, and the button that shows the zoom.
+// {tools, options, zoom, zoomed}: the toolbar and the tools' settings, both null if nothing can be painted; what lies in the
+// stage's corner, and its button that shows the zoom.
 export function layOut(canvas, buttons, sliders) {
   const [masked, painted] = [canvas.kind === "mask", canvas.kind !== "picture"];
   const { undo, redo, change, invert, clear, more, open, remove, look, foresee, set, fit } = buttons;
@@ -73,18 +74,16 @@ export function layOut(canvas, buttons, sliders) {
   const zoomed = make("button", { type: "button", className: "percent", onclick: () => canvas.view.centre(1) });
   zoomed.tip = () => [say('Show at 100 %'), "1"];
   const line = (...parts) => make("div", { className: "group" }, ...parts);
-  const zoom = make("div", { className: "zoom" }, ...(canvas.foresees ? [foresee] : []), ...(painted ? [look] : []), zoomed, fit, ...(painted ? [set] : []));
-  if (!painted) {
-    const options = make("div", { className: "options" }, line(open, remove), zoom);
-    return { tools: null, options, zoomed };
-  }
+  const zoom = make("div", { className: "zoom" }, ...(canvas.foresees ? [foresee] : []), ...(painted ? [look] : [open, remove]), zoomed, fit,
+    ...(painted ? [set] : []));
+  if (!painted) return { tools: null, options: null, zoom, zoomed };
   const tools = make("div", { className: "tools" }, line(...Object.keys(canvas.tools).map((name) => buttons[name])), line(undo, redo),
     masked ? line(change, invert, clear, more) : line(clear), line(open, remove));
   tools.setAttribute("role", "toolbar");
   tools.setAttribute("aria-label", say('Tools'));
   const options = make("div", { className: "options" }, advice, outlines, model, beside, next, size, hardness,
-    tolerance, opacity, takes, ...(masked ? [extending, line(overlay, overlayOpacity)] : [ink]), zoom);
+    tolerance, opacity, takes, ...(masked ? [extending, line(overlay, overlayOpacity)] : [ink]));
   options.setAttribute("role", "group");
   options.setAttribute("aria-label", say('How the tool is set'));
-  return { tools, options, zoomed };
+  return { tools, options, zoom, zoomed };
 }

@@ -33,7 +33,7 @@ export async function mount(element, props, watch, trigger) {
   const root = element.querySelector(".canvas");
   const canvas = new Canvas(root, props.value.canvas, root.dataset, trigger);
   canvases.set(canvas.id, canvas);
-  joinCanvas(canvas.view, canvas.document);
+  if (element.closest("#source")) joinCanvas(canvas.view, canvas.document); // the result stands beside it
   (window.palimpsest ??= {}).canvases = { send, settingsChanged, inSight, of: (id) => canvases.get(id) };
   await canvas.begin(props.value);
   watch("value", () => canvas.show(props.value));

@@ -50,7 +50,7 @@ export class Pointers {
       this.panning = [x, y];
       return;
     }
-    this.hover(event);
+    this.hover(event.target.closest("button") ? null : event);
     if (this.drawing !== event.pointerId) {
       if (this.drawing === null) this.tool().hover?.(this.point(event));
       return;

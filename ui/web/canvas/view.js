@@ -1,8 +1,9 @@
 // The view of the document: zoom, pan and device pixels, and conversion between window and picture coordinates.
 
-import { fitting, inSight, limited } from "../zooming.js";
+import { MARGIN, fitting, inSight, limited, widest } from "../zooming.js";
 import { meet, rect } from "./raster.js";
 
+const BAR = 48; // CSS pixels that the zoom's bar takes, beside a fitted picture or below it
 const CHECKS = 8; // device pixels a side, of the checkerboard below transparent areas
 
 export class View {
@@ -15,6 +16,8 @@ export class View {
     this.shape = null; // a tool's drawing over everything: draw(pen, toDevice)
     this.backdrop = null; // drawn below that: backdrop(pen)
     this.effect = null; // {canvas, box} shown instead of the layer: the mask as it will act
+    this.room = (aspect) => this.usable(aspect); // for a fitted picture; less where another view stands beside this one
+    this.resized = () => {};
     this.framed = null; // {area, room}: what to fit instead of the picture, in its coordinates, and into which share of the stage
     this.inverted = null; // if set, the unmasked area is shown in this colour instead
     this.dirty = { picture: false, layer: null, guides: false };
@@ -32,7 +35,7 @@ export class View {
 
   resize(entry) {
     const { width, height } = entry.contentRect;
-    if (!width || !height) return; // the tab is hidden
+    if (!width || !height) return this.resized(); // the tab is hidden
     const [x, y] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
     if (x === this.width && y === this.height) return;
     const centre = this.width ? this.at(this.width / 2, this.height / 2) : null;
@@ -42,6 +45,7 @@ export class View {
     this.align();
     if (this.fitted || !centre) this.fit();
     else this.place(this.scale, x / 2 - centre.x * this.scale, y / 2 - centre.y * this.scale);
+    this.resized();
   }
 
   // Align the sheet to device pixels: otherwise the browser draws it up to a pixel away from its stated position.
@@ -72,9 +76,26 @@ export class View {
   fit() {
     const { document: { picture }, framed } = this;
     if (!picture || !this.width) return this.place(1, 0, 0, true);
-    const { x1, y1, x2, y2 } = framed?.area ?? rect(0, 0, picture.width, picture.height);
-    const scale = fitting({ width: x2 - x1, height: y2 - y1 }, this, framed?.room);
+    if (framed) return this.frame(framed);
+    const [room, bar, margin] = [this.room(picture.width / picture.height), BAR * this.ratio, MARGIN * this.ratio];
+    const scale = fitting(picture, room);
+    const [width, height] = [picture.width * scale, picture.height * scale];
+    const upright = width <= this.width - bar - 2 * margin;
+    this.stage.classList.toggle("upright", upright);
+    const last = this.width - width - margin - (upright ? bar : 0); // where the picture may begin, beside the bar
+    return this.place(scale, Math.min((this.width - width) / 2, last), (room.height - height) / 2, true);
+  }
+
+  frame({ area: { x1, y1, x2, y2 }, room }) {
+    const scale = fitting({ width: x2 - x1, height: y2 - y1 }, this, room);
     this.place(scale, (this.width - (x1 + x2) * scale) / 2, (this.height - (y1 + y2) * scale) / 2, true);
+  }
+
+  // The room beside the zoom's bar or above it, whichever lets a picture be larger.
+  usable(aspect) {
+    const [{ width, height }, bar] = [this, BAR * this.ratio];
+    const [beside, above] = [{ width: width - bar, height }, { width, height: height - bar }];
+    return widest(aspect, beside) >= widest(aspect, above) ? beside : above;
   }
 
   centre(scale) {

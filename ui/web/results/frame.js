@@ -1,7 +1,7 @@
 // The frame around a result: zoom and pan in device pixels, by wheel, drag, pinch and keys.
 
-import { beside, join, tell } from "../link.js";
-import { Fingers, fitting, inSight, limited, turnWheel } from "../zooming.js";
+import { beside, join, resized, room, tell } from "../link.js";
+import { Fingers, MARGIN, fitting, inSight, limited, turnWheel } from "../zooming.js";
 
 const SHARP = 2; // at this scale and above, pixels are shown as squares
 
@@ -38,24 +38,39 @@ export class Frame {
     this.size = size;
     if (!size || same) return this.place(this.scale, this.x, this.y, this.fitted, true);
     this.fit(true);
-    const shown = beside(this);
+    const shown = this.shown() && beside(this);
     return shown ? this.follow(shown, true) : null;
   }
 
   resize() {
-    if (!this.width || !this.size) return;
-    if (this.fitted || !this.seen) this.fit(true);
-    else this.place(this.scale, this.x + (this.width - this.seen[0]) / 2, this.y + (this.height - this.seen[1]) / 2, false, true);
-    this.seen = [this.width, this.height];
+    if (this.size && this.width) {
+      if (this.fitted || !this.seen) this.fit(true);
+      else this.place(this.scale, this.x + (this.width - this.seen[0]) / 2, this.y + (this.height - this.seen[1]) / 2, false, true);
+      this.seen = [this.width, this.height];
+    }
+    resized(this);
+    this.roomChanged();
+  }
+
+  // A job's preview takes the room that its result will.
+  roomChanged() {
+    if (this.fitted) this.fit(true);
+    if (!this.width) return;
+    const { width, height } = room(this, (this.shown() ?? beside(this))?.aspect ?? 1);
+    const [right, below] = [(this.width - width) / 2, this.height - height].map((left) => left / devicePixelRatio + MARGIN);
+    this.stage.closest("#result").style.setProperty("--room", `${MARGIN}px ${right}px ${below}px`);
   }
 
   fit(quiet = false) {
     if (!this.size || !this.width) return;
-    this.centre(fitting(this.size, this), true, quiet);
+    const { width, height } = this.size;
+    const around = room(this, width / height);
+    const scale = fitting(this.size, around);
+    this.place(scale, (this.width - width * scale) / 2, (around.height - height * scale) / 2, true, quiet);
   }
 
-  centre(scale, fitted = false, quiet = false) {
-    if (this.size) this.place(scale, (this.width - this.size.width * scale) / 2, (this.height - this.size.height * scale) / 2, fitted, quiet);
+  centre(scale) {
+    if (this.size) this.place(scale, (this.width - this.size.width * scale) / 2, (this.height - this.size.height * scale) / 2);
   }
 
   // 100 % around a point on the screen, or fitted again.
@@ -90,6 +105,10 @@ export class Frame {
   }
 
   // --- beside other views
+
+  usable() {
+    return this;
+  }
 
   shown() {
     if (!this.size || !this.stage.offsetParent || !this.width) return null;

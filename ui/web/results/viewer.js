@@ -79,6 +79,7 @@ export class Viewer {
       running = runs;
       if (runs) {
         this.preview = null;
+        this.frame.roomChanged();
         this.compare.close();
       } else if (this.preview && !this.looking) {
         this.last.style.backgroundImage = `url("${this.preview}")`;

@@ -22,7 +22,8 @@ def seen(page):
         const middle = view.at(view.width / 2, view.height / 2);
         const [x, y] = [(frame.width / 2 - frame.x) / frame.scale / frame.size.width, (frame.height / 2 - frame.y) / frame.scale / frame.size.height];
         return {{ width: picture.width * view.scale / (frame.size.width * frame.scale), source: [middle.x / picture.width, middle.y / picture.height],
-            result: [x, y], fitted: [view.fitted, frame.fitted] }};
+            result: [x, y], fitted: [view.fitted, frame.fitted],
+            tops: [view.client({{ x: 0, y: 0 }}).y, frame.stage.getBoundingClientRect().top + frame.y / devicePixelRatio] }};
     }}""")
 
 
@@ -37,7 +38,9 @@ def test_source_and_result_of_img2img_zoom_and_pan_together(with_picture):
     generate(page, "img2img")
     result(page)
     settle(page)
-    assert seen(page)["fitted"] == [True, True]
+    at_first = seen(page)
+    assert at_first["fitted"] == [True, True] and at_first["width"] == pytest.approx(1)
+    assert at_first["tops"][0] == pytest.approx(at_first["tops"][1], abs=2)  # the canvas has a border
     page.locator("#img2img-picture .stage").hover(position={"x": 60, "y": 60})
     page.mouse.wheel(0, -600)
     page.wait_for_function(f"!{CANVAS}.view.fitted")

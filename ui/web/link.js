@@ -1,7 +1,8 @@
 // Links the views of source and result, which zoom and pan together and fit their pictures into the same room.
 //
 // A view has a stage and:
-// usable(aspect)  {width, height}, in device pixels, of the room for a fitted picture whose width is `aspect` times its height.
+// usable(aspect)  {width, height, middle}, in device pixels: the room for a fitted picture whose width is `aspect` times its
+//                 height, from the stage's top, and the height that its middle should have.
 // shown()         null while it shows nothing, or { aspect, width, x, y, fitted }: the picture's aspect, its width on the screen
 //                 in device pixels, the point in the view's middle as shares of the picture, and whether it is fitted.
 // follow(shown)   shows the same and notifies nobody, so there are no loops.
@@ -28,11 +29,11 @@ export function tell(view) {
   }
 }
 
-// {width, height}, in device pixels: what all visible views have room for, for a picture of this aspect. It lies in the upper
-// part of its stage and takes no more, so that source and result are equally large and at one height.
+// What all visible views have room for, as `usable` says it, so that source and result are equally large and at one height.
 export function room(view, aspect) {
   const rooms = [...views].filter((each) => each === view || each.stage.offsetParent).map((each) => each.usable(aspect));
-  return { width: Math.min(...rooms.map(({ width }) => width)), height: Math.min(...rooms.map(({ height }) => height)) };
+  const least = (side) => Math.min(...rooms.map((each) => each[side]));
+  return { width: least("width"), height: least("height"), middle: least("middle") };
 }
 
 // A view has another size.

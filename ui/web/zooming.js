@@ -22,6 +22,11 @@ export function widest(aspect, { width, height }) {
   return Math.min(width - margins, (height - margins) * aspect);
 }
 
+// Where a fitted picture of this height begins in a room with a middle, in device pixels from the top.
+export function topIn({ height: room, middle }, height) {
+  return Math.min(middle - height / 2, room - MARGIN * devicePixelRatio - height);
+}
+
 // The nearest scale that a picture may have.
 export function limited(scale, { width, height }) {
   return Math.min(Math.max(scale, Math.min(1, LEAST / Math.max(width, height))), MOST);

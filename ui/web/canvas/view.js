@@ -1,6 +1,6 @@
 // The view of the document: zoom, pan and device pixels, and conversion between window and picture coordinates.
 
-import { MARGIN, fitting, inSight, limited, widest } from "../zooming.js";
+import { MARGIN, fitting, inSight, limited, topIn, widest } from "../zooming.js";
 import { meet, rect } from "./raster.js";
 
 const BAR = 48; // CSS pixels that the zoom's bar takes, beside a fitted picture or below it
@@ -83,7 +83,7 @@ export class View {
     const upright = width <= this.width - bar - 2 * margin;
     this.stage.classList.toggle("upright", upright);
     const last = this.width - width - margin - (upright ? bar : 0); // where the picture may begin, beside the bar
-    return this.place(scale, Math.min((this.width - width) / 2, last), (room.height - height) / 2, true);
+    return this.place(scale, Math.min((this.width - width) / 2, last), topIn(room, height), true);
   }
 
   frame({ area: { x1, y1, x2, y2 }, room }) {
@@ -95,7 +95,7 @@ export class View {
   usable(aspect) {
     const [{ width, height }, bar] = [this, BAR * this.ratio];
     const [beside, above] = [{ width: width - bar, height }, { width, height: height - bar }];
-    return widest(aspect, beside) >= widest(aspect, above) ? beside : above;
+    return { ...(widest(aspect, beside) >= widest(aspect, above) ? beside : above), middle: height / 2 };
   }
 
   centre(scale) {

@@ -1,7 +1,7 @@
 // The frame around a result: zoom and pan in device pixels, by wheel, drag, pinch and keys.
 
 import { beside, join, resized, room, tell } from "../link.js";
-import { Fingers, MARGIN, fitting, inSight, limited, turnWheel } from "../zooming.js";
+import { Fingers, fitting, inSight, limited, topIn, turnWheel, widest } from "../zooming.js";
 
 const SHARP = 2; // at this scale and above, pixels are shown as squares
 
@@ -56,9 +56,12 @@ export class Frame {
   roomChanged() {
     if (this.fitted) this.fit(true);
     if (!this.width) return;
-    const { width, height } = room(this, (this.shown() ?? beside(this))?.aspect ?? 1);
-    const [right, below] = [(this.width - width) / 2, this.height - height].map((left) => left / devicePixelRatio + MARGIN);
-    this.stage.closest("#result").style.setProperty("--room", `${MARGIN}px ${right}px ${below}px`);
+    const aspect = (this.shown() ?? beside(this))?.aspect ?? 1;
+    const around = room(this, aspect);
+    const width = widest(aspect, around);
+    const top = topIn(around, width / aspect);
+    const insets = [top, (this.width - width) / 2, this.height - top - width / aspect];
+    this.stage.closest("#result").style.setProperty("--room", insets.map((inset) => `${inset / devicePixelRatio}px`).join(" "));
   }
 
   fit(quiet = false) {
@@ -66,7 +69,7 @@ export class Frame {
     const { width, height } = this.size;
     const around = room(this, width / height);
     const scale = fitting(this.size, around);
-    this.place(scale, (this.width - width * scale) / 2, (around.height - height * scale) / 2, true, quiet);
+    this.place(scale, (this.width - width * scale) / 2, topIn(around, height * scale), true, quiet);
   }
 
   centre(scale) {
@@ -107,7 +110,8 @@ export class Frame {
   // --- beside other views
 
   usable() {
-    return this;
+    const { width, height } = this;
+    return { width, height, middle: height / 2 };
   }
 
   shown() {

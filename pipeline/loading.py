@@ -207,7 +207,7 @@ class ModelStore:
 
     def _bytes(self, info: ModelInfo) -> dict[str, Bytes]:
         each = {part: self.place.dtype_of(part).itemsize for part in info.sizes}
-        return {part: Bytes(size.numbers * each[part], size.layer * each[part]) for part, size in info.sizes.items()}
+        return {part: Bytes(size.packed + size.numbers * each[part], size.layer * each[part]) for part, size in info.sizes.items()}
 
     def _load_files(self, chosen: Chosen, info: ModelInfo, place: Placement) -> Family:
         checkpoint = chosen.checkpoint

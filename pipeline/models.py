@@ -28,7 +28,7 @@ FOLDERS = {  # A1111's names, and Forge's and ComfyUI's for text encoders, in th
 FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "text encoder": "sd_text_encoders", "LoRA": "prompt", "embedding": "prompt",
           "ControlNet": "alwayson_scripts", "CLIP vision": "alwayson_scripts", "annotator": "alwayson_scripts", "upscaler": "upscaler"}
 """The request's field that names each kind."""
-SUFFIXES = (".safetensors", *PICKLES)
+SUFFIXES = (".safetensors", ".gguf", *PICKLES)
 VAE_INFIX = ".vae"
 """A file called NAME.vae.safetensors is a VAE, even among checkpoints."""
 EXTENSION = "extensions/sd-webui-controlnet/models"

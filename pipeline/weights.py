@@ -1,4 +1,4 @@
-"""The tensors of a safetensors file, read on demand; pickles and damaged files are refused."""
+"""The tensors of a safetensors or GGUF file, read on demand; pickles and damaged files are refused."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pipeline import gguf
 from pipeline.errors import ModelError
 from pipeline.small_files import open_regular, reason
 
@@ -29,6 +30,9 @@ DTYPES = {
 }
 """By safetensors' names."""
 
+FLOAT8 = ("F8_E4M3", "F8_E5M2")
+"""Of these, those of one byte per number."""
+
 MAX_HEADER = 1 << 25
 """Bytes. Training tools write their logs into the header, up to a few MB."""
 MAX_TENSORS = 100_000
@@ -40,9 +44,10 @@ PIECE = 1 << 18
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of one safetensors file. Opening reads the header only; a tensor is read when accessed.
+    """The tensors of one safetensors or GGUF file. Opening reads the header only; a tensor is read when accessed.
 
-    The file is memory-mapped, and tensors are copied or converted out of it, so few weights exist twice at a time, and
+    Which of the two it is its first bytes say. GGUF's tensors have the names and shapes that torch's networks know, and those
+    that are quantized are read as float32. The file is memory-mapped, and tensors are copied or converted out of it, so few weights exist twice at a time, and
     replacing or truncating the file later changes no model.
 
     Raises ModelError with one sentence for a pickle, a damaged file, or a missing one.
@@ -51,46 +56,81 @@ class Weights(Mapping[str, Tensor]):
     def __init__(self, path: Path | str):
         self.path = Path(path)
         refuse_pickle(self.path)
+        kind = "safetensors"
         try:
             self._file = open_regular(self.path)
             finalize(self, self._file.close)
-            size = int.from_bytes(self._file.read(8), "little")
-            if size > MAX_HEADER:
-                raise ValueError(f"its header has {size} bytes, at most {MAX_HEADER} are read")
-            with safe_open(self.path, framework="pt", device="cpu") as checked:  # validates offsets and sizes
-                self.metadata: dict[str, str] = checked.metadata() or {}
-            header = json.loads(self._file.read(size))
-            self._mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
-            header.pop("__metadata__", None)
+            kind = "GGUF" if self._file.read(len(gguf.MAGIC)) == gguf.MAGIC else kind
+            self._file.seek(0)
+            self.metadata, self._start, header = self._read_gguf() if kind == "GGUF" else self._read_safetensors()
             check_entries(header)
+            self._mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
         except (OSError, SafetensorError, ValueError, OverflowError, RecursionError) as error:
-            raise ModelError(f'"{self.path.name}" cannot be read as safetensors, it is damaged or cut short: '
+            raise ModelError(f'"{self.path.name}" cannot be read as {kind}, it is damaged or cut short: '
                              f'{reason(error).removeprefix("Error while deserializing header: ")}') from error
-        self._start, self._entries = 8 + size, header
+        self._entries = header
         self.size = len(self._mapped)
         """Bytes of the file."""
         self._passed: tuple[int, int] = 0, 0
         """(start, end) in the file of the tensor passed last."""
+
+    def _read_safetensors(self) -> tuple[dict[str, str], int, dict[str, dict]]:
+        """(metadata, start of the data, entries)."""
+        size = int.from_bytes(self._file.read(8), "little")
+        if size > MAX_HEADER:
+            raise ValueError(f"its header has {size} bytes, at most {MAX_HEADER} are read")
+        with safe_open(self.path, framework="pt", device="cpu") as checked:  # validates offsets and sizes
+            metadata: dict[str, str] = checked.metadata() or {}
+        header = json.loads(self._file.read(size))
+        header.pop("__metadata__", None)
+        return metadata, 8 + size, header
+
+    def _read_gguf(self) -> tuple[dict[str, str], int, dict[str, dict]]:
+        header, metadata, start = gguf.read_header(self._file, os.fstat(self._file.fileno()).st_size)
+        return metadata, start, header
 
     def __getitem__(self, name: str) -> Tensor:
         return self.passing(name).clone()
 
     def passing(self, name: str) -> Tensor:
         """The tensor in the mapped file, valid until the next one is accessed: copy or convert it at once."""
-        entry, dtype = self._entries[name], self.dtype(name)
+        entry = self._entries[name]
+        if entry["dtype"] not in gguf.KINDS:
+            return self._passing(name, self.dtype(name), entry["shape"])
+        return gguf.unpacked(entry["dtype"], self._passing(name, torch.uint8, [-1])).reshape(entry["shape"])
+
+    def packing(self, name: str) -> str | None:
+        """The name of a matrix's type if that takes less than two bytes per number, float8's or one of GGUF's; else None."""
+        kind, shape = self._entries[name]["dtype"], self._entries[name]["shape"]
+        whole_rows = len(shape) == 2 and (kind in FLOAT8 or kind in gguf.KINDS and shape[1] % gguf.block(kind) == 0)
+        return kind if whole_rows else None
+
+    def packed_bytes(self, name: str) -> int:
+        """How many bytes a tensor takes in the file."""
+        start, end = self._entries[name]["data_offsets"]
+        return end - start
+
+    def packed(self, name: str) -> Tensor:
+        """The bytes of a matrix of such a type, (rows, bytes per row), as passing() gives them."""
+        return self._passing(name, torch.uint8, [self._entries[name]["shape"][0], -1])
+
+    def _passing(self, name: str, dtype: torch.dtype, shape: list[int]) -> Tensor:
+        entry = self._entries[name]
         start, end = (self._start + offset for offset in entry["data_offsets"])
         if os.fstat(self._file.fileno()).st_size < end:
             raise ModelError(f'"{self.path.name}": tensor "{name}" cannot be read: the file was cut short after it was opened')
         self._let_go()
         self._passed = start, end
         if start == end:
-            return torch.empty(entry["shape"], dtype=dtype)
+            return torch.empty(shape, dtype=dtype)
         data = np.frombuffer(self._mapped, dtype=np.uint8, count=end - start, offset=start)
-        return torch.from_numpy(data if start % dtype.itemsize == 0 else data.copy()).view(dtype).reshape(entry["shape"])
+        return torch.from_numpy(data if start % dtype.itemsize == 0 else data.copy()).view(dtype).reshape(shape)
 
     def dtype(self, name: str) -> torch.dtype:
         """The precision of a tensor, without reading it. Raises ModelError for one that torch lacks."""
         dtype = self._entries[name]["dtype"]
+        if dtype in gguf.KINDS:
+            return torch.float32
         if dtype not in DTYPES:
             raise ModelError(f'"{self.path.name}": tensor "{name}" is {dtype}; valid: {", ".join(DTYPES)}')
         return DTYPES[dtype]

@@ -11,12 +11,12 @@ ROOMS = ("api", "app", "launch", "pipeline", "tools", "ui")
 LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "fonts", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks", "png", "foreign", "metadata",
     "progress", "uploads", "saving", "tiles", "grids", "small_files", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
-    "pasting", "caches", "allocator", "islands", "outpaint", "matched_noise", "kept"))
+    "pasting", "caches", "allocator", "islands", "outpaint", "matched_noise", "kept", "gguf"))
 FAMILY_TYPES = tuple(f"pipeline.families.{name}" for name in ("base", "cond", "controls", "latents", "prediction", "reuse"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", *FAMILY_TYPES, "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.finishing", "pipeline.processing", "pipeline.record", "pipeline.samplers", *FAMILY_TYPES,
                "pipeline.controlnet", "pipeline.detectors", "pipeline.adetailer", "pipeline.scripts")
-FAMILIES_SEE = ("pipeline.errors", "pipeline.geometry", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.embeddings", "pipeline.families")
+FAMILIES_SEE = ("pipeline.errors", "pipeline.geometry", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.gguf", "pipeline.embeddings", "pipeline.families")
 MAY_SEE = {
     **dict.fromkeys(LEAVES, LEAVES),
     "pipeline.samplers": SAMPLERS_SEE,
@@ -25,7 +25,7 @@ MAY_SEE = {
     "pipeline.controlnet": (*LEAVES, *FAMILY_TYPES, "pipeline.families.placement", "pipeline.controlnet"),
     "pipeline.detectors": (*LEAVES, "pipeline.detectors"),
     "pipeline.upscalers": (*LEAVES, "pipeline.memory", "pipeline.upscalers"),
-    "pipeline.networks": ("pipeline.errors", "pipeline.families.base", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
+    "pipeline.networks": ("pipeline.errors", "pipeline.families.base", "pipeline.families.packed", "pipeline.small_files", "pipeline.prompt_parser", "pipeline.weights", "pipeline.networks"),
     "pipeline": ("pipeline",),
     "ui": ("ui", "pipeline"),
     "api": ("api", "pipeline"),
@@ -38,7 +38,7 @@ HOSTS = {
     "gradio": ("ui", "api", "app"),
     "fastapi": ("api",),
     "starlette": ("api",),
-    "diffusers": ("pipeline.families", "tools"),
+    "diffusers": ("pipeline.families", "pipeline.gguf", "tools"),
     "transformers": ("pipeline.families", "pipeline.detectors", "tools"),
     "huggingface_hub": ("pipeline.hub",),
     "torch": ("pipeline", "tools", "app"),

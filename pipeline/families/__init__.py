@@ -72,7 +72,7 @@ def describe(path: Path | str, components: Components = Components()) -> ModelIn
     """
     with one_sentence(path):
         row, checkpoint = read_checkpoint(Path(path), components)
-        sizes = {name: part.size for name, part in checkpoint.parts.items()}
+        sizes = {name: part.size(row.facts.parts[name].packs) for name, part in checkpoint.parts.items()}
     return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=row.facts.name, sizes=sizes,
                      sees_source=row.sees(checkpoint) == "source",
                      references=row.facts.references, native_size=checkpoint.extra.get("native_size", row.facts.native_size),

@@ -95,7 +95,11 @@ class Layer:
 
     @property
     def weight(self) -> Tensor:
-        return self.module.weight[self._rows] if not self.below else torch.cat([module.weight for module in self.modules])
+        if not self.below:
+            return self.module.weight[self._rows]
+        weights = [module.weight for module in self.modules]
+        there = max(weights, key=lambda weight: weight.device.type != "cpu").device  # offloaded modules come one by one
+        return torch.cat([weight.to(there) for weight in weights])
 
     @property
     def bias(self) -> Tensor | None:
@@ -109,7 +113,7 @@ class Layer:
         if not self.below:
             yield self.module, self._rows, value
             return
-        for module, part in zip(self.modules, value.split([len(module.weight) for module in self.modules])):
+        for module, part in zip(self.modules, value.split([getattr(module, "out_features", None) or len(module.weight) for module in self.modules])):
             yield module, slice(None), part
 
     @property

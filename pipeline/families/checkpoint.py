@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.errors import ModelError
 from pipeline.families import configs
 from pipeline.families.configs import PartKind
+from pipeline.families.packed import Packed, pack, packable
 from pipeline.families.placement import Placement
 from pipeline.small_files import read_json, shortened
 from pipeline.weights import Weights, converted, refuse_pickle
@@ -47,6 +49,37 @@ class Stored:
         tensor = self.weights.passing(self.name).float()
         return converted(self.change(tensor * scale.reshape(-1, *[1] * (tensor.ndim - 1))), device, dtype)
 
+    @cached_property
+    def packing(self) -> str | None:
+        """The kind of quantization with which it may stay in memory, see packed.py; None: it has none, or its change is no choice of rows."""
+        kind = self.weights.packing(self.name)
+        if kind is None or self.scale is not None and not self.scale_fits:
+            return None
+        return kind if self._rows is not None else None
+
+    @cached_property
+    def _rows(self) -> Tensor | None:
+        """Which rows of the tensor in the file the network's has; None: it is changed in another way."""
+        column = torch.arange(self.weights.shape(self.name)[0])[:, None]
+        try:
+            rows = self.change(column)
+        except (RuntimeError, IndexError, ValueError):
+            return None
+        return rows[:, 0] if rows.shape == (len(rows), 1) and rows.dtype == column.dtype else None
+
+    @property
+    def packed_bytes(self) -> int:
+        """What it takes in memory as quantized as it is; only where `packing` is not None."""
+        return self.weights.packed_bytes(self.name) // self.weights.shape(self.name)[0] * len(self._rows) + (0 if self.scale is None else 4 * len(self._rows))
+
+    def read_packed(self, device: torch.device) -> Packed:
+        """The same, only where `packing` is not None."""
+        scale = None if self.scale is None else self.weights[self.scale].float().reshape(-1, 1)
+        if scale is not None and len(scale) > 1:
+            scale = scale[self._rows]
+        data = self.weights.packed(self.name)[self._rows]  # a copy
+        return Packed(self.packing, data.to(device), scale if scale is None else scale.to(device))
+
     @property
     def scale(self) -> str | None:
         """The name of the tensor's scale: one number, or one per output; None: it has none."""
@@ -69,22 +102,34 @@ class Part:
     tensors: dict[str, Stored]
     """By name in the network, without "text_model."."""
 
-    @property
-    def size(self) -> "PartSize":
-        """The numbers in its tensors, of all and of the largest layer."""
-        layers = Counter()
+    def size(self, packs: bool) -> "PartSize":
+        """The memory of its tensors. packs: as in PartKind."""
+        layers, packed, total = Counter(), 0, 0
         for name, stored in self.tensors.items():
-            layers[name.rpartition(".")[0]] += stored.shape.numel()
-        return PartSize(layers.total(), max(layers.values(), default=0))
+            numbers = stored.shape.numel()
+            layers[name.rpartition(".")[0]] += numbers
+            if packs and stays_packed(name, stored):
+                packed += stored.packed_bytes
+            else:
+                total += numbers
+        return PartSize(total, max(layers.values(), default=0), packed)
 
 
 @dataclass(frozen=True)
 class PartSize:
-    """How many numbers a network's weights are."""
+    """The memory of a network's weights."""
 
     numbers: int
+    """That take the precision which is chosen."""
     layer: int = 0
-    """Of the largest of its layers."""
+    """Numbers in the largest of its layers, unpacked."""
+    packed: int = 0
+    """Bytes of weights that stay quantized."""
+
+
+def stays_packed(name: str, stored: Stored) -> bool:
+    """Whether a network's tensor of that name may stay as quantized as its file holds it."""
+    return name.endswith(".weight") and stored.packing is not None
 
 
 @dataclass(frozen=True)
@@ -166,8 +211,13 @@ def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: 
     total = sum(module_size(module) for module in modules.values())
     done = 0
     for name, part in checkpoint.parts.items():
+        if kinds[name].packs:
+            done += pack_layers(modules[name], part, place.home_of(name), place.dtype_of(name))
         state = {}
         for key, parameter in modules[name].state_dict().items():
+            if parameter.device.type != "meta":  # it is packed
+                state[key] = parameter
+                continue
             state[key] = part.tensors[bare(key)].read(place.home_of(name), place.dtype_of(name))
             done += parameter.numel()
             progress(done / total)
@@ -175,6 +225,20 @@ def build_modules(checkpoint: Checkpoint, kinds: Mapping[str, PartKind], place: 
         fill_positions(modules[name], place.home_of(name))
         modules[name].requires_grad_(False).eval()
     return modules
+
+
+def pack_layers(module: nn.Module, part: Part, device: torch.device, dtype: torch.dtype) -> int:
+    """Read the quantized weights of a network's layers into place; returns how many numbers they are."""
+    found = [(path, layer) for path, layer in module.named_modules(remove_duplicate=False) if packable(layer)]
+    packed: dict[nn.Module, nn.Module] = {}  # one layer may have several places
+    for path, layer in found:
+        stored = part.tensors.get(bare(f"{path}.weight"))
+        if stored is not None and stays_packed(f"{path}.weight", stored):
+            if layer not in packed:
+                packed[layer] = pack(layer, stored.read_packed(device), dtype)
+            owner, _, name = path.rpartition(".")
+            setattr(module.get_submodule(owner), name, packed[layer])
+    return sum(layer.weight.numel() for layer in packed)
 
 
 def empty_module(path: Path, name: str, config: dict, kind: PartKind) -> nn.Module:

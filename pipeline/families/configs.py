@@ -38,6 +38,8 @@ class PartKind:
     rules: Mapping[str, Rule]
     build: Callable[[dict[str, Any]], nn.Module]
     """Takes the config; called where tensors take no memory (torch's "meta" device)."""
+    packs: bool = True
+    """Whether its matrices may stay in memory as quantized as their file holds them."""
 
 
 def whole(low: int, high: int) -> Rule:

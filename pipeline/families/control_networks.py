@@ -60,9 +60,9 @@ def build_adapter(config: dict[str, Any]) -> nn.Module:
 
 
 PARTS: dict[Kind, PartKind] = {
-    "controlnet": PartKind(configs.CONTROLNET, build_controlnet),
-    "union": PartKind(configs.CONTROLNET, build_union),
-    "adapter": PartKind(configs.ADAPTER, build_adapter),
+    "controlnet": PartKind(configs.CONTROLNET, build_controlnet, packs=False),
+    "union": PartKind(configs.CONTROLNET, build_union, packs=False),
+    "adapter": PartKind(configs.ADAPTER, build_adapter, packs=False),
 }
 
 

@@ -108,7 +108,7 @@ def suits_vae(checkpoint: Checkpoint, part: Part) -> bool:
     return "bn.running_mean" in part.tensors and part.config.get("latent_channels") == CHANNELS
 
 
-PARTS = {"transformer": PartKind(TRANSFORMER, build_transformer), "text_encoder": qwen3.KIND, "vae": PartKind(VAE, build_autoencoder)}
+PARTS = {"transformer": PartKind(TRANSFORMER, build_transformer), "text_encoder": qwen3.KIND, "vae": PartKind(VAE, build_autoencoder, packs=False)}
 KLEIN = Facts(
     "flux2-klein", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 4, 1.0), references=REFERENCES, separate={
         "text_encoder": Separate("its text encoder (Qwen3-4B for klein 4B, Qwen3-8B for 9B)", "models/text_encoder", suits_text),

@@ -74,8 +74,9 @@ def projecting_clip(config: dict[str, Any]) -> torch.nn.Module:
     return CLIPTextModelWithProjection(CLIPTextConfig(**config))
 
 
-PARTS = {"unet": PartKind(configs.UNET, unet), "vae": PartKind(configs.VAE, autoencoder),
-         "text_encoder": PartKind(configs.TEXT_ENCODER, clip), "text_encoder_2": PartKind(configs.TEXT_ENCODER, projecting_clip)}
+PARTS = {"unet": PartKind(configs.UNET, unet, packs=False), "vae": PartKind(configs.VAE, autoencoder, packs=False),
+         "text_encoder": PartKind(configs.TEXT_ENCODER, clip, packs=False),
+         "text_encoder_2": PartKind(configs.TEXT_ENCODER, projecting_clip, packs=False)}
 
 
 @dataclass(frozen=True)

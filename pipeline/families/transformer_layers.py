@@ -3,9 +3,10 @@
 import re
 from collections.abc import Callable, Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.families.base import Layer, LayerFinder
+from pipeline.families.packed import has_weight
 
 _PREFIXES = re.compile(r"(?:base_model_model_)?(?:(?:lora|lycoris|oft)_)?(?:unet_|transformer_(?!blocks_)|model_diffusion_model_|diffusion_model_)?")
 """What trainers put before a layer's name."""
@@ -21,7 +22,7 @@ class TransformerLayers:
 
     def __init__(self, model: nn.Module, original: Callable[[str], list[str]], fused: Mapping[str, list[str]],
                  text_encoders: LayerFinder | None = None):
-        modules = {path: module for path, module in model.named_modules() if isinstance(getattr(module, "weight", None), Tensor)}
+        modules = {path: module for path, module in model.named_modules() if has_weight(module)}
         self._layers = {flat(name): Layer(module) for path, module in modules.items() for name in (path, *original(path))}
         for name, paths in fused.items():
             first, *below = (modules[path] for path in paths)

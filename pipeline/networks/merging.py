@@ -1,15 +1,20 @@
-"""Merges networks into a model's weights, and removes them bit-exactly."""
+"""Merges networks into a model's weights, and removes them bit-exactly.
+
+Weights that stay quantized in memory are not written: such a layer adds the changes whenever it unpacks its weight.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.families.base import Layer, LayerFinder
+from pipeline.families.packed import PackedLayer
 from pipeline.networks.deltas import DoesNotFit, bias_delta, depends_on_weight, weight_delta
 from pipeline.networks.file import NetworkFile, Version
 from pipeline.networks.requests import NetworkRequest
@@ -30,6 +35,8 @@ class NetworkSet:
     def __init__(self):
         self._originals: WeakKeyDictionary[nn.Module, dict[str, Tensor | None]] = WeakKeyDictionary()
         """Module → its original weight and bias, on the CPU; None: it had no bias."""
+        self._changed: WeakSet[PackedLayer] = WeakSet()
+        """Those that compute with changes."""
         self._applied: tuple[Wanted, ...] = ()
         self._comments: list[str] = []
 
@@ -69,6 +76,9 @@ class NetworkSet:
                     else:
                         getattr(module, name).copy_(original)
         self._originals.clear()
+        for module in self._changed:
+            module.changes.clear()
+        self._changed.clear()
         self._applied, self._comments = (), []
 
     def _merge(self, finder: LayerFinder, networks: list[tuple[NetworkRequest, NetworkFile]],
@@ -88,14 +98,35 @@ class NetworkSet:
                     actions.setdefault(layer, []).append((index, name))
         for layer, changes in actions.items():
             merged = MergedLayer(layer, Counter((*networks[index], name) for index, name in changes))
+            fitting = []
             for index, name in changes:
                 checkpoint()
-                misfits[index] += not merged.add(*networks[index], name)
-            self._write(layer, "weight", merged.weight)
+                fits = merged.add(*networks[index], name)
+                misfits[index] += not fits
+                fitting += [(*networks[index], name)] if fits else []
+            if any(isinstance(module, PackedLayer) for module in layer.modules) and merged.weight is not None:
+                self._add(layer, fitting, merged.weight)
+            else:
+                self._write(layer, "weight", merged.weight)
             self._write(layer, "bias", merged.bias)
         comments = (f'LoRA "{request.name}": {missing} of its {len(file.layers)} layers do not fit this model and were left out.'
                     for (request, file), missing in zip(networks, misfits) if missing)
         return list(dict.fromkeys(comments))
+
+    def _add(self, layer: Layer, changes: list["Change"], merged: Tensor) -> None:
+        """Have a layer whose weight is packed, or is in parts of which one is, compute with these changes.
+
+        merged: its weight with them.
+        """
+        kept = [(request, InMemory(file, name), name) for request, file, name in changes]
+        for module, rows, numbers in layer.places(torch.arange(len(merged))):
+            own = slice(int(numbers[0]), int(numbers[-1]) + 1)
+            if isinstance(module, PackedLayer):
+                module.changes.append((rows, partial(with_changes, layer, kept, own)))
+                self._changed.add(module)
+            else:
+                self._originals.setdefault(module, {}).setdefault("weight", module.weight.detach().to("cpu", copy=True))
+                module.weight[rows].copy_(merged[own])
 
     def _write(self, layer: Layer, name: str, value: Tensor | None) -> None:
         if value is None:
@@ -113,6 +144,27 @@ class NetworkSet:
 
 Change = tuple[NetworkRequest, NetworkFile, str]
 """A network's change to a layer, under one of the layer's names."""
+class InMemory:
+    """One layer's tensors of a network file, in main memory."""
+
+    def __init__(self, file: NetworkFile, name: str):
+        self._parts = file.parts(name, torch.device("cpu"))
+
+    def parts(self, name: str, device: torch.device) -> dict[str, Tensor]:
+        return {part: tensor.to(device) for part, tensor in self._parts.items()}
+
+
+@torch.no_grad()
+def with_changes(layer: Layer, changes: list[Change], rows: slice, weight: Tensor) -> Tensor:
+    """What the changes make of these rows of a layer's weight, float32."""
+    merged = MergedLayer(layer, Counter(changes))
+    merged.weight = (layer.weight if layer.below else weight).to(weight.device, torch.float32)
+    merged.weight[rows] = weight.float()
+    for change in changes:
+        merged.add(*change)
+    return merged.weight[rows]
+
+
 MAX_KEPT = 8
 """Changes to keep for reuse in a layer; each takes as much memory as the layer."""
 

@@ -34,6 +34,9 @@ def plan(catalog, model, gigabytes, main=64.0):
     ("klein", 16, "encoders", "7.9 GB on cuda, text encoders (8.0 GB) in main memory"),
     ("klein", 12, "encoders", "7.9 GB on cuda, text encoders (8.0 GB) in main memory"),
     ("klein", 11, "encoders", "7.9 GB on cuda, text encoders (8.0 GB) in main memory"),
+    ("z-image-fp8", 16, "none", "14.4 GB on cuda"),
+    ("z-image-fp8", 12, "encoders", "6.3 GB on cuda, text encoders (8.0 GB) in main memory"),
+    ("klein-fp8", 8, "encoders", "4.0 GB on cuda, text encoders (8.0 GB) in main memory"),
     ("klein", 8, "sequential", "16.0 GB in main memory, one layer at a time on cuda"),
 ])
 def test_what_a_card_cannot_hold_waits_in_main_memory_text_encoders_first(catalog, model, gigabytes, offload, line):

@@ -300,7 +300,8 @@ def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None"
                           embeddings=EmbeddingShelf(catalog.embedding_paths),
                           segmenters=Segmenters(catalog.root / FOLDER, models.place.device),
                           control_networks=ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load,
-                                                       encoders=control_networks.encoders(catalog.clip_vision)),
+                                                       encoders=control_networks.encoders(catalog.clip_vision),
+                                                       annotators=models.annotators),
                           detectors=detectors.Detectors(catalog.root / detectors.FOLDER, catalog.hash_of),
                           upscalers=catalog, device=models.place.device)
     models.tell = worker.tell_loading

@@ -133,7 +133,7 @@ async def detect(body: DetectRequest, here: Here) -> Response:
                     raise InvalidRequest("controlnet_masks", "controlnet_masks: each must have the size of its picture, "
                                                              f"{pixels.shape[1]}x{pixels.shape[0]}, got {mask.width}x{mask.height}")
                 pixels = np.dstack([pixels, np.asarray(mask)])
-            return encode_picture(shown(preprocess(preprocessor, pixels, asked)), "png")
+            return encode_picture(shown(preprocess(preprocessor, pixels, asked, here.models.annotators.annotate)), "png")
 
     images = [await to_thread.run_sync(work, index, limiter=here.pictures) for index in range(len(texts))]
     return Response(json_with_pictures("images", images, {"info": "Success"}), media_type="application/json")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from pipeline import families
+from pipeline.annotators import Annotators
 from pipeline.errors import ModelError
 from pipeline.families import Components
 from pipeline.families.base import Family, ModelInfo
@@ -69,6 +70,8 @@ class ModelStore:
                  free: Callable[[torch.device], int | None] = free_memory,
                  main: Callable[[], int | None] = partial(free_memory, torch.device("cpu"))):
         self.catalog, self.default = catalog, default
+        self.annotators = Annotators(catalog.annotators)
+        """Networks of ControlNet's preprocessors."""
         self.tell: Share = lambda share: None
         """Called with the fraction of a model that is loaded, starting at 0."""
         self.place, self._keep = place, keep

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from pipeline.controlnet.preprocessors import NONE, RESIZE_MODES, Slider as Setting, find_preprocessor, in_order, shown
+from pipeline.annotators import Annotators
+from pipeline.controlnet.preprocessors import NONE, RESIZE_MODES, Annotate, Slider as Setting, find_preprocessor, in_order, needed, shown
 from pipeline.controlnet.units import NO_MODEL, TITLE, UNITS, Unit, read_told, read_unit, read_units
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.families.controls import MODES
 from pipeline.geometry import Size
+from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.scripts.controlnet import map_of, own_picture
@@ -64,21 +67,30 @@ def model_choices(catalog: Catalog) -> list[tuple[str, str]]:
     return [(name, name) for name in (NO_MODEL, *(name for name, _ in catalog.control_network_names()))]
 
 
-def model_menus(catalog: Catalog) -> dict[str, list[tuple[str, str]]]:
+def module_choices(annotators: Annotators) -> list[tuple[str, str]]:
+    """The preprocessors; for one whose network is missing, with what to put where."""
+    return [(one.label if annotators.has(one) else f"{one.label} ({needed(one)})", one.name) for one in in_order()]
+
+
+def menus_of(models: ModelStore) -> dict[str, list[tuple[str, str]]]:
     """The current choices of the units' menus, by widget name."""
-    choices = model_choices(catalog)
-    return {name_of(index, "model"): choices for index in range(UNITS)}
+    choices = {"model": model_choices(models.catalog), "module": module_choices(models.annotators)}
+    return {name_of(index, field): choices[field] for index in range(UNITS) for field in choices}
+
+
+STANDING = {name_of(index, field): value for index in range(UNITS) for field, value in (("model", NO_MODEL), ("module", NONE))}
+"""What these menus show at first."""
 
 
 # --- widgets
 
-def build_controlnet(catalog: Catalog) -> ControlNetControls:
+def build_controlnet(models: ModelStore) -> ControlNetControls:
     with gr.Accordion(TITLE, open=False, elem_id="controlnet"):
         with gr.Tabs(elem_id="controlnet-units"):
-            return ControlNetControls([build_unit(index, catalog) for index in range(UNITS)])
+            return ControlNetControls([build_unit(index, models) for index in range(UNITS)])
 
 
-def build_unit(index: int, catalog: Catalog) -> UnitControls:
+def build_unit(index: int, models: ModelStore) -> UnitControls:
     usual = Unit()
     with gr.Tab(f"Unit {index + 1}", id=index, elem_id=f"controlnet-unit-{index}"):
         enabled = gr.Checkbox(value=False, label="Use this unit", elem_id=f"controlnet-enabled-{index}")
@@ -90,9 +102,9 @@ def build_unit(index: int, catalog: Catalog) -> UnitControls:
         with gr.Row(elem_classes="pair"):
             look = gr.Button("Preview", size="sm", min_width=80, elem_id=f"controlnet-look-{index}")
             use = gr.Button("Use as the picture", size="sm", min_width=80, elem_id=f"controlnet-use-{index}")
-        module = gr.Dropdown([(one.label, one.name) for one in in_order()], value=NONE, num_choices_shown=WHOLE, label="Preprocessor",
+        module = gr.Dropdown(module_choices(models.annotators), value=NONE, num_choices_shown=WHOLE, label="Preprocessor",
                              elem_id=f"controlnet-module-{index}")
-        model = gr.Dropdown(model_choices(catalog), value=NO_MODEL, num_choices_shown=WHOLE, label="Network",
+        model = gr.Dropdown(model_choices(models.catalog), value=NO_MODEL, num_choices_shown=WHOLE, label="Network",
                             info="Files in models/ControlNet", elem_id=f"controlnet-model-{index}")
         weight = Slider(0, 2, value=usual.weight, step=0.05, label="Control weight")
         with gr.Row(elem_classes="pair"):
@@ -116,13 +128,13 @@ def build_setting(setting: Setting, field: str) -> Slider:
     return Slider(setting.minimum, setting.maximum, value=setting.value, step=setting.step, label=SETTINGS[field], visible=False)
 
 
-def wire_controlnet(controls: ControlNetControls, width: gr.Slider, height: gr.Slider) -> None:
+def wire_controlnet(controls: ControlNetControls, models: ModelStore, width: gr.Slider, height: gr.Slider) -> None:
     for unit in controls.units:
         settings = unit.settings
         sliders = [settings[field] for field in SETTINGS]
         gr.on([settings["module"].change, settings["pixel_perfect"].change], ranges, [settings["module"], settings["pixel_perfect"]], sliders, **QUEUED)
         settings["module"].input(lambda module: [setting.value for setting in settings_of(module)], settings["module"], sliders, **QUEUED)
-        unit.look.click(look, [unit.picture, width, height], unit.preview, inputs_kwargs=settings, **QUEUED)
+        unit.look.click(partial(look, models.annotators.annotate), [unit.picture, width, height], unit.preview, inputs_kwargs=settings, **QUEUED)
         unit.use.click(use, unit.preview, [unit.picture, settings["module"]], **QUEUED)
 
 
@@ -134,13 +146,13 @@ def ranges(module: str, perfect: bool) -> list[gr.Slider]:
             else gr.Slider(visible=False) for setting, visible in shows]
 
 
-def look(picture: str | None, width: int, height: int, **settings: Any) -> Any:
+def look(annotate: Annotate, picture: str | None, width: int, height: int, **settings: Any) -> Any:
     """What the preprocessor makes of the picture, at the size of the result."""
     if picture is None:
         raise PalimpsestError("Add a control picture first, to see what the preprocessor makes of it.")
     unit = read_unit(without_empty(settings) | {PICTURE: open_picture(picture, PICTURE).image}).settled()
     image, mask = own_picture(unit)
-    return shown(map_of(unit, unit.preprocessor, image, mask, Size(width // 8 * 8, height // 8 * 8), unit.resize_mode, 0))
+    return shown(map_of(unit, unit.preprocessor, image, mask, Size(width // 8 * 8, height // 8 * 8), unit.resize_mode, 0, annotate))
 
 
 def use(preview: str | None) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 from pipeline.styles import StyleDatabase
-from ui.controlnet import ControlNetControls, model_menus
+from ui.controlnet import ControlNetControls, menus_of
 from ui.events import QUEUED, QUIET
 from ui.fields import WHOLE, Seed, Slider, widget_for
 from ui.references import FIELD, References, Takes
@@ -115,7 +115,7 @@ def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
 def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[tuple[str, str]]]:
     """Choices (label, value) of the menus that list files and styles, which change while the program runs."""
     return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
-            **model_menus(models.catalog), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+            **menus_of(models), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
 
 
 def takes_references(models: ModelStore, checkpoint: str) -> Takes:

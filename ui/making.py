@@ -17,7 +17,7 @@ from pipeline.loading import ModelStore
 from pipeline.upscalers.names import Upscalers
 from ui.batch import build_batch, wire_batch
 from ui.canvas import SEND, SEND_PICTURES, Canvas
-from ui.controlnet import build_controlnet, model_menus, wire_controlnet
+from ui.controlnet import build_controlnet, menus_of, wire_controlnet
 from ui.controls import (
     Controls,
     advice,
@@ -149,12 +149,12 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 mask_controls = build_mask_controls()
                 always_on = build_always_on()
             settings, take_size = build_generation_controls(models, info.native_size)
-            controlnet = build_controlnet(models.catalog)
+            controlnet = build_controlnet(models)
             scripts = build_scripts(always_on, Upscalers(models.catalog).names(), controlnet)
     making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts, reference_images=references), modes, panel, pages, tabs, reading,
                     actions.extras)
     wire_models(making.controls, engine, models, header, picker)
-    wire_controlnet(controlnet, making.controls.width, making.controls.height)
+    wire_controlnet(controlnet, models, making.controls.width, making.controls.height)
     wire_counters(counters, making.controls, engine)
     wire_styles(apply_styles, styles, making.controls)
     if style_editor is not None:
@@ -182,7 +182,7 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
     controls.sd_model_checkpoint.input(partial(advise, models), controls.sd_model_checkpoint, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
-          [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in model_menus(models.catalog))], **QUEUED)
+          [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in menus_of(models))], **QUEUED)
 
 
 def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders, current: gr.State) -> None:
@@ -233,7 +233,7 @@ def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
     """The menus and the picker's lists for the current models folder."""
     models.catalog.refresh()
     return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), gr.Dropdown(refiner_choices(models)),
-            *listed(models.catalog, part), *(gr.Dropdown(choices) for choices in model_menus(models.catalog).values())]
+            *listed(models.catalog, part), *(gr.Dropdown(choices) for choices in menus_of(models).values())]
 
 
 def with_result_here(current: Mode, results: Visit) -> Mode:

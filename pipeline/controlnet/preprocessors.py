@@ -6,14 +6,16 @@ Each is a function of the picture and its settings, and a row in PREPROCESSORS, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from PIL import Image
 
-from pipeline.errors import InvalidRequest, UnknownName
+from pipeline.errors import InvalidRequest, ModelError, UnknownName
 from pipeline.geometry import Size
+from pipeline.models import ModelFile
 
 Picture = np.ndarray
 RESIZE_MODES = ("Just Resize", "Crop and Resize", "Resize and Fill")
@@ -79,6 +81,8 @@ class Preprocessor:
     """Whether the picture's fourth channel is a mask, 255 where the network paints."""
     of_ip_adapters: bool = False
     """Whether its map is what an IP-Adapter's encoder sees, whatever the result's size."""
+    annotators: tuple[str, ...] = ()
+    """The kinds of network in models/annotators that can do its work; none: it needs no network."""
     aliases: tuple[str, ...] = ()
     """Further names that are understood."""
 
@@ -242,6 +246,11 @@ def seen_by_clip(picture: Picture, settings: Settings) -> Picture:
     return np.asarray(seen.crop((left, top, left + CLIP_SIDE, top + CLIP_SIDE)))
 
 
+def by_a_network(picture: Picture, settings: Settings) -> Picture:
+    """The picture, as a network in models/annotators then sees it."""
+    return resized(picture, settings.resolution)
+
+
 GAMMA = Slider("Gamma Correction", 0.1, 2.0, 1.0, 0.001)
 VARIATION = Slider("Variation", 3.0, 32.0, 8.0, 1.0)
 NONE = "none"
@@ -269,6 +278,10 @@ PREPROCESSORS = {one.name: one for one in (
     Preprocessor("ip-adapter_clip_sdxl", seen_by_clip, ("IP-Adapter",), "ip-adapter_clip_g", of_ip_adapters=True,
                  aliases=("CLIP-ViT-bigG (IPAdapter)", "CLIP-G (IPAdapter)")),
     Preprocessor("ip-adapter_clip_sdxl_plus_vith", seen_by_clip, ("IP-Adapter",), of_ip_adapters=True),
+    Preprocessor("depth", by_a_network, ("Depth",), "depth_midas", resolution=RESOLUTION, priority=100, annotators=("dpt",)),
+    Preprocessor("depth_anything", by_a_network, ("Depth",), annotators=("depth_anything",), aliases=("depth_anything_v2",)),
+    Preprocessor("segmentation", by_a_network, ("Segmentation",), "seg_ufade20k", resolution=RESOLUTION, annotators=("upernet", "segformer"),
+                 aliases=("seg_ofade20k", "oneformer_ade20k")),
     Preprocessor("tile_resample", tile_resample, ("Tile",), a=Slider("Down Sampling Rate", 1.0, 8.0, 1.0), priority=100),
 )}
 """By name."""
@@ -288,9 +301,38 @@ def in_order() -> list[Preprocessor]:
     return [PREPROCESSORS[NONE], *sorted(others, key=lambda one: (one.priority, one.label), reverse=True)]
 
 
-def preprocess(preprocessor: Preprocessor, picture: Picture, settings: Settings) -> Picture:
-    """The map of a picture: RGB, with the mask as a fourth channel if the preprocessor takes one."""
-    return in_rgb(preprocessor.run(np.ascontiguousarray(picture), settings))
+Annotate = Callable[[Preprocessor, Picture], Picture]
+"""What a network in models/annotators makes of a picture, for a preprocessor. Raises ModelError if there is none."""
+
+
+class Annotators(Protocol):
+    """The networks in models/annotators."""
+
+    annotate: Annotate
+
+    def find(self, preprocessor: Preprocessor) -> ModelFile | None:
+        """The one that does a preprocessor's work; None: there is none."""
+
+
+NETWORKS = {"dpt": "DPT, such as Intel/dpt-large", "depth_anything": "Depth Anything, such as depth-anything/Depth-Anything-V2-Small-hf",
+            "upernet": "UperNet or SegFormer for ADE20K, such as openmmlab/upernet-convnext-small"}
+"""What does a preprocessor's work, by the first of its kinds."""
+
+
+def needed(preprocessor: Preprocessor) -> str:
+    """What a preprocessor needs, for a sentence."""
+    return f"put the folder of {NETWORKS[preprocessor.annotators[0]]} from the Hugging Face Hub, into models/annotators"
+
+
+def no_networks(preprocessor: Preprocessor, picture: Picture) -> Picture:
+    """An Annotate for where there are none. Raises ModelError."""
+    raise ModelError(f'preprocessor "{preprocessor.label}": {needed(preprocessor)}')
+
+
+def preprocess(preprocessor: Preprocessor, picture: Picture, settings: Settings, annotate: Annotate = no_networks) -> Picture:
+    """The map of a picture: RGB, with the mask as a fourth channel if the preprocessor takes one. Raises InvalidRequest, ModelError."""
+    result = preprocessor.run(np.ascontiguousarray(picture), settings)
+    return in_rgb(annotate(preprocessor, result) if preprocessor.annotators else result)
 
 
 def shown(control: Picture) -> Image.Image:

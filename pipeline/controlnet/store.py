@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.controlnet.preprocessors import Annotators, Picture, Preprocessor, no_networks
 from pipeline.errors import ModelError, UnknownName
 from pipeline.families.controls import ControlNetwork, Encoders, Features, PictureEncoder
 from pipeline.families.placement import Placement
@@ -26,14 +27,15 @@ def no_reader(path: Path, name: str, place: Placement) -> ControlNetwork:
 class ControlNets:
     """Loads the network that a name means, on the engine's thread, and keeps the last few in memory.
 
-    find: the file of a name; sha256: a file's hash; read: reads a file; encoders: CLIP's vision models; keep: how many stay
-    loaded.
+    find: the file of a name; sha256: a file's hash; read: reads a file; encoders: CLIP's vision models; annotators: the
+    networks of preprocessors; keep: how many stay loaded.
     """
 
     def __init__(self, find: Callable[[str], ModelFile] = no_files, sha256: Callable[[ModelFile], str | None] = lambda file: None,
                  read: Callable[[Path, str, Placement], ControlNetwork] = no_reader, *,
-                 encoders: Encoders | None = None, keep: int = 3):
+                 encoders: Encoders | None = None, annotators: Annotators | None = None, keep: int = 3):
         self._find, self._sha256, self._read, self._encoders, self._keep = find, sha256, read, encoders, keep
+        self._annotators = annotators
         self._loaded: OrderedDict[tuple, ControlNetwork | PictureEncoder] = OrderedDict()
 
     def find(self, name: str) -> ModelFile:
@@ -46,6 +48,14 @@ class ControlNets:
     def load(self, file: ModelFile, place: Placement) -> ControlNetwork:
         """The network of a file, for a model in that place. Raises ModelError."""
         return self._load(file, place, self._read)
+
+    def find_annotator(self, preprocessor: Preprocessor) -> ModelFile | None:
+        """The network that does a preprocessor's work; None: there is none."""
+        return self._annotators.find(preprocessor) if self._annotators else None
+
+    def annotate(self, preprocessor: Preprocessor, picture: Picture) -> Picture:
+        """What that network makes of a picture. Raises ModelError if there is none."""
+        return (self._annotators.annotate if self._annotators else no_networks)(preprocessor, picture)
 
     def find_encoder(self, network: ControlNetwork) -> ModelFile:
         """The CLIP vision model whose features an IP-Adapter takes. Raises ModelError if there is none."""

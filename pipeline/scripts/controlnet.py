@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.controlnet.fitting import fitted
-from pipeline.controlnet.preprocessors import NONE, RESIZE_MODES, Preprocessor, find_preprocessor, pixel_perfect, preprocess, shown
+from pipeline.controlnet.preprocessors import NONE, RESIZE_MODES, Annotate, Preprocessor, find_preprocessor, needed, no_networks, pixel_perfect, preprocess, shown
 from pipeline.controlnet.units import FIELD, LATENT_UPSCALE, NO_MODEL, TITLE, Unit, Units, infotext_key, told, union_kind
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.controls import ColorFix, Control, ControlNetwork, Controls, Correction, Restore
 from pipeline.geometry import Box, Size
 from pipeline.hooks import Hooks, OverlayArgs
@@ -92,12 +92,17 @@ class ControlHooks(Hooks):
             oa.overlay_image = self._kept
 
     def _check(self, index: int, unit: Unit, p: Processing) -> None:
-        """Find what an IP-Adapter needs besides, before anything is computed. Raises InvalidRequest, ModelError."""
+        """Find what a unit needs besides its network, before anything is computed. Raises InvalidRequest, ModelError."""
         network = self._networks[index]
         try:
             unit.for_network(network)
         except InvalidRequest as error:
             raise InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", unit {index}: {error}') from None
+        if unit.preprocessor.annotators:
+            annotator = p.control_networks.find_annotator(unit.preprocessor)
+            if annotator is None:
+                raise ModelError(f'preprocessor "{unit.preprocessor.label}": {needed(unit.preprocessor)}')
+            p.receipts.use("annotator", annotator.stem, p.control_networks.sha256(annotator))
         if network.reads is not None:
             encoder = self._encoders[index] = p.control_networks.find_encoder(network)
             p.receipts.use("CLIP vision", encoder.stem, p.control_networks.sha256(encoder))
@@ -127,17 +132,18 @@ def prepare(unit: Unit, p: Processing, size: Size) -> Prepared:
     if preprocessor.takes_mask and p.image_mask is not None:
         # extension: the request's own mask blends already, so the control network does not
         preprocessor = find_preprocessor("inpaint")
-    return Prepared(map_of(unit, preprocessor, picture, mask, size, mode, seed_of(p)), preprocessor)
+    return Prepared(map_of(unit, preprocessor, picture, mask, size, mode, seed_of(p), p.control_networks.annotate), preprocessor)
 
 
-def map_of(unit: Unit, preprocessor: Preprocessor, picture: Image.Image, mask: Image.Image | None, size: Size, mode: str, seed: int) -> np.ndarray:
+def map_of(unit: Unit, preprocessor: Preprocessor, picture: Image.Image, mask: Image.Image | None, size: Size, mode: str, seed: int,
+           annotate: Annotate = no_networks) -> np.ndarray:
     """What a preprocessor makes of a picture with a unit's settings, at the size of the result: (h, w, 3 or 4) uint8."""
     pixels = np.asarray(picture)
     if preprocessor.takes_mask:
         pixels = np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8) if mask is None else np.asarray(mask)])
     resolution = pixel_perfect(pixels, size, mode) if unit.pixel_perfect else unit.processor_res
     settings = replace(preprocessor.settings(-1, unit.threshold_a, unit.threshold_b, seed), resolution=max(resolution, 1))
-    control = preprocess(preprocessor, pixels, settings)
+    control = preprocess(preprocessor, pixels, settings, annotate)
     return control if preprocessor.of_ip_adapters else fitted(control, size, mode)
 
 

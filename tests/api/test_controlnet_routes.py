@@ -135,7 +135,7 @@ def test_control_types_choose_by_name(client):
     canny = types["Canny"]
     assert canny["default_option"] == "canny" and canny["default_model"].startswith(TITLE) and "other_depth" not in canny["model_list"]
     assert canny["module_list"] == ["none", "canny", "invert (from white bg & black line)"]
-    assert types["Depth"]["default_model"] == "other_depth" and types["Depth"]["default_option"] == "none"
+    assert types["Depth"]["default_model"] == "other_depth" and types["Depth"]["default_option"] == "depth_midas"
     assert types["Tile"]["default_option"] == "tile_resample" and len(types["Tile"]["model_list"]) == 3
 
 

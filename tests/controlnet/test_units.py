@@ -38,7 +38,7 @@ def test_values_and_aliases_are_read_as_the_extension_reads_them(given, field, v
     ({"guidance_start": 0.8, "guidance_end": 0.2}, "guidance_start must not be above guidance_end, got 0.8 and 0.2"),
     ({"resize_mode": "Squash"}, "resize_mode must be one of Just Resize, Crop and Resize, Resize and Fill, or 0 to 2, got 'Squash'"),
     ({"control_mode": 3}, "control_mode must be one of"),
-    ({"module": "depth_midas"}, 'module: no preprocessor called "depth_midas"'),
+    ({"module": "depth_leres"}, 'module: no preprocessor called "depth_leres"'),
     ({"ipadapter_input": "gASVC"}, "ipadapter_input is a pickle"),
     ({"image": 3}, "image must be a picture in base64, got int"),
     ({"image": [PICTURE, PICTURE, PICTURE]}, "image: one picture per unit, got 3"),

@@ -195,6 +195,11 @@ def test_a_missing_encoder_is_named_with_its_place(controlled, networks, monkeyp
         controlled({"model": "ip-adapter-plain"})
 
 
+def test_a_preprocessor_whose_network_is_missing_is_refused_before_anything_is_computed(controlled):
+    with pytest.raises(ModelError, match='preprocessor "depth_midas": put the folder of DPT'):
+        controlled({"module": "depth"})
+
+
 def test_both_passes_of_hires_fix_are_guided_at_their_own_size(controlled):
     fields = {"kind": partial(StableDiffusionProcessingTxt2Img, enable_hr=True, hr_scale=2.0, hr_second_pass_steps=8), "width": 32, "height": 32}
     result = controlled({"module": "invert"}, **fields)

@@ -100,7 +100,7 @@ def controls(tmp_path_factory):
     with gr.Blocks():
         return Controls(**build_model_menus(models), **build_prompts()[2], styles=build_style_menu(StyleDatabase()),
                         **build_mask_controls(), **build_strength(), **build_generation_controls(models, 512)[0],
-                        scripts=build_scripts(build_always_on(), list(UPSCALERS), build_controlnet(catalog)))
+                        scripts=build_scripts(build_always_on(), list(UPSCALERS), build_controlnet(models)))
 
 
 ONE_PROCESS = "--process-per-site"

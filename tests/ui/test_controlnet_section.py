@@ -8,12 +8,13 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
+from pipeline.annotators import Annotators
 from pipeline.errors import InvalidRequest
 from pipeline.infotext import parse
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from tests.families import tiny_controls
 from tests.ui.steps import generate, put, result, settle
-from ui.controlnet import UNITS_OFF as OFF, packed_units, ranges, spread_units, told_units
+from ui.controlnet import UNITS_OFF as OFF, module_choices, packed_units, ranges, spread_units, told_units
 from ui.curl import payload
 
 
@@ -65,6 +66,12 @@ def test_a_preprocessors_own_settings_are_shown():
     assert [slider.visible for slider in ranges("canny", True)] == [False, True, True]
     assert [slider.visible for slider in ranges("none", False)] == [False, False, False]
     assert [slider.visible for slider in ranges("tile_resample", False)] == [False, True, False]
+
+
+def test_the_menu_says_which_network_is_missing_and_where_it_goes():
+    labels = {name: label for label, name in module_choices(Annotators())}
+    assert labels["canny"] == "canny" and labels["ip-adapter-auto"] == "ip-adapter-auto"
+    assert labels["depth"].startswith("depth_midas (put the folder of DPT") and labels["depth"].endswith("into models/annotators)")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """ControlNet's section: its units' widgets, and what a preprocessor makes of a control picture before Generate."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -24,6 +25,14 @@ from ui.fields import WHOLE, Slider
 
 PICTURE = "image"
 """The one field whose widget the browser does not keep."""
+PNG_URL = "data:image/png;base64,"
+TAKE = "(preview) => [preview, window.palimpsest?.painted?.({index}) ?? '']"
+"""The script of the event that takes a preview: it hands over what is painted on it."""
+PAINT_BAR = """<div class="paint-bar" role="group" aria-label="Paint on what the network sees">
+<button type="button" data-brush="white" aria-pressed="false">Paint white</button>
+<button type="button" data-brush="black" aria-pressed="false">Paint black</button>
+<input type="range" min="1" max="80" value="12" aria-label="Brush size">
+<button type="button" data-clear>Remove strokes</button></div>"""
 SETTINGS = {"processor_res": "Resolution", "threshold_a": "Threshold A", "threshold_b": "Threshold B"}
 """A preprocessor's settings, in the order of its sliders, with their labels where it has none of its own."""
 
@@ -38,7 +47,9 @@ class UnitControls:
     look: gr.Button
     """Shows what the preprocessor makes of the picture."""
     use: gr.Button
-    """Takes that for the picture."""
+    """Takes that for the picture, with what is painted on it."""
+    painted: gr.Textbox
+    """Where the browser puts the painted preview, as a data URL; never seen."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,8 @@ def build_unit(index: int, models: ModelStore) -> UnitControls:
         with gr.Row(elem_classes="pair"):
             look = gr.Button("Preview", size="sm", min_width=80, elem_id=f"controlnet-look-{index}")
             use = gr.Button("Use as the picture", size="sm", min_width=80, elem_id=f"controlnet-use-{index}")
+        gr.HTML(PAINT_BAR, elem_id=f"controlnet-paint-{index}")
+        painted = gr.Textbox(visible=False)
         module = gr.Dropdown(module_choices(models.annotators), value=NONE, num_choices_shown=WHOLE, label="Preprocessor",
                              elem_id=f"controlnet-module-{index}")
         model = gr.Dropdown(model_choices(models.catalog), value=NO_MODEL, num_choices_shown=WHOLE, label="Network",
@@ -116,7 +129,7 @@ def build_unit(index: int, models: ModelStore) -> UnitControls:
         resize = gr.Dropdown(list(RESIZE_MODES), value=usual.resize_mode, label="Control picture's resize mode")
     settings = {"enabled": enabled, "module": module, "model": model, "weight": weight, "guidance_start": start, "guidance_end": end,
                 "pixel_perfect": perfect, **sliders, "control_mode": mode, "resize_mode": resize}
-    return UnitControls(settings, picture, preview, look, use)
+    return UnitControls(settings, picture, preview, look, use, painted)
 
 
 def settings_of(module: str) -> tuple[Setting, ...]:
@@ -129,13 +142,13 @@ def build_setting(setting: Setting, field: str) -> Slider:
 
 
 def wire_controlnet(controls: ControlNetControls, models: ModelStore, width: gr.Slider, height: gr.Slider) -> None:
-    for unit in controls.units:
+    for index, unit in enumerate(controls.units):
         settings = unit.settings
         sliders = [settings[field] for field in SETTINGS]
         gr.on([settings["module"].change, settings["pixel_perfect"].change], ranges, [settings["module"], settings["pixel_perfect"]], sliders, **QUEUED)
         settings["module"].input(lambda module: [setting.value for setting in settings_of(module)], settings["module"], sliders, **QUEUED)
         unit.look.click(partial(look, models.annotators.annotate), [unit.picture, width, height], unit.preview, inputs_kwargs=settings, **QUEUED)
-        unit.use.click(use, unit.preview, [unit.picture, settings["module"]], **QUEUED)
+        unit.use.click(use, [unit.preview, unit.painted], [unit.picture, settings["module"], unit.painted], js=TAKE.format(index=index), **QUEUED)
 
 
 def ranges(module: str, perfect: bool) -> list[gr.Slider]:
@@ -155,10 +168,17 @@ def look(annotate: Annotate, picture: str | None, width: int, height: int, **set
     return shown(map_of(unit, unit.preprocessor, image, mask, Size(width // 8 * 8, height // 8 * 8), unit.resize_mode, 0, annotate))
 
 
-def use(preview: str | None) -> tuple[str, str]:
+def use(preview: str | None, painted: str) -> tuple[Any, str, str]:
+    """(the preview as it was painted on, no preprocessor, nothing painted)."""
     if preview is None:
         raise PalimpsestError("There is no preview yet to use.")
-    return preview, NONE
+    if not painted:
+        return preview, NONE, ""
+    try:
+        data = base64.b64decode(painted.removeprefix(PNG_URL), validate=True)
+    except ValueError:
+        raise InvalidRequest(PICTURE, "image: what was painted is damaged") from None
+    return open_picture(data, PICTURE).image, NONE, ""
 
 
 # --- widgets ↔ requests

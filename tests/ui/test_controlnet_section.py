@@ -81,6 +81,25 @@ def network(demo, server):
     tiny_controls.controlnet(demo._unet).save_pretrained(folder, safe_serialization=True)
 
 
+def pixels_at(page, name):
+    picture = page.locator(f"#{name} img")
+    picture.wait_for()
+    return np.asarray(Image.open(io.BytesIO(urllib.request.urlopen(picture.get_attribute("src")).read())).convert("L"))
+
+
+def paint(page, brush):
+    """A stroke across the middle of the first unit's preview."""
+    page.get_by_role("button", name=brush).first.click()
+    preview = page.locator("#controlnet-preview-0 img")
+    preview.scroll_into_view_if_needed()
+    box = preview.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 2, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 2, y, steps=3)
+    page.mouse.up()
+
+
 def choose(page, name, text):
     page.locator(f"#{name} input").click()
     page.get_by_role("option", name=text, exact=True).first.click()
@@ -100,7 +119,7 @@ def test_a_unit_shows_what_its_network_sees_and_guides_the_picture(page, network
     preview = page.locator("#controlnet-preview-0 img")
     preview.wait_for()
     settle(page)
-    shown = np.asarray(Image.open(io.BytesIO(urllib.request.urlopen(preview.get_attribute("src")).read())).convert("L"))
+    shown = pixels_at(page, "controlnet-preview-0")
     # edges: thin and white, at the size of the result, which is the model's own
     assert set(np.unique(shown)) == {0, 255} and 0 < (shown > 0).mean() < 0.1
     choose(page, "controlnet-model-0", "edges")
@@ -108,9 +127,16 @@ def test_a_unit_shows_what_its_network_sees_and_guides_the_picture(page, network
     generate(page, "img2img")
     told = parse(result(page).info["parameters"])
     assert told["ControlNet 0"].startswith("Module: canny, Model: edges, Weight: 1")
+    paint(page, "Paint white")
     page.locator("#controlnet-use-0").click()
     settle(page)
     expect(page.locator("#controlnet-module-0 input")).to_have_value("none")
+    sent = pixels_at(page, "controlnet-picture-0")
+    height, width = sent.shape
+    stripe = sent[height // 2, width // 4:width * 3 // 4]
+    assert (stripe == 255).all() and sent.shape == shown.shape
+    untouched = np.abs(np.arange(height) - height // 2) > height // 4
+    assert (sent[untouched] == shown[untouched]).all()  # what is painted is what is sent, and nothing else
     page.reload()
     page.locator("#generate-img2img").wait_for()
     settle(page)

@@ -1,4 +1,4 @@
-"""Reads files of networks that guide a UNet, recognised by their tensors: ControlNets, unions, T2I-Adapters and IP-Adapters.
+"""Reads files of networks that guide a model, recognised by their tensors: ControlNets, unions, T2I-Adapters and IP-Adapters.
 
 A ControlNet may have the names of the original code, with or without "control_model." in front, or diffusers'; in a file, or in a
 folder with its config.
@@ -12,11 +12,10 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.families import clip_vision, configs, ip_adapter, one_sentence
+from pipeline.families import clip_vision, configs, ip_adapter, one_sentence, z_image_control
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, read_part
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Encoders
-from pipeline.families.ip_adapter import IPAdapter
+from pipeline.families.controls import ControlNetwork, Encoders
 from pipeline.families.layout import arrange
 from pipeline.families.original import count, downward_config, read_settings, shape, unet_name
 from pipeline.families.placement import Placement
@@ -66,16 +65,18 @@ PARTS: dict[Kind, PartKind] = {
 }
 
 
-def load(path: Path, name: str, place: Placement) -> UNetControl | IPAdapter:
+def load(path: Path, name: str, place: Placement) -> ControlNetwork:
     """The network of a file or folder, in place. Raises ModelError with one sentence."""
     with one_sentence(path):
         return read(path, name, place)
 
 
-def read(path: Path, name: str, place: Placement) -> UNetControl | IPAdapter:
+def read(path: Path, name: str, place: Placement) -> ControlNetwork:
     weights = None if path.is_dir() else Weights(path)
     if weights is not None and any(key.startswith(ip_adapter.LAYERS) for key in weights):
         return ip_adapter.read(weights, name, place)
+    if weights is not None and z_image_control.ENTRY in weights:
+        return z_image_control.read(weights, name, place)
     part = read_part(path) if weights is None else read_file(weights)
     kind = kind_of(path, part.tensors)
     pools = bool(part.config.get("global_pool_conditions")) or "shuffle" in path.stem.lower()

@@ -4,6 +4,8 @@ Tongyi-MAI, 2025; Apache-2.0.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.errors import InvalidRequest
 from pipeline.families import configs, flux_vae, original, qwen3
 from pipeline.families.base import Defaults, Facts, ModelInfo, Separate
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, Part, Stored, build_modules, count, read_folder, shape
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.controls import Controls
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.placement import Placement
 from pipeline.families.prediction import Flow
 from pipeline.families.transformer_layers import TransformerLayers
+from pipeline.families.z_image_control import ZImageControl, ZImageControls, borrowing
 from pipeline.geometry import Size
 from pipeline.weights import Weights
 
@@ -76,6 +81,7 @@ class ZImage(LoadedModel):
     def __init__(self, checkpoint: Checkpoint, modules: dict[str, nn.Module], info: ModelInfo, placement: Placement):
         super().__init__(Z_IMAGE.name, modules, info, placement, flux_vae.latent_format(checkpoint))
         self._encoder = qwen3.Qwen3TextEncoder(modules["text_encoder"], template=TEMPLATE, layers=[-2], longest=LONGEST)
+        self._controls: ZImageControls | None = None
         self.text_encoders, self._flow = [self._encoder], Flow(checkpoint.shift or TURBO_SHIFT)
 
     def prediction(self, size: Size) -> Flow:
@@ -93,8 +99,29 @@ class ZImage(LoadedModel):
         x = F.pad(x, (0, width % PATCH, 0, height % PATCH), mode="circular").to(dtype)
         texts = [tokens[:length].to(dtype) for tokens, length in zip(cond.tokens, cond.mask.sum(dim=1).tolist())]
         # it counts time from noise to picture, and answers with the velocity towards the picture
-        output = self._modules["transformer"](list(x[:, :, None]), 1 - t, texts, return_dict=False)[0]
+        transformer, given = self._modules["transformer"], (list(x[:, :, None]), 1 - t, texts)
+        samples = self._controls and self._controls.samples(*given, blocks=len(transformer.layers))
+        output = transformer(*given, controlnet_block_samples=samples, return_dict=False)[0]
         return -torch.stack(list(output))[:, :, 0, :height, :width].float()
+
+    @contextmanager
+    def controlled(self, controls: Controls) -> Iterator[None]:
+        transformer, networks = self._modules["transformer"], list(dict.fromkeys(control.network for control in controls.controls))
+        for network in networks:
+            if not isinstance(network, ZImageControl):
+                raise InvalidRequest("alwayson_scripts", f'ControlNet: "{network.name}" was made for another kind of checkpoint '
+                                                         f'than "{self.info.name}"')
+            network.check(transformer, self.info.name)
+        self._controls = ZImageControls(controls, self.encode_image)
+        try:
+            for network in networks:
+                network.move_to(self.placement, computes=True)
+            with borrowing(networks, transformer):
+                yield
+        finally:
+            self._controls = None
+            for network in networks:
+                network.move_to(self.placement, computes=False)
 
     def layers(self) -> TransformerLayers:
         transformer = self.modules["transformer"]

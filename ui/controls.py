@@ -12,6 +12,7 @@ from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
 from pipeline.styles import StyleDatabase
+from ui.adetailer import DetailerControls, detector_menus
 from ui.controlnet import ControlNetControls, menus_of
 from ui.events import QUEUED, QUIET
 from ui.fields import WHOLE, Seed, Slider, widget_for
@@ -115,7 +116,12 @@ def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
 def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[tuple[str, str]]]:
     """Choices (label, value) of the menus that list files and styles, which change while the program runs."""
     return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
-            **menus_of(models), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+            **script_menus(models), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+
+
+def script_menus(models: ModelStore) -> dict[str, list[tuple[str, str]]]:
+    """The current choices of the scripts' menus that list files, by widget name."""
+    return menus_of(models) | detector_menus(models.catalog)
 
 
 def takes_references(models: ModelStore, checkpoint: str) -> Takes:
@@ -285,7 +291,9 @@ def build_fast() -> dict[str, gr.components.Component]:
 
 
 def build_scripts(always_on: dict[str, gr.components.Component], upscalers: list[str],
-                  controlnet: ControlNetControls | None = None) -> ScriptControls:
-    """The scripts' menu; always_on: widgets of the always-on scripts; upscalers: the names of all; controlnet: ControlNet's units."""
+                  controlnet: ControlNetControls | None = None, adetailer: DetailerControls | None = None) -> ScriptControls:
+    """The scripts' menu; always_on: widgets of the always-on scripts; upscalers: the names of all; controlnet: ControlNet's units;
+    adetailer: ADetailer's passes.
+    """
     menu = build_script_menu(upscalers)
-    return ScriptControls(menu.script_name, menu.arguments | always_on, controlnet)
+    return ScriptControls(menu.script_name, menu.arguments | always_on, controlnet, adetailer)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 from gradio.events import EventListener
 
 from pipeline.drafts import Drafts
@@ -15,9 +16,10 @@ from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from pipeline.upscalers.names import Upscalers
+from ui.adetailer import build_adetailer, wire_adetailer
 from ui.batch import build_batch, wire_batch
 from ui.canvas import SEND, SEND_PICTURES, Canvas
-from ui.controlnet import build_controlnet, menus_of, wire_controlnet
+from ui.controlnet import build_controlnet, wire_controlnet
 from ui.controls import (
     Controls,
     advice,
@@ -30,6 +32,7 @@ from ui.controls import (
     build_style_menu,
     checkpoint_choices,
     refiner_choices,
+    script_menus,
     sees_source,
     takes_references,
     vae_choices,
@@ -150,7 +153,8 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
                 always_on = build_always_on()
             settings, take_size = build_generation_controls(models, info.native_size)
             controlnet = build_controlnet(models)
-            scripts = build_scripts(always_on, Upscalers(models.catalog).names(), controlnet)
+            adetailer = build_adetailer(models.catalog)
+            scripts = build_scripts(always_on, Upscalers(models.catalog).names(), controlnet, adetailer)
     making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts, reference_images=references), modes, panel, pages, tabs, reading,
                     actions.extras)
     wire_models(making.controls, engine, models, header, picker)
@@ -167,6 +171,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     for mode, tab in modes.items():
         tab.tab.select(partial(enter, mode), None, entered, **QUEUED)
     gr.on([batch.tab.select, *(given.change for given in batch.masks)], enter_batch, batch.masks, entered, **QUEUED)
+    wire_adetailer(adetailer, [current, *making.canvases], partial(picture_of, modes), SEND_PICTURES)
     take_size.click(partial(size_of, modes), [current, *making.canvases], [making.controls.width, making.controls.height], js=SEND_PICTURES, **QUEUED)
     return making
 
@@ -182,7 +187,7 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
     controls.sd_model_checkpoint.input(partial(advise, models), controls.sd_model_checkpoint, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
-          [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in menus_of(models))], **QUEUED)
+          [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in script_menus(models))], **QUEUED)
 
 
 def wire_modes(making: Making, actions: Actions, engine: Engine, session: Session, folders: Folders, current: gr.State) -> None:
@@ -216,11 +221,16 @@ def size_of(modes: dict[Mode, ModeTab], current: Mode, *held: tuple[File, File])
     """Width and height of the open tab's picture."""
     if current is Mode.BATCH:
         raise PalimpsestError("A batch has many pictures; use Resize by, which keeps each one's proportions.")
-    picture, _ = dict(zip(modes, held))[current]
+    return within_range(*picture_of(modes, current, *held).size)
+
+
+def picture_of(modes: dict[Mode, ModeTab], current: Mode, *held: tuple[File, File]) -> Image.Image:
+    """The open tab's picture; img2img's for a batch, which has many."""
+    picture, _ = dict(zip(modes, held))[Mode.IMG2IMG if current is Mode.BATCH else current]
     image = Reader().picture(picture, "init_images")
     if image is None:
-        raise PalimpsestError("Add a picture first, to take its size.")
-    return within_range(*image.size)
+        raise PalimpsestError("Add a picture first.")
+    return image
 
 
 def advise(models: ModelStore, checkpoint: str) -> None:
@@ -233,7 +243,7 @@ def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
     """The menus and the picker's lists for the current models folder."""
     models.catalog.refresh()
     return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), gr.Dropdown(refiner_choices(models)),
-            *listed(models.catalog, part), *(gr.Dropdown(choices) for choices in menus_of(models).values())]
+            *listed(models.catalog, part), *(gr.Dropdown(choices) for choices in script_menus(models).values())]
 
 
 def with_result_here(current: Mode, results: Visit) -> Mode:

@@ -14,6 +14,7 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import resolve_names, schedule_label
 from pipeline.scripts.soft_inpainting import KEYS as SOFT_INPAINTING
 from pipeline.styles import StyleDatabase
+from ui.adetailer import told_passes
 from ui.controlnet import told_units
 from ui.controls import Controls
 from ui.events import warn
@@ -47,7 +48,7 @@ def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current
     return with_files(ABSENT | values, catalog, {})
 
 
-ABSENT = {"refiner_checkpoint": "", "script_name": NONE, "Soft Inpainting.enabled": False} | told_units({})
+ABSENT = {"refiner_checkpoint": "", "script_name": NONE, "Soft Inpainting.enabled": False} | told_units({}) | told_passes({})
 """Widget values that an infotext or a request does not mention."""
 
 
@@ -61,7 +62,7 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
             values[name] = read
         elif label in params:
             notes.append(f'{named[name].label}: "{params[label]}" cannot be used; the current value stays.')
-    values |= told_units(params)
+    values |= told_units(params) | told_passes(params)
     values |= dict(zip(("styles", "prompt", "negative_prompt"), styles.extract(params["Prompt"], params["Negative prompt"])))
     if "Sampler" in params:
         read, unknown = sampling_in(params["Sampler"], params["Schedule type"])

@@ -9,6 +9,7 @@ import gradio as gr
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.scripts import ALWAYS_ON, SCRIPTS, AlwaysOn, Script, always_on, arguments, find
 from pipeline.scripts.arguments import WIDGET, Argument
+from ui.adetailer import DetailerControls, packed_passes, spread_passes
 from ui.controlnet import ControlNetControls, packed_units, spread_units
 from ui.events import QUEUED
 from ui.fields import Slider
@@ -24,9 +25,11 @@ class ScriptControls:
     script_name: gr.Dropdown
     arguments: dict[str, gr.components.Component]
     controlnet: ControlNetControls | None = None
+    adetailer: DetailerControls | None = None
 
     def named(self) -> dict[str, gr.components.Component]:
-        return {"script_name": self.script_name} | self.arguments | (self.controlnet.named() if self.controlnet else {})
+        sections = [section.named() for section in (self.controlnet, self.adetailer) if section]
+        return {"script_name": self.script_name} | self.arguments | {name: widget for named in sections for name, widget in named.items()}
 
 
 def build_script_menu(upscalers: list[str]) -> ScriptControls:
@@ -87,7 +90,7 @@ def packed(values: dict[str, Any]) -> dict[str, Any]:
     given = {script.title: [values.pop(f"{script.title}.{spec.name}", known.value if known.on_page is WIDGET else known.on_page)
                             for spec, known in described(script)]
              for script in (*SCRIPTS.values(), *ALWAYS_ON.values())}
-    always = packed_units(values) | {script.title: {"args": given[script.title]} for script in ALWAYS_ON.values() if script.arguments and given[script.title][0]}
+    always = packed_units(values) | packed_passes(values) | {script.title: {"args": given[script.title]} for script in ALWAYS_ON.values() if script.arguments and given[script.title][0]}
     if chosen == NONE:
         return values | {"alwayson_scripts": always}
     return values | {"script_name": chosen, "script_args": given[chosen], "alwayson_scripts": always}
@@ -103,7 +106,7 @@ def spread(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     given = {script.title: record for script, record in always_on(p.alwayson_scripts)}
     for script in ALWAYS_ON.values():
         values |= filled(script, given.get(script.title) or script.record())
-    return values | spread_units(p)
+    return values | spread_units(p) | spread_passes(p)
 
 
 def filled(script: Script | AlwaysOn, record: Any) -> dict[str, Any]:

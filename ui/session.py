@@ -16,6 +16,7 @@ from pipeline.journal import Entry
 from pipeline.limits import Client, network_of
 from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
+from ui.adetailer import STANDING as DETECTORS
 from ui.controlnet import STANDING, UNITS_OFF
 from ui.controls import Controls, changing_menus, sees_source, takes_references
 from ui.events import QUEUED, QUIET, fits
@@ -112,7 +113,7 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     models.catalog.hashed(chosen)  # the menu shows it with its hash
     named, menus = controls.named(), changing_menus(models, engine.styles)
     standing = {"sd_model_checkpoint": chosen.rel, "sd_vae": engine.options.sd_vae, "refiner_checkpoint": "", "styles": [],
-                **STANDING}
+                **STANDING, **DETECTORS}
     # a unit whose picture is gone would take the source instead
     kept = {name: value for name, value in settings.items()
             if name in named and name not in menus and name not in UNITS_OFF and possible(named[name], value)}

@@ -16,6 +16,7 @@ ORDERS = SPECS["ad_bbox_sortby"].choices
 """In which finds are worked on; "None": the best first, or the largest where only the largest count."""
 FILTERS = ("Area", "Confidence")
 """What the top k of finds are measured by."""
+GREEN = (64, 220, 120)
 
 
 def area(find: Find) -> float:
@@ -87,7 +88,7 @@ def boxes_shown(picture: Image.Image, finds: list[Find], masks: list[Image.Image
         tinted = Image.blend(shown, Image.new("RGB", shown.size, GREEN), 0.4)
         shown = Image.composite(tinted, shown, mask)
     draw, width = ImageDraw.Draw(shown), max(1, round(max(shown.size) / 300))
-    size = max(10, max(shown.size) // 40)
+    size = max(10, max(shown.size) // 24)  # legible in a small preview
     for number, find in enumerate(finds, 1):
         draw.rectangle(find.box, outline=GREEN, width=width)
         words = f"{number} {find.name} {find.score:.2f}".replace("  ", " ")
@@ -95,6 +96,3 @@ def boxes_shown(picture: Image.Image, finds: list[Find], masks: list[Image.Image
         draw.rectangle((left, top, right, bottom), fill=GREEN)
         draw.text((find.box[0] + width, find.box[1] + width), words, fill="black", font_size=size)
     return shown
-
-
-GREEN = (64, 220, 120)

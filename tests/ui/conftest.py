@@ -26,6 +26,7 @@ from pipeline.upscaling import UPSCALERS
 from tests.browser import CHROMIUM_ARGS, find_chromium
 from tests.conftest import DEMO_MODEL, ROOT
 from tests.ui.steps import open_page, open_tab
+from ui.adetailer import build_adetailer
 from ui.controlnet import build_controlnet
 from ui.controls import (
     Controls,
@@ -100,7 +101,7 @@ def controls(tmp_path_factory):
     with gr.Blocks():
         return Controls(**build_model_menus(models), **build_prompts()[2], styles=build_style_menu(StyleDatabase()),
                         **build_mask_controls(), **build_strength(), **build_generation_controls(models, 512)[0],
-                        scripts=build_scripts(build_always_on(), list(UPSCALERS), build_controlnet(models)))
+                        scripts=build_scripts(build_always_on(), list(UPSCALERS), build_controlnet(models), build_adetailer(catalog)))
 
 
 ONE_PROCESS = "--process-per-site"

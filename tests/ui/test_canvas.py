@@ -359,6 +359,24 @@ def kept(page, expected, editor=EDITOR, channels=1):
         page.wait_for_timeout(50)
 
 
+def test_a_picture_is_stored_once_and_not_with_each_stroke(canvas):
+    puts = """() => { window.puts = []; const put = IDBObjectStore.prototype.put;
+        IDBObjectStore.prototype.put = function (value, key) { window.puts.push(key); return put.call(this, value, key); }; }"""
+    canvas.evaluate(puts)
+    for place in (0.3, 0.6):
+        paint(canvas, [(place, 0.4), (place, 0.6)])
+        kept(canvas, sum_of(canvas))
+    stored = canvas.evaluate("window.puts")
+    assert stored.count(EDITOR) >= 2 and stored.count(f"{EDITOR} picture") <= 1
+    # another tab has replaced it
+    canvas.evaluate("""async (id) => {
+        const { keep } = await import(new URL("web/canvas/storage.js", document.baseURI));
+        await Promise.all([keep(`${id} token`, "another"), keep(`${id} picture`, new Blob(["another"]))]); }""", EDITOR)
+    paint(canvas, [(0.45, 0.4), (0.45, 0.6)])
+    kept(canvas, sum_of(canvas))
+    assert canvas.evaluate("(id) => window.palimpsest.canvases.of(id).storage.restore(1).then(({ picture }) => picture.size)", EDITOR) > 9
+
+
 def test_a_reload_brings_picture_and_mask_back(canvas, marked_file):
     set_tool(canvas, size=40, hardness=0.3, opacity=0.8)
     paint(canvas, [(0.3, 0.4), (0.7, 0.6)])

@@ -37,7 +37,8 @@ export class Storage {
   // snapshot(): the present {picture, layer, mask, waiting, shown}, the first two only if there is a picture; mask: the file
   // that the layer came from; waiting: a mask file without its picture.
   constructor(id, snapshot) {
-    Object.assign(this, { id, snapshot, waiting: 0, last: Promise.resolve() });
+    // tokens: picture → what identifies it, so that it is written once and not again with each stroke
+    Object.assign(this, { id, snapshot, tokens: new WeakMap(), waiting: 0, last: Promise.resolve() });
     // when the page is left, store at once
     document.addEventListener("visibilitychange", () => document.hidden && this.waiting && this.flush());
   }
@@ -59,17 +60,41 @@ export class Storage {
     const { picture, layer, mask, waiting, shown } = this.snapshot();
     try {
       const packed = layer && await through(layer.data, new CompressionStream("deflate")).blob();
-      await transact("readwrite", (store) => store.put({ picture, channels: layer?.channels ?? 0, layer: packed, mask, waiting, shown }, this.id));
+      await transact("readwrite", (store) => {
+        if (picture) this.write(picture, store);
+        return store.put({ empty: !picture, channels: layer?.channels ?? 0, layer: packed, mask, waiting, shown }, this.id);
+      });
     } catch { /* see above */ }
+  }
+
+  // Store the picture under a key of its own, unless it is there; another tab may have replaced it.
+  write(picture, store) {
+    if (!this.tokens.has(picture)) this.tokens.set(picture, `${Date.now()} ${Math.random()}`);
+    const [token, { token: key, picture: file }] = [this.tokens.get(picture), this.keys];
+    const there = store.get(key);
+    there.onsuccess = () => {
+      if (there.result === token) return;
+      store.put(picture, file);
+      store.put(token, key);
+    };
+  }
+
+  get keys() {
+    return { token: `${this.id} token`, picture: `${this.id} picture` };
   }
 
   // The stored {picture, numbers, mask, waiting, shown}, without picture if there was none; undefined if nothing was ever stored.
   async restore(channels) {
     try {
-      const kept = await transact("readonly", (store) => store.get(this.id));
-      if (!kept?.picture || kept.channels !== channels) return kept && { waiting: kept.waiting, shown: kept.shown };
+      const [kept, stored, token] = await transact("readonly", (store) => {
+        const requests = [this.id, this.keys.picture, this.keys.token].map((key) => store.get(key));
+        return { get result() { return requests.map(({ result }) => result); } };
+      });
+      const picture = kept?.picture ?? (kept?.empty ? null : stored); // until 2026-11 all was in one
+      if (!picture || kept.channels !== channels) return kept && { waiting: kept.waiting, shown: kept.shown };
+      if (picture === stored) this.tokens.set(stored, token);
       const numbers = kept.layer && new Uint8ClampedArray(await through(kept.layer, new DecompressionStream("deflate")).arrayBuffer());
-      return { picture: kept.picture, numbers, mask: kept.mask, waiting: kept.waiting, shown: kept.shown };
+      return { picture, numbers, mask: kept.mask, waiting: kept.waiting, shown: kept.shown };
     } catch {
       return null;
     }

@@ -100,6 +100,7 @@ class GenerationRequest(Request):
     n_iter: Int | None = field("n_iter", 1, "Number of batches.")
     steps: Int | None = field("steps", 50, "Sampling steps of the whole schedule.")
     cfg_scale: float | None = field("cfg_scale", 7.0, "How strongly the prompt guides.")
+    distilled_cfg_scale: float | None = field("distilled_cfg_scale", 3.5, "The same as an input of networks distilled with it, such as FLUX.1 dev.")
     width: Int | None = field("width", 512, "Pixels; rounded down to a multiple of 8.")
     height: Int | None = field("height", 512, "Pixels; rounded down to a multiple of 8.")
     restore_faces: bool | None = field("restore_faces", None,

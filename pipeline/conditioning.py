@@ -53,6 +53,7 @@ class PromptEncoder:
     earlier: int = 0
     """Model calls of an earlier pass, from which the times of prompt editing count on; 0: there was none."""
     references: tuple[Reference, ...] = ()
+    guidance: float = 3.5
     empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)
     """By model: the padding of pad_cond_uncond, one row."""
 
@@ -143,7 +144,7 @@ class PromptEncoder:
         return Encoding(
             emphasis=options.emphasis, comma_backtrack=options.comma_padding_backtrack, clip_skip=options.CLIP_stop_at_last_layers,
             clip_l_skip=options.sdxl_clip_l_skip, old_emphasis=self.reads_as_of_old, negative=negative,
-            size=self.size, references=self.references, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
+            size=self.size, references=self.references, guidance=self.guidance, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
             aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score)
 
 

@@ -22,6 +22,7 @@ def create_infotext(p: StableDiffusionProcessing, index: int, options: Options |
         "Sampler": p.sampler_name,
         "Schedule type": schedule_label(p.sampler_name, p.scheduler),
         "CFG scale": p.cfg_scale,
+        "Distilled CFG Scale": p.distilled_cfg_scale if p.sd_model.takes_guidance else None,
         "Image CFG scale": p.image_cfg_scale if p.sd_model.sees == "source" else None,
         "Seed": p.seeds[index],
         "Size": f"{p.width}x{p.height}",

@@ -10,7 +10,7 @@ from pipeline.options import BY_INFOTEXT, Options
 
 FIELDS = {
     "Prompt": "prompt", "Negative prompt": "negative_prompt", "Steps": "steps", "Sampler": "sampler_name",
-    "Schedule type": "scheduler", "CFG scale": "cfg_scale", "Image CFG scale": "image_cfg_scale", "Seed": "seed", "Size-1": "width",
+    "Schedule type": "scheduler", "CFG scale": "cfg_scale", "Distilled CFG Scale": "distilled_cfg_scale", "Image CFG scale": "image_cfg_scale", "Seed": "seed", "Size-1": "width",
     "Size-2": "height", "Denoising strength": "denoising_strength", "Variation seed": "subseed",
     "Variation seed strength": "subseed_strength", "Seed resize from-1": "seed_resize_from_w",
     "Seed resize from-2": "seed_resize_from_h", "Mask blur": "mask_blur", "Mask mode": "inpainting_mask_invert",

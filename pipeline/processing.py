@@ -56,7 +56,8 @@ def _run_batches(p: StableDiffusionProcessing) -> Processed:
     p.scripts.process(p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
-    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size, references=p.references)
+    p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size, references=p.references,
+                              guidance=p.distilled_cfg_scale)
     if p.options.pad_cond_uncond:
         p.encoder = replace(p.encoder, empties={family.info: encode_empty(p, family) for family in p.models})
     outputs: list[Output] = []

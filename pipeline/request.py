@@ -25,12 +25,12 @@ WHOLE_NUMBERS = {  # field: lowest, highest
     "seed_resize_from_h": (-1, 8192), "seed_resize_from_w": (-1, 8192),
 }
 NUMBERS = {
-    "denoising_strength": (0, 1), "cfg_scale": (-100, 1000), "subseed_strength": (0, 1), "eta": (0, 10),
+    "denoising_strength": (0, 1), "cfg_scale": (-100, 1000), "distilled_cfg_scale": (0, 100), "subseed_strength": (0, 1), "eta": (0, 10),
     "s_churn": (0, 1000), "s_tmin": (0, 1000), "s_tmax": (0, None), "s_noise": (0, 10), "s_min_uncond": (0, 1000),
     "image_cfg_scale": (-100, 1000), "refiner_switch_at": (0, 1),
     "initial_noise_multiplier": (0, 10),
 }
-REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "subseed_strength")
+REQUIRED_NUMBERS = ("denoising_strength", "cfg_scale", "distilled_cfg_scale", "subseed_strength")
 """The NUMBERS that must not be None."""
 
 
@@ -82,6 +82,8 @@ class Request:
     """Ignore the prompt's networks; their tags stay in infotext."""
     steps: int = 50
     cfg_scale: float = 7.0
+    distilled_cfg_scale: float = 3.5
+    """Guidance as an input of networks distilled with it, such as FLUX.1 dev; others do not see it."""
     width: int = 512
     """Pixels; width and height are rounded down to multiples of 8."""
     height: int = 512

@@ -8,6 +8,7 @@ import gradio as gr
 
 from pipeline.errors import PalimpsestError
 from pipeline.families import FAMILIES
+from pipeline.families.base import Defaults
 from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
@@ -55,6 +56,7 @@ class Controls:
     n_iter: gr.Slider
     batch_size: gr.Slider
     cfg_scale: gr.Slider
+    distilled_cfg_scale: gr.Slider
     image_cfg_scale: gr.Slider
     denoising_strength: gr.Slider
     seed: Seed
@@ -140,15 +142,31 @@ def sees_source(models: ModelStore, checkpoint: str) -> bool:
         return False
 
 
-def advice(models: ModelStore, checkpoint: str) -> str | None:
-    """A sentence on settings that suit a checkpoint's family, where they are not the usual ones; None: none."""
+def suited(models: ModelStore, checkpoint: str) -> Defaults | None:
+    """The settings that suit a checkpoint's family, where they are not the usual ones."""
     try:
-        info = models.describe(Options(sd_model_checkpoint=checkpoint))
+        family = models.describe(Options(sd_model_checkpoint=checkpoint)).family
     except PalimpsestError:
         return None
-    suits = FAMILIES[info.family].facts.defaults if info.family in FAMILIES else None
-    return suits and (f"{info.name} is made for other settings than Stable Diffusion: {suits.sampler_name}, schedule type {suits.scheduler}, "
-                      f"{suits.steps} steps, CFG scale {suits.cfg_scale:g} for distilled ones.")
+    return FAMILIES[family].facts.defaults if family in FAMILIES else None
+
+
+def takes_guidance(models: ModelStore, checkpoint: str) -> bool:
+    """Whether guidance is an input of a checkpoint's network."""
+    suits = suited(models, checkpoint)
+    return suits is not None and suits.distilled_cfg_scale is not None
+
+
+def advice(models: ModelStore, checkpoint: str) -> str | None:
+    """A sentence on settings that suit a checkpoint's family, where they are not the usual ones; None: none."""
+    if (suits := suited(models, checkpoint)) is None:
+        return None
+    name, schedule = models.describe(Options(sd_model_checkpoint=checkpoint)).name, f"{suits.sampler_name}, schedule type {suits.scheduler}"
+    if suits.distilled_cfg_scale is not None:
+        return (f"{name} is made for other settings than Stable Diffusion: {schedule}, {suits.steps} steps, CFG scale {suits.cfg_scale:g}, "
+                f"distilled CFG scale {suits.distilled_cfg_scale:g}.")
+    return (f"{name} is made for other settings than Stable Diffusion: {schedule}, {suits.steps} steps, CFG scale {suits.cfg_scale:g} "
+            "for distilled ones.")
 
 
 def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.Component]]:
@@ -201,6 +219,7 @@ def build_generation_controls(models: ModelStore,
         batch_size = Slider(1, 8, value=1, step=1, label="Batch size")
     with gr.Row():
         cfg_scale = Slider(1, 30, value=7, step=0.5, label="CFG Scale")
+        distilled_cfg_scale = Slider(0, 30, value=3.5, step=0.1, label="Distilled CFG Scale", visible=False)
         image_cfg_scale = Slider(0, 3, value=1.5, step=0.05, label="Image CFG Scale", visible=False)
     seeds = build_seeds()
     with gr.Accordion("Refiner", open=False):
@@ -215,7 +234,7 @@ def build_generation_controls(models: ModelStore,
     preview = gr.Radio(list(previews.choices), value=previews.default, label=previews.label, info=previews.sentence)
     widgets = size | seeds | fast | {
         "sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode, "n_iter": n_iter,
-        "batch_size": batch_size, "cfg_scale": cfg_scale, "image_cfg_scale": image_cfg_scale,
+        "batch_size": batch_size, "cfg_scale": cfg_scale, "distilled_cfg_scale": distilled_cfg_scale, "image_cfg_scale": image_cfg_scale,
         "refiner_checkpoint": refiner, "refiner_switch_at": switch_at,
         "override_settings": overrides, "show_progress_type": preview}
     return widgets, take_size

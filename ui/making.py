@@ -34,6 +34,7 @@ from ui.controls import (
     refiner_choices,
     script_menus,
     sees_source,
+    takes_guidance,
     takes_references,
     vae_choices,
     within_range,
@@ -181,8 +182,8 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
     menus = header.menus
     gr.on([menu.input for menu in menus.values()], partial(load_model, engine), outputs=header.title, inputs_kwargs=menus,
           **QUEUED)
-    controls.sd_model_checkpoint.change(lambda checkpoint: gr.Slider(visible=sees_source(models, checkpoint)),
-                                        controls.sd_model_checkpoint, controls.image_cfg_scale, **QUEUED)
+    controls.sd_model_checkpoint.change(lambda checkpoint: [gr.Slider(visible=shown(models, checkpoint)) for shown in (sees_source, takes_guidance)],
+                                        controls.sd_model_checkpoint, [controls.image_cfg_scale, controls.distilled_cfg_scale], **QUEUED)
     controls.sd_model_checkpoint.change(partial(takes_references, models), controls.sd_model_checkpoint, controls.reference_images, **QUEUED)
     controls.sd_model_checkpoint.input(partial(advise, models), controls.sd_model_checkpoint, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)

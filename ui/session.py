@@ -18,7 +18,7 @@ from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
 from ui.adetailer import STANDING as DETECTORS
 from ui.controlnet import STANDING, UNITS_OFF
-from ui.controls import Controls, changing_menus, sees_source, takes_references
+from ui.controls import Controls, changing_menus, sees_source, takes_guidance, takes_references
 from ui.events import QUEUED, QUIET, fits
 from ui.fields import Seed
 from ui.restore import updates
@@ -122,7 +122,8 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     checkpoint = update[controls.sd_model_checkpoint]["value"]
     return update | {
         session.client: client or uuid4().hex,
-        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint))} | dict.fromkeys(
+        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint)),
+        controls.distilled_cfg_scale: gr.Slider(value=kept.get("distilled_cfg_scale", 3.5), visible=takes_guidance(models, checkpoint))} | dict.fromkeys(
             controls.references().values(), takes_references(models, checkpoint))
 
 

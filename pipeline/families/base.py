@@ -166,6 +166,8 @@ class Defaults:
     scheduler: str
     steps: int
     cfg_scale: float
+    distilled_cfg_scale: float | None = None
+    """None: guidance is no input of its networks."""
 
 
 Sees = Literal["nothing", "masked source", "source", "reference"]
@@ -196,6 +198,8 @@ class Family(Protocol):
     """The same for Approx NN."""
     sees: Sees
     """What the network sees of the source in addition to the noisy latent."""
+    takes_guidance: bool
+    """Whether guidance is an input of the network."""
     takes_negative_prompt: bool
     """False for networks distilled to work without guidance."""
     notes: list[str]

@@ -79,10 +79,10 @@ def facts(name: str, defaults: Defaults) -> Facts:
     return Facts(name, 1024, flux_vae.LATENT, PARTS, separate=SEPARATE, defaults=defaults)
 
 
-DEV = facts("flux1-dev", Defaults("Euler", "Simple", 20, 1.0))
+DEV = facts("flux1-dev", Defaults("Euler", "Simple", 20, 1.0, distilled_cfg_scale=3.5))
 SCHNELL = facts("flux1-schnell", Defaults("Euler", "Simple", 4, 1.0))
-FILLING = facts("flux1-fill", Defaults("Euler", "Simple", 30, 1.0))
-KONTEXT = facts("flux1-kontext", Defaults("Euler", "Simple", 28, 1.0))
+FILLING = facts("flux1-fill", Defaults("Euler", "Simple", 30, 1.0, distilled_cfg_scale=30.0))
+KONTEXT = facts("flux1-kontext", Defaults("Euler", "Simple", 28, 1.0, distilled_cfg_scale=2.5))
 
 
 class Flux1(LoadedModel):
@@ -93,6 +93,7 @@ class Flux1(LoadedModel):
         self._t5 = t5.T5TextEncoder(modules["text_encoder_2"], longest=SCHNELL_TOKENS if facts is SCHNELL else TOKENS)
         self._clip = ClipTextEncoder(modules["text_encoder"], sd.clip_tokens(), pooled=True)
         self.text_encoders, self.sees = [self._t5], what_it_sees(checkpoint)
+        self.takes_guidance = modules["transformer"].config.guidance_embeds
 
     def prediction(self, size: Size) -> Flow:
         return Flow(1.0 if self.name == SCHNELL.name else shift_for(size))
@@ -120,10 +121,9 @@ class Flux1(LoadedModel):
         dtype, (height, width) = self.placement.dtype, x.shape[-2:]
         pictures = [torch.cat([x, image_cond], dim=1)] if self.sees == "masked source" else [x, image_cond][:1 + bool(image_cond.shape[1])]
         grids = [patches(picture) for picture in pictures]
-        guided = self._modules["transformer"].config.guidance_embeds
         output = self._modules["transformer"](
             hidden_states=torch.cat([grid.flatten(2).transpose(1, 2) for grid in grids], dim=1).to(dtype), timestep=t.to(dtype),
-            guidance=cond.extra["guidance"] if guided else None, pooled_projections=cond.extra["pooled"].to(dtype),
+            guidance=cond.extra["guidance"] if self.takes_guidance else None, pooled_projections=cond.extra["pooled"].to(dtype),
             encoder_hidden_states=cond.tokens.to(dtype), txt_ids=torch.zeros(cond.length, 3, device=x.device),
             img_ids=torch.cat([places_of(grid, number) for number, grid in enumerate(grids)]), return_dict=False)[0]
         rows, columns = grids[0].shape[-2:]

@@ -26,6 +26,7 @@ class LoadedModel:
     text_encoders: list[TextEncoder]
     sees: Sees = "nothing"
     knows_old_emphasis = False
+    takes_guidance = False
     takes_negative_prompt = True
     tiny: TinyDecoder | None = None
     approx: TinyDecoder | None = None

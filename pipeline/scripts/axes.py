@@ -179,6 +179,7 @@ AXES = (
     Axis("[Hypertile] VAE Max Depth", int, option("hypertile_max_depth_vae")),
     Axis("[Hypertile] VAE Max Tile Size", int, option("hypertile_max_tile_vae")),
     Axis("[Hypertile] VAE Swap Size", int, option("hypertile_swap_size_vae")),
+    Axis("Distilled CFG Scale", float, field("distilled_cfg_scale")),  # behind A1111's, whose numbers scripts use
 )
 
 

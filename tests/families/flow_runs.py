@@ -72,7 +72,7 @@ def load(files: Files, layout: str) -> Family:
 def ours(kind: Kind, family: Family, use: str) -> Tensor:
     """Our latents at the end of a run."""
     request = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": SEED, "steps": STEPS, "width": WIDTH, "height": HEIGHT,
-               "cfg_scale": kind.cfg_scale, "sampler_name": "Euler", "scheduler": "Simple", "sd_model": family}
+               "cfg_scale": kind.cfg_scale, "distilled_cfg_scale": GUIDANCE, "sampler_name": "Euler", "scheduler": "Simple", "sd_model": family}
     source = {"init_images": [SOURCE], "denoising_strength": 0.5}
     request["reference_images"] = references_in(use)
     if use in ("txt2img", "references alone"):
@@ -194,7 +194,7 @@ T5_IDS = {PROMPT: [3, 9, 1131, 3, 20400, 16, 8, 2983, 6, 3, 2, 1], NEGATIVE: [16
 """By transformers' T5TokenizerFast from google/t5-v1_1-xxl."""
 CLIP_IDS = {PROMPT: [320, 736, 3240, 530, 518, 2583, 267, 48338, 21078, 361], NEGATIVE: [21977]}
 """By transformers' CLIPTokenizer from openai/clip-vit-large-patch14."""
-GUIDANCE = 3.5
+GUIDANCE = 2.5
 
 
 def flux1_texts(files: Files, text: str, length: int) -> tuple[Tensor, Tensor]:

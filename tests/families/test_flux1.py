@@ -1,6 +1,8 @@
 """FLUX.1: what is its own."""
 
 import gzip
+import json
+from base64 import b64decode
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,16 +14,23 @@ from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpo
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from api.backend import Backend
 from pipeline import families
+from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest
 from pipeline.families import flux1, t5
 from pipeline.families.checkpoint import Stored
 from pipeline.families.cond import Encoding
 from pipeline.geometry import Size
+from pipeline.loading import ModelStore
+from pipeline.models import Catalog
 from pipeline.networks import NetworkRequest, Networks
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
+from pipeline.settings import Settings
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from pipeline.verify import Status, read_claim, read_given, request_again, verify
 from pipeline.weights import Weights
+from tests.api.conftest import base64_of, client_of
 from tests.families import flow_runs, tiny_flow
 from tests.families.conftest import FLOAT32
 from tests.families.flow_runs import MASK, SOURCE
@@ -123,6 +132,57 @@ def test_weights_of_words_are_read_as_they_stand_and_that_is_said(model):
 def test_too_long_a_prompt_is_refused_with_numbers(model, variant, most):
     with pytest.raises(InvalidRequest, match=f"^prompt: takes {2 * most + 1} tokens; this model takes at most {most}$"):
         made(model(variant), prompt="a " * most)
+
+
+# --- guidance as an input
+
+def test_distilled_guidance_changes_the_picture_and_is_written_as_forge_writes_it(model):
+    low, high = (made(model(), distilled_cfg_scale=scale) for scale in (1, 30))
+    assert (pixels(low) != pixels(high)).any()
+    assert ", CFG scale: 1, Distilled CFG Scale: 30, Seed: 1, " in high.infotexts[0]
+
+
+def test_networks_without_it_do_not_see_it(model):
+    low, high = (made(model("schnell"), distilled_cfg_scale=scale) for scale in (1, 30))
+    assert (pixels(low) == pixels(high)).all() and "Distilled" not in high.infotexts[0]
+
+
+@pytest.mark.parametrize("value", [None, -1, 101, "much"])
+def test_other_values_are_refused(model, value):
+    with pytest.raises(InvalidRequest, match="^distilled_cfg_scale must be a number between 0 and 100, got "):
+        made(model(), distilled_cfg_scale=value)
+
+
+@pytest.fixture
+def served(flow_files, tmp_path):
+    """(a client of the API, the catalog, the engine) with FLUX.1 Fill in files of their own."""
+    files = flow_files("flux1-fill")
+    for folder, listed in (("Stable-diffusion", [files.transformer]), ("VAE", [files.vae]), ("text_encoder", [files.text_encoder, *files.more_encoders])):
+        (tmp_path / "models" / folder).mkdir(parents=True)
+        for file in listed:
+            (tmp_path / "models" / folder / file.name).symlink_to(file)
+    catalog = Catalog(tmp_path / "models")
+    models = ModelStore(catalog, FLOAT32, catalog.checkpoints()[0])
+    engine = local_engine(models.load, loaded=models.loaded, release=models.release)
+    yield client_of(Backend(engine, models, Settings(tmp_path / "config.json"), tmp_path / "outputs", flags={"port": 7860})), catalog, engine
+    engine.close()
+
+
+def test_it_fills_through_the_api_and_its_infotext_and_receipt_say_how(served, tmp_path):
+    client, catalog, engine = served
+    request = {"prompt": "a fox", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Beta", "width": 64, "height": 96, "cfg_scale": 1,
+               "denoising_strength": 1, "init_images": [base64_of(SOURCE)], "mask": base64_of(MASK)}
+    answer = client.post("/sdapi/v1/img2img", json=request | {"distilled_cfg_scale": 30})
+    assert answer.status_code == 200, answer.text
+    (text,) = json.loads(answer.json()["info"])["infotexts"]
+    assert "Distilled CFG Scale: 30.0" in text and "encoder.safetensors" in text and "t5xxl.safetensors" in text
+    (tmp_path / "made.png").write_bytes(b64decode(answer.json()["images"][0]))
+    claim = read_claim(tmp_path / "made.png")
+    given = {"picture": [str(tmp_path / "source.png")], "mask": [str(tmp_path / "mask.png")]}
+    SOURCE.save(*given["picture"])
+    MASK.save(*given["mask"])
+    *_, verdict = verify(claim, request_again(claim.receipt, catalog, read_given(given, claim.receipt).get, thorough=True), engine)
+    assert verdict.status is Status.IDENTICAL, verdict
 
 
 # --- files

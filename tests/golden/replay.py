@@ -174,6 +174,7 @@ class NoUNet(nn.Module):
 class ReplayedModel:
     """A Family that answers from a tape."""
 
+    takes_guidance = False
     takes_negative_prompt = True
     tiny = approx = None
 

@@ -12,7 +12,7 @@ from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS
 from tests.conftest import ROOT
-from ui.controls import Controls, advice, with_ratio, within_range
+from ui.controls import Controls, advice, takes_guidance, with_ratio, within_range
 from ui.stream import ONLY_OPTIONS
 from ui.tabs import read_samples
 
@@ -28,9 +28,15 @@ def test_an_option_that_is_a_field_of_the_request_too_is_the_field():
 
 @pytest.mark.parametrize("family, said", [
     ("flux2-klein", "m is made for other settings than Stable Diffusion: Euler, schedule type Simple, 4 steps, CFG scale 1 for distilled ones."),
+    ("flux1-fill", "m is made for other settings than Stable Diffusion: Euler, schedule type Simple, 30 steps, CFG scale 1, distilled CFG scale 30."),
     ("sdxl", None), ("unknown", None)])
 def test_settings_that_suit_a_family_are_told_where_they_are_unusual(family, said):
     assert advice(SimpleNamespace(describe=lambda options: ModelInfo("m", "m", family=family)), "m") == said
+
+
+@pytest.mark.parametrize("family, shown", [("flux1-dev", True), ("flux1-kontext", True), ("flux1-schnell", False), ("z-image", False), ("sd1", False)])
+def test_distilled_guidance_is_shown_where_a_family_has_it(family, shown):
+    assert takes_guidance(SimpleNamespace(describe=lambda options: ModelInfo("m", "m", family=family)), "m") is shown
 
 
 def test_the_menus_list_the_models_and_send_a_name_that_stays_when_the_title_gets_its_hash(controls):
@@ -41,6 +47,7 @@ def test_the_menus_list_the_models_and_send_a_name_that_stays_when_the_title_get
 @pytest.mark.parametrize("name, label, low, high, step, default", [
     ("mask_blur", "Mask blur", 0, 64, 1, 4),
     ("mask_alpha", "Mask transparency", 0, 100, 1, 0),
+    ("distilled_cfg_scale", "Distilled CFG Scale", 0, 30, 0.1, 3.5),
     ("image_cfg_scale", "Image CFG Scale", 0, 3, 0.05, 1.5),
     ("refiner_switch_at", "Switch at", 0.01, 1, 0.01, 0.8),
     ("Soft Inpainting.preservation_strength", "Preservation strength", 0, 8, 0.05, 0.5),

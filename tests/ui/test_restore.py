@@ -42,6 +42,7 @@ def pasted(controls, catalog, text: str, current=Options()) -> dict:
     ("Clip skip: 1", {"override_settings": []}),
     ("Soft inpainting enabled: True, Soft inpainting schedule bias: 1.5, Image CFG scale: 1.2",
      {"Soft Inpainting.enabled": True, "Soft Inpainting.schedule_bias": 1.5, "image_cfg_scale": 1.2}),
+    ("Distilled CFG Scale: 12.5", {"distilled_cfg_scale": 12.5}),
     ("Refiner switch at: 0.5", {"refiner_switch_at": 0.5, "refiner_checkpoint": "", "Soft Inpainting.enabled": False})])
 def test_an_infotext_sets_the_widgets(controls, catalog, line, expected):
     values = pasted(controls, catalog, f"a boat\nNegative prompt: rain\nSteps: 7, CFG scale: 6, {line}")

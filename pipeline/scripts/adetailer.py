@@ -106,6 +106,8 @@ class DetailHooks(Hooks):
             made = pictures(process_images(run))
             image, cut = made[0].image if made else image, cut or p.progress.partial
         p.progress.partial = cut
+        if runs and p.load_model is not None and run.options.sd_vae != p.options.sd_vae:
+            p.load_model(p.options)  # a VAE is exchanged in the loaded model itself
         return image.convert("RGB")
 
     def _run(self, p: Processing, one: Pass, image: Image.Image, mask: Image.Image, **own: Any) -> Processing:

@@ -6,14 +6,16 @@ from PIL import Image
 
 from pipeline import scripts
 from pipeline.adetailer import infotext_of, prompts_for, read_details, read_pass, read_told, suffix
+from pipeline.controlnet.store import ControlNets
 from pipeline.detectors import Find
 from pipeline.detectors.masks import masks_of
 from pipeline.detectors.store import Detectors
 from pipeline.device import DeviceWorker
 from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.geometry import Size
+from pipeline.families import control_networks
 from pipeline.infotext import parse
-from pipeline.kept import Kept
+from pipeline.models import Catalog
 from pipeline.options import Options
 from pipeline.originals import digest
 from pipeline.processing import StableDiffusionProcessingImg2Img
@@ -21,10 +23,10 @@ from pipeline.receipt import read_receipt
 from pipeline.styles import Style, StyleDatabase
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.verify import request_again
-from pipeline.models import Catalog
 from pipeline.worker import Keep, Wishes
 from tests.conftest import DEMO_MODEL
 from tests.detectors import onnx_files
+from tests.families import tiny_controls
 from tests.scripts.conftest import Watch
 
 RED, GREEN = (16, 16, 32, 32), (48, 32, 64, 48)
@@ -178,6 +180,21 @@ def test_a_pass_may_name_another_checkpoint(asked, demo, monkeypatch):
     assert asked_for == ["other"]
 
 
+def test_another_vae_is_taken_out_again(asked, demo):
+    asked_for = []
+    p = asked({"ad_use_vae": True, "ad_vae": "other.safetensors", "ad_mask_k": 1}, batch_size=2)
+    p.load_model = lambda options: asked_for.append(options.sd_vae) or demo
+    scripts.run(p)
+    assert asked_for == ["other.safetensors", "Automatic"] * 2
+
+
+def test_later_batches_still_wrap_around(asked):
+    """A pass of a tiling picture ends, and the picture after it tiles as well as without."""
+    batches = scripts.run(asked({"ad_confidence": 0.1, "ad_mask_k": 1}, switches=(True,), n_iter=2, tiling=True, prompt="x"))
+    second = scripts.run(asked({"ad_confidence": 0.1, "ad_mask_k": 1}, switches=(True,), seed=2, tiling=True, prompt="x"))
+    assert same(batches.images[-1], second.images[-1])
+
+
 def test_with_a_mask_only_finds_that_it_touches_are_redone(asked, squares):
     mask = Image.new("L", (64, 64))
     mask.paste(255, (56, 40, 60, 44))
@@ -249,6 +266,32 @@ def test_soft_inpainting_acts_in_the_passes(asked, inpainted, squares):
     soft = {"Soft Inpainting": {"args": [True]}}
     made = scripts.run(asked({"ad_mask_k": 1, "ad_mask_blur": 4}, always=soft))
     assert same(made.images[0], inpainted(squares, RED, mask_blur=4, alwayson_scripts=soft))
+
+
+@pytest.fixture(scope="module")
+def networks(demo, tmp_path_factory):
+    """What loads a ControlNet for the demo model."""
+    folder = tmp_path_factory.mktemp("models") / "ControlNet"
+    tiny_controls.controlnet(demo._unet).save_pretrained(folder / "tile_edges", safe_serialization=True)
+    catalog = Catalog(folder.parent)
+    return ControlNets(catalog.find_control_network, catalog.sha256, control_networks.load)
+
+
+def test_a_control_network_sees_a_find_if_its_pass_says_so(asked, request_for, networks, squares):
+    unit = {"enabled": True, "model": "tile_edges", "module": "invert", "weight": 0.8, "pixel_perfect": True}
+    main = {"ControlNet": {"args": [unit]}}
+
+    def made(p):
+        p.control_networks = networks
+        return scripts.run(p).images[0]
+
+    mask, = masks_of([Find(RED, 1.0)], Size(64, 64), grow=4)
+    wanted = made(request_for(init_images=[squares], mask=mask, mask_blur=0, inpainting_fill=1, inpaint_full_res=True, inpaint_full_res_padding=0,
+                              denoising_strength=0.4, alwayson_scripts=main))
+    own = made(asked({"ad_mask_k": 1, "ad_controlnet_model": "tile_edges", "ad_controlnet_module": "invert", "ad_controlnet_weight": 0.8}))
+    passed = made(asked({"ad_mask_k": 1, "ad_controlnet_model": "Passthrough"}, always=main))
+    without = made(asked({"ad_mask_k": 1}, always=main))
+    assert same(own, wanted) and same(passed, wanted) and not same(without, wanted)
 
 
 def test_scripts_run_it_in_each_of_their_runs(asked, squares):

@@ -161,12 +161,12 @@ def advice(models: ModelStore, checkpoint: str) -> str | None:
     """A sentence on settings that suit a checkpoint's family, where they are not the usual ones; None: none."""
     if (suits := suited(models, checkpoint)) is None:
         return None
-    name, schedule = models.describe(Options(sd_model_checkpoint=checkpoint)).name, f"{suits.sampler_name}, schedule type {suits.scheduler}"
+    name = models.describe(Options(sd_model_checkpoint=checkpoint)).name
     if suits.distilled_cfg_scale is not None:
-        return (f"{name} is made for other settings than Stable Diffusion: {schedule}, {suits.steps} steps, CFG scale {suits.cfg_scale:g}, "
-                f"distilled CFG scale {suits.distilled_cfg_scale:g}.")
-    return (f"{name} is made for other settings than Stable Diffusion: {schedule}, {suits.steps} steps, CFG scale {suits.cfg_scale:g} "
-            "for distilled ones.")
+        return (f"{name} is made for other settings than Stable Diffusion: {suits.sampler_name}, schedule type {suits.scheduler}, "
+                f"{suits.steps} steps, CFG scale {suits.cfg_scale:g}, distilled CFG scale {suits.distilled_cfg_scale:g}.")
+    return (f"{name} is made for other settings than Stable Diffusion: {suits.sampler_name}, schedule type {suits.scheduler}, "
+            f"{suits.steps} steps, CFG scale {suits.cfg_scale:g} for distilled ones.")
 
 
 def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.Component]]:

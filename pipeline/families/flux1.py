@@ -111,8 +111,8 @@ class Flux1(LoadedModel):
             return latent[:, :0]
         cell, pixels = self.latent_format.downscale, pixels.to(latent)
         if (pixels.shape[-2] // cell, pixels.shape[-1] // cell) != tuple(latent.shape[-2:]):
-            raise InvalidRequest("resize_mode", "resize_mode: with FLUX.1 Fill a latent upscale needs a source of the requested size, "
-                                                f"got {pixels.shape[-1]}x{pixels.shape[-2]}")
+            raise InvalidRequest("resize_mode", "resize_mode: with an inpainting or edit checkpoint a latent upscale needs a "
+                                                f"source of the requested size, got {pixels.shape[-1]}x{pixels.shape[-2]}")
         mask = pixels.new_ones(1, 1, *pixels.shape[-2:]) if mask is None else mask.to(latent)
         masked = self.encode_image(torch.lerp(pixels, pixels * (1.0 - mask), mask_weight))
         return torch.cat([masked, F.pixel_unshuffle(mask, cell).expand(len(masked), -1, -1, -1)], dim=1)

@@ -105,6 +105,13 @@ def put(page, element, file):
         put_in_editor(page, file, element)
 
 
+def take_away(page, *editors):
+    """Remove the pictures of these canvases."""
+    for editor in editors:
+        page.evaluate("(id) => window.palimpsest.canvases.of(id).remove()", editor)
+    settle(page)
+
+
 def put_in_canvas(page, element, file):
     """A picture or its mask into the canvas of Inpaint upload, which tells of both whether there is one."""
     page.locator(f"#{element} input[type=file]").set_input_files(str(file))

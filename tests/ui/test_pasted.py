@@ -7,7 +7,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from pipeline.infotext import png_info
-from tests.ui.steps import generate, has_picture, open_accordion, open_page, open_tab, put, refused, result, set_slider, toast
+from tests.ui.steps import generate, has_picture, open_accordion, open_page, open_tab, put, refused, result, set_slider, settle, shares_page, take_away, toast
 
 SEED = 1234567890123456789
 DATA = f"a red house\nNegative prompt: fog\nSteps: 3, Sampler: Euler a, Schedule type: Karras, CFG scale: 45, Seed: {SEED}, Size: 2056x64"
@@ -42,7 +42,6 @@ def number_of(page, label):
 
 
 def test_pasted_generation_data_is_read_into_the_settings_where_that_is_wanted(page, picture_file):
-    page.wait_for_timeout(1500)  # the page's own opening has arrived
     offer, prompt = page.locator("#offer"), page.locator("#prompt textarea")
     expect(offer).to_be_hidden()
     page.evaluate(PASTE, "a house, steps: two")
@@ -82,7 +81,7 @@ def test_the_arrow_reads_the_prompt_or_the_result_and_says_where_there_is_nothin
     generate(page, "img2img")
     seed = re.search(r"Seed: (\d+)", result(page).info["parameters"])[1]
     page.locator("#prompt textarea").fill("")
-    page.wait_for_timeout(500)
+    settle(page)
     arrow.click()
     expect(page.locator("#prompt textarea")).to_have_value("a <b>plain</b> prompt")
     expect(page.locator("#seed input, #seed textarea").first).to_have_value(seed)
@@ -104,6 +103,7 @@ def test_a_picture_made_with_what_is_not_here_can_be_used_at_once(page, tmp_path
     assert page.evaluate("window.hit") is None
 
 
+@shares_page
 def test_a_value_out_of_range_is_refused_by_its_fields_name_and_stays(page, picture_file):
     put(page, "img2img-picture", picture_file)
     set_slider(page, "Sampling steps", 5000)
@@ -114,8 +114,10 @@ def test_a_value_out_of_range_is_refused_by_its_fields_name_and_stays(page, pict
     page.locator("#seed input, #seed textarea").first.fill("12x")
     generate(page, "img2img")
     expect(page.get_by_text("Seed must be a whole number between")).to_be_visible()
+    take_away(page, "img2img-picture")
 
 
+@shares_page
 def test_the_size_of_a_photo_keeps_its_proportions(page, tmp_path):
     Image.new("RGB", (4032, 3024)).save(tmp_path / "photo.jpg")
     put(page, "img2img-picture", tmp_path / "photo.jpg")
@@ -124,20 +126,22 @@ def test_the_size_of_a_photo_keeps_its_proportions(page, tmp_path):
     expect(number_of(page, "Height")).to_have_value("1536")
 
 
+@shares_page
 @pytest.mark.parametrize("element, told", [
     ("use-as-source", "There is no result yet"), ("reuse-seed", "There is no result yet"), ("use-in-inpaint", "There is no result yet"),
     ("download-all", "There is no result yet"), ("delete-result", "There is no result yet")])
-def test_what_needs_a_result_says_so(quiet_page, element, told):
+def test_what_needs_a_result_says_so(page, element, told):
     def accept(dialog):
         dialog.accept()
 
-    quiet_page.on("dialog", accept)
-    expect(quiet_page.locator(f"#{element}")).to_be_hidden()
-    quiet_page.locator(f"#{element}").dispatch_event("click")  # as a page might that is older than what it shows
-    expect(toast(quiet_page)).to_contain_text(told)
-    quiet_page.remove_listener("dialog", accept)
+    page.on("dialog", accept)
+    expect(page.locator(f"#{element}")).to_be_hidden()
+    page.locator(f"#{element}").dispatch_event("click")  # as a page might that is older than what it shows
+    expect(toast(page)).to_contain_text(told)
+    page.remove_listener("dialog", accept)
 
 
+@shares_page
 def test_png_info_says_what_is_wrong_with_a_file(page, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing else")
     open_tab(page, "PNG info")

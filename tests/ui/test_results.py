@@ -22,15 +22,18 @@ from tests.ui.steps import (
     result,
     set_slider,
     settle,
+    shares_page,
     still,
     tiles,
 )
 
 
 @pytest.fixture
-def made(page, picture_file, mask_file):
-    """The page with a result of Inpaint upload, whose seed was random."""
+def made(request, page, picture_file, mask_file):
+    """The page with a result of Inpaint upload, whose seed was random. Tests that `shares_page` leave it as it is."""
     open_tab(page, "Inpaint upload")
+    if "kept_page" in request.fixturenames and tiles(page).count():
+        return page
     put(page, "upload-picture", picture_file)
     put(page, "upload-mask", mask_file)
     page.locator("#prompt textarea").fill("a red house")
@@ -46,6 +49,7 @@ def saved(server) -> set:
     return {path for path in server.outputs.glob("img2img-images/*/*.png") if path.stat().st_size}
 
 
+@shares_page
 def test_before_and_after_are_shown_one_behind_the_other(made):
     act(made, "compare")
     expect(made.locator("#gallery img.before")).to_be_visible()
@@ -74,6 +78,7 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     assert (pixels(result(made)) == exact).all()
 
 
+@shares_page
 def test_the_seed_of_a_result_is_reused(made):
     seed = re.search(r"Seed: (\d+)", result(made).info["parameters"])[1]
     act(made, "reuse-seed")
@@ -95,6 +100,7 @@ def test_a_result_goes_to_another_mode_with_its_mask(made):
     assert changed[70:90, 70:90].mean() > 0.8 and not changed[:40].any() and not changed[120:].any()
 
 
+@shares_page
 def test_the_copied_command_gives_the_same_bytes(made, server):
     made.context.grant_permissions(["clipboard-read", "clipboard-write"])
     act(made, "copy-curl")
@@ -164,6 +170,7 @@ def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     assert held(made) == shown != pasted
 
 
+@shares_page
 def test_the_keys_are_listed(page):
     page.locator("body").press("?")
     expect(page.locator("#keys dialog")).to_be_visible()

@@ -6,7 +6,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from pipeline.journal import Journal
-from tests.ui.steps import count_shifts, generate, open_page, open_tab, prepare_a_long_job, put, put_in_editor, result, set_slider, settle, still, tiles
+from tests.ui.steps import count_shifts, generate, open_page, open_tab, prepare_a_long_job, put, put_in_editor, result, set_slider, settle, shares_page, still, tiles
 from ui.history import NOTHING_YET, build_history, found
 from ui.tabs import TAB_LABELS
 
@@ -17,6 +17,16 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 @pytest.fixture
 def phone(browser, server):
+    yield from opened_phone(browser, server)
+
+
+@pytest.fixture(scope="module")
+def kept_phone(browser, server):
+    """Opened once for those that leave it as it was."""
+    yield from opened_phone(browser, server)
+
+
+def opened_phone(browser, server):
     with browser.new_context(**PHONE) as context:
         context.set_default_timeout(60_000)
         page = context.new_page()
@@ -36,6 +46,7 @@ def cut_off(page, elements):
             or found["x"] + found["width"] > window["width"] or found["y"] + found["height"] > window["height"]]
 
 
+@shares_page
 @pytest.mark.parametrize("window", DESKTOPS, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_a_desktop_shows_all_that_makes_a_picture_and_does_not_scroll(page, window):
     page.set_viewport_size(dict(zip(("width", "height"), window)))
@@ -47,9 +58,11 @@ def test_a_desktop_shows_all_that_makes_a_picture_and_does_not_scroll(page, wind
     canvas, (width, height) = box(page, "#inpaint-editor"), DESKTOPS[window]
     assert not cut_off(page, ["#inpaint-editor"]) and canvas["width"] >= width and canvas["height"] >= height
     assert canvas["x"] + canvas["width"] <= box(page, "#gallery")["x"]
+    page.set_viewport_size({"width": 1366, "height": 900})
 
 
-def test_a_phone_shows_all_that_makes_a_picture(phone):
+def test_a_phone_shows_all_that_makes_a_picture(kept_phone):
+    phone = kept_phone
     for mode, label in TAB_LABELS.items():
         open_tab(phone, label)
         assert not cut_off(phone, ["#prompt", f"#generate-{mode.value}", "#denoising-strength"]), label
@@ -61,8 +74,8 @@ def test_a_phone_shows_all_that_makes_a_picture(phone):
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight < 1.5 * innerHeight")
 
 
-def test_all_modes_can_be_swiped_to_on_a_phone(phone):
-    tabs = phone.locator("#modes [role=tab]")
+def test_all_modes_can_be_swiped_to_on_a_phone(kept_phone):
+    tabs = kept_phone.locator("#modes [role=tab]")
     expect(tabs).to_have_count(6)
     assert all(found["height"] >= 40 for found in (tab.bounding_box() for tab in tabs.all()))
 
@@ -113,6 +126,7 @@ def test_the_settings_fold_away_and_stay_so(page):
     expect(page.locator("#settings")).to_be_visible()
 
 
+@shares_page
 def test_samples_lie_on_the_empty_canvas_only(page):
     samples = page.locator("#samples-img2img")
     expect(samples).to_be_visible()

@@ -29,8 +29,9 @@ def test_axes_are_counted_as_in_a1111():
         1: "Seed", 5: "CFG Scale", 7: "Prompt S/R", 9: "Sampler", 10: "Checkpoint name", 16: "Schedule type", 23: "Clip skip",
         24: "Denoising", 28: "VAE", 30: "UniPC Order", 34: "Always discard next-to-last sigma", 36: "Refiner checkpoint",
         38: "RNG source", 40: "Size", 41: "[Hypertile] Unet First pass Enabled", 49: "[Hypertile] VAE Swap Size",
+        50: "Distilled CFG Scale",  # not in A1111
     }
-    assert {place: AXES[place].label for place in places} == places and len(AXES) == 50
+    assert {place: AXES[place].label for place in places} == places and len(AXES) == 51
 
 
 @pytest.mark.parametrize("given, label", [(None, "Nothing"), (4, "Steps"), ("cfg scale", "CFG Scale")])
@@ -38,9 +39,9 @@ def test_an_axis_is_counted_or_named(given, label):
     assert find_axis(given).label == label
 
 
-@pytest.mark.parametrize("given", [50, -1, "Speed", True, 1.5])
+@pytest.mark.parametrize("given", [51, -1, "Speed", True, 1.5])
 def test_an_unknown_axis_is_refused(given):
-    with pytest.raises(InvalidRequest, match="an axis must be a number from 0 to 49 or one of Nothing, Seed"):
+    with pytest.raises(InvalidRequest, match="an axis must be a number from 0 to 50 or one of Nothing, Seed"):
         find_axis(given)
 
 

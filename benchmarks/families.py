@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks.report import table
 from pipeline import families
-from pipeline.families import flux1, flux2, z_image
+from pipeline.families import flux1, flux2, qwen_image, z_image
 from pipeline.families.base import ModelInfo
 from pipeline.families.checkpoint import Checkpoint, Part
 from pipeline.families.cond import Encoding
@@ -34,10 +34,14 @@ CLIP_L = {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "n
           "max_position_embeddings": 77, "hidden_act": "quick_gelu"}
 T5_XXL = {"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
 FLUX1 = {"transformer": {"in_channels": 64, "guidance_embeds": True}, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL, "vae": FLUX_VAE}
+QWEN25_VL_7B = {"vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+                "num_key_value_heads": 4, "vision_depth": 32, "vision_hidden_size": 1280, "vision_intermediate_size": 3420}
+QWEN_IMAGE = {"transformer": {"num_layers": 60}, "text_encoder": QWEN25_VL_7B, "vae": {"base_dim": 96}}
 PUBLISHED = {  # family: the configs of its published models, by part
     "z-image": {"transformer": {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30, "n_kv_heads": 30, "cap_feat_dim": 2560,
                                 "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512]},
                 "text_encoder": QWEN3_4B, "vae": FLUX_VAE},
+    "qwen-image": QWEN_IMAGE, "qwen-image edit 2511": QWEN_IMAGE | {"transformer": {"num_layers": 60, "zero_cond_t": True}},
     "flux1-dev": FLUX1, "flux1-schnell": FLUX1 | {"transformer": {"in_channels": 64}},
     "flux1-fill": FLUX1 | {"transformer": {"in_channels": 384, "out_channels": 64, "guidance_embeds": True}}, "flux1-kontext": FLUX1,
     "flux2-klein": {"transformer": KLEIN | {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
@@ -47,7 +51,7 @@ PUBLISHED = {  # family: the configs of its published models, by part
 }
 
 
-LOADED = {"z-image": z_image.ZImage, "flux2-klein": lambda checkpoint, *rest: flux2.Klein(*rest),
+LOADED = {"z-image": z_image.ZImage, "qwen-image": qwen_image.QwenImage, "flux2-klein": lambda checkpoint, *rest: flux2.Klein(*rest),
           **{facts.name: partial(flux1.Flux1, facts) for facts in (flux1.DEV, flux1.SCHNELL, flux1.FILLING, flux1.KONTEXT)}}
 
 

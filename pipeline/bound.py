@@ -90,6 +90,8 @@ class StableDiffusionProcessing(Request):
     """(B, channels, H/8, W/8): what the network sees of the source; zero channels if it sees nothing."""
     references: tuple[Reference, ...] = field(default=(), init=False)
     """reference_images, encoded."""
+    read_sources: tuple[Reference, ...] = field(default=(), init=False)
+    """init_images, for a text encoder that sees them."""
     mask_for_overlay: Image.Image | None = field(default=None, init=False)
     paste_to: tuple[int, int, int, int] | None = field(default=None, init=False)
     """(x, y, w, h): where the result of an only-masked job belongs in the source."""

@@ -54,6 +54,8 @@ class PromptEncoder:
     """Model calls of an earlier pass, from which the times of prompt editing count on; 0: there was none."""
     references: tuple[Reference, ...] = ()
     guidance: float = 3.5
+    sources: tuple[Reference, ...] = ()
+    """For a text encoder that sees the source: one for all prompts, or one for each."""
     empties: Mapping[ModelInfo, Cond] = field(default_factory=dict)
     """By model: the padding of pad_cond_uncond, one row."""
 
@@ -65,10 +67,10 @@ class PromptEncoder:
     def positive(self, prompts: list[str]) -> list[Subprompts]:
         """One list of subprompts per prompt. Raises InvalidRequest if there are too many."""
         encoded, chunks = [], 0
-        for prompt in prompts:
+        for row, prompt in enumerate(prompts):
             encoded.append([])
             for text, weight in split_subprompts(prompt):
-                subprompt = Subprompt(self._timeline(text), weight)
+                subprompt = Subprompt(self._timeline(text, row=row), weight)
                 chunks += sum(-(-cond.length // CHUNK) for _, cond in subprompt.timeline)
                 check_chunks("prompt", chunks)
                 encoded[-1].append(subprompt)
@@ -76,7 +78,7 @@ class PromptEncoder:
 
     def negative(self, prompts: list[str]) -> list[Timeline]:
         """One timeline per prompt; AND is an ordinary word here. Raises InvalidRequest if there are too many chunks."""
-        return [self._timeline(prompt, negative=True) for prompt in prompts]
+        return [self._timeline(prompt, negative=True, row=row) for row, prompt in enumerate(prompts)]
 
     def texts(self, prompts: list[str], negative_prompts: list[str]) -> list[list[str]]:
         """For each encoding, negative prompts first: the texts it is made of over the steps."""
@@ -119,8 +121,8 @@ class PromptEncoder:
         # A1111: by the old rule, a second pass reads a prompt as the first one did
         return parse_timeline(text, self.earlier if old and self.earlier else self.calls, old_rule=old, earlier=self.earlier)
 
-    def _timeline(self, text: str, *, negative: bool = False, before: Callable[[], object] = lambda: None) -> Timeline:
-        how, steps = self._how(negative=negative), self._steps(text)
+    def _timeline(self, text: str, *, negative: bool = False, row: int = 0, before: Callable[[], object] = lambda: None) -> Timeline:
+        how, steps = self._how(negative=negative, row=row), self._steps(text)
         self._check_length(steps, "negative_prompt" if negative else "prompt")
 
         def encode() -> Timeline:
@@ -139,12 +141,13 @@ class PromptEncoder:
             tokens = self.family.text_encoders[0].count(longest, self._how())
             check_chunks(field, len(steps) * -(-tokens // 75))
 
-    def _how(self, *, negative: bool = False) -> Encoding:
+    def _how(self, *, negative: bool = False, row: int = 0) -> Encoding:
         options = self.options
         return Encoding(
             emphasis=options.emphasis, comma_backtrack=options.comma_padding_backtrack, clip_skip=options.CLIP_stop_at_last_layers,
             clip_l_skip=options.sdxl_clip_l_skip, old_emphasis=self.reads_as_of_old, negative=negative,
-            size=self.size, references=self.references, guidance=self.guidance, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
+            size=self.size, references=self.references, source=self.sources[row % len(self.sources)] if self.sources else None,
+            guidance=self.guidance, crop_top=options.sdxl_crop_top, crop_left=options.sdxl_crop_left,
             aesthetic_score=options.sdxl_refiner_low_aesthetic_score if negative else options.sdxl_refiner_high_aesthetic_score)
 
 

@@ -57,7 +57,7 @@ def _run_batches(p: StableDiffusionProcessing) -> Processed:
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     calls = p.steps * (2 if SAMPLERS[p.sampler_name].second_order else 1)
     p.encoder = PromptEncoder(p.sd_model, p.options, calls, p.cache, size=p.size, references=p.references,
-                              guidance=p.distilled_cfg_scale)
+                              sources=p.read_sources, guidance=p.distilled_cfg_scale)
     if p.options.pad_cond_uncond:
         p.encoder = replace(p.encoder, empties={family.info: encode_empty(p, family) for family in p.models})
     outputs: list[Output] = []
@@ -155,6 +155,8 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
             self.extra_generation_params[infotext_name("source_as_reference")] = False
             self.image_conditioning = self.init_latent[:, :0]
             return
+        if self.edits:
+            self.read_sources = stages.read(sources, latent)
         self.image_conditioning = self._to_batch(stages.image_conditioning(
             sources, latent, plan, round=self.rounds_mask, mask_weight=self.options.inpainting_mask_weight))
 

@@ -112,6 +112,12 @@ def encode_reference(model: Family, image: Image.Image) -> Tensor:
     return model.encode_image(to_tensor(image.crop((left, top, left + used.width, top + used.height)))[None])
 
 
+def read_by(model: Family, image: Image.Image) -> Tensor | None:
+    """(1, 3, h, w) in [-1, 1]: a picture as the model's text encoder sees it; None: that sees none."""
+    size = model.fit_read(Size(*image.size))
+    return None if size is None else to_tensor(flatten(image, WHITE).resize(size, LANCZOS))[None]
+
+
 class Stages:
     """The stages above, cached by content. Do not modify their results.
 
@@ -145,7 +151,13 @@ class Stages:
         if len(images) > most:
             raise InvalidRequest("reference_images", f'reference_images: "{name}" takes at most {most} reference pictures, got {len(images)}')
         keys = [("reference", self._autoencoder, self._digest(image)) for image in images]
-        return tuple(Reference(key, self._cache.get(key, lambda: encode_reference(self._model, image))) for key, image in zip(keys, images))
+        return tuple(Reference(key, self._cache.get(key, lambda: encode_reference(self._model, image)), read_by(self._model, image))
+                     for key, image in zip(keys, images))
+
+    def read(self, sources: list[Source], latent: Tensor) -> tuple[Reference, ...]:
+        """The sources for a text encoder that sees them; none if the model has no such encoder."""
+        seen = [(source.digest, read_by(self._model, source.image)) for source in sources]
+        return tuple(Reference(digest, latent[:1, :0], read) for digest, read in seen if read is not None)
 
     def latent_masks(self, mask: Image.Image, latent: Tensor, *, round: bool) -> tuple[Tensor, Tensor]:
         """latent: only its shape matters."""

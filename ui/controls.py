@@ -166,7 +166,7 @@ def advice(models: ModelStore, checkpoint: str) -> str | None:
         return (f"{name} is made for other settings than Stable Diffusion: {suits.sampler_name}, schedule type {suits.scheduler}, "
                 f"{suits.steps} steps, CFG scale {suits.cfg_scale:g}, distilled CFG scale {suits.distilled_cfg_scale:g}.")
     return (f"{name} is made for other settings than Stable Diffusion: {suits.sampler_name}, schedule type {suits.scheduler}, "
-            f"{suits.steps} steps, CFG scale {suits.cfg_scale:g} for distilled ones.")
+            f"{suits.steps} steps, CFG scale {suits.cfg_scale:g}{' for distilled ones' if suits.distilled else ''}.")
 
 
 def build_prompts() -> tuple[list[gr.HTML], gr.Button, dict[str, gr.components.Component]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from pipeline.errors import Cancelled, Interrupted, ModelError, PalimpsestError
-from pipeline.families import flux1, flux2, original, placement, refusals, sd, sdxl, tiny, z_image
+from pipeline.families import flux1, flux2, original, placement, qwen_image, refusals, sd, sdxl, tiny, z_image
 from pipeline.families.base import Facts, Family, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, build_modules, pipeline_class
 from pipeline.families.latents import LatentFormat
@@ -53,6 +53,7 @@ FAMILIES = {row.facts.name: row for row in (
     FamilyRow(flux1.KONTEXT, matches=flux1.is_kontext, **FLUX1),
     FamilyRow(flux1.SCHNELL, matches=flux1.is_schnell, **FLUX1),
     FamilyRow(flux1.DEV, matches=any_of_it, **FLUX1),
+    FamilyRow(qwen_image.QWEN_IMAGE, qwen_image.LAYOUT, matches=any_of_it, check=qwen_image.check, sees=qwen_image.sees, load=qwen_image.load),
     FamilyRow(z_image.Z_IMAGE, z_image.LAYOUT, matches=any_of_it, check=z_image.check, sees=sees_nothing, load=z_image.load),
 )}
 

@@ -168,6 +168,8 @@ class Defaults:
     cfg_scale: float
     distilled_cfg_scale: float | None = None
     """None: guidance is no input of its networks."""
+    distilled: bool = True
+    """Whether they are for those of its checkpoints that are distilled to few steps."""
 
 
 Sees = Literal["nothing", "masked source", "source", "reference"]
@@ -225,6 +227,9 @@ class Family(Protocol):
 
     def fit_reference(self, size: Size) -> tuple[Size, Size]:
         """(the size to which a reference picture is resized, the size of the middle of it that is used then), in pixels."""
+
+    def fit_read(self, size: Size) -> Size | None:
+        """The size at which the text encoder sees a picture; None: it sees none."""
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         """The network's raw output for scaled input x (B, C, h, w) at timesteps t (B,), which may be fractional."""

@@ -79,7 +79,9 @@ class Reference:
     key: Hashable
     """Equal for equal contents."""
     latent: Tensor = field(compare=False)
-    """(1, C, h, w), at model scale; of its own size."""
+    """(1, C, h, w), at model scale; of its own size. Zero channels: the network sees the picture otherwise."""
+    read: Tensor | None = field(default=None, compare=False)
+    """(1, 3, h, w) in [-1, 1], for text encoders that see pictures; None: the model has none."""
 
 
 @dataclass(frozen=True)
@@ -104,5 +106,7 @@ class Encoding:
     aesthetic_score: float = 6.0
     """For SDXL's refiner."""
     references: tuple[Reference, ...] = ()
+    source: Reference | None = None
+    """The source picture, for text encoders that see it."""
     guidance: float = 3.5
     """For networks distilled with guidance as an input, such as FLUX.1 dev."""

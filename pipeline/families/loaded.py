@@ -61,6 +61,9 @@ class LoadedModel:
         step = self.latent_format.downscale
         return size, Size(size.width // step * step, size.height // step * step)
 
+    def fit_read(self, size: Size) -> Size | None:
+        return None
+
     def merging_tokens(self, ratio: float) -> AbstractContextManager[None]:
         if ratio > 0:
             self.notes.append(f"Token merging has no effect with {self.info.name}.")

@@ -3,23 +3,27 @@
 Used by the tests, which allow CLOSE, and by `python -m benchmarks families`, which prints them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import gzip
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import diffusers
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from pipeline import families
 from pipeline.families.base import Family
 from pipeline.families.cond import Encoding
 from pipeline.families.prediction import LAST_TIME
+from pipeline.families.qwen3 import TOKENIZER
 from pipeline.geometry import Size
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
@@ -54,6 +58,10 @@ class Kind:
     cfg_scale: float
     """Guidance, counted as in A1111."""
     latent: Callable[[], tuple[int, ...]] = lambda: (1, 16, HEIGHT // 8, WIDTH // 8)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """For our run."""
+    small: Callable[[], AbstractContextManager] = nullcontext
+    """Context in which references are made smaller than the family has them, to be quick."""
 
 
 class Unblended(StableDiffusionProcessingImg2Img):
@@ -73,7 +81,7 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
     """Our latents at the end of a run."""
     request = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": SEED, "steps": STEPS, "width": WIDTH, "height": HEIGHT,
                "cfg_scale": kind.cfg_scale, "distilled_cfg_scale": GUIDANCE, "sampler_name": "Euler", "scheduler": "Simple", "sd_model": family}
-    source = {"init_images": [SOURCE], "denoising_strength": 0.5}
+    source = {"init_images": [SOURCE], "denoising_strength": 0.5, "override_settings": dict(kind.options)}
     request["reference_images"] = references_in(use)
     if use in ("txt2img", "references alone"):
         p = StableDiffusionProcessingTxt2Img(**request)
@@ -103,7 +111,8 @@ def noise_of(kind: Kind) -> Tensor:
 @torch.inference_mode()
 def difference(kind: Kind, files: Files, family: Family, use: str) -> float:
     """The largest difference between our latents and diffusers'."""
-    theirs, mine = kind.uses[use](kind, files, noise_of(kind)), ours(kind, family, use)
+    with kind.small():
+        theirs, mine = kind.uses[use](kind, files, noise_of(kind)), ours(kind, family, use)
     assert theirs.shape == mine.shape and theirs.std() > 0.1
     return (theirs - mine).abs().max().item()
 
@@ -240,7 +249,79 @@ def flux1_run(use: str, module: str, name: str, *, length: int = 512):
     return run
 
 
+# --- Qwen-Image
+
+EDIT_MODULE = "pipeline_qwenimage_edit_plus"
+
+
+def qwen_texts(pipe, text: str, pictures: list[Image.Image]) -> Tensor:
+    """As diffusers encodes them, with the positions of pictures' tokens that the text encoder was trained with."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE, calculate_dimensions
+
+    shown, inputs = "", {}
+    if pictures:
+        sizes = [calculate_dimensions(CONDITION_IMAGE_SIZE, picture.width / picture.height) for picture in pictures]
+        made = Qwen2VLImageProcessorPil()(images=[pipe.image_processor.resize(picture, height, width) for picture, (width, height) in zip(pictures, sizes)],
+                                          return_tensors="pt")
+        inputs = {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"]}
+        shown = "".join(f"Picture {number}: <|vision_start|>{'<|image_pad|>' * (int(grid.prod()) // 4)}<|vision_end|>"
+                        for number, grid in enumerate(made["image_grid_thw"], 1))
+    tokenizer = Tokenizer.from_buffer(gzip.decompress(TOKENIZER.read_bytes()))
+    ids = torch.tensor([tokenizer.encode(pipe.prompt_template_encode.format(shown + text)).ids])
+    if pictures:
+        inputs["mm_token_type_ids"] = (ids == 151655).int()
+    states = pipe.text_encoder(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, **inputs).hidden_states[-1]
+    return states[:, pipe.prompt_template_encode_start_idx:]
+
+
+def qwen_run(use: str, module: str, name: str):
+    def run(kind: Kind, files: Files, noise: Tensor) -> Tensor:
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192)
+        pipe = getattr(diffusers, name)(scheduler=scheduler, tokenizer=None, **files.modules, **({"processor": None} if "Edit" in name else {}))
+        pipe.set_progress_bar_config(disable=True)
+        scheduler.set_timesteps(sigmas=LEVELS, mu=0.5 + 0.4 * (WIDTH * HEIGHT // 256 - 256) / (8192 - 256))
+        first = scheduler.sigmas[0]
+
+        def packed(latent: Tensor) -> Tensor:
+            return pipe._pack_latents(latent, 1, 16, *latent.shape[-2:])
+
+        pictures = [SOURCE] * use.startswith("edit") + references_in(use)
+        given = {"txt2img": {"latents": packed(noise * first)}, "img2img": {"image": SOURCE, "strength": 0.75},
+                 "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75}}.get(use)
+        if given is None:
+            vae = pipe.vae.config
+            source = pipe.vae.encode(pipe.image_processor.preprocess(SOURCE)[:, :, None]).latent_dist.mean[:, :, 0]
+            source = (source - torch.tensor(vae.latents_mean)[:, None, None]) / torch.tensor(vae.latents_std)[:, None, None]
+            given = {"image": pictures, "latents": packed(noise * first + source * (1 - first) * use.startswith("edit"))}
+        with told(f"qwenimage.{module}", noise[:, None]):
+            ends = pipe(prompt_embeds=qwen_texts(pipe, PROMPT, pictures), prompt_embeds_mask=None, sigmas=LEVELS, width=WIDTH, height=HEIGHT,
+                        true_cfg_scale=1.0, output_type="latent", num_inference_steps=STEPS, **given).images
+        return pipe._unpack_latents(ends, HEIGHT, WIDTH, 8)[:, :, 0]
+    return run
+
+
+@contextmanager
+def small_references() -> Iterator[None]:
+    with patch("pipeline.families.qwen_image.REFERENCE_AREA", WIDTH * HEIGHT), \
+            patch(f"diffusers.pipelines.qwenimage.{EDIT_MODULE}.VAE_IMAGE_SIZE", WIDTH * HEIGHT):
+        yield
+
+
+QWEN_EDITS = {use: qwen_run(use, EDIT_MODULE, "QwenImageEditPlusPipeline")
+              for use in ("edit", "edit with one reference", "edit with references", "references alone")}
+
 KINDS = {
+    "qwen-image": Kind(tiny_flow.qwen_image, {
+        "txt2img": qwen_run("txt2img", "pipeline_qwenimage", "QwenImagePipeline"),
+        "img2img": qwen_run("img2img", "pipeline_qwenimage_img2img", "QwenImageImg2ImgPipeline"),
+        "inpaint": qwen_run("inpaint", "pipeline_qwenimage_inpaint", "QwenImageInpaintPipeline")}, cfg_scale=1.0,
+        options={"source_as_reference": False}),
+    "qwen-image-edit 2509": Kind(partial(tiny_flow.qwen_image, pipeline="QwenImageEditPlusPipeline"), QWEN_EDITS, cfg_scale=1.0,
+                                 small=small_references),
+    "qwen-image-edit 2511": Kind(partial(tiny_flow.qwen_image, pipeline="QwenImageEditPlusPipeline", zero=True), QWEN_EDITS, cfg_scale=1.0,
+                                 small=small_references),
     "flux1-dev": Kind(tiny_flow.flux1, {
         "txt2img": flux1_run("txt2img", "pipeline_flux", "FluxPipeline"),
         "img2img": flux1_run("img2img", "pipeline_flux_img2img", "FluxImg2ImgPipeline"),

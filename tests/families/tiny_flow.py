@@ -12,14 +12,17 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
+    QwenImageTransformer2DModel,
     ZImageTransformer2DModel,
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig, CLIPTextModel, Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel)
 
 from tests.families.tiny import original_vae_name
 
@@ -129,6 +132,35 @@ def flux1_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.cat(tensor) if isinstance(tensor, list) else tensor for name, tensor in renamed.items()}
 
 
+def qwen_image(place: Path, *, pipeline: str = "QwenImagePipeline", zero: bool = False) -> Files:
+    """zero: as Qwen-Image-Edit 2511 has it, whose references are told time 0."""
+    torch.manual_seed(0)
+    transformer = QwenImageTransformer2DModel(num_layers=2, attention_head_dim=32, num_attention_heads=1, joint_attention_dim=128,
+                                              axes_dims_rope=(4, 14, 14), zero_cond_t=zero)
+    reader = Qwen2_5_VLModel(Qwen2_5_VLConfig(
+        text_config={"vocab_size": VOCABULARY, "hidden_size": 128, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1,
+                     "num_key_value_heads": 1, "rms_norm_eps": 1e-6,
+                     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}},
+        vision_config={"depth": 2, "hidden_size": 80, "intermediate_size": 64, "num_heads": 1, "out_hidden_size": 128, "fullatt_block_indexes": []},
+        image_token_id=151655))
+    modules = {"transformer": transformer, "text_encoder": reader, "vae": AutoencoderKLQwenImage(base_dim=8)}
+    names = transformer.state_dict() | ({"__index_timestep_zero__": torch.zeros(0)} if zero else {})
+    return write(place, modules, pipeline, 1.0, names, "qwen25_7b")
+
+
+def wan_name(name: str) -> str:
+    """An autoencoder's tensor as the code of Wan has it."""
+    for old, new in {
+        r"^quant_conv": "conv1", r"^post_quant_conv": "conv2", r"\.conv_in\.": ".conv1.", r"\.norm_out\.": ".head.0.", r"\.conv_out\.": ".head.2.",
+        r"\.mid_block\.resnets\.0\.": ".middle.0.", r"\.mid_block\.attentions\.0\.": ".middle.1.", r"\.mid_block\.resnets\.1\.": ".middle.2.",
+        r"\.down_blocks\.": ".downsamples.", r"\.norm1\.gamma": ".residual.0.gamma", r"\.norm2\.gamma": ".residual.3.gamma",
+        r"(?<=\d)\.conv1\.": ".residual.2.", r"(?<=\d)\.conv2\.": ".residual.6.", r"\.conv_shortcut\.": ".shortcut.",
+    }.items():
+        name = re.sub(old, new, name)
+    name = re.sub(r"\.up_blocks\.(\d)\.resnets\.(\d)", lambda found: f".upsamples.{int(found[1]) * 4 + int(found[2])}", name)
+    return re.sub(r"\.up_blocks\.(\d)\.upsamplers\.0", lambda found: f".upsamples.{int(found[1]) * 4 + 3}", name)
+
+
 def write(place: Path, modules: dict[str, nn.Module], pipeline: str, shift: float, transformer: dict[str, Tensor], encoder: str,
           more_texts: dict[str, dict[str, Tensor]] | None = None) -> Files:
     """transformer: its tensors as the original code names them. encoder: its name in an all-in-one file. more_texts: the same for
@@ -147,8 +179,12 @@ def write(place: Path, modules: dict[str, nn.Module], pipeline: str, shift: floa
     (files.folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
     vae = {re.sub(r"^(post_)?quant_conv", lambda found: f"{'decoder' if found[1] else 'encoder'}.{found[0]}", original_vae_name(name)): tensor if not re.search(r"\.to_(q|k|v|out\.0)\.weight", name) else tensor[..., None, None]
            for name, tensor in modules["vae"].state_dict().items()}
+    if isinstance(modules["vae"], AutoencoderKLQwenImage):
+        vae = {wan_name(name): tensor for name, tensor in modules["vae"].state_dict().items()}
     start = "text_model." if isinstance(modules["text_encoder"], CLIPTextModel) else "model."
     text = {start + name.removeprefix(start): tensor for name, tensor in modules["text_encoder"].state_dict().items()}
+    if isinstance(modules["text_encoder"], Qwen2_5_VLModel):  # as files of 2025 have them
+        text = {name.replace("language_model.", "").replace("model.visual.", "visual."): tensor for name, tensor in text.items()}
     save(transformer, files.transformer)
     save(text, files.text_encoder)
     save(vae, files.vae)

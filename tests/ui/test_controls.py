@@ -29,6 +29,7 @@ def test_an_option_that_is_a_field_of_the_request_too_is_the_field():
 @pytest.mark.parametrize("family, said", [
     ("flux2-klein", "m is made for other settings than Stable Diffusion: Euler, schedule type Simple, 4 steps, CFG scale 1 for distilled ones."),
     ("flux1-fill", "m is made for other settings than Stable Diffusion: Euler, schedule type Simple, 30 steps, CFG scale 1, distilled CFG scale 30."),
+    ("qwen-image", "m is made for other settings than Stable Diffusion: Euler, schedule type Simple, 20 steps, CFG scale 2.5."),
     ("sdxl", None), ("unknown", None)])
 def test_settings_that_suit_a_family_are_told_where_they_are_unusual(family, said):
     assert advice(SimpleNamespace(describe=lambda options: ModelInfo("m", "m", family=family)), "m") == said

@@ -360,7 +360,7 @@ def test_a_run_continues_to_the_same_pixels(asked, demo, detectors, monkeypatch)
     assert asked_for == 2 + 1 + 1 and len(calls) == asked_for
 
 
-def test_a_receipt_makes_the_picture_again(asked, squares, detectors, tmp_path):
+def test_a_receipt_makes_the_picture_again(asked, demo, squares, detectors, tmp_path):
     made = scripts.run(asked(seed=-1))
     receipt = read_receipt(made.images[0])
     assert receipt.files["detector"] == {"face_yolov8n.onnx": "feed"}
@@ -368,7 +368,9 @@ def test_a_receipt_makes_the_picture_again(asked, squares, detectors, tmp_path):
     catalog = Catalog(tmp_path, extra=[DEMO_MODEL])
     again = request_again(receipt, catalog, {digest(squares): squares}.get, thorough=False)
     assert again.alwayson_scripts["ADetailer"]["args"][2]["ad_model"] == "face_yolov8n.pt"
-    assert again.replay.number == receipt.number == 2  # after the two passes
+    assert again.replay.number == receipt.number == 2  # after the two finds
+    found = DeviceWorker(lambda options: demo, detectors=detectors).run(again, StyleDatabase(), lambda news: None, Wishes()).found
+    assert same(found, made.images[0])
 
 
 # --- the fields

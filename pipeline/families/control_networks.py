@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.families import clip_vision, configs, ip_adapter, one_sentence, z_image_control
+from pipeline.families import clip_vision, configs, flux_control, ip_adapter, one_sentence, z_image_control
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, read_part
 from pipeline.families.configs import PartKind
 from pipeline.families.controls import ControlNetwork, Encoders
@@ -30,7 +30,7 @@ FOREIGN = {  # a tensor of other kinds: what it is
 }
 FOREIGN_STARTS = {
     "lllite_": "a ControlNet-LLLite",
-    "controlnet_x_embedder.": "a ControlNet for another family", "controlnet_blocks.": "a ControlNet for another family",
+    "controlnet_blocks.": "a ControlNet for another family",
     "transformer_blocks.": "a ControlNet for another family",
 }
 
@@ -77,7 +77,11 @@ def read(path: Path, name: str, place: Placement) -> ControlNetwork:
         return ip_adapter.read(weights, name, place)
     if weights is not None and z_image_control.ENTRY in weights:
         return z_image_control.read(weights, name, place)
+    if weights is not None and flux_control.ENTRY in weights:
+        return flux_control.read(flux_control.of_file(weights), path, name, place)
     part = read_part(path) if weights is None else read_file(weights)
+    if flux_control.ENTRY in part.tensors:
+        return flux_control.read(part.tensors, path, name, place)
     kind = kind_of(path, part.tensors)
     pools = bool(part.config.get("global_pool_conditions")) or "shuffle" in path.stem.lower()
     module = build_modules(Checkpoint(path, {kind: part}), PARTS, place)[kind]

@@ -120,6 +120,30 @@ class Controls:
         return x0
 
 
+# --- within transformers, whose networks have any number of outputs
+
+SOFT, DEPTH = 0.825, 12
+"""Without Balanced the first output counts SOFT ** DEPTH, the last one fully, as with SD's thirteen."""
+
+
+def share_of(control: Control, index: int, outputs: int, negative: list[bool], like: Tensor) -> Tensor | float:
+    """How much one of a network's outputs (B, n, C) counts besides the weight, by the control's mode: for each row, or for all."""
+    if control.layers is not None:
+        return control.layers[index] if index < len(control.layers) else 0.0
+    share = 1.0 if control.mode == BALANCED else SOFT ** (DEPTH * (1 - index / max(outputs - 1, 1)))
+    if control.mode != CONTROL:
+        return share
+    return torch.tensor([0.0 if row else share for row in negative], dtype=like.dtype).reshape(-1, 1, 1).to(like.device, non_blocking=True)
+
+
+def share_of_tokens(control: Control, size: tuple[int, int], like: Tensor) -> Tensor | float:
+    """How strongly a control acts on each token of an output (B, n, C): on the first h * w, the picture's, by its region; on others fully."""
+    if control.region is None:
+        return 1.0
+    tokens = F.interpolate(control.region.to(like), size, mode="bilinear").flatten()
+    return F.pad(tokens, (0, like.shape[1] - len(tokens)), value=1.0)[None, :, None]
+
+
 # --- corrections
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ Black Forest Labs, 2024 and 2025.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from pipeline.families.checkpoint import (
 from pipeline.families.clip import ClipTextEncoder
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.controls import Controls
+from pipeline.families.flux_control import FluxControl, FluxControls
 from pipeline.families.layer_names import LayerNames
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.placement import Placement
@@ -92,6 +96,7 @@ class Flux1(LoadedModel):
         super().__init__(facts.name, modules, info, placement, flux_vae.latent_format(checkpoint))
         self._t5 = t5.T5TextEncoder(modules["text_encoder_2"], longest=SCHNELL_TOKENS if facts is SCHNELL else TOKENS)
         self._clip = ClipTextEncoder(modules["text_encoder"], sd.clip_tokens(), pooled=True)
+        self._controls: FluxControls | None = None
         self.text_encoders, self.sees = [self._t5], what_it_sees(checkpoint)
         self.takes_guidance = modules["transformer"].config.guidance_embeds
 
@@ -121,14 +126,36 @@ class Flux1(LoadedModel):
         dtype, (height, width) = self.placement.dtype, x.shape[-2:]
         pictures = [torch.cat([x, image_cond], dim=1)] if self.sees == "masked source" else [x, image_cond][:1 + bool(image_cond.shape[1])]
         grids = [patches(picture) for picture in pictures]
-        output = self._modules["transformer"](
-            hidden_states=torch.cat([grid.flatten(2).transpose(1, 2) for grid in grids], dim=1).to(dtype), timestep=t.to(dtype),
-            guidance=cond.extra["guidance"] if self.takes_guidance else None, pooled_projections=cond.extra["pooled"].to(dtype),
-            encoder_hidden_states=cond.tokens.to(dtype), txt_ids=torch.zeros(cond.length, 3, device=x.device),
-            img_ids=torch.cat([places_of(grid, number) for number, grid in enumerate(grids)]), return_dict=False)[0]
+        transformer = self._modules["transformer"]
+        inputs = {"timestep": t.to(dtype), "pooled_projections": cond.extra["pooled"].to(dtype), "encoder_hidden_states": cond.tokens.to(dtype),
+                  "txt_ids": torch.zeros(cond.length, 3, device=x.device)}
+        samples = {} if self._controls is None else self._controls.samples(
+            patches(x).to(dtype), inputs, cond.extra["guidance"], transformer, sum(grid.shape[-2:].numel() for grid in grids))
+        output = transformer(
+            hidden_states=torch.cat([grid.flatten(2).transpose(1, 2) for grid in grids], dim=1).to(dtype),
+            guidance=cond.extra["guidance"] if self.takes_guidance else None,
+            img_ids=torch.cat([places_of(grid, number) for number, grid in enumerate(grids)]), return_dict=False, **inputs, **samples)[0]
         rows, columns = grids[0].shape[-2:]
         answer = output[:, :rows * columns].transpose(1, 2).unflatten(2, (rows, columns))
         return F.pixel_shuffle(answer, PATCH)[..., :height, :width].float()
+
+    @contextmanager
+    def controlled(self, controls: Controls) -> Iterator[None]:
+        networks = list(dict.fromkeys(control.network for control in controls.controls))
+        for network in networks:
+            if not isinstance(network, FluxControl):
+                raise InvalidRequest("alwayson_scripts", f'ControlNet: "{network.name}" was made for another kind of checkpoint '
+                                                         f'than "{self.info.name}"')
+            network.check(self._modules["transformer"], self.info.name)
+        self._controls = FluxControls(controls, lambda pixels: patches(self.encode_image(pixels)), places_of)
+        try:
+            for network in networks:
+                network.move_to(self.placement, computes=True)
+            yield
+        finally:
+            self._controls = None
+            for network in networks:
+                network.move_to(self.placement, computes=False)
 
     def layers(self) -> TransformerLayers:
         transformer = self.modules["transformer"]

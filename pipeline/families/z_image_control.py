@@ -14,7 +14,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.families import configs
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import BALANCED, CONTROL, Control, Controls
+from pipeline.families.controls import Control, Controls, share_of, share_of_tokens
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -25,8 +25,6 @@ LATENT, INPAINT = 16, 33
 """Channels that a network sees: the map's latent; or also a mask (1 = keep) and the masked picture's latent."""
 SHARED = ("t_scale", "t_embedder", "all_x_embedder", "cap_embedder", "rope_embedder", "noise_refiner", "context_refiner", "x_pad_token", "cap_pad_token")
 """What it borrows from the transformer while it guides it."""
-SOFT, DEPTH = 0.825, 12
-"""Without Balanced the first output counts SOFT ** DEPTH, the last one fully, as with SD's thirteen."""
 REFINERS = "control_noise_refiner"
 
 
@@ -118,32 +116,15 @@ class ZImageControls:
     def samples(self, x: list[Tensor], t: Tensor, texts: list[Tensor], blocks: int) -> dict[int, Tensor] | None:
         """What is added after each of the transformer's blocks, for its own inputs; None: nothing."""
         total: dict[int, Tensor] = {}
+        size = x[0].shape[-2] // PATCH, x[0].shape[-1] // PATCH
         for control in self.controls.active:
             context = self._context(control, x[0])
             found = control.network.module(x, t, texts, [context] * len(x), conditioning_scale=1.0 if control.layers else control.weight)
             step = blocks // len(found)  # published networks follow every block of as many
             for index, output in found.items():
-                output = output * self._share(control, index, len(found), output) * self._where(control, x[0], output)
+                output = output * share_of(control, index, len(found), self.controls.negative, output) * share_of_tokens(control, size, output)
                 total[index * step] = total[index * step] + output if index * step in total else output
         return total or None
-
-    def _share(self, control: Control, index: int, outputs: int, like: Tensor) -> Tensor | float:
-        """How much an output counts, by the control's mode, for each row."""
-        if control.layers is not None:
-            return control.layers[index] if index < len(control.layers) else 0.0
-        share = 1.0 if control.mode == BALANCED else SOFT ** (DEPTH * (1 - index / max(outputs - 1, 1)))
-        if control.mode != CONTROL:
-            return share
-        rows = torch.tensor([0.0 if negative else share for negative in self.controls.negative], dtype=like.dtype)
-        return rows.reshape(-1, 1, 1).to(like.device, non_blocking=True)
-
-    def _where(self, control: Control, x: Tensor, like: Tensor) -> Tensor | float:
-        """How strongly it acts on each token: on those of the picture by the region, on those of the text fully."""
-        if control.region is None:
-            return 1.0
-        size = x.shape[-2] // PATCH, x.shape[-1] // PATCH
-        tokens = F.interpolate(control.region.to(like), size, mode="bilinear").flatten()
-        return F.pad(tokens, (0, like.shape[1] - len(tokens)), value=1.0)[None, :, None]
 
     def _context(self, control: Control, x: Tensor) -> Tensor:
         """What a network sees of its picture, (16 or 33, 1, h, w)."""

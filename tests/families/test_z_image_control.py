@@ -15,7 +15,7 @@ from pipeline.scripts import run as run_request
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from tests.families import tiny_controls
 from tests.families.conftest import FLOAT32
-from tests.families.flow_runs import CLOSE, HEIGHT, KINDS, LEVELS, MASK, NEGATIVE, PROMPT, SEED, STEPS, WIDTH, noise_of, told, z_image_texts
+from tests.families.flow_runs import CLOSE, GUIDANCE, HEIGHT, KINDS, LEVELS, MASK, NEGATIVE, PROMPT, SEED, STEPS, WIDTH, noise_of, told, z_image_texts
 
 KIND = KINDS["z-image"]
 SCALE = 0.7
@@ -40,14 +40,12 @@ def network(version, folder):
     return module, control_networks.load(path, "z-control", FLOAT32)
 
 
-def request(**fields):
-    return StableDiffusionProcessingTxt2Img(prompt=PROMPT, negative_prompt=NEGATIVE, seed=SEED, steps=STEPS, width=WIDTH, height=HEIGHT,
-                                            cfg_scale=KIND.cfg_scale, sampler_name="Euler", scheduler="Simple", **fields)
-
-
-def ours(family, loaded, unit, monkeypatch):
-    p = request(sd_model=family, alwayson_scripts={"ControlNet": {"args": [{"enabled": True, "model": "z-control", "weight": SCALE} | unit]}})
-    p.control_networks = ControlNets(find=lambda name: type("File", (), {"path": "z-control", "stem": "z-control"})(), read=lambda *_: loaded)
+def run_controlled(kind, family, loaded, unit, monkeypatch):
+    """Our latents at the end of a run with that network."""
+    p = StableDiffusionProcessingTxt2Img(
+        prompt=PROMPT, negative_prompt=NEGATIVE, seed=SEED, steps=STEPS, width=WIDTH, height=HEIGHT, cfg_scale=kind.cfg_scale,
+        distilled_cfg_scale=GUIDANCE, sampler_name="Euler", scheduler="Simple", sd_model=family, alwayson_scripts={"ControlNet": {"args": [{"enabled": True, "model": loaded.name} | unit]}})
+    p.control_networks = ControlNets(find=lambda name: type("File", (), {"path": name, "stem": name})())
     monkeypatch.setattr(p.control_networks, "load", lambda file, place: loaded)
     ends = []
     monkeypatch.setattr(family, "decode", lambda latent: ends.append(latent.clone()) or type(family).decode(family, latent))
@@ -72,7 +70,7 @@ def test_a_controlnet_ends_where_diffusers_ends(version, flow_files, flow_model,
     files, family = flow_files("z-image"), flow_model("z-image", "folder")
     module, loaded = network(version, tmp_path)
     expected = theirs(files, "ZImageControlNetPipeline", module, "pipeline_z_image_controlnet")
-    mine, without = (ours(family, loaded, {"image": DRAWING} | unit, monkeypatch) for unit in ({}, {"weight": 0.0}))
+    mine, without = (run_controlled(KIND, family, loaded, {"image": DRAWING, "weight": SCALE} | unit, monkeypatch) for unit in ({}, {"weight": 0.0}))
     assert (without - expected).abs().mean() > 100 * CLOSE, "the control has no effect, so nothing is compared"
     assert (mine - expected).abs().max() < CLOSE
 
@@ -90,7 +88,7 @@ def test_an_inpainting_controlnet_sees_mask_and_source_as_in_diffusers(flow_file
     hook = module.register_forward_pre_hook(without_map)
     expected = theirs(files, "ZImageControlNetInpaintPipeline", module, "pipeline_z_image_controlnet_inpaint", image=DRAWING, mask_image=MASK)
     hook.remove()
-    mine = ours(family, loaded, {"image": DRAWING, "mask": MASK, "module": "inpaint"}, monkeypatch)
+    mine = run_controlled(KIND, family, loaded, {"image": DRAWING, "weight": SCALE, "mask": MASK, "module": "inpaint"}, monkeypatch)
     assert (mine - expected).abs().max() < CLOSE
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.infotext import parse
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from tests.families import tiny_controls
-from tests.ui.steps import generate, put, result, settle
+from tests.ui.steps import generate, open_tab, put, result, settle
 from ui.controlnet import UNITS_OFF as OFF, module_choices, packed_units, ranges, spread_units, told_units
 from ui.curl import payload
 
@@ -144,6 +144,14 @@ def test_a_unit_shows_what_its_network_sees_and_guides_the_picture(page, network
     # its picture is not kept, so the unit is off, with its network still chosen
     expect(page.locator("#controlnet-enabled-0 input")).not_to_be_checked()
     expect(page.locator("#controlnet-model-0 input")).to_have_value("edges")
+    open_tab(page, "History")
+    page.locator("#history img").first.click()
+    page.locator("#history-restore").click()
+    settle(page)
+    open_tab(page, "Make")
+    expect(page.locator("#controlnet-enabled-0 input")).to_be_checked()
+    expect(page.locator("#controlnet-module-0 input")).to_have_value("canny")
+    assert (pixels_at(page, "controlnet-picture-0") == np.asarray(Image.open(drawing).convert("L"))).all()
 
 
 def test_without_a_picture_there_is_a_sentence(page):

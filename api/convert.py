@@ -13,7 +13,7 @@ from PIL import Image
 from api.backend import Backend
 from api.controlnet import over_pictures
 from api.models import ContinueRequest, GenerationRequest, Img2ImgRequest, Txt2ImgRequest
-from api.options import acting
+from api.options import acting, with_modules
 from api.pasting import paste
 from api.pictures import encode_picture, json_with_pictures, picture_bytes
 from api.scripts import script_fields
@@ -67,7 +67,7 @@ def processing(request: GenerationRequest, here: Backend,
     values = request.model_dump()
     refuse_missing(values)
     sampler_name, scheduler, notes = sampler_and_schedule(request)
-    overrides = dict(acting(request.override_settings or {}))
+    overrides = acting(with_modules(request.override_settings or {}, here.models.catalog))
     notes += unpasted + drop_unknown_checkpoint(overrides, here)
     settings = {name: value for name, value in values.items() if name in known and name not in OWN}
     always, said = script_fields(request, lenient=here.lenient_scripts)

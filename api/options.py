@@ -13,7 +13,7 @@ from api.visitors import Who
 from api.waiting import wait_for
 from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError, UnknownName
 from pipeline.limits import Client
-from pipeline.models import Catalog
+from pipeline.models import MODULES, Catalog
 from pipeline.options import MODEL_FILES, SPECS, Options, OptionSpec
 from pipeline.settings import KEPT, Settings
 
@@ -39,6 +39,13 @@ def understood(values: Mapping[str, Any], field: str) -> dict[str, Any]:
         if name in PIXELS and name not in SPECS and value != KEPT[name]:
             raise InvalidRequest(name, f"{name} cannot be changed: it is not supported yet")
     return {name: value for name, value in values.items() if name not in UNSETTABLE}
+
+
+def with_modules(values: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+    """A request's options with Forge's list of a model's files as the options that name them. Raises InvalidRequest, ModelError."""
+    if MODULES not in values:
+        return dict(values)
+    return catalog.modules(values[MODULES]) | {name: value for name, value in values.items() if name != MODULES}
 
 
 def acting(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +104,7 @@ async def set_options(here: Here, values: dict[str, Any] = Body(
     next one instead.
     """
     before = here.settings.options
-    await to_thread.run_sync(change, here, understood(values, "options"))
+    await to_thread.run_sync(lambda: change(here, understood(with_modules(values, here.models.catalog), "options")))
     changed = here.settings.options
     if any(getattr(changed, name) != getattr(before, name) for name in MODEL_FILES) and not here.engine.jobs():
         await load_or_revert(here, before)

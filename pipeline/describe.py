@@ -3,8 +3,9 @@
 
 from pipeline import __version__
 from pipeline.bound import StableDiffusionProcessing
-from pipeline.families.base import Family
+from pipeline.families.base import Family, ModelInfo
 from pipeline.infotext import infotext, ordered
+from pipeline.models import without_suffix
 from pipeline.options import Options, infotext_name
 from pipeline.samplers import SAMPLERS, schedule_label
 from pipeline.samplers.sampler import token_merging_ratio
@@ -31,6 +32,7 @@ def create_infotext(p: StableDiffusionProcessing, index: int, options: Options |
         "VAE hash": info.vae_hash if options.add_vae_hash_to_info else None,
         infotext_name("sd_vae"): info.vae if options.add_vae_name_to_info else None,
         infotext_name("sd_text_encoders"): ", ".join(name for name, _ in info.text_encoders) or None,
+        **modules(info),
         "Variation seed": p.subseeds[index] if varied else None,
         "Variation seed strength": p.subseed_strength if varied else None,
         "Seed resize from": f"{p.seed_resize_from_w}x{p.seed_resize_from_h}" if resized else None,
@@ -47,6 +49,12 @@ def create_infotext(p: StableDiffusionProcessing, index: int, options: Options |
     tail = {"Precision": precision(p.sd_model), "Version": version}
     prompt = p.all_prompts[p.iteration * p.batch + index]  # with its <lora:...> tags; p.prompts lacks them
     return infotext(prompt, p.negative_prompts[index], ordered(core, p.infotext_params(index), tail))
+
+
+def modules(info: ModelInfo) -> dict[str, str]:
+    """Forge's keys for the files that complete a model which is not one file: its VAE and text encoders, without extension."""
+    names = [name for name in (info.vae, *(name for name, _ in info.text_encoders)) if name] if info.text_encoders else []
+    return {f"Module {number}": without_suffix(name) for number, name in enumerate(names, 1)}
 
 
 def precision(model: Family) -> str | None:

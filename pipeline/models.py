@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import ModelError, UnknownName
+from pipeline.errors import InvalidRequest, ModelError, UnknownName
 from pipeline.prompt_parser import in_a_tag
 from pipeline.small_files import open_regular, read_json, reason
 from pipeline.weights import PICKLES, PREVIEW_DECODER, refuse_pickle
@@ -28,6 +28,8 @@ FOLDERS = {  # A1111's names, and Forge's and ComfyUI's for text encoders, in th
 FIELDS = {"checkpoint": "sd_model_checkpoint", "VAE": "sd_vae", "text encoder": "sd_text_encoders", "LoRA": "prompt", "embedding": "prompt",
           "ControlNet": "alwayson_scripts", "CLIP vision": "alwayson_scripts", "annotator": "alwayson_scripts", "upscaler": "upscaler"}
 """The request's field that names each kind."""
+MODULES = "forge_additional_modules"
+"""Forge's option that names a model's VAE and text encoders in one list."""
 SUFFIXES = (".safetensors", ".gguf", *PICKLES)
 VAE_INFIX = ".vae"
 """A file called NAME.vae.safetensors is a VAE, even among checkpoints."""
@@ -184,6 +186,28 @@ class Catalog:
         """What the option of that name, sd_vae or sd_text_encoders, means by `text`. Raises as find_vae() does."""
         return self.find_vae(text) if option == "sd_vae" else self.find_text_encoders(text)
 
+    def modules(self, names: object) -> dict[str, str]:
+        """sd_vae and sd_text_encoders for Forge's list of the files that complete a model. Of a path only the last name counts.
+
+        Raises InvalidRequest, UnknownName, and ModelError for a pickle.
+        """
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InvalidRequest(MODULES, f"{MODULES} must be a list of names, got {names!r}")
+        found = {"VAE": [], "text encoder": []}
+        for name in names:
+            kind, file = self._module(name)
+            found[kind].append(file.rel)
+        if len(found["VAE"]) > 1:
+            raise InvalidRequest(MODULES, f"{MODULES} takes one VAE, got {' and '.join(found['VAE'])}")
+        return {"sd_vae": found["VAE"][0] if found["VAE"] else "Automatic", "sd_text_encoders": ", ".join(found["text encoder"]) or "Automatic"}
+
+    def _module(self, text: str) -> tuple[str, ModelFile]:
+        name = text.replace("\\", "/").rpartition("/")[2]
+        for kind in ("VAE", "text encoder"):
+            with suppress(UnknownName):
+                return kind, self._find(kind, name)
+        raise UnknownName(MODULES, "VAE or text encoder", text, [file.rel for file in (*self.vaes(), *self.text_encoders())])
+
     def find_lora(self, name: str) -> ModelFile:
         """The LoRA of that file name, with or without extension. Raises UnknownName, or ModelError for a pickle."""
         return self._find("LoRA", name)
@@ -216,6 +240,10 @@ class Catalog:
         """The VAEs under the names shown in menus and lists, each of which finds its file."""
         files = self.vaes()
         return list(zip(offered(files, lambda file: (file.path.name, file.rel), taken=NO_VAE), files))
+
+    def text_encoder_names(self) -> list[str]:
+        """The same for text encoders."""
+        return offered(self.text_encoders(), lambda file: (file.path.name, file.rel), taken=NO_VAE)
 
     def hashed(self, file: ModelFile) -> ModelFile:
         """The entry with its hash if that is cached; reads no file."""

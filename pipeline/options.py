@@ -124,6 +124,13 @@ def file_name(name: str, value: Any) -> str:
     return value or ""
 
 
+def file_names(name: str, value: Any) -> str:
+    """The same for several files: a list of names, or one text with commas."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value) or "Automatic"
+    return file_name(name, value)
+
+
 MODEL_FILES = ("sd_model_checkpoint", "sd_vae", "sd_text_encoders")
 """The options that name a model's files."""
 
@@ -140,7 +147,7 @@ class Options:
         check=file_name, infotext="VAE", on_make=True)
     sd_text_encoders: str = option(
         MODEL, "Automatic", "Text encoders", "The files of a model's text encoders, separated by commas: Automatic takes the first that fit.",
-        check=file_name, infotext="Text encoders")
+        check=file_names, infotext="Text encoders")
 
     CLIP_stop_at_last_layers: int = option(
         PROMPTS, 1, "Clip skip", "Take the text encoder's output this many layers before its end; 0 means 1.", low=0, high=12,

@@ -1,5 +1,6 @@
 """Infotext → a request's fields and options."""
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import isfinite
@@ -31,7 +32,8 @@ def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
     find: is given an option and the files that it names, and raises PalimpsestError if one is missing.
     """
     said = {spec.name: typed(params[label], current[spec.name]) for label, spec in BY_INFOTEXT.items() if label in params}
-    options, notes = {name: value for name, value in said.items() if value != current[name]}, []
+    modules, notes = pasted_modules(params, find)
+    options = {name: value for name, value in (modules | said).items() if value != current[name]}
     for name, value in list(options.items()):
         try:
             Options().override({name: value})
@@ -42,6 +44,20 @@ def pasted_options(params: Mapping[str, str], current: Mapping[str, Any],
                          and name in FILES else f"{error}; it stays as it was.")
             del options[name]
     return options, notes
+
+
+def pasted_modules(params: Mapping[str, str], find: Callable[[str, str], object]) -> tuple[dict[str, str], list[str]]:
+    """(the options for Forge's "Module 1", "Module 2", …, a sentence on each that is not here)."""
+    found, notes = {name: [] for name in FILES}, []
+    for module in (value for label, value in params.items() if re.fullmatch(r"Module \d+", label)):
+        for option in FILES:
+            with suppress(UnknownName):
+                find(option, module)
+                found[option].append(module)
+                break
+        else:
+            notes.append(f"The module {module} was not found; the current one stays.")
+    return {option: ", ".join(names) for option, names in found.items() if names}, notes
 
 
 def typed(text: str, like: Any, *, strict: bool = False) -> Any:

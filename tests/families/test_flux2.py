@@ -116,6 +116,17 @@ def test_it_edits_through_the_api_from_files_of_their_own_and_can_be_verified(fl
     *_, verdict = verify(claim, request_again(claim.receipt, catalog, read_given(given, claim.receipt).get, thorough=True), engine)
     assert "VAE: ae.safetensors" in answer.json()["info"] and "Text encoders: encoder.safetensors" in answer.json()["info"]
     assert verdict.status is Status.IDENTICAL, verdict
+    assert "Module 1: ae, Module 2: encoder" in answer.json()["info"]
+    for modules, status, said in (
+            (["/home/somebody/models/VAE/ae.safetensors", "C:\\models\\encoder"], 200, "Module 1: ae, Module 2: encoder"),
+            (["encoder", "../../gone"], 422, '; valid: ae.safetensors, encoder.safetensors'),
+            (["ae", "ae.safetensors"], 422, "forge_additional_modules takes one VAE, got ae.safetensors and ae.safetensors"),
+            ("ae", 422, "forge_additional_modules must be a list of names, got 'ae'")):
+        asked = client.post("/sdapi/v1/img2img", json=request | {"override_settings": {"forge_additional_modules": modules}})
+        assert asked.status_code == status and said in asked.text
+    assert client.post("/sdapi/v1/options", json={"forge_additional_modules": ["encoder.safetensors"]}).status_code == 200
+    chosen = client.get("/sdapi/v1/options").json()
+    assert (chosen["sd_vae"], chosen["sd_text_encoders"]) == ("Automatic", "encoder.safetensors")
     refused = client.post("/sdapi/v1/img2img", json=request | {"override_settings": {"sd_text_encoders": "ae"}})
     assert refused.status_code == 422 and 'no text encoder called "ae"; valid: encoder.safetensors' in refused.json()["detail"]
     for fields, sentence in (({"reference_images": [base64_of(SOURCE)] * 5}, "at most 4 pictures are possible, got 5"),

@@ -6,8 +6,12 @@ import os
 
 import pytest
 
+import torch
+from safetensors.torch import save_file
 from pipeline.errors import ModelError, UnknownName
 from pipeline.models import HASHES, Catalog, index, old_hash
+from pipeline.options import Options
+from pipeline.pasting import pasted_options
 
 
 def put(path, content=b"weights"):
@@ -325,3 +329,16 @@ def test_control_networks_are_listed_from_both_folders_and_found_by_name_hash_or
         catalog.find_control_network("depth")
     with pytest.raises(ModelError, match="is a pickle"):
         catalog.find_control_network("old.pth")
+
+
+def test_forges_list_of_modules_pastes_as_the_files_it_names(tmp_path):
+    for rel in ("VAE/ae", "text_encoder/clip_l", "text_encoder/deep/t5"):
+        path = tmp_path / f"{rel}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"weight": torch.zeros(1)}, path)
+    catalog, current = Catalog(tmp_path), vars(Options())
+    said = {"Module 1": "t5", "Module 2": "ae", "Module 3": "clip_l", "Module 4": "gone"}
+    assert pasted_options(said, current, catalog.find_files) == (
+        {"sd_vae": "ae", "sd_text_encoders": "t5, clip_l"}, ["The module gone was not found; the current one stays."])
+    assert catalog.modules(["a/b/t5.safetensors", "clip_l"]) == {"sd_vae": "Automatic", "sd_text_encoders": "deep/t5.safetensors, clip_l.safetensors"}
+    assert [file.stem for file in catalog.find_text_encoders("t5, clip_l")] == ["t5", "clip_l"]

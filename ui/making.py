@@ -203,7 +203,7 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])
-    actions.reference.click(partial(result_as_reference, results), [panel.results, panel.selected], controls.reference_images, **QUEUED)
+    actions.reference.click(result_as_reference, [panel.results, panel.selected], controls.reference_images, **QUEUED)
     making.bring(actions.use.click, with_result_here, [current, panel.results], partial(result_here, results, making.modes),
                  [current, panel.results, panel.selected, actions.with_mask])
 
@@ -263,8 +263,8 @@ def with_result(mode: Mode, results: Visit) -> Mode:
     return mode
 
 
-def result_as_reference(actions: Results, results: Visit, selected: int) -> Shown:
-    return Shown([actions.selected(results, selected)], added=True)
+def result_as_reference(results: Visit, selected: int) -> Shown:
+    return Shown([results.at(selected).file], added=True)
 
 
 def result_for(actions: Results, tab: ModeTab, results: Visit, selected: int, with_mask: bool) -> Update:

@@ -74,7 +74,7 @@ def test_a_corrupt_note_of_our_own_is_refused_by_its_name(folder):
 
 
 @pytest.mark.parametrize("index, name", [
-    ({"_class_name": "FluxPipeline"}, "FluxPipeline"),
+    ({"_class_name": "PixArtSigmaPipeline"}, "PixArtSigmaPipeline"),
     ({"_class_name": None}, "model without a _class_name"),
     ({"_class_name": ["x"]}, "['x']"),
     ({}, "model without a _class_name"),

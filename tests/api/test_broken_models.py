@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     (checkpoints / "link.safetensors").symlink_to(place / "secret.txt")
     (checkpoints / "no-index" / "unet").mkdir(parents=True)
     (checkpoints / "other-pipeline").mkdir()
-    (checkpoints / "other-pipeline" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (checkpoints / "other-pipeline" / "model_index.json").write_text('{"_class_name": "PixArtSigmaPipeline"}')
     (models / "VAE" / "empty.safetensors").write_bytes(b"")
     (models / "Lora" / "empty.safetensors").write_bytes(b"")
     shutil.copy(checkpoints / "good.safetensors", models / "Lora" / "checkpoint.safetensors")
@@ -77,7 +77,7 @@ def assert_draws(client, picture, **fields):
     ("an-embedding", '"an-embedding.safetensors" is a textual inversion embedding, which belongs in the embeddings folder'),
     ("unet-only", '"unet-only.safetensors" is not a complete checkpoint: it lacks the vae and the text_encoder'),
     ("no-index", 'sd_model_checkpoint: no checkpoint called "no-index"; '),
-    ("other-pipeline", 'is a FluxPipeline, which is not supported'),
+    ("other-pipeline", 'is a PixArtSigmaPipeline, which is not supported'),
     ("../secret.txt", 'sd_model_checkpoint: no checkpoint called "../secret.txt"; '),
 ])
 def test_what_is_no_model_is_one_sentence_and_the_one_from_before_goes_on(client, picture, name, sentence):

@@ -93,7 +93,7 @@ def test_an_event_may_name_ones_own_drafts_only(client, app, seen):
 def test_what_cannot_be_kept_is_one_sentence(client, monkeypatch):
     assert send(client, b"text").json()["detail"].startswith("mask: the file is not a picture")
     assert send(client, b"text", "picture").json()["detail"].startswith("init_images: the file is not a picture")
-    assert send(client, kind="else").json()["detail"] == "kind must be one of picture, mask, paint"
+    assert send(client, kind="else").json()["detail"] == "kind must be one of picture, mask, paint, reference"
     monkeypatch.setattr("api.drafts.MAX_BYTES", 50)
     answer = send(client)
     assert answer.status_code == 422 and "larger than" in answer.json()["detail"]

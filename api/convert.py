@@ -37,6 +37,8 @@ OWN = ("init_images", "reference_images", "source_exif", "mask", "latent_mask", 
 """Request fields that reach the processing object in another form."""
 NULL = {"resize_mode": 2, "inpainting_fill": 0, "inpainting_mask_invert": 0, "inpaint_full_res_padding": 0}
 """A1111's effective values for null; for most other fields null is refused."""
+NEW = ("distilled_cfg_scale",)
+"""Fields that A1111 lacks, for which null means the default."""
 FOR_MASKS = ("mask_blur_x", "mask_blur_y")
 """Fields for which null is refused only with a mask, as in A1111."""
 MAX_TASK_ID = 200
@@ -69,7 +71,7 @@ def processing(request: GenerationRequest, here: Backend,
     sampler_name, scheduler, notes = sampler_and_schedule(request)
     overrides = acting(with_modules(request.override_settings or {}, here.models.catalog))
     notes += unpasted + drop_unknown_checkpoint(overrides, here)
-    settings = {name: value for name, value in values.items() if name in known and name not in OWN}
+    settings = {name: value for name, value in values.items() if name in known and name not in OWN and (value is not None or name not in NEW)}
     always, said = script_fields(request, lenient=here.lenient_scripts)
     pictures_of_units = iter(files.get(UNITS, ()))
     always["alwayson_scripts"] = over_pictures(always["alwayson_scripts"], lambda text: open_picture(

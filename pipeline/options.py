@@ -147,7 +147,7 @@ class Options:
         check=file_name, infotext="VAE", on_make=True)
     sd_text_encoders: str = option(
         MODEL, "Automatic", "Text encoders", "The files of a model's text encoders, separated by commas: Automatic takes the first that fit.",
-        check=file_names, infotext="Text encoders")
+        check=file_names, infotext="Text encoders", on_make=True)
 
     CLIP_stop_at_last_layers: int = option(
         PROMPTS, 1, "Clip skip", "Take the text encoder's output this many layers before its end; 0 means 1.", low=0, high=12,

@@ -9,6 +9,7 @@ import gradio as gr
 from pipeline.errors import PalimpsestError
 from pipeline.families import FAMILIES
 from pipeline.families.base import Defaults
+from pipeline.families.placement import is_text_encoder
 from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
 from pipeline.samplers import SAMPLERS, SCHEDULES
@@ -36,6 +37,7 @@ class Controls:
 
     sd_model_checkpoint: gr.Dropdown
     sd_vae: gr.Dropdown
+    sd_text_encoders: gr.Dropdown
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
     styles: gr.Dropdown
@@ -99,6 +101,9 @@ def build_model_menus(models: ModelStore) -> dict[str, gr.components.Component]:
                                            label=SPECS["sd_model_checkpoint"].label, elem_id="checkpoint"),
         "sd_vae": gr.Dropdown(vae_choices(models), value="Automatic", container=False, num_choices_shown=WHOLE, label=SPECS["sd_vae"].label,
                               elem_id="vae"),
+        # none chosen: the first that fit
+        "sd_text_encoders": gr.Dropdown(models.catalog.text_encoder_names(), value=[], multiselect=True, container=False, num_choices_shown=WHOLE,
+                                        label=SPECS["sd_text_encoders"].label, visible=takes_text_encoders(models, models.default.rel), elem_id="text-encoders"),
     }
 
 
@@ -118,7 +123,7 @@ def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
 def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[tuple[str, str]]]:
     """Choices (label, value) of the menus that list files and styles, which change while the program runs."""
     return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
-            **script_menus(models), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+            "sd_text_encoders": [(name, name) for name in models.catalog.text_encoder_names()], **script_menus(models), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
 
 
 def script_menus(models: ModelStore) -> dict[str, list[tuple[str, str]]]:
@@ -132,6 +137,15 @@ def takes_references(models: ModelStore, checkpoint: str) -> Takes:
         return Takes(models.describe(Options(sd_model_checkpoint=checkpoint)).references)
     except PalimpsestError:
         return Takes(0)
+
+
+def takes_text_encoders(models: ModelStore, checkpoint: str) -> bool:
+    """Whether a checkpoint's text encoders may be files of their own."""
+    try:
+        family = models.describe(Options(sd_model_checkpoint=checkpoint)).family
+    except PalimpsestError:
+        return False
+    return family in FAMILIES and any(map(is_text_encoder, FAMILIES[family].facts.separate))
 
 
 def sees_source(models: ModelStore, checkpoint: str) -> bool:

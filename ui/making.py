@@ -36,11 +36,12 @@ from ui.controls import (
     sees_source,
     takes_guidance,
     takes_references,
+    takes_text_encoders,
     vae_choices,
     within_range,
 )
 from ui.editor import File, Reader
-from ui.events import QUEUED, tell
+from ui.events import QUEUED, QUIET, tell
 from ui.exact import run_exactly
 from ui.foresight import wire_foresight
 from ui.pasted import Reading, build_offer
@@ -158,7 +159,7 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             scripts = build_scripts(always_on, Upscalers(models.catalog).names(), controlnet, adetailer)
     making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts, reference_images=references), modes, panel, pages, tabs, reading,
                     actions.extras)
-    wire_models(making.controls, engine, models, header, picker)
+    wire_models(making.controls, engine, models, header, picker, session)
     wire_controlnet(controlnet, models, making.controls.width, making.controls.height)
     wire_counters(counters, making.controls, engine)
     wire_styles(apply_styles, styles, making.controls)
@@ -177,11 +178,16 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     return making
 
 
-def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: Header, picker: Picker) -> None:
+def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: Header, picker: Picker, session: Session) -> None:
     """The menus load the chosen model; both Refresh buttons scan the folders again."""
     menus = header.menus
-    gr.on([menu.input for menu in menus.values()], partial(load_model, engine), outputs=header.title, inputs_kwargs=menus,
-          **QUEUED)
+    checkpoint, *modules = menus.values()
+    checkpoint.input(partial(remembered, models), [checkpoint, session.modules], modules, **QUEUED).then(
+        partial(load_model, engine), outputs=header.title, inputs_kwargs=menus, **QUEUED)
+    gr.on([menu.input for menu in modules], partial(load_model, engine), outputs=header.title, inputs_kwargs=menus, **QUEUED)
+    gr.on([menu.input for menu in modules], None, [*menus.values(), session.modules], session.modules,
+          js="(checkpoint, vae, encoders, kept) => ({ ...kept, [checkpoint]: [vae, encoders] })", **QUIET)
+    checkpoint.change(lambda name: gr.Dropdown(visible=takes_text_encoders(models, name)), checkpoint, controls.sd_text_encoders, **QUEUED)
     controls.sd_model_checkpoint.change(lambda checkpoint: [gr.Slider(visible=shown(models, checkpoint)) for shown in (sees_source, takes_guidance)],
                                         controls.sd_model_checkpoint, [controls.image_cfg_scale, controls.distilled_cfg_scale], **QUEUED)
     controls.sd_model_checkpoint.change(partial(takes_references, models), controls.sd_model_checkpoint, controls.reference_images, **QUEUED)
@@ -234,6 +240,15 @@ def picture_of(modes: dict[Mode, ModeTab], current: Mode, *held: tuple[File, Fil
     return image
 
 
+def remembered(models: ModelStore, checkpoint: str, kept: dict[str, Any]) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """VAE and text encoders as this browser last chose them for a checkpoint, if they are still there."""
+    found = kept.get(checkpoint)
+    vae, encoders = found if isinstance(found, list) and len(found) == 2 else ("Automatic", [])
+    there = models.catalog.text_encoder_names()
+    return gr.Dropdown(value=vae if vae in vae_choices(models) else "Automatic"), gr.Dropdown(
+        value=[name for name in encoders if name in there] if isinstance(encoders, list) else [], visible=takes_text_encoders(models, checkpoint))
+
+
 def advise(models: ModelStore, checkpoint: str) -> None:
     """Tell which settings suit a model that was just chosen; they are the person's to make."""
     if (sentence := advice(models, checkpoint)) is not None:
@@ -243,7 +258,8 @@ def advise(models: ModelStore, checkpoint: str) -> None:
 def listed_anew(models: ModelStore, part: str) -> list[gr.components.Component]:
     """The menus and the picker's lists for the current models folder."""
     models.catalog.refresh()
-    return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), gr.Dropdown(refiner_choices(models)),
+    return [gr.Dropdown(checkpoint_choices(models)), gr.Dropdown(vae_choices(models)), gr.Dropdown(models.catalog.text_encoder_names()),
+            gr.Dropdown(refiner_choices(models)),
             *listed(models.catalog, part), *(gr.Dropdown(choices) for choices in script_menus(models).values())]
 
 

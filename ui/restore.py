@@ -97,15 +97,23 @@ def with_files(values: Values, catalog: Catalog, called: Mapping[str, str]) -> t
     found, notes = dict(values), []
     for name, kind, find in (("sd_model_checkpoint", "checkpoint", lambda text: catalog.find_checkpoint(text).rel),
                              ("refiner_checkpoint", "refiner", lambda text: catalog.find_checkpoint(text).rel),
-                             ("sd_vae", "VAE", lambda text: catalog.find_vae(text).path.name)):
+                             ("sd_vae", "VAE", lambda text: catalog.find_vae(text).path.name),
+                             ("sd_text_encoders", "text encoder", lambda text: [file.path.name for file in catalog.find_text_encoders(text)])):
         wanted = found.pop(name, None)
         try:
             found |= {} if wanted is None else {name: wanted if wanted in NO_FILE else find(wanted)}
         except PalimpsestError:
             notes.append(f"The {kind} {called.get(name, wanted)} was not found; the current one stays.")
+    if found.get("sd_text_encoders") in NO_FILE:
+        found["sd_text_encoders"] = []
     if found.get("sd_model_checkpoint") == "":  # the request named none
         del found["sd_model_checkpoint"]
     return found, notes
+
+
+def listed(names: str) -> list[str]:
+    """The option sd_text_encoders as its menu's value."""
+    return [] if names in NO_FILE else [name.strip() for name in names.split(",")]
 
 
 def seed_in(text: str) -> int | None:

@@ -18,10 +18,10 @@ from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
 from ui.adetailer import STANDING as DETECTORS
 from ui.controlnet import STANDING, UNITS_OFF
-from ui.controls import Controls, changing_menus, sees_source, takes_guidance, takes_references
+from ui.controls import Controls, changing_menus, sees_source, takes_guidance, takes_references, takes_text_encoders
 from ui.events import QUEUED, QUIET, fits
 from ui.fields import Seed
-from ui.restore import updates
+from ui.restore import listed, updates
 from ui.stream import PAGE, Panel, Update, follow
 from ui.visit import Result, Visit
 
@@ -62,6 +62,8 @@ class Session:
         """The client's id, created on the browser's first visit."""
         self.settings = Stored({}, storage_key="palimpsest-settings", **STORED)
         """Field name → its widget's value."""
+        self.modules = Stored({}, storage_key="palimpsest-modules", **STORED)
+        """Checkpoint → (VAE, text encoders) that were last chosen for it."""
         self.sound = gr.BrowserState(False, storage_key="palimpsest-sound", **STORED)
         """Whether to play a sound at the end of a job."""
 
@@ -112,7 +114,8 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
         chosen = models.default
     models.catalog.hashed(chosen)  # the menu shows it with its hash
     named, menus = controls.named(), changing_menus(models, engine.styles)
-    standing = {"sd_model_checkpoint": chosen.rel, "sd_vae": engine.options.sd_vae, "refiner_checkpoint": "", "styles": [],
+    standing = {"sd_model_checkpoint": chosen.rel, "sd_vae": engine.options.sd_vae, "sd_text_encoders": listed(engine.options.sd_text_encoders),
+                "refiner_checkpoint": "", "styles": [],
                 **STANDING, **DETECTORS}
     # a unit whose picture is gone would take the source instead
     kept = {name: value for name, value in settings.items()
@@ -120,6 +123,7 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     chosen_here, _ = updates(controls, {name: settings[name] for name in menus if settings.get(name)}, menus)
     update = updates(controls, standing, menus)[0] | chosen_here | {named[name]: value for name, value in kept.items()}
     checkpoint = update[controls.sd_model_checkpoint]["value"]
+    update[controls.sd_text_encoders] |= {"visible": takes_text_encoders(models, checkpoint)}
     return update | {
         session.client: client or uuid4().hex,
         controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint)),

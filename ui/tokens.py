@@ -17,16 +17,16 @@ CHUNK = 75
 
 def wire_counters(counters: list[gr.HTML], controls: Controls, engine: Engine) -> None:
     """Recount whenever a prompt changes; while counting, only the latest change is kept."""
-    read = [controls.prompt, controls.negative_prompt, controls.styles, controls.sd_model_checkpoint, controls.sd_vae, controls.steps]
+    read = [controls.prompt, controls.negative_prompt, controls.styles, controls.sd_model_checkpoint, controls.sd_vae, controls.sd_text_encoders, controls.steps]
     gr.on([controls.prompt.change, controls.negative_prompt.change, controls.styles.change], partial(counted, engine), read,
           counters, trigger_mode="always_last", **QUEUED)
 
 
-def counted(engine: Engine, prompt: str, negative_prompt: str, styles: list[str], checkpoint: str, vae: str,
+def counted(engine: Engine, prompt: str, negative_prompt: str, styles: list[str], checkpoint: str, vae: str, text_encoders: list[str],
             steps: int) -> list[str]:
     """The counters' texts; empty while the model is not loaded."""
     try:
-        options = engine.options.override({"sd_model_checkpoint": checkpoint, "sd_vae": vae})
+        options = engine.options.override({"sd_model_checkpoint": checkpoint, "sd_vae": vae, "sd_text_encoders": text_encoders})
         texts = [engine.styles.apply_styles(prompt, styles), engine.styles.apply_negative_styles(negative_prompt, styles)]
         counts = engine.count_tokens([bare_prompt(text, options) for text in texts], options, int(steps))
         return ["", ""] if counts is None else list(map(shown, counts))

@@ -4,13 +4,24 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from tests.families import tiny_flow
 from tests.ui.conftest import start
-from tests.ui.steps import generate, open_page, open_tab, put, result, set_slider, settle
+from tests.ui.steps import generate, make, open_page, open_tab, put, result, set_slider, settle
+
+
+def put_z_image(models, made):
+    """A tiny Z-Image in files of its own, with two text encoders, two VAEs, and a text encoder that is none."""
+    files = tiny_flow.z_image(made)
+    for place, file in (("Stable-diffusion/z-image", files.transformer), ("text_encoder/qwen", files.text_encoder),
+                        ("text_encoder/qwen-2", files.text_encoder), ("text_encoder/no-encoder", files.vae), ("VAE/ae", files.vae), ("VAE/ae-2", files.vae)):
+        (models / place).parent.mkdir(parents=True, exist_ok=True)
+        (models / f"{place}.safetensors").hardlink_to(file)
 
 
 @pytest.fixture(scope="module")
 def toy_page(context, tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
+    put_z_image(folder / "models", tmp_path_factory.mktemp("z-image"))
     server = start("--models-dir", str(folder / "models"), outputs=folder / "outputs", program=("-m", "tests.families.toy", str(folder)))
     page = context.new_page()
     open_page(page, next(server).url)
@@ -93,3 +104,49 @@ def test_reference_pictures_are_added_ordered_kept_over_a_reload_and_used(toy_pa
     page.locator("#history-restore").click()
     expect(page.locator(".references .tile")).to_have_count(3)
     assert strip(page)[:2] == [["2", blue], ["3", lime]]
+
+
+def choose(page, menu, option):
+    page.locator(f"#{menu} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+    page.keyboard.press("Escape")
+    settle(page)
+
+
+def checkpoint(page, name):
+    page.locator("#checkpoint input").click()
+    page.locator("[role=option]", has_text=name).click()
+    settle(page)
+
+
+def test_vae_and_text_encoders_are_chosen_at_the_top_and_remembered_for_each_model(toy_page, picture_file):
+    page, encoders = toy_page, toy_page.locator("#text-encoders")
+    page.reload()
+    page.locator("#generate-img2img").wait_for()
+    settle(page)
+    expect(encoders).to_have_count(0)
+    checkpoint(page, "z-image")
+    expect(encoders).to_be_visible()
+    choose(page, "text-encoders", "qwen-2.safetensors")
+    choose(page, "vae", "ae-2.safetensors")
+    expect(page.locator("#title .model")).to_contain_text("GB on cpu")
+    box, header = encoders.bounding_box(), page.locator("#header").bounding_box()
+    assert box["y"] >= header["y"] and box["y"] + box["height"] <= header["y"] + header["height"]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    put(page, "img2img-picture", picture_file)
+    page.get_by_label("Sampling method", exact=True).click()
+    page.get_by_role("option", name="Euler", exact=True).click()
+    set_slider(page, "Sampling steps", 2)
+    assert "Module 1: ae-2, Module 2: qwen-2" in make(page, "img2img").info["parameters"]
+    checkpoint(page, "toy-model")
+    expect(encoders).to_have_count(0)
+    expect(page.locator("#vae input")).to_have_value("Automatic")
+    checkpoint(page, "z-image")
+    expect(encoders.locator(".token")).to_have_text("qwen-2.safetensors")
+    expect(page.locator("#vae input")).to_have_value("ae-2.safetensors")
+    page.reload()
+    page.locator("#generate-img2img").wait_for()
+    settle(page)
+    expect(encoders.locator(".token")).to_have_text("qwen-2.safetensors")
+    choose(page, "text-encoders", "no-encoder.safetensors")
+    expect(page.locator(".toast-body").last).to_contain_text('"no-encoder.safetensors" is not a Qwen3 text encoder')

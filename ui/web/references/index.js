@@ -198,8 +198,8 @@ class References {
 
   async send({ only } = {}) {
     const told = { canvas: this.id, files: [] };
+    if (only || !this.takes) return told; // without a wait for what the browser has kept
     await this.turn;
-    if (only || !this.takes) return told;
     try {
       const held = await stillHeld(this.pictures.map(({ draft }) => draft).filter(Boolean));
       for (const picture of this.pictures) {

@@ -24,6 +24,8 @@ MOUNT = f"""import(new URL("web/canvas/index.js", document.baseURI)).then(
   ({{ mount }}) => mount(element, props, watch, trigger), () => {{ element.textContent = "{NOT_LOADED}"; }})"""
 SEND = "(...values) => window.palimpsest?.canvases?.send(values) ?? values"
 """The script of an event that reads canvases: it first uploads what the server does not have yet."""
+SEND_JOB = "(...values) => window.palimpsest?.canvases?.send(values, { job: true }) ?? values"
+"""The same for a job: previews of what it will do come first."""
 SEND_PICTURES = "(...values) => window.palimpsest?.canvases?.send(values, { only: 'picture' }) ?? values"
 """The same without masks."""
 SEND_PAINTED = "(...values) => window.palimpsest?.canvases?.send(values, { only: 'painted' }) ?? values"

@@ -16,7 +16,7 @@ from pipeline.limits import Client
 from pipeline.options import number
 from pipeline.scripts import ALWAYS_ON, EACH_ISLAND
 from pipeline.uploads import count_pixels, open_file, upright_size
-from ui.canvas import SEND, SEND_PAINTED, Canvas, Foreseen, Laid
+from ui.canvas import SEND, SEND_JOB, SEND_PAINTED, Canvas, Foreseen, Laid
 from ui.controls import MASKED_CONTENT, Controls, within_range
 from ui.editor import File, Reader
 from ui.events import QUEUED, QUIET, tell
@@ -49,7 +49,7 @@ def wire_foresight(modes: dict[Mode, ModeTab], controls: Controls, engine: Engin
         script = SEND_PAINTED if mode is Mode.INPAINT else SEND
         canvas.input(partial(shown, engine, mode, tab.read), canvas, canvas, inputs_kwargs=settings, js=script, **FORESEEN)
         canvas.submit(asked_by(partial(run_islands, engine, mode, panel, folders, tab.read)), [session.client, panel.results, canvas],
-                      inputs_kwargs=controls.asked(), outputs=panel.outputs, js=SEND, **QUEUED)
+                      inputs_kwargs=controls.asked(), outputs=panel.outputs, js=SEND_JOB, **QUEUED)
     size = [controls.width, controls.height]
     modes[Mode.INPAINT].canvas.apply(grown, [*size, controls.selected_scale_tab, controls.inpaint_full_res, controls.inpainting_fill],
                                        size, **QUEUED)

@@ -18,7 +18,7 @@ from pipeline.loading import ModelStore
 from pipeline.upscalers.names import Upscalers
 from ui.adetailer import build_adetailer, wire_adetailer
 from ui.batch import build_batch, wire_batch
-from ui.canvas import SEND, SEND_PICTURES, Canvas
+from ui.canvas import SEND, SEND_JOB, SEND_PICTURES, Canvas
 from ui.controlnet import build_controlnet, wire_controlnet
 from ui.controls import (
     Controls,
@@ -205,7 +205,7 @@ def wire_modes(making: Making, actions: Actions, engine: Engine, session: Sessio
                           panel.outputs, **QUEUED)
     for mode, tab in making.modes.items():
         tab.generate.click(asked_by(partial(run, engine, mode, panel, folders, tab.read)), inputs=[session.client, panel.results, tab.canvas],
-                           inputs_kwargs=controls.asked(), outputs=panel.outputs, js=SEND, **QUEUED)
+                           inputs_kwargs=controls.asked(), outputs=panel.outputs, js=SEND_JOB, **QUEUED)
         wire_samples(tab, controls)
         making.bring(actions.sends[mode].click, partial(with_result, mode), [panel.results],
                      partial(result_for, results, tab), [panel.results, panel.selected, actions.with_mask])

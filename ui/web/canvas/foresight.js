@@ -7,6 +7,7 @@ import { say } from "./text.js";
 import { outline } from "./tools/shapes.js";
 
 const WAIT = 300; // milliseconds without a change
+const PATIENCE = 1000, GLANCE = 30; // milliseconds that Generate waits for one, and from look to look
 const LATE = 20000; // milliseconds to wait for an answer
 const LABEL = 12, PAD = 6, LINE = 20; // CSS pixels
 const CLOSED = "#generate-"; // a mode's button, disabled while a job runs
@@ -48,6 +49,13 @@ export class Foresight {
   changed() {
     clearTimeout(this.timer);
     if (this.wanted) this.timer = setTimeout(() => this.ask(), WAIT);
+  }
+
+  // Asks nothing more and waits for what was asked: Gradio's client can lose an event, such as Generate's, that is sent while
+  // the server ends the stream of the one before.
+  async pause() {
+    clearTimeout(this.timer);
+    for (const end = Date.now() + PATIENCE; this.waiting && Date.now() < end;) await new Promise((done) => setTimeout(done, GLANCE));
   }
 
   ask() {

@@ -8,13 +8,16 @@ const STYLE = new URL("canvas.css", import.meta.url);
 
 const canvases = new Map(), others = new Map();
 
-// For Gradio's events: the canvases' values, uploaded one after the other.
+// For Gradio's events: the canvases' values, uploaded one after the other. how: {only, job}: see ui/canvas.py.
 async function send(values, how) {
+  const asking = how?.job ? [...canvases.values()].map(({ foresight }) => foresight) : [];
+  await Promise.all(asking.map((foresight) => foresight.pause()));
   const told = [];
   for (const value of values) {
     const part = canvases.get(value?.canvas) ?? others.get(value?.canvas);
     told.push(part ? await part.send(how) : value);
   }
+  for (const foresight of asking) foresight.changed();
   return told;
 }
 

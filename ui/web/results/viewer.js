@@ -68,26 +68,28 @@ export class Viewer {
     return this.root.offsetParent && !ctrlKey && !metaKey && !altKey && !target.closest?.("input:not([type=range]), textarea, [contenteditable], dialog");
   }
 
-  // When a job begins or ends: shows the one in progress, unless somebody is looking at another.
   watchJobs() {
-    let running = false;
-    new MutationObserver(() => {
-      const preview = this.column.querySelector("#stage img");
-      if (preview) this.preview = preview.src;
-      const runs = Boolean(this.column.querySelector("#stage .bar"));
-      if (runs === running) return;
-      running = runs;
-      if (runs) {
-        this.preview = null;
-        this.frame.roomChanged();
-        this.compare.close();
-      } else if (this.preview && !this.looking) {
-        this.last.style.backgroundImage = `url("${this.preview}")`;
-        this.last.hidden = false;
-        setTimeout(() => this.loading || (this.last.hidden = true), 300); // the job gave no picture
-      }
-      this.look(false);
-    }).observe(this.column, { childList: true, subtree: true });
+    this.running = false;
+    new MutationObserver(() => this.seeJob()).observe(this.column, { childList: true, subtree: true });
+  }
+
+  // When a job begins or ends: shows the one in progress, unless somebody is looking at another.
+  seeJob() {
+    const preview = this.column.querySelector("#stage img");
+    if (preview) this.preview = preview.src;
+    const runs = Boolean(this.column.querySelector("#stage .bar"));
+    if (runs === this.running) return;
+    this.running = runs;
+    if (runs) {
+      this.preview = null;
+      this.frame.roomChanged();
+      this.compare.close();
+    } else if (this.preview && !this.looking) {
+      this.last.style.backgroundImage = `url("${this.preview}")`;
+      this.last.hidden = false;
+      setTimeout(() => this.loading || (this.last.hidden = true), 300); // the job gave no picture
+    }
+    this.look(false);
   }
 
   look(looking) {
@@ -98,6 +100,7 @@ export class Viewer {
 
   // value: as returned by Python's Viewer.postprocess.
   show({ results = [], selected = 0, comparison = null }) {
+    this.seeJob(); // a quick job may have begun just now, and its beginning closes a comparison
     const kept = this.looking && results.some(({ file }) => file === this.file) && results[selected]?.file !== this.file;
     this.results = results;
     this.strip.show(results);

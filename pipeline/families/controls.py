@@ -1,14 +1,17 @@
 """Controls: networks that guide a model by pictures, and how strongly each acts at a call. Imports no network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.errors import InvalidRequest
 from pipeline.families.placement import Placement
 
 BALANCED, PROMPT, CONTROL = MODES = ("Balanced", "My prompt is more important", "ControlNet is more important")
@@ -37,6 +40,9 @@ class ControlNetwork(Protocol):
 
     def move_to(self, placement: Placement, *, computes: bool) -> None:
         """Bring its weights to the device, or to where that placement keeps idle weights."""
+
+    def check(self, network: nn.Module, model: str) -> None:
+        """Raise InvalidRequest if it was made for another kind of network than that of a model with this name."""
 
 
 class PictureEncoder(Protocol):
@@ -118,6 +124,33 @@ class Controls:
         for correction in self.corrections:
             x0 = correction(x0, self.negative)
         return x0
+
+
+# --- a run's networks
+
+@contextmanager
+def computing(controls: Controls, kinds: type | UnionType, network: nn.Module, model: str, placement: Placement) -> Iterator[list[Any]]:
+    """The networks of these controls, which compute meanwhile: checked against a model's own network, and on the device.
+
+    kinds: the classes that the model's family can be guided by. Raises InvalidRequest for others.
+    """
+    found = list(dict.fromkeys(control.network for control in controls.controls))
+    for one in found:
+        if not isinstance(one, kinds):
+            raise of_another_kind(one.name, model)
+        one.check(network, model)
+    try:
+        for one in found:
+            one.move_to(placement, computes=True)
+        yield found
+    finally:
+        for one in found:
+            one.move_to(placement, computes=False)
+
+
+def of_another_kind(name: str, model: str, why: str = "") -> InvalidRequest:
+    """The error for a network that does not fit a model."""
+    return InvalidRequest("alwayson_scripts", f'ControlNet: "{name}" was made for another kind of checkpoint than "{model}"{why}')
 
 
 # --- within transformers, whose networks have any number of outputs

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import InvalidRequest, ModelError
-from pipeline.families import black_forest, configs, flux_vae, original, qwen3, sd, t5
+from pipeline.families import black_forest, configs, flux_vae, original, sd, t5
 from pipeline.families.base import Defaults, Facts, ModelInfo, Separate, Sees
 from pipeline.families.black_forest import Names
 from pipeline.families.checkpoint import (
@@ -23,11 +23,12 @@ from pipeline.families.checkpoint import (
 from pipeline.families.clip import ClipTextEncoder
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Controls
+from pipeline.families.controls import Controls, computing
 from pipeline.families.flux_control import FluxControl, FluxControls
 from pipeline.families.layer_names import LayerNames
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.placement import Placement
+from pipeline.families.plain_text import note_on_weights
 from pipeline.families.prediction import Flow
 from pipeline.families.transformer_layers import TransformerLayers
 from pipeline.geometry import Size
@@ -104,7 +105,7 @@ class Flux1(LoadedModel):
         return Flow(1.0 if self.name == SCHNELL.name else shift_for(size))
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
-        self.notes += qwen3.note_on_weights(texts, self.info.name)
+        self.notes += note_on_weights(texts, self.info.name)
         # the pooled features are those of the first 75 tokens
         pooled = self._clip.encode(texts, replace(how, emphasis="None", comma_backtrack=0, old_emphasis=False)).extra["pooled"]
         return Cond(self._t5.encode(texts, how), {"pooled": pooled, "guidance": pooled.new_full((len(texts),), how.guidance)})
@@ -141,21 +142,12 @@ class Flux1(LoadedModel):
 
     @contextmanager
     def controlled(self, controls: Controls) -> Iterator[None]:
-        networks = list(dict.fromkeys(control.network for control in controls.controls))
-        for network in networks:
-            if not isinstance(network, FluxControl):
-                raise InvalidRequest("alwayson_scripts", f'ControlNet: "{network.name}" was made for another kind of checkpoint '
-                                                         f'than "{self.info.name}"')
-            network.check(self._modules["transformer"], self.info.name)
-        self._controls = FluxControls(controls, lambda pixels: patches(self.encode_image(pixels)), places_of)
-        try:
-            for network in networks:
-                network.move_to(self.placement, computes=True)
-            yield
-        finally:
-            self._controls = None
-            for network in networks:
-                network.move_to(self.placement, computes=False)
+        with computing(controls, FluxControl, self._modules["transformer"], self.info.name, self.placement):
+            self._controls = FluxControls(controls, lambda pixels: patches(self.encode_image(pixels)), places_of)
+            try:
+                yield
+            finally:
+                self._controls = None
 
     def layers(self) -> TransformerLayers:
         transformer = self.modules["transformer"]

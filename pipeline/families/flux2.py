@@ -23,6 +23,7 @@ from pipeline.families.configs import PartKind
 from pipeline.families.latents import LatentFormat
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.placement import Placement
+from pipeline.families.plain_text import note_on_weights
 from pipeline.families.prediction import Flow
 from pipeline.families.transformer_layers import TransformerLayers
 from pipeline.geometry import Size
@@ -133,7 +134,7 @@ class Klein(LoadedModel):
         self.latent_format = latent_format(module)
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
-        self.notes += qwen3.note_on_weights(texts, self.info.name)
+        self.notes += note_on_weights(texts, self.info.name)
         return Cond(torch.stack([self._encoder.encode(text, how) for text in texts]),
                     {f"reference {number}": reference.latent.repeat(len(texts), 1, 1, 1) for number, reference in enumerate(how.references)})
 

@@ -13,7 +13,7 @@ from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families import configs
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Control, Controls, share_of, share_of_tokens
+from pipeline.families.controls import Control, Controls, of_another_kind, share_of, share_of_tokens
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -64,7 +64,7 @@ class FluxControl:
         """Raise InvalidRequest if it was made for another size of the transformer."""
         own, wanted = self.module.config, transformer.config
         if any(own[name] != wanted[name] for name in ("num_attention_heads", "attention_head_dim", "joint_attention_dim", "pooled_projection_dim")):
-            raise InvalidRequest("alwayson_scripts", f'ControlNet: "{self.name}" was made for another kind of checkpoint than "{model}"')
+            raise of_another_kind(self.name, model)
 
     def mode(self, control: Control) -> Tensor | None:
         """A union's number for what it gets, (1, 1). Raises InvalidRequest for what it was not trained on."""

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InvalidRequest, ModelError
+from pipeline.errors import ModelError
 from pipeline.families import configs
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Control, Controls, Features
+from pipeline.families.controls import Control, Controls, Features, of_another_kind
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -74,7 +74,7 @@ class IPAdapter:
             kinds = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}
             own, other = kinds.get(widths[0][0]), kinds.get(wanted[0][0])
             why = f": it is for {own}, the checkpoint is {other}" if own and other and own != other else ""
-            raise InvalidRequest("alwayson_scripts", f'ControlNet: "{self.name}" was made for another kind of checkpoint than "{model}"{why}')
+            raise of_another_kind(self.name, model, why)
 
 
 def cross_attentions(unet: nn.Module) -> list[nn.Module]:

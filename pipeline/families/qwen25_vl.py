@@ -3,7 +3,6 @@
 Its words are Qwen3's.
 """
 
-import gzip
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from pipeline.errors import InvalidRequest, ModelError
+from pipeline.errors import ModelError
 from pipeline.families import configs
 from pipeline.families.checkpoint import Part, Stored, count, shape
 from pipeline.families.cond import Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.plain_text import PlainText
 from pipeline.families.qwen3 import TOKENIZER
 from pipeline.weights import Weights
 
@@ -108,14 +107,14 @@ def of_tensors(path: Path, tensors: dict[str, Stored]) -> Part:
     }, {name: stored for name, stored in tensors.items() if name != "lm_head.weight"})
 
 
-class Qwen25VlTextEncoder:
+class Qwen25VlTextEncoder(PlainText):
     """A transformers Qwen2_5_VLModel that encodes one prompt at a time. longest: tokens of a prompt that the network takes."""
 
-    name, embeddings = "qwen2.5-vl", None
+    name = "qwen2.5-vl"
 
     def __init__(self, model: nn.Module, *, longest: int):
-        self.model, self.width, self._longest = model, model.config.text_config.hidden_size, longest
-        self._tokenizer = Tokenizer.from_buffer(gzip.decompress(TOKENIZER.read_bytes()))
+        super().__init__(TOKENIZER, longest)
+        self.model, self.width = model, model.config.text_config.hidden_size
 
     def encode(self, text: str, template: str, pictures: Sequence[Tensor], how: Encoding) -> Tensor:
         """(tokens, width) float32: of the prompt, and of what the template has after the instruction to the model.
@@ -123,9 +122,7 @@ class Qwen25VlTextEncoder:
         template: the message, with {} in place of the prompt. pictures: each (1, 3, h, w) in [-1, 1]. Raises InvalidRequest
         for too long a prompt.
         """
-        if self.count(text, how) > self._longest:
-            field = "negative_prompt" if how.negative else "prompt"
-            raise InvalidRequest(field, f"{field}: takes {self.count(text, how)} tokens; this model takes at most {self._longest}")
+        self._check_length(self.count(text, how), how)
         patches, grids = self._patches(pictures)
         shown = "".join(f"Picture {number}: {BEFORE}{PICTURE * (int(grid.prod()) // MERGED)}{AFTER}" for number, grid in enumerate(grids, 1))
         before, _, _ = template.partition("{}")
@@ -151,13 +148,3 @@ class Qwen25VlTextEncoder:
         images = [Image.fromarray(np.round((picture[0].float().cpu().numpy().transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)) for picture in pictures]
         made = Qwen2VLImageProcessorPil()(images=images, return_tensors="pt")
         return made["pixel_values"], made["image_grid_thw"]
-
-    def count(self, text: str, how: Encoding) -> int:
-        """Tokens of the text itself."""
-        return len(self._ids(text))
-
-    def find_embeddings(self, texts: list[str], how: Encoding) -> tuple[list, list[str]]:
-        return [], []
-
-    def _ids(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -3,28 +3,24 @@
 Such encoders know no weights: brackets are text.
 """
 
-import gzip
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from pipeline.errors import InvalidRequest, ModelError
+from pipeline.errors import ModelError
 from pipeline.families import configs
 from pipeline.families.checkpoint import Part, Stored, count, read_part, shape
 from pipeline.families.cond import Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.plain_text import PlainText
 from pipeline.weights import Weights
 
 TOKENIZER = Path(__file__).parents[2] / "assets" / "tokenizers" / "qwen3" / "tokenizer.json.gz"
 PADDING = 151643
 """The token <|endoftext|>."""
-WEIGHTED = re.compile(r"\([^()]*:\s*\d*\.?\d+\s*\)")
-"""A prompt's (word:1.2)."""
 
 RULES = {  # those arguments of transformers' Qwen3Config that change what is computed
     "vocab_size": configs.whole(2, 1 << 20),
@@ -94,27 +90,25 @@ def of_tensors(path: Path, tensors: dict[str, Stored]) -> Part:
     }, {name: stored for name, stored in tensors.items() if name != "lm_head.weight"})
 
 
-class Qwen3TextEncoder:
+class Qwen3TextEncoder(PlainText):
     """A transformers Qwen3Model that encodes one prompt at a time.
 
     template: the message to the model, with {} in place of the prompt. longest: tokens that the network takes.
     layers: the hidden states to take, side by side: 0 are the tokens' vectors. padded: whether to fill up to `longest`.
     """
 
-    name, embeddings = "qwen3", None
+    name = "qwen3"
 
     def __init__(self, model: nn.Module, *, template: str, layers: Sequence[int], longest: int, padded: bool = False):
+        super().__init__(TOKENIZER, longest)
         self.model = model
         self.width = model.config.hidden_size * len(layers)
-        self._template, self._layers, self._longest, self._padded = template, layers, longest, padded
-        self._tokenizer = Tokenizer.from_buffer(gzip.decompress(TOKENIZER.read_bytes()))
+        self._template, self._layers, self._padded = template, layers, padded
 
     def encode(self, text: str, how: Encoding) -> Tensor:
         """(tokens, width) float32. Raises InvalidRequest for too long a prompt."""
         ids = self._ids(self._template.format(text))
-        if len(ids) > self._longest:
-            field = "negative_prompt" if how.negative else "prompt"
-            raise InvalidRequest(field, f"{field}: takes {len(ids)} tokens; this model takes at most {self._longest}")
+        self._check_length(len(ids), how)
         # where it computes: its weights may be in main memory until then, its buffers never are
         length = self._longest if self._padded else len(ids)
         tokens = torch.tensor([ids + [PADDING] * (length - len(ids))], device=self.model.rotary_emb.inv_freq.device)
@@ -123,19 +117,3 @@ class Qwen3TextEncoder:
         before[..., len(ids):] = False
         output = self.model(tokens, attention_mask=before, output_hidden_states=True, use_cache=False)
         return torch.cat([output.hidden_states[layer][0] for layer in self._layers], dim=-1).float()
-
-    def count(self, text: str, how: Encoding) -> int:
-        """Tokens of the text itself."""
-        return len(self._ids(text))
-
-    def find_embeddings(self, texts: list[str], how: Encoding) -> tuple[list, list[str]]:
-        return [], []
-
-    def _ids(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
-
-
-def note_on_weights(texts: Sequence[str], model: str) -> list[str]:
-    """A sentence if a prompt asks for weights."""
-    found = next((match[0] for text in texts if (match := WEIGHTED.search(text))), None)
-    return [] if found is None else [f"{model} knows no weights of words, so {found} was read as it stands."]

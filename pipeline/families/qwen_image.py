@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.families import configs, qwen3, qwen25_vl
+from pipeline.families import configs, qwen25_vl
 from pipeline.families.autoencoder import LARGEST_AT_ONCE, TILE, Autoencoder
 from pipeline.families.base import Defaults, Facts, ModelInfo, Separate, Sees
 from pipeline.families.checkpoint import (
@@ -24,6 +24,7 @@ from pipeline.families.configs import PartKind
 from pipeline.families.latents import LatentFormat
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.placement import Placement
+from pipeline.families.plain_text import note_on_weights
 from pipeline.families.prediction import Flow
 from pipeline.families.transformer_layers import TransformerLayers
 from pipeline.geometry import Size
@@ -148,7 +149,7 @@ class QwenImage(LoadedModel):
         return StillAutoencoder(module, self.placement, self.notes, self.offload, self.latent_format.autoencoder_downscale)
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
-        self.notes += qwen3.note_on_weights(texts, self.info.name)
+        self.notes += note_on_weights(texts, self.info.name)
         pictures = [picture.read for picture in ([how.source] if how.source else []) + list(how.references)]
         rows = [self._encoder.encode(text, EDIT if pictures else DESCRIBE, pictures, how) for text in texts]
         beside = {f"reference {number}": reference.latent for number, reference in enumerate(how.references)}

@@ -17,7 +17,7 @@ from pipeline.families.checkpoint import Checkpoint, LoadingCallback, build_modu
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Controls
+from pipeline.families.controls import Controls, computing
 from pipeline.families.edit_reuse import EditedUNet, Recording
 from pipeline.families.ip_adapter import IPAdapter, attending
 from pipeline.families.latents import LatentFormat
@@ -162,22 +162,12 @@ class StableDiffusion(LoadedModel):
 
     @contextmanager
     def controlled(self, controls: Controls) -> Iterator[None]:
-        networks = list(dict.fromkeys(control.network for control in controls.controls))
-        for network in networks:
-            if not isinstance(network, UNetControl | IPAdapter):
-                raise InvalidRequest("alwayson_scripts", f'ControlNet: "{network.name}" was made for another kind of checkpoint '
-                                                         f'than "{self.info.name}"')
-            network.check(self._unet, self.info.name)
-        self._controls = UNetControls(controls)
-        try:
-            for network in networks:
-                network.move_to(self.placement, computes=True)
-            with attending(self._unet, controls):
+        with computing(controls, UNetControl | IPAdapter, self._unet, self.info.name, self.placement), attending(self._unet, controls):
+            self._controls = UNetControls(controls)
+            try:
                 yield
-        finally:
-            self._controls = None
-            for network in networks:
-                network.move_to(self.placement, computes=False)
+            finally:
+                self._controls = None
 
     def forget_edit(self) -> None:
         self._recording = None

@@ -3,20 +3,18 @@
 It knows no weights of words: brackets are text.
 """
 
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from pipeline.errors import InvalidRequest
 from pipeline.families import configs
 from pipeline.families.checkpoint import Part, Stored, count, shape
 from pipeline.families.cond import Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.plain_text import PlainText
 from pipeline.weights import Weights
 
 TOKENIZER = Path(__file__).parents[2] / "assets" / "tokenizers" / "t5" / "tokenizer.json.gz"
@@ -79,28 +77,18 @@ def encoder_only(tensors: dict[str, Stored]) -> dict[str, Stored]:
     return kept | ({"embed_tokens.weight": tensors[words]} if words else {})
 
 
-class T5TextEncoder:
+class T5TextEncoder(PlainText):
     """A transformers T5Stack that encodes prompts of up to `longest` tokens, and pads shorter ones to that."""
 
-    name, embeddings = "t5xxl", None
+    name = "t5xxl"
 
     def __init__(self, model: nn.Module, *, longest: int):
-        self.model, self.width, self._longest = model, model.config.d_model, longest
-        self._tokenizer = Tokenizer.from_buffer(gzip.decompress(TOKENIZER.read_bytes()))
+        super().__init__(TOKENIZER, longest)
+        self.model, self.width = model, model.config.d_model
 
     def encode(self, texts: Sequence[str], how: Encoding) -> Tensor:
         """(len(texts), longest, width) float32. Raises InvalidRequest for too long a prompt."""
         listed = [self._tokenizer.encode(text).ids for text in texts]
-        longest = max(map(len, listed))
-        if longest > self._longest:
-            field = "negative_prompt" if how.negative else "prompt"
-            raise InvalidRequest(field, f"{field}: takes {longest} tokens; this model takes at most {self._longest}")
+        self._check_length(max(map(len, listed)), how)
         tokens = torch.tensor([ids + [PADDING] * (self._longest - len(ids)) for ids in listed], device=self.model.device)
         return self.model(input_ids=tokens).last_hidden_state.float()
-
-    def count(self, text: str, how: Encoding) -> int:
-        """Tokens of the text itself."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def find_embeddings(self, texts: list[str], how: Encoding) -> tuple[list, list[str]]:
-        return [], []

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InvalidRequest
-from pipeline.families.controls import BALANCED, CONTROL, Control, Controls, per_row
+from pipeline.families.controls import BALANCED, CONTROL, Control, Controls, of_another_kind, per_row
 from pipeline.families.placement import Placement
 
 Kind = Literal["controlnet", "union", "adapter"]
@@ -54,8 +53,7 @@ class UNetControl:
             fits = (list(own.block_out_channels) == list(wanted.block_out_channels) and own.cross_attention_dim == wanted.cross_attention_dim
                     and own.addition_embed_type == wanted.addition_embed_type)
         if not fits:
-            raise InvalidRequest("alwayson_scripts", f'ControlNet: "{self.name}" was made for another kind of checkpoint than "{model}"'
-                                                     f"{hint(own, wanted)}")
+            raise of_another_kind(self.name, model, hint(own, wanted))
 
     def outputs(self, control: Control, x: Tensor, t: Tensor, conditions: dict[str, Any]) -> list[Tensor]:
         """Its outputs at a call, unweighted: a ControlNet's from the outermost to the middle, an adapter's by level.

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InvalidRequest
 from pipeline.families import configs, flux_vae, original, qwen3
 from pipeline.families.base import Defaults, Facts, ModelInfo, Separate
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, Part, Stored, build_modules, count, read_folder, shape
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Controls
+from pipeline.families.controls import Controls, computing
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.placement import Placement
+from pipeline.families.plain_text import note_on_weights
 from pipeline.families.prediction import Flow
 from pipeline.families.transformer_layers import TransformerLayers
 from pipeline.families.z_image_control import ZImageControl, ZImageControls, borrowing
@@ -88,7 +88,7 @@ class ZImage(LoadedModel):
         return self._flow
 
     def encode_prompts(self, texts: list[str], how: Encoding) -> Cond:
-        self.notes += qwen3.note_on_weights(texts, self.info.name)
+        self.notes += note_on_weights(texts, self.info.name)
         rows = [self._encoder.encode(text, how) for text in texts]
         # the mask stays on the CPU: only lengths are read from it
         return Cond.cat([Cond(row[None], mask=torch.ones(1, len(row), dtype=torch.bool)) for row in rows])
@@ -106,22 +106,13 @@ class ZImage(LoadedModel):
 
     @contextmanager
     def controlled(self, controls: Controls) -> Iterator[None]:
-        transformer, networks = self._modules["transformer"], list(dict.fromkeys(control.network for control in controls.controls))
-        for network in networks:
-            if not isinstance(network, ZImageControl):
-                raise InvalidRequest("alwayson_scripts", f'ControlNet: "{network.name}" was made for another kind of checkpoint '
-                                                         f'than "{self.info.name}"')
-            network.check(transformer, self.info.name)
-        self._controls = ZImageControls(controls, self.encode_image)
-        try:
-            for network in networks:
-                network.move_to(self.placement, computes=True)
-            with borrowing(networks, transformer):
+        transformer = self._modules["transformer"]
+        with computing(controls, ZImageControl, transformer, self.info.name, self.placement) as networks, borrowing(networks, transformer):
+            self._controls = ZImageControls(controls, self.encode_image)
+            try:
                 yield
-        finally:
-            self._controls = None
-            for network in networks:
-                network.move_to(self.placement, computes=False)
+            finally:
+                self._controls = None
 
     def layers(self) -> TransformerLayers:
         transformer = self.modules["transformer"]

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InvalidRequest
 from pipeline.families import configs
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Control, Controls, share_of, share_of_tokens
+from pipeline.families.controls import Control, Controls, of_another_kind, share_of, share_of_tokens
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -62,7 +61,7 @@ class ZImageControl:
     def check(self, transformer: nn.Module, model: str) -> None:
         """Raise InvalidRequest if it was made for another size of the transformer."""
         if self.module.config.dim != transformer.config.dim or len(self.module.control_layers) > len(transformer.layers):
-            raise InvalidRequest("alwayson_scripts", f'ControlNet: "{self.name}" was made for another kind of checkpoint than "{model}"')
+            raise of_another_kind(self.name, model)
 
 
 # --- reading

@@ -3,7 +3,7 @@
 Such encoders know no weights: brackets are text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.families import configs
-from pipeline.families.checkpoint import Part, Stored, count, read_part, shape
+from pipeline.families.checkpoint import Part, Stored, count, shape
 from pipeline.families.cond import Encoding
 from pipeline.families.configs import PartKind
 from pipeline.families.plain_text import PlainText

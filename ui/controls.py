@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipeline.errors import PalimpsestError
 from pipeline.families import FAMILIES
-from pipeline.families.base import Defaults
+from pipeline.families.base import Defaults, ModelInfo
 from pipeline.families.placement import is_text_encoder
 from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
@@ -123,7 +123,8 @@ def refiner_choices(models: ModelStore) -> list[tuple[str, str]]:
 def changing_menus(models: ModelStore, styles: StyleDatabase) -> dict[str, list[tuple[str, str]]]:
     """Choices (label, value) of the menus that list files and styles, which change while the program runs."""
     return {"sd_model_checkpoint": checkpoint_choices(models), "sd_vae": [(name, name) for name in vae_choices(models)],
-            "sd_text_encoders": [(name, name) for name in models.catalog.text_encoder_names()], **script_menus(models), "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
+            "sd_text_encoders": [(name, name) for name in models.catalog.text_encoder_names()], **script_menus(models),
+            "refiner_checkpoint": refiner_choices(models), "styles": [(name, name) for name in styles.styles]}
 
 
 def script_menus(models: ModelStore) -> dict[str, list[tuple[str, str]]]:
@@ -131,38 +132,42 @@ def script_menus(models: ModelStore) -> dict[str, list[tuple[str, str]]]:
     return menus_of(models) | detector_menus(models.catalog)
 
 
+def described(models: ModelStore, checkpoint: str) -> ModelInfo | None:
+    """None: there is no such checkpoint, or it cannot be read."""
+    try:
+        return models.describe(Options(sd_model_checkpoint=checkpoint))
+    except PalimpsestError:
+        return None
+
+
 def takes_references(models: ModelStore, checkpoint: str) -> Takes:
     """How many reference pictures a checkpoint can see."""
-    try:
-        return Takes(models.describe(Options(sd_model_checkpoint=checkpoint)).references)
-    except PalimpsestError:
-        return Takes(0)
+    info = described(models, checkpoint)
+    return Takes(info.references if info else 0)
 
 
 def takes_text_encoders(models: ModelStore, checkpoint: str) -> bool:
     """Whether a checkpoint's text encoders may be files of their own."""
-    try:
-        family = models.describe(Options(sd_model_checkpoint=checkpoint)).family
-    except PalimpsestError:
-        return False
-    return family in FAMILIES and any(map(is_text_encoder, FAMILIES[family].facts.separate))
+    info = described(models, checkpoint)
+    return info is not None and info.family in FAMILIES and any(map(is_text_encoder, FAMILIES[info.family].facts.separate))
 
 
 def sees_source(models: ModelStore, checkpoint: str) -> bool:
     """Whether a checkpoint is also guided by the source picture, like InstructPix2Pix."""
-    try:
-        return models.describe(Options(sd_model_checkpoint=checkpoint)).sees_source
-    except PalimpsestError:
-        return False
+    info = described(models, checkpoint)
+    return info is not None and info.sees_source
+
+
+def shown_for(models: ModelStore, checkpoint: str) -> dict[str, bool]:
+    """Fields of widgets that only some checkpoints have a use for → whether this one does."""
+    return {"sd_text_encoders": takes_text_encoders(models, checkpoint), "image_cfg_scale": sees_source(models, checkpoint),
+            "distilled_cfg_scale": takes_guidance(models, checkpoint)}
 
 
 def suited(models: ModelStore, checkpoint: str) -> Defaults | None:
     """The settings that suit a checkpoint's family, where they are not the usual ones."""
-    try:
-        family = models.describe(Options(sd_model_checkpoint=checkpoint)).family
-    except PalimpsestError:
-        return None
-    return FAMILIES[family].facts.defaults if family in FAMILIES else None
+    info = described(models, checkpoint)
+    return FAMILIES[info.family].facts.defaults if info and info.family in FAMILIES else None
 
 
 def takes_guidance(models: ModelStore, checkpoint: str) -> bool:

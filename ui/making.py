@@ -33,10 +33,8 @@ from ui.controls import (
     checkpoint_choices,
     refiner_choices,
     script_menus,
-    sees_source,
-    takes_guidance,
+    shown_for,
     takes_references,
-    takes_text_encoders,
     vae_choices,
     within_range,
 )
@@ -187,11 +185,10 @@ def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: 
     gr.on([menu.input for menu in modules], partial(load_model, engine), outputs=header.title, inputs_kwargs=menus, **QUEUED)
     gr.on([menu.input for menu in modules], None, [*menus.values(), session.modules], session.modules,
           js="(checkpoint, vae, encoders, kept) => ({ ...kept, [checkpoint]: [vae, encoders] })", **QUIET)
-    checkpoint.change(lambda name: gr.Dropdown(visible=takes_text_encoders(models, name)), checkpoint, controls.sd_text_encoders, **QUEUED)
-    controls.sd_model_checkpoint.change(lambda checkpoint: [gr.Slider(visible=shown(models, checkpoint)) for shown in (sees_source, takes_guidance)],
-                                        controls.sd_model_checkpoint, [controls.image_cfg_scale, controls.distilled_cfg_scale], **QUEUED)
-    controls.sd_model_checkpoint.change(partial(takes_references, models), controls.sd_model_checkpoint, controls.reference_images, **QUEUED)
-    controls.sd_model_checkpoint.input(partial(advise, models), controls.sd_model_checkpoint, **QUEUED)
+    some = [controls.named()[field] for field in shown_for(models, models.default.rel)]
+    checkpoint.change(lambda name: [*(gr.update(visible=visible) for visible in shown_for(models, name).values()), takes_references(models, name)],
+                      checkpoint, [*some, controls.reference_images], **QUEUED)
+    checkpoint.input(partial(advise, models), checkpoint, **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
           [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in script_menus(models))], **QUEUED)
@@ -246,7 +243,7 @@ def remembered(models: ModelStore, checkpoint: str, kept: dict[str, Any]) -> tup
     vae, encoders = found if isinstance(found, list) and len(found) == 2 else ("Automatic", [])
     there = models.catalog.text_encoder_names()
     return gr.Dropdown(value=vae if vae in vae_choices(models) else "Automatic"), gr.Dropdown(
-        value=[name for name in encoders if name in there] if isinstance(encoders, list) else [], visible=takes_text_encoders(models, checkpoint))
+        value=[name for name in encoders if name in there] if isinstance(encoders, list) else [])
 
 
 def advise(models: ModelStore, checkpoint: str) -> None:

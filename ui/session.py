@@ -18,7 +18,7 @@ from pipeline.loading import ModelStore
 from pipeline.series import SHOWN
 from ui.adetailer import STANDING as DETECTORS
 from ui.controlnet import STANDING, UNITS_OFF
-from ui.controls import Controls, changing_menus, sees_source, takes_guidance, takes_references, takes_text_encoders
+from ui.controls import Controls, changing_menus, shown_for, takes_references
 from ui.events import QUEUED, QUIET, fits
 from ui.fields import Seed
 from ui.restore import listed, updates
@@ -123,11 +123,12 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     chosen_here, _ = updates(controls, {name: settings[name] for name in menus if settings.get(name)}, menus)
     update = updates(controls, standing, menus)[0] | chosen_here | {named[name]: value for name, value in kept.items()}
     checkpoint = update[controls.sd_model_checkpoint]["value"]
-    update[controls.sd_text_encoders] |= {"visible": takes_text_encoders(models, checkpoint)}
+    shown = shown_for(models, checkpoint)
+    update[controls.sd_text_encoders] |= {"visible": shown["sd_text_encoders"]}
     return update | {
         session.client: client or uuid4().hex,
-        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=sees_source(models, checkpoint)),
-        controls.distilled_cfg_scale: gr.Slider(value=kept.get("distilled_cfg_scale", 3.5), visible=takes_guidance(models, checkpoint))} | dict.fromkeys(
+        controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=shown["image_cfg_scale"]),
+        controls.distilled_cfg_scale: gr.Slider(value=kept.get("distilled_cfg_scale", 3.5), visible=shown["distilled_cfg_scale"])} | dict.fromkeys(
             controls.references().values(), takes_references(models, checkpoint))
 
 

@@ -25,6 +25,7 @@ from pipeline.families.cond import Encoding
 from pipeline.families.prediction import LAST_TIME
 from pipeline.families.qwen3 import TOKENIZER
 from pipeline.geometry import Size
+from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from tests.families import tiny_flow
@@ -101,6 +102,19 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
 def references_in(use: str) -> list[Image.Image]:
     """The reference pictures of a use, by its name."""
     return REFERENCES if use in ("edit with references", "references alone") else REFERENCES[:1] if use == "edit with one reference" else []
+
+
+def made(model: Family, kind=StableDiffusionProcessingImg2Img, **fields) -> Processed:
+    """Two steps from SOURCE, or with txt2img's request from nothing; fields: those that are to be others."""
+    request = {"prompt": "a fox", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Simple", "width": 64, "height": 96,
+               "cfg_scale": 1, "denoising_strength": 1, "sd_model": model}
+    if kind is StableDiffusionProcessingImg2Img:
+        request["init_images"] = [SOURCE]
+    return process_images(kind(**request | fields))
+
+
+def pixels(result: Processed) -> np.ndarray:
+    return np.asarray(result.images[0], np.int16)
 
 
 def noise_of(kind: Kind) -> Tensor:

@@ -25,7 +25,6 @@ from pipeline.geometry import Size
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.networks import NetworkRequest, Networks
-from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
 from pipeline.settings import Settings
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.verify import Status, read_claim, read_given, request_again, verify
@@ -33,7 +32,7 @@ from pipeline.weights import Weights
 from tests.api.conftest import base64_of, client_of
 from tests.families import flow_runs, tiny_flow
 from tests.families.conftest import FLOAT32
-from tests.families.flow_runs import MASK, SOURCE
+from tests.families.flow_runs import MASK, SOURCE, made, pixels
 from tests.families.test_refusals import refusal
 from tests.families.test_z_image import assert_changes
 
@@ -45,18 +44,6 @@ T5_IDS = flow_runs.T5_IDS | {WITH_MARKS: [3, 9, 41, 1271, 10, 10917, 61, 3, 2040
 def model(flow_model):
     """variant → the model."""
     return lambda variant="dev": flow_model(f"flux1-{variant}", "component files")
-
-
-def made(model, kind=StableDiffusionProcessingImg2Img, **fields):
-    request = {"prompt": "a fox", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Simple", "width": 64, "height": 96,
-               "cfg_scale": 1, "denoising_strength": 1, "sd_model": model}
-    if kind is StableDiffusionProcessingImg2Img:
-        request["init_images"] = [SOURCE]
-    return process_images(kind(**request | fields))
-
-
-def pixels(result):
-    return np.asarray(result.images[0], np.int16)
 
 
 @pytest.mark.parametrize("text", T5_IDS)

@@ -1,6 +1,7 @@
 """FLUX.2 klein: what is its own."""
 
 from base64 import b64decode
+from functools import partial
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.loading import ModelStore
 from pipeline.images import to_tensor
 from pipeline.models import Catalog
 from pipeline.previews import latent_to_rgb
-from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
+from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.settings import Settings
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 from pipeline.verify import Status, read_claim, read_given, request_again, verify
@@ -27,26 +28,16 @@ from tests.api.conftest import base64_of, client_of
 from tests.conftest import ROOT
 from tests.families import flow_runs
 from tests.families.conftest import FLOAT32
-from tests.families.flow_runs import MASK, REFERENCES, SOURCE
+from tests.families.flow_runs import MASK, REFERENCES, SOURCE, pixels
 from tests.families.test_refusals import refusal
 from tests.families.test_z_image import assert_changes
+
+made = partial(flow_runs.made, prompt="make the sky red")
 
 
 @pytest.fixture(scope="session")
 def model(flow_model):
     return flow_model("flux2-klein", "single file")
-
-
-def made(model, kind=StableDiffusionProcessingImg2Img, **fields):
-    request = {"prompt": "make the sky red", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Simple", "width": 64, "height": 96,
-               "cfg_scale": 1, "denoising_strength": 1, "sd_model": model}
-    if kind is StableDiffusionProcessingImg2Img:
-        request["init_images"] = [SOURCE]
-    return process_images(kind(**request | fields))
-
-
-def pixels(result):
-    return np.asarray(result.images[0], np.int16)
 
 
 def tokens_seen(model, monkeypatch, **fields):

@@ -77,7 +77,11 @@ def show_modes(page: Page) -> None:
             page.locator("#compare").click()
     act(page, "use-in-sketch")
     page.wait_for_timeout(3000)
-    paint(page, [(0.7, 0.75), (0.85, 0.75)], "sketch-editor")
+    page.evaluate("""() => {
+        const { settings } = window.palimpsest.canvases.of("sketch-editor");
+        for (const [name, value] of [["size", 12], ["ink", "#22c55e"]]) settings.set(name, value);
+    }""")
+    paint(page, [(0.6, 0.9), (0.64, 0.72), (0.7, 0.9), (0.76, 0.68), (0.82, 0.9)], "sketch-editor")
     shoot(page, "page-sketch")
     open_tab(page, "Batch")
     page.locator("#batch-files input[type=file]").set_input_files([str(file) for file in samples_of("img2img")])

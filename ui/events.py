@@ -1,9 +1,11 @@
 """How page events are sent; an event that fails gives a sentence in a corner of the page."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import singledispatch
 from html import escape
+from time import monotonic
 from traceback import extract_tb
 from typing import Any
 
@@ -23,6 +25,8 @@ The empty list matters: without it, the page searches its component tree for eve
 show nothing, at every step of a picture; that took half of its time."""
 QUEUED = QUIET | {"queue": True, "concurrency_limit": None}
 """For all other events: errors, gr.Info and gr.Warning reach the page only through the queue."""
+LINGER = 1.0
+"""Seconds for which an event that goes on repeats its updates: see lingering()."""
 CONFIRM = """(...values) => [...values.slice(0, -1),
                            window.confirm(window.palimpsest.translate('Delete the file of this picture?'))]"""
 """The script of a delete button: it asks, and passes the answer as the last input."""
@@ -43,6 +47,24 @@ def tell(sentence: str) -> None:
 def warn(sentence: str) -> None:
     """Show a sentence on the page, as a warning."""
     gr.Warning(escape(sentence, quote=False))
+
+
+def lingering(updates: Iterator[Any]) -> Iterator[Any]:
+    """The updates of an event, each repeated in those that follow it within LINGER seconds.
+
+    Gradio sends an update as its difference from the one before, and its client (@gradio/client 2, apply_diff_stream) changes the
+    earlier one in place, even if the page has not drawn that yet: what the later one leaves out never appears. States stay
+    on the server, so they are not repeated. Anything but a dict by component passes as it is.
+    """
+    recent: dict[gr.blocks.Block, tuple[Any, float]] = {}
+    for update in updates:
+        if not isinstance(update, dict):
+            yield update
+            continue
+        now = monotonic()
+        recent = {block: kept for block, kept in recent.items() if kept[1] > now - LINGER and not block.stateful}
+        yield {block: value for block, (value, _) in recent.items()} | update
+        recent |= {block: (value, now) for block, value in update.items()}
 
 
 # --- whatever is sent

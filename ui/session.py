@@ -19,7 +19,7 @@ from pipeline.series import SHOWN
 from ui.adetailer import STANDING as DETECTORS
 from ui.controlnet import STANDING, UNITS_OFF
 from ui.controls import Controls, changing_menus, shown_for, takes_references
-from ui.events import QUEUED, QUIET, fits
+from ui.events import QUEUED, QUIET, fits, lingering
 from ui.fields import Seed
 from ui.restore import listed, updates
 from ui.stream import PAGE, Panel, Update, follow
@@ -95,14 +95,17 @@ def forget_closed(page: gr.Blocks) -> None:
 def asked_by(handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
     """Turns a handler that takes a Client into an event handler that takes the browser's id as its first input."""
     def handle(request: gr.Request, browser: str, *inputs: Any, **named: Any) -> Iterator[Update]:
-        yield from handler(Client(browser, network_of(request.client.host)), *inputs, **named)
+        yield from lingering(handler(Client(browser, network_of(request.client.host)), *inputs, **named))
 
     return handle
 
 
 def wire_resuming(session: Session, engine: Engine, panel: Panel, opened: gr.events.Dependency) -> None:
     """Afterwards the page finds its running job, or its last pictures."""
-    opened.then(partial(resume, engine, panel), [session.client, panel.results], panel.outputs, **QUEUED)
+    def found(client: str, visit: Visit) -> Iterator[Update]:
+        yield from lingering(resume(engine, panel, client, visit))
+
+    opened.then(found, [session.client, panel.results], panel.outputs, **QUEUED)
 
 
 def opened(session: Session, controls: Controls, engine: Engine, models: ModelStore, client: str,

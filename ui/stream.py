@@ -124,10 +124,10 @@ class Panel:
             case Queued():
                 waiting = f"In queue, place {event.place}" if event.place else "Starting"
                 line = f"Loading the model · {event.fraction:.0%}" if event.loading else waiting
-                return {self.stage: gr.HTML(stage_html(line, event.fraction))}
+                return {self.stage: gr.HTML(stage_html(line, event.fraction), visible=True)}
             case Step():
                 jpeg = None if event.preview is None else to_jpeg(unpack(event.preview), PREVIEW_SIZE)
-                return {self.stage: gr.HTML(stage_html(step_line(event), event.fraction, jpeg))}
+                return {self.stage: gr.HTML(stage_html(step_line(event), event.fraction, jpeg), visible=True)}
             case Finished():
                 return self.idle()
         raise TypeError(f"no such event: {event!r}")

@@ -1,6 +1,6 @@
 """The viewer: the selected result, and a filmstrip of this visit; its browser part is ui/web/results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,6 +36,8 @@ class Shown:
     comparison: Comparison | None = None
     opening: bool = False
     """Open it, rather than only offer it."""
+    id: str = field(default_factory=lambda: uuid4().hex)
+    """The browser only gets values that differ from before."""
 
 
 class Viewer(gr.HTML):
@@ -62,7 +64,7 @@ class Viewer(gr.HTML):
         if value.comparison is not None:
             self.temp_files.add(value.comparison.before)
             told["comparison"] = vars(value.comparison) | {"opening": value.opening}
-        return told | {"shown": uuid4().hex}  # the browser only gets values that differ from before
+        return told | {"shown": value.id}
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}

@@ -21,7 +21,7 @@ from pipeline.models import Catalog
 from pipeline.settings import Settings
 from tests.conftest import DEMO_MODEL, ROOT
 from ui import build_ui
-from ui.events import Page, fitting
+from ui.events import Page, fitting, lingering
 from ui.fields import Day, Seed, Slider
 
 NONSENSE = [None, "", "<b>nonsense</b>", 10**400, float("nan"), True, ["x", None], {"path": "/etc/passwd", "background": 3}]
@@ -175,3 +175,15 @@ def test_a_slider_leaves_it_to_the_request_what_is_valid():
 def test_a_day_that_is_none_is_told():
     with pytest.raises(InvalidRequest, match='Since: "yesterday" is not a date'):
         Day(label="Since", include_time=False, type="timestamp").preprocess("yesterday")
+
+
+def test_an_update_is_repeated_for_a_second_because_the_page_may_miss_it(monkeypatch):
+    button, text, state = gr.Button(), gr.Textbox(), gr.State()
+    times = iter([0.0, 0.3, 0.9, 1.2])
+    monkeypatch.setattr("ui.events.monotonic", lambda: next(times))
+    assert list(lingering(iter([{button: 1, state: 2}, {text: 3}, {text: 4}, {text: 5}]))) == [
+        {button: 1, state: 2}, {button: 1, text: 3}, {button: 1, text: 4}, {text: 5}]
+
+
+def test_updates_that_are_no_dict_pass_as_they_are():
+    assert list(lingering(iter(["a", "b"]))) == ["a", "b"]

@@ -16,7 +16,7 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 export class Viewer {
   // root: the .viewer; tell({ index, value }): reports a choice.
   constructor(root, tell) {
-    Object.assign(this, { root, tell, column: root.closest("#result"), results: [], file: null, picture: null, sources: new Map(), looking: false });
+    Object.assign(this, { root, tell, column: root.closest("#result"), results: [], file: null, picture: null, sources: new Map(), taken: new Set(), looking: false });
     this.build();
     this.frame = new Frame(this.stage, this.sheet);
     this.compare = new Compare(this.stage, this.sheet, { picture: () => this.picture });
@@ -99,7 +99,9 @@ export class Viewer {
   }
 
   // value: as returned by Python's Viewer.postprocess.
-  show({ results = [], selected = 0, comparison = null }) {
+  show({ results = [], selected = 0, comparison = null, shown = null }) {
+    if (this.taken.has(shown)) return; // a repetition: see lingering() in ui/events.py
+    if (shown) this.taken.add(shown);
     this.seeJob(); // a quick job may have begun just now, and its beginning closes a comparison
     const kept = this.looking && results.some(({ file }) => file === this.file) && results[selected]?.file !== this.file;
     this.results = results;

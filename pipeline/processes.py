@@ -1,4 +1,7 @@
-"""A worker in a process of its own: what its Worker there does, as data through a pipe. A process that ends is replaced."""
+"""A worker at the other end of a line: what a Worker there does, as messages. One whose line ends is replaced.
+
+Here the line is a pipe to another process of this machine.
+"""
 
 import itertools
 import logging
@@ -9,8 +12,9 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,17 +37,35 @@ Message = tuple[int, str, Any]
 """(number of the call, what it is, its data). Calls have the name of a method; the rest is part of one."""
 
 
-class ProcessWorker(Worker):
-    """The worker that make(*args) creates in another process, named `name` in messages.
+class Line(Protocol):
+    """Carries messages, in order, to one worker that it has started, and back."""
 
-    Everything about it must be picklable. While its process is away, calls raise WorkerLost, and the next one starts another.
+    def send(self, message: Message) -> None:
+        """Raises OSError once the line has ended."""
+
+    def recv(self) -> Message:
+        """The next message; waits for it. Raises EOFError or OSError once the line has ended."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+
+    def kill(self) -> None:
+        """End the worker, and the line with it."""
+
+    def ended(self) -> str:
+        """Once the line has ended: how the worker did."""
+
+
+class RemoteWorker(Worker):
+    """The worker at the end of the line that start() opens, named `name` in messages.
+
+    While its line is broken, calls raise WorkerLost, and the next one starts another.
     """
 
-    def __init__(self, name: str, make: Callable[..., Worker], *args: Any):
-        self.name, self._make = name, (make, args)
+    def __init__(self, name: str, start: Callable[[], Line]):
+        self.name, self._open = name, start
         self._lock, self._numbers = threading.RLock(), itertools.count()
-        self._process: multiprocessing.Process | None = None
-        self._line: Connection | None = None
         self._answers: dict[int, queue.SimpleQueue] = {}
         self._closed = self._ready = False
         self._start()
@@ -86,29 +108,20 @@ class ProcessWorker(Worker):
         return self._ask("upscale", name, picture)
 
     def close(self) -> None:
-        """End the process."""
+        """End the worker."""
         with self._lock:
             self._closed = True
-            self._process.kill()
-        self._process.join()
-
-    @property
-    def process_id(self) -> int:
-        return self._process.pid
+            self._line.kill()
 
     # --- the line
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._line, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *self._make), name=f"worker {self.name}", daemon=True)
-        self._process.start()
-        theirs.close()
+        self._line = self._open()
         self._answers, self._ready = {}, False
         threading.Thread(target=self._read, args=[self._line, self._answers], name=f"reads {self.name}", daemon=True).start()
 
-    def _read(self, line: Connection, answers: dict[int, queue.SimpleQueue]) -> None:
-        """Pass on what one process says, until it ends."""
+    def _read(self, line: Line, answers: dict[int, queue.SimpleQueue]) -> None:
+        """Pass on what one worker says, until its line ends."""
         try:
             while True:
                 number, kind, value = line.recv()
@@ -119,8 +132,7 @@ class ProcessWorker(Worker):
             pass
         with self._lock:
             if self._answers is answers and not self._closed:
-                self._process.join(1)
-                logger.error("the worker on %s ended unexpectedly (exit code %s)", self.name, self._process.exitcode)
+                logger.error("the worker on %s ended unexpectedly (%s)", self.name, line.ended())
                 # one that could not even start is tried again only when it is needed
                 if self._ready and not multiprocessing.util.is_exiting():
                     self._start()
@@ -129,7 +141,7 @@ class ProcessWorker(Worker):
 
     def _begin(self, name: str, *data: Any) -> tuple[int, queue.SimpleQueue]:
         with self._lock:
-            if not self._process.is_alive() and not self._closed:
+            if not self._line.alive and not self._closed:
                 self._start()
             number, answers = next(self._numbers), queue.SimpleQueue()
             self._answers[number] = answers
@@ -165,7 +177,7 @@ class ProcessWorker(Worker):
             self._send(number, "taken", refusal)
 
     def _send(self, number: int, kind: str, value: Any) -> None:
-        """A process that has just ended cannot be told anything; whoever waits for it learns that by _read()."""
+        """A worker that has just ended cannot be told anything; whoever waits for it learns that by _read()."""
         with self._lock:
             try:
                 self._line.send((number, kind, value))
@@ -180,7 +192,49 @@ def later(sampled: Sampled, kind: str, value: Any) -> tuple[str, Any]:
     return kind, value
 
 
-# --- in the other process
+# --- another process
+
+class ProcessWorker(RemoteWorker):
+    """The worker that make(*args) creates in another process of this machine. Everything about it must be picklable."""
+
+    def __init__(self, name: str, make: Callable[..., Worker], *args: Any):
+        super().__init__(name, partial(Pipe, name, make, args))
+
+    @property
+    def process_id(self) -> int:
+        return self._line.process.pid
+
+
+class Pipe(Line):
+    """A line to a new process."""
+
+    def __init__(self, name: str, make: Callable[..., Worker], args: tuple):
+        context = multiprocessing.get_context("spawn")
+        self._end, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, make, args), name=f"worker {name}", daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def send(self, message: Message) -> None:
+        self._end.send(message)
+
+    def recv(self) -> Message:
+        return self._end.recv()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.is_alive()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def ended(self) -> str:
+        self.process.join(1)
+        return f"exit code {self.process.exitcode}"
+
+
+# --- at the other end
 
 def serve(line: Connection, make: Callable[..., Worker], args: tuple) -> None:
     """Answer each call in a thread of its own, until the line ends."""
@@ -196,7 +250,7 @@ def serve(line: Connection, make: Callable[..., Worker], args: tuple) -> None:
 class Service:
     """A worker at the end of a line."""
 
-    def __init__(self, line: Connection, worker: Worker):
+    def __init__(self, line: Connection | Line, worker: Worker):
         self._line, self._worker, self._lock = line, worker, threading.Lock()
         self._wishes: dict[int, Wishes] = {}
         self._taken: dict[int, queue.SimpleQueue] = {}

@@ -224,9 +224,12 @@ def is_told(one: Pass, name: str) -> bool:
     return name in ALWAYS_TOLD or name in TOLD_WITH_OWNER or value != SPECS[name].default
 
 
-def read_told(params: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The passes in an infotext's parameters, as a request gives them; those without a model or with values that cannot be are {}."""
-    passes = []
+def read_told(params: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """(the passes in an infotext's parameters, as a request gives them, a sentence on each that cannot be read).
+
+    {} stands for one without a model.
+    """
+    passes, notes = [], []
     for index in range(MOST_PASSES):
         said = {name: params[key] for name, spec in SPECS.items() if (key := f"{spec.metadata['label']}{suffix(index)}") in params}
         if (earlier := params.get(f"{TITLE} mask only top k largest{suffix(index)}")) is not None:  # as earlier versions say it
@@ -234,9 +237,10 @@ def read_told(params: Mapping[str, str]) -> list[dict[str, Any]]:
         values = {name: text == "True" if SPECS[name].type is bool else text for name, text in said.items()}
         try:
             read_pass(values)
-        except InvalidRequest:
+        except InvalidRequest as error:
             values = {}
+            notes.append(f"{TITLE} pass {index + 1} was left out: {error}.")
         passes.append(values if "ad_model" in values else {})
     while passes and not passes[-1]:
         passes.pop()
-    return passes
+    return passes, notes

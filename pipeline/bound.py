@@ -103,6 +103,8 @@ class StableDiffusionProcessing(Request):
 
     controls: Controls | None = field(default=None, init=False)
     """The control pictures that guide the sampling; None: there are none. Set by the script ControlNet."""
+    second_pass: bool = field(default=False, init=False)
+    """Whether it is the second pass of hires fix; txt2img sets it."""
 
     # --- set by process_images() for each batch
     iteration: int = field(default=0, init=False)

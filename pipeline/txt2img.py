@@ -263,7 +263,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
         second = self.at_work(
             sd_model=model, width=size.width, height=size.height, steps=self.second_steps, sampler_name=sampler,
             scheduler=self.hr_scheduler or self.scheduler, prompts=list(prompts), negative_prompts=negatives, options=options,
-            override_settings={}, rng=rng, refiner=self.refiner if with_refiner else None, controls=None, extra_generation_params=record,
+            override_settings={}, rng=rng, refiner=self.refiner if with_refiner else None, controls=None, second_pass=True, extra_generation_params=record,
             # controls: hooks make them anew, at this pass's size
             encoder=replace(self.encoder, family=model, calls=calls, size=size, earlier=self.encoder.calls, references=self._second_references(model)))
         apply_networks(second, [] if self.disable_extra_networks else with_default_lora(second, tags[0]))

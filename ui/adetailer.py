@@ -20,13 +20,15 @@ from pipeline.scripts import always_on
 from pipeline.scripts.adetailer import look, masks_for
 from ui.editor import PictureInput
 from ui.events import QUEUED
-from ui.fields import WHOLE, Slider
+from ui.fields import WHOLE, Slider, as_lines, build_further, read_lines, too_many
 
 ENABLED = "ad_tab_enable"
 """The field of a pass's switch."""
 ALL = "all"
 """In the place of a pass's index, for what is common to all."""
 SKIP = "skip_img2img"
+OTHERS = "others"
+"""The box of further fields."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def build_sampling() -> dict[str, gr.components.Component]:
         settings["ad_sampler"] = gr.Dropdown(list(SAMPLERS), value=next(iter(SAMPLERS)), label="Finds' sampler", num_choices_shown=WHOLE)
         settings["ad_scheduler"] = gr.Dropdown([SAME_SCHEDULER, *(one.label for one in SCHEDULES.values())], value=SAME_SCHEDULER,
                                                label="Finds' schedule", num_choices_shown=WHOLE)
+    settings[OTHERS] = build_further("ad_clip_skip: 2")
     return settings
 
 
@@ -163,7 +166,7 @@ def wire_adetailer(controls: DetailerControls, held: list[gr.components.Componen
 
 def found(detectors: Detectors, image: Image.Image, settings: Mapping[str, Any]) -> Image.Image:
     """The picture with a pass's finds. Raises InvalidRequest, ModelError, PalimpsestError if there are none."""
-    one = replace(read_pass(settings), ad_tab_enable=True)
+    one = replace(read_pass(fields_of(settings)), ad_tab_enable=True)
     if one.ad_model == OFF:
         raise PalimpsestError(f"Choose a detector first. {HOW}.")
     finds = look(detectors, detectors.find(one.ad_model), image, one, Options())
@@ -191,7 +194,7 @@ def packed_passes(values: dict[str, Any]) -> dict[str, Any]:
 def packed_pass(index: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """A pass as in a request, checked, without what is at its default. Raises InvalidRequest."""
     try:
-        one = read_pass(values)
+        one = read_pass(fields_of(values))
         if one.ad_model == OFF:
             raise InvalidRequest("ad_model", "choose a detector")
     except InvalidRequest as error:
@@ -199,15 +202,32 @@ def packed_pass(index: int, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, spec in SPECS.items() if (value := getattr(one, name)) != spec.default}
 
 
+def fields_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A pass's fields for its widgets' values. Raises InvalidRequest."""
+    given = dict(values)
+    return given | read_lines(given.pop(OTHERS, ""), FURTHER)
+
+
+def details_of(p: StableDiffusionProcessingImg2Img) -> Details:
+    """An earlier request's passes."""
+    return next((args for _, args in always_on(p.alwayson_scripts) if isinstance(args, Details)), Details())
+
+
+def passes_left_out(p: StableDiffusionProcessingImg2Img) -> list[str]:
+    """Sentences on what of an earlier request's passes has no place on the page."""
+    return too_many(TITLE, "passes", list(details_of(p).passes), PASSES)
+
+
 def spread_passes(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     """The widgets' values for an earlier request: the inverse of packed_passes()."""
-    details = next((args for _, args in always_on(p.alwayson_scripts) if isinstance(args, Details)), Details())
+    details = details_of(p)
     return values_of(list(details.passes) if details.on else [], skip=details.skip_img2img)
 
 
-def told_passes(params: Mapping[str, str]) -> dict[str, Any]:
-    """The widgets' values for an infotext."""
-    return values_of([read_pass(one) for one in read_told(params)])
+def told_passes(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """(the widgets' values for an infotext, sentences on what could not be read)."""
+    passes, notes = read_told(params)
+    return values_of([read_pass(one) for one in passes]), notes + too_many(TITLE, "passes", passes, PASSES)
 
 
 def values_of(passes: list[Pass], *, skip: bool = False) -> dict[str, Any]:
@@ -215,6 +235,7 @@ def values_of(passes: list[Pass], *, skip: bool = False) -> dict[str, Any]:
     values: dict[str, Any] = PASSES_OFF | {name_of(ALL, SKIP): skip}
     for index, one in enumerate(passes[:PASSES]):
         values |= {name_of(index, field): getattr(one, field) for field in WIDGETS} | {name_of(index, ENABLED): one.acts}
+        values[name_of(index, OTHERS)] = as_lines({name: value for name in FURTHER if (value := getattr(one, name)) != SPECS[name].default})
     return values
 
 
@@ -222,4 +243,6 @@ WIDGETS = ("ad_model", "ad_confidence", "ad_denoising_strength", "ad_prompt", "a
            "ad_mask_filter_method", "ad_mask_min_ratio", "ad_mask_max_ratio", "ad_dilate_erode", "ad_mask_blur", "ad_x_offset", "ad_y_offset",
            "ad_mask_merge_invert", "ad_inpaint_only_masked", "ad_inpaint_only_masked_padding", "ad_use_inpaint_width_height", "ad_inpaint_width",
            "ad_inpaint_height", "ad_use_steps", "ad_steps", "ad_use_cfg_scale", "ad_cfg_scale", "ad_use_sampler", "ad_sampler", "ad_scheduler")
-"""A pass's fields that have a widget; the others are for the API."""
+"""A pass's fields that have a widget."""
+FURTHER = tuple(name for name in SPECS if name not in (*WIDGETS, ENABLED))
+"""The others, which share a box."""

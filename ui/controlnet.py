@@ -10,7 +10,7 @@ import gradio as gr
 
 from pipeline.annotators import Annotators
 from pipeline.controlnet.preprocessors import NONE, RESIZE_MODES, Annotate, Slider as Setting, find_preprocessor, in_order, needed, shown
-from pipeline.controlnet.units import NO_MODEL, TITLE, UNITS, Unit, read_told, read_unit, read_units
+from pipeline.controlnet.units import NO_MODEL, TITLE, UNION_TYPES, UNITS, UNKNOWN, Unit, read_told, read_unit, read_units
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.families.controls import MODES
 from pipeline.geometry import Size
@@ -21,7 +21,7 @@ from pipeline.scripts.controlnet import map_of, own_picture
 from pipeline.uploads import open_picture
 from ui.editor import PictureInput
 from ui.events import QUEUED
-from ui.fields import WHOLE, Slider
+from ui.fields import WHOLE, Slider, as_lines, build_further, read_lines, too_many
 
 PICTURE = "image"
 """The one field whose widget the browser does not keep."""
@@ -35,6 +35,10 @@ PAINT_BAR = """<div class="paint-bar" role="group" aria-label="Paint on what the
 <button type="button" data-clear>Remove strokes</button></div>"""
 SETTINGS = {"processor_res": "Resolution", "threshold_a": "Threshold A", "threshold_b": "Threshold B"}
 """A preprocessor's settings, in the order of its sliders, with their labels where it has none of its own."""
+OTHERS = "others"
+"""The box of further fields."""
+FURTHER = ("inpaint_crop_input_image", "hr_option", "advanced_weighting")
+"""The fields in it."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,11 @@ def build_unit(index: int, models: ModelStore) -> UnitControls:
         sliders = {field: build_setting(setting, field) for field, setting in zip(SETTINGS, settings_of(NONE))}
         mode = gr.Dropdown(list(MODES), value=usual.control_mode, label="Control mode")
         resize = gr.Dropdown(list(RESIZE_MODES), value=usual.resize_mode, label="Control picture's resize mode")
+        union = gr.Dropdown([UNKNOWN, *UNION_TYPES], value=UNKNOWN, num_choices_shown=WHOLE, label="Kind of map, for unions",
+                            info="Unknown: as the preprocessor makes")
+        others = build_further("inpaint_crop_input_image: false")
     settings = {"enabled": enabled, "module": module, "model": model, "weight": weight, "guidance_start": start, "guidance_end": end,
-                "pixel_perfect": perfect, **sliders, "control_mode": mode, "resize_mode": resize}
+                "pixel_perfect": perfect, **sliders, "control_mode": mode, "resize_mode": resize, "union_control_type": union, OTHERS: others}
     return UnitControls(settings, picture, preview, look, use, painted)
 
 
@@ -163,7 +170,7 @@ def look(annotate: Annotate, picture: str | None, width: int, height: int, **set
     """What the preprocessor makes of the picture, at the size of the result."""
     if picture is None:
         raise PalimpsestError("Add a control picture first, to see what the preprocessor makes of it.")
-    unit = read_unit(without_empty(settings) | {PICTURE: open_picture(picture, PICTURE).image}).settled()
+    unit = read_unit(fields_of(settings) | {PICTURE: open_picture(picture, PICTURE).image}).settled()
     image, mask = own_picture(unit)
     return shown(map_of(unit, unit.preprocessor, image, mask, Size(width // 8 * 8, height // 8 * 8), unit.resize_mode, 0, annotate))
 
@@ -199,18 +206,20 @@ def packed_units(values: dict[str, Any]) -> dict[str, Any]:
 def packed_unit(index: int, unit: Mapping[str, Any]) -> dict[str, Any]:
     """A unit as in a request, checked. Raises InvalidRequest."""
     picture = unit.get(PICTURE)
-    given = without_empty(unit) | {"save_detected_map": False}  # the page has its preview instead
-    if picture is not None:
-        given[PICTURE] = open_picture(picture, PICTURE).image
     try:
+        given = fields_of(unit) | {"save_detected_map": False}  # the page has its preview instead
+        if picture is not None:
+            given[PICTURE] = open_picture(picture, PICTURE).image
         read_unit(given)
     except InvalidRequest as error:
         raise InvalidRequest(TITLE, f"{TITLE}, unit {index + 1}: {error}") from None
     return given
 
 
-def without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None and name != PICTURE}
+def fields_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A unit's fields for its widgets' values, without its picture. Raises InvalidRequest."""
+    given = {name: value for name, value in values.items() if value is not None and name != PICTURE}
+    return given | read_lines(given.pop(OTHERS, ""), FURTHER)
 
 
 def units_of(p: StableDiffusionProcessingImg2Img) -> list[Unit]:
@@ -219,23 +228,33 @@ def units_of(p: StableDiffusionProcessingImg2Img) -> list[Unit]:
     return list(read_units(given.get("args", []) if isinstance(given, Mapping) else given).units)
 
 
+def units_left_out(p: StableDiffusionProcessingImg2Img) -> list[str]:
+    """Sentences on what of an earlier request's units has no place on the page."""
+    kinds, units = {"mask": "mask", "effective_region_mask": "region mask"}, units_of(p)
+    return too_many(TITLE, "units", units, UNITS) + [f"{TITLE} unit {index + 1}: its {kind} has no place on the page, and was left out." for index, unit in enumerate(units)
+            for field, kind in kinds.items() if unit.enabled and getattr(unit, field) is not None]
+
+
 def spread_units(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     """The widgets' values for an earlier request, without its pictures: the inverse of packed_units()."""
     return values_of(units_of(p))
 
 
-def told_units(params: Mapping[str, str]) -> dict[str, Any]:
-    """The widgets' values for an infotext."""
-    return values_of([read_unit(unit) for unit in read_told(params)])
+def told_units(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """(the widgets' values for an infotext, sentences on what could not be read)."""
+    units, notes = read_told(params)
+    return values_of([read_unit(unit) for unit in units]), notes + too_many(TITLE, "units", units, UNITS)
 
 
 def values_of(units: list[Unit]) -> dict[str, Any]:
     """The values of all units' widgets; units beyond the last are off."""
-    shown_fields = {spec.name for spec in fields(Unit)} - {PICTURE, "mask", "effective_region_mask", "save_detected_map", "advanced_weighting",
-                                                           "inpaint_crop_input_image", "union_control_type"}
+    shown_fields = {spec.name for spec in fields(Unit)} - {PICTURE, "mask", "effective_region_mask", "save_detected_map", *FURTHER}
     values: dict[str, Any] = dict(UNITS_OFF)
+    usual = Unit()
     for index, unit in enumerate(units[:UNITS]):
         settled = unit.settled()
         values |= {name_of(index, name): getattr(settled, name) for name in shown_fields}
         values[name_of(index, "module")] = unit.preprocessor.name
+        others = {name: value for name in FURTHER if (value := getattr(unit, name)) != getattr(usual, name)}
+        values[name_of(index, OTHERS)] = as_lines({name: list(value) if isinstance(value, tuple) else value for name, value in others.items()})
     return values

@@ -14,8 +14,8 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import resolve_names, schedule_label
 from pipeline.scripts.soft_inpainting import KEYS as SOFT_INPAINTING
 from pipeline.styles import StyleDatabase
-from ui.adetailer import told_passes
-from ui.controlnet import told_units
+from ui.adetailer import PASSES_OFF, passes_left_out, told_passes
+from ui.controlnet import UNITS_OFF, told_units, units_left_out
 from ui.controls import Controls
 from ui.events import warn
 from ui.fields import Seed
@@ -45,10 +45,11 @@ def settings_of(p: StableDiffusionProcessingImg2Img, controls: Controls, current
     others = {name: value for name in SPECS if name not in named
               and (value := getattr(p.options, name)) != getattr(current, name)}
     values |= {"seed_enable_extras": extras_said(values), "override_settings": texts_of(others)}
-    return with_files(ABSENT | values, catalog, {})
+    values, notes = with_files(ABSENT | values, catalog, {})
+    return values, notes + units_left_out(p) + passes_left_out(p)
 
 
-ABSENT = {"refiner_checkpoint": "", "script_name": NONE, "Soft Inpainting.enabled": False} | told_units({}) | told_passes({})
+ABSENT = {"refiner_checkpoint": "", "script_name": NONE, "Soft Inpainting.enabled": False} | UNITS_OFF | PASSES_OFF
 """Widget values that an infotext or a request does not mention."""
 
 
@@ -62,7 +63,9 @@ def settings_in(text: str, controls: Controls, catalog: Catalog, current: Option
             values[name] = read
         elif label in params:
             notes.append(f'{named[name].label}: "{params[label]}" cannot be used; the current value stays.')
-    values |= told_units(params) | told_passes(params)
+    for told in (told_units, told_passes):
+        read, unread = told(params)
+        values, notes = values | read, notes + unread
     values |= dict(zip(("styles", "prompt", "negative_prompt"), styles.extract(params["Prompt"], params["Negative prompt"])))
     if "Sampler" in params:
         read, unknown = sampling_in(params["Sampler"], params["Schedule type"])

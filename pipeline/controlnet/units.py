@@ -6,7 +6,7 @@ decodes them before.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from PIL import Image
@@ -31,7 +31,10 @@ LATENT_UPSCALE = 3
 UNION_TYPES = ("OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint")
 """What a union can be given, in the order of its numbers; the first unions have six."""
 UNKNOWN = "Unknown"
-UNION_BY_TAG = {"Canny": "Hard Edge", "Lineart": "Hard Edge", "MLSD": "Hard Edge", "Scribble": "Soft Edge", "Tile": "Tile", "Inpaint": "Inpaint"}
+BOTH, LOW, HIGH = HIRES = ("Both", "Low res only", "High res only")
+"""The passes of hires fix in which a unit acts."""
+UNION_BY_TAG = {"OpenPose": "OpenPose", "Depth": "Depth", "SoftEdge": "Soft Edge", "Scribble": "Soft Edge", "Canny": "Hard Edge", "Lineart": "Hard Edge",
+                "MLSD": "Hard Edge", "NormalMap": "Normal Map", "Segmentation": "Segmentation", "Tile": "Tile", "Inpaint": "Inpaint"}
 """What a preprocessor's map is for a union, by its control type."""
 
 
@@ -63,6 +66,8 @@ class Unit:
     advanced_weighting: tuple[float, ...] | None = None
     effective_region_mask: Image.Image | None = None
     union_control_type: str = UNKNOWN
+    hr_option: str = BOTH
+    """Without hires fix it has no effect."""
 
     def __post_init__(self) -> None:
         find_preprocessor(self.module)
@@ -74,6 +79,10 @@ class Unit:
     @property
     def preprocessor(self) -> Preprocessor:
         return find_preprocessor(self.module)
+
+    def acts(self, *, hires: bool, second_pass: bool) -> bool:
+        """Whether it acts in a pass of a request. hires: it has two passes."""
+        return self.enabled and (not hires or self.hr_option != (LOW if second_pass else HIGH))
 
     def for_network(self, network: ControlNetwork) -> Self:
         """With the preprocessor that an IP-Adapter needs, if it names none. Raises InvalidRequest for one that does not suit the network."""
@@ -200,6 +209,7 @@ READERS = {
     "inpaint_crop_input_image": read_flag, "save_detected_map": read_flag,
     "advanced_weighting": read_layers,
     "union_control_type": lambda name, value: read_choice(name, value, (*UNION_TYPES, UNKNOWN)),
+    "hr_option": lambda name, value: read_choice(name, value, HIRES),
 }
 """How each field but the pictures is read."""
 
@@ -236,20 +246,27 @@ def told(unit: Unit) -> str | None:
     return ", ".join(f"{label}: {value}" for label, value in values.items())
 
 
-def read_told(params: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The units in an infotext's parameters, switched on, without pictures; what cannot be read is left out."""
-    known = {spec.name for spec in fields(Unit)}
+def read_told(params: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """(the units in an infotext's parameters by their numbers, switched on, without pictures; a sentence on each that cannot be read).
+
+    {} stands for a number without a unit.
+    """
     fields_by_label = {label: name for name, label in LABELS.items()}
-    units = []
-    for _, text in sorted((int(found[1]), text) for key, text in params.items() if (found := KEY.fullmatch(key))):
+    units, notes = {}, []
+    for index, text in sorted((int(found[1]), text) for key, text in params.items() if (found := KEY.fullmatch(key))):
         said = dict(pair.split(": ", 1) for pair in text.split(", ") if ": " in pair)
-        values = {fields_by_label[label]: typed(value) for label, value in said.items() if fields_by_label.get(label) in known}
+        values = {fields_by_label[label]: typed(value) for label, value in said.items() if label in fields_by_label}
         try:
+            if not values:
+                raise InvalidRequest(FIELD, f'"{text}" holds no setting')
             read_unit(values)
-        except InvalidRequest:
+            if index >= MOST_UNITS:
+                raise InvalidRequest(FIELD, f"a request has at most {MOST_UNITS} units")
+        except InvalidRequest as error:
+            notes.append(f"{TITLE} unit {index} was left out: {error}.")
             continue
-        units.append(values | {"enabled": True})
-    return units
+        units[index] = values | {"enabled": True}
+    return [units.get(index, {}) for index in range(max(units, default=-1) + 1)], notes
 
 
 def typed(text: str) -> Any:

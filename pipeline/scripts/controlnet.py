@@ -42,8 +42,8 @@ class ControlHooks(Hooks):
     """ControlNet for a request, in every run of it."""
 
     units: Units
-    maps: list[Image.Image] = field(default_factory=list)
-    """The maps of the latest run, to be returned with its pictures."""
+    _maps: dict[int, Image.Image] = field(default_factory=dict)
+    """By the unit's index: its map in the last pass in which it acted."""
     _networks: dict[int, ControlNetwork] = field(default_factory=dict)
     """By the unit's index."""
     _encoders: dict[int, ModelFile] = field(default_factory=dict)
@@ -53,8 +53,14 @@ class ControlHooks(Hooks):
     _kept: Image.Image | None = None
     """What inpaint_only puts back over a result, RGBA."""
 
+    @property
+    def maps(self) -> list[Image.Image]:
+        """The maps of the latest run, to be returned with its pictures."""
+        return [self._maps[index] for index in sorted(self._maps)]
+
     def process(self, p: Processing) -> None:
         p.say(*self.units.notes)
+        self._maps = {}
         for index, unit in self._enabled():
             if unit.model == NO_MODEL:
                 raise InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", unit {index}: choose a model; "None" guides nothing')
@@ -70,14 +76,16 @@ class ControlHooks(Hooks):
         if p.controls is not None and self._size == size:  # a later batch of the same run
             return
         self._size = size
-        controls, corrections, self.maps, self._kept = [], [], [], None
+        controls, corrections, self._kept = [], [], None
         for index, unit in self._enabled():
+            if not unit.acts(hires=getattr(p, "enable_hr", False), second_pass=p.second_pass):
+                continue
             try:
                 prepared = prepare(unit.for_network(self._networks[index]), p, size)
             except InvalidRequest as error:
                 raise InvalidRequest(FIELD, f'{FIELD} of "{TITLE}", unit {index}: {error}') from None
             if unit.save_detected_map:
-                self.maps.append(shown(prepared.control))
+                self._maps[index] = shown(prepared.control)
             hint = as_hint(prepared.control).to(x.device)
             if index in self._encoders:
                 hint = p.control_networks.features(self._encoders[index], self._networks[index], hint, p.sd_model.placement)

@@ -103,3 +103,15 @@ def test_scripts_list_it_for_both(client):
 def test_the_client_package_of_its_users_sends_what_is_understood(client, source):
     sent = webuiapi.ADetailer(ad_model="face_yolov8n.pt").to_dict()
     assert post(client, asked([True, True, sent], source)).status_code == 200
+
+
+def test_a_request_is_completed_with_the_passes_of_its_infotext(client, source):
+    first = post(client, asked([PAYLOAD | {"ad_steps": 3, "ad_use_steps": True, "ad_clip_skip": 2, "ad_use_clip_skip": True}], source)).json()
+    text = json.loads(first["info"])["infotexts"][0]
+    plain = {name: value for name, value in asked([], source, infotext=text).items() if name != "alwayson_scripts"}
+    again = post(client, plain).json()
+    assert image_of(again["images"][0]).tobytes() == image_of(first["images"][0]).tobytes()
+    off = post(client, plain | {"alwayson_scripts": {"adetailer": {"args": [False, False, {}]}}}).json()
+    assert "ADetailer" not in json.loads(off["info"])["infotexts"][0]
+    gone = json.loads(post(client, plain | {"infotext": text.replace("face_yolov8n.pt", "eyes.pt")}).json()["info"])
+    assert "ADetailer" not in gone["infotexts"][0] and any('no detector called "eyes.pt"' in comment for comment in gone["comments"])

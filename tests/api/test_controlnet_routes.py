@@ -199,3 +199,36 @@ def test_the_client_package_of_its_users_works(server, picture, drawing):
     with pytest.raises(RuntimeError, match="no ControlNet called .*none to be found"):
         # scripts of its own: the package's default is one dict, which would keep the unit for later calls
         api.txt2img(prompt="a", width=64, height=64, controlnet_units=[unit], alwayson_scripts={})
+
+
+def test_a_unit_acts_in_the_passes_of_hires_fix_that_it_names(client, drawing):
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_second_pass_steps": 2, "denoising_strength": 0.7}
+    made_with = {option: made(client, asked({"image": base64_of(drawing), "hr_option": option}, **hires)) for option in ("Both", "Low res only", "High res only")}
+    made_with["off"] = made(client, asked({"enabled": False}, **hires))
+    assert len({image_of(answer["images"][0]).tobytes() for answer in made_with.values()}) == 4
+    # the map has the size of the last pass in which it guided
+    assert [image_of(made_with[option]["images"][1]).width for option in ("Both", "Low res only", "High res only")] == [128, 64, 128]
+    single = [made(client, asked({"image": base64_of(drawing)} | option)) for option in ({}, {"hr_option": "High res only"})]
+    assert image_of(single[0]["images"][0]).tobytes() == image_of(single[1]["images"][0]).tobytes()
+    assert 'hr_option must be one of Both, Low res only, High res only, or 0 to 2, got "x"'.replace('"', "'") in refused(client, asked({"hr_option": "x"}))
+
+
+def test_a_request_is_completed_with_the_units_of_its_infotext(client, picture, drawing):
+    unit = {"module": "canny", "weight": 0.5, "guidance_end": 0.8, "threshold_a": 50}
+    first = made(client, asked(unit | {"image": base64_of(drawing)}, init_images=[base64_of(picture)]), "img2img")
+    text = json.loads(first["info"])["infotexts"][0]
+    plain = {name: value for name, value in asked({}, init_images=[base64_of(picture)], infotext=text).items() if name != "alwayson_scripts"}
+    # the request's own picture with the infotext's settings, and one of its own
+    with_picture = plain | {"alwayson_scripts": {"controlnet": {"args": [{"enabled": True, "input_image": base64_of(drawing), "guidance": 0.8}]}}}
+    assert image_of(made(client, with_picture, "img2img")["images"][0]).tobytes() == image_of(first["images"][0]).tobytes()
+    own = made(client, plain | {"alwayson_scripts": {"controlnet": {"args": [{"enabled": True, "image": base64_of(drawing), "weight": 1.5}]}}}, "img2img")
+    told = parse(json.loads(own["info"])["infotexts"][0])["ControlNet 0"]
+    assert "Weight: 1.5" in told and "Guidance End: 0.8" in told and "Module: canny" in told
+    # without a picture the source counts; a unit that the request switches off stays off
+    assert "ControlNet 0" in parse(json.loads(made(client, plain, "img2img")["info"])["infotexts"][0])
+    off = made(client, plain | {"alwayson_scripts": {"ControlNet": {"args": [{"enabled": False}]}}}, "img2img")
+    assert "ControlNet" not in json.loads(off["info"])["infotexts"][0] and len(off["images"]) == 1
+    without = json.loads(made(client, {name: value for name, value in plain.items() if name != "init_images"})["info"])
+    assert "ControlNet unit 0 of the infotext was left out: infotext holds no control pictures." in without["comments"]
+    gone = json.loads(made(client, plain | {"infotext": text.replace("Model: other_depth", "Model: gone")}, "img2img")["info"])
+    assert "ControlNet" not in gone["infotexts"][0] and any('no ControlNet called "gone"' in comment for comment in gone["comments"])

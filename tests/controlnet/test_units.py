@@ -69,7 +69,7 @@ def test_infotext_is_the_extensions_and_comes_back():
     text = told(unit)
     assert text == ("Module: canny, Model: control_v11p_sd15_canny [d14c016b], Weight: 1.0, Resize Mode: Crop and Resize, Processor Res: 512, "
                     "Threshold A: 100, Threshold B: 150.0, Guidance Start: 0.0, Guidance End: 1.0, Pixel Perfect: True, Control Mode: Balanced")
-    again, = read_told({"ControlNet 0": text, "Steps": "20"})
+    (again,), unread = read_told({"ControlNet 0": text, "Steps": "20"})
     assert read_unit(again) == unit.settled()
 
 
@@ -79,14 +79,25 @@ def test_settings_that_a_preprocessor_lacks_are_recorded_as_the_extension_does()
 
 def test_a_name_with_a_separator_is_not_recorded_and_damaged_infotext_gives_nothing():
     assert told(read_unit({"model": "a, b"})) is None
-    assert read_told({"ControlNet 0": "Module: no such thing", "ControlNet 1": "nonsense", "ControlNet": "preprocessor: canny"}) == [{"enabled": True}]
+    read, unread = read_told({"ControlNet 0": "Module: no such thing", "ControlNet 1": "nonsense", "ControlNet": "preprocessor: canny",
+                              "ControlNet 3": "Weight: 0.5", "ControlNet 12": "Weight: 0.5"})
+    assert read == [{}, {}, {}, {"weight": 0.5, "enabled": True}]
+    assert [sentence.split(" was left out: ")[0] for sentence in unread] == ["ControlNet unit 0", "ControlNet unit 1", "ControlNet unit 12"]
 
 
 @pytest.mark.parametrize("given, types, kind", [
     ({"module": "canny"}, 6, 3), ({"module": "scribble_xdog"}, 6, 2), ({"module": "tile_resample"}, 8, 6), ({"module": "inpaint"}, 8, 7),
-    ({"union_control_type": "Depth"}, 6, 1), ({"union_control_type": "OpenPose", "module": "canny"}, 6, 0)])
+    ({"union_control_type": "Depth"}, 6, 1), ({"module": "depth_anything"}, 6, 1), ({"module": "segmentation"}, 6, 5), ({"union_control_type": "OpenPose", "module": "canny"}, 6, 0)])
 def test_a_union_is_told_what_it_gets(given, types, kind):
     assert union_kind(read_unit(given), types) == kind
+
+
+@pytest.mark.parametrize("option, acts", [(None, (True, True)), ("Both", (True, True)), ("Low res only", (True, False)), ("High res only", (False, True)),
+                                          (1, (True, False)), (2, (False, True))])
+def test_a_unit_acts_in_the_passes_of_hires_fix_that_it_names(option, acts):
+    unit = read_unit({"enabled": True, "hr_option": option})
+    assert tuple(unit.acts(hires=True, second_pass=second) for second in (False, True)) == acts
+    assert unit.acts(hires=False, second_pass=False)
 
 
 @pytest.mark.parametrize("given, types", [({}, 6), ({"module": "tile_resample"}, 6), ({"union_control_type": "Tile"}, 6)])

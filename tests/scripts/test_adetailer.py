@@ -418,8 +418,10 @@ def test_infotext_tells_a_pass_as_the_extension_does():
 def test_infotext_is_read_back(asked):
     own = {"ad_prompt": "a face, close: [SEP] b", "ad_mask_k": 1, "ad_use_steps": True, "ad_steps": 3, "ad_inpaint_only_masked": False}
     made = scripts.run(asked({}, own))
-    first, second = read_told(parse(made.infotexts[0]))
+    (first, second), unread = read_told(parse(made.infotexts[0]))
     assert read_pass(first) == read_pass(FACE) and read_pass(second) == read_pass(FACE | own | {"ad_inpaint_only_masked_padding": 32})
-    assert read_told({}) == [] and read_told({"ADetailer model": "x", "ADetailer confidence": "7"}) == []
-    assert read_told({"ADetailer model 2nd": "x", "ADetailer mask only top k largest 2nd": "3"}) == [{}, {"ad_model": "x", "ad_mask_k": "3"}]
+    assert read_told({}) == ([], []) and not unread
+    assert read_told({"ADetailer model": "x", "ADetailer confidence": "7"}) == ([], [
+        "ADetailer pass 1 was left out: ad_confidence must be a number between 0 and 1, got '7'."])
+    assert read_told({"ADetailer model 2nd": "x", "ADetailer mask only top k largest 2nd": "3"}) == ([{}, {"ad_model": "x", "ad_mask_k": "3"}], [])
     assert [suffix(index) for index in (0, 1, 2, 3, 10, 20)] == ["", " 2nd", " 3rd", " 4th", " 11th", " 21st"]

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from pipeline.adetailer import SPECS, suffix
 from pipeline.detectors.store import Detectors
 from pipeline.errors import InvalidRequest, PalimpsestError
 from pipeline.infotext import parse
@@ -48,13 +49,37 @@ def test_a_pass_that_cannot_be_is_refused_by_its_number_on_the_page(fields, sent
 
 
 def test_infotext_sets_the_widgets_and_switches_the_others_off():
-    read = told_passes({"ADetailer model": "face_yolov8n.pt", "ADetailer confidence": "0.7", "ADetailer use separate steps": "True", "ADetailer steps": "9"})
+    read, _ = told_passes({"ADetailer model": "face_yolov8n.pt", "ADetailer confidence": "0.7", "ADetailer use separate steps": "True", "ADetailer steps": "9"})
     assert read["ADetailer.0.ad_tab_enable"] and read["ADetailer.0.ad_steps"] == 9 and read["ADetailer.0.ad_use_steps"] is True
-    assert not read["ADetailer.1.ad_tab_enable"] and told_passes({}) == OFF
+    assert not read["ADetailer.1.ad_tab_enable"] and told_passes({}) == (OFF, [])
 
 
 def test_every_widget_of_a_pass_is_restored(controls):
-    assert set(controls.scripts.adetailer.passes[0].settings) == {*WIDGETS, "ad_tab_enable"}
+    assert set(controls.scripts.adetailer.passes[0].settings) == {*WIDGETS, "ad_tab_enable", "others"}
+
+
+def test_fields_without_a_widget_of_their_own_come_back_too(picture):
+    """All fields of a pass at other values than their defaults, to the page and back."""
+    one = {name: not spec.default if spec.type is bool else spec.metadata["choices"][-1] if "choices" in spec.metadata
+           else spec.default + 1 if spec.type is int else 0.7 if spec.type is float else "Euler" if name == "ad_sampler"
+           else "Karras" if name == "ad_scheduler" else f"a {name}: 3" for name, spec in SPECS.items()} | {
+        "ad_tab_enable": True, "ad_controlnet_module": "canny"}
+    assert all(one[name] != spec.default for name, spec in SPECS.items() if name != "ad_tab_enable")
+    p = StableDiffusionProcessingImg2Img(init_images=[picture], alwayson_scripts={"ADetailer": {"args": [True, False, one]}})
+    shown = spread_passes(p)
+    assert "ad_clip_skip: 2" in shown["ADetailer.0.others"].splitlines()
+    del one["ad_tab_enable"]
+    assert packed_passes(shown) == {"ADetailer": {"args": [True, False, one]}}
+
+
+def test_a_further_field_that_there_is_not_is_refused():
+    with pytest.raises(InvalidRequest, match='^ADetailer, pass 1: Further fields: "ad_steps: 3" is not a field with a value, such as ad_use_checkpoint'):
+        packed_passes(values(others="ad_steps: 3"))
+
+
+def test_passes_beyond_those_of_the_page_are_told():
+    _, notes = told_passes({f"ADetailer model{suffix(index)}": "x" for index in range(3)})
+    assert notes == ["ADetailer: the page has 2 passes; those after it were left out."]
 
 
 def test_find_says_what_is_missing(picture, tmp_path):

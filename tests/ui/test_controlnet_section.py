@@ -14,7 +14,7 @@ from pipeline.infotext import parse
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from tests.families import tiny_controls
 from tests.ui.steps import generate, open_tab, put, result, settle
-from ui.controlnet import UNITS_OFF as OFF, module_choices, packed_units, ranges, spread_units, told_units
+from ui.controlnet import UNITS_OFF as OFF, module_choices, packed_units, ranges, spread_units, told_units, units_left_out
 from ui.curl import payload
 
 
@@ -55,9 +55,22 @@ def test_a_unit_that_cannot_be_is_refused_by_its_number_on_the_page():
 
 
 def test_infotext_sets_the_widgets_and_switches_the_others_off():
-    read = told_units({"ControlNet 0": "Module: canny, Model: edges [0123abcd], Weight: 0.8, Resize Mode: Just Resize, Threshold A: 50"})
+    read, _ = told_units({"ControlNet 1": "Weight: 9", "ControlNet 0": "Module: canny, Model: edges [0123abcd], Weight: 0.8, Resize Mode: Just Resize, Threshold A: 50"})
     assert read["ControlNet.0.enabled"] and read["ControlNet.0.resize_mode"] == "Just Resize" and read["ControlNet.0.threshold_a"] == 50
-    assert not read["ControlNet.1.enabled"] and told_units({}) == OFF
+    assert not read["ControlNet.1.enabled"] and told_units({}) == (OFF, [])
+    read, notes = told_units({"ControlNet 1": "Module: canny", "ControlNet 2": "Weight: 9", "ControlNet 3": "Module: canny"})
+    assert read["ControlNet.1.enabled"] and not read["ControlNet.0.enabled"]
+    assert notes == ["ControlNet unit 2 was left out: weight must be a number between 0 and 2, got 9.",
+                     "ControlNet: the page has 3 units; those after it were left out."]
+
+
+def test_fields_without_a_widget_of_their_own_come_back_too(picture):
+    unit = {"enabled": True, "model": "edges", "union_control_type": "Tile", "hr_option": "High res only", "inpaint_crop_input_image": False,
+            "advanced_weighting": [0.5, 1.0], "mask": picture.convert("L"), "image": picture}
+    p = StableDiffusionProcessingImg2Img(init_images=[picture], alwayson_scripts={"ControlNet": {"args": [unit]}})
+    packed, = packed_units(spread_units(p))["ControlNet"]["args"]
+    assert {name: packed[name] for name in unit.keys() - {"image", "mask"}} == {name: unit[name] for name in unit.keys() - {"image", "mask"}}
+    assert units_left_out(p) == ["ControlNet unit 1: its mask has no place on the page, and was left out."]
 
 
 def test_a_preprocessors_own_settings_are_shown():

@@ -89,8 +89,15 @@ def test_a_finished_job_turns_the_stage_of_a_phone_to_its_result(phone):
     expect(phone.locator("#gallery")).to_be_visible()
     expect(phone.locator("#img2img-picture")).to_be_hidden()
     assert not cut_off(phone, ["#gallery"])
+    assert apart(box(phone, ".viewer .zoom"), box(phone, ".viewer .picture")), "buttons lie on the picture"
     phone.locator("#stage-switch [data-stage=source]").click()
     expect(phone.locator("#img2img-picture")).to_be_visible()
+
+
+def apart(one, other):
+    """Whether two boxes have no point in common."""
+    return any(first[side] + first[length] <= second[side] for side, length in (("x", "width"), ("y", "height"))
+               for first, second in ((one, other), (other, one)))
 
 
 def set_slider_on_a_phone(page, label, value):

@@ -3,6 +3,7 @@
 // view: has width and height, scale, pan(x, y), zoom(scale, x, y), and device(event), the point under a pointer.
 
 export const MARGIN = 12; // CSS pixels around a fitted picture
+const BAR = 48; // CSS pixels that the zoom's bar takes, beside a fitted picture or below it
 const MOST = 32; // device pixels per picture pixel
 const FITTED_MOST = 8;
 const LEAST = 32; // device pixels of the picture's longer side, unless it is smaller
@@ -25,6 +26,20 @@ export function widest(aspect, { width, height }) {
 // Where a fitted picture of this height begins in a room with a middle, in device pixels from the top.
 export function topIn({ height: room, middle }, height) {
   return Math.min(middle - height / 2, room - MARGIN * devicePixelRatio - height);
+}
+
+// The room beside a view's zoom bar or above it, whichever lets a picture be larger.
+export function besideBar({ width, height }, aspect) {
+  const bar = BAR * devicePixelRatio;
+  const [beside, above] = [{ width: width - bar, height }, { width, height: height - bar }];
+  return { ...(widest(aspect, beside) >= widest(aspect, above) ? beside : above), middle: height / 2 };
+}
+
+// Where a picture that is `width` wide begins in such a view, and whether the bar stands upright, beside it.
+export function leftOfBar(view, width) {
+  const [bar, margin] = [BAR * devicePixelRatio, MARGIN * devicePixelRatio];
+  const upright = width <= view.width - bar - 2 * margin;
+  return { x: Math.min((view.width - width) / 2, view.width - width - margin - (upright ? bar : 0)), upright };
 }
 
 // The nearest scale that a picture may have.

@@ -1,9 +1,8 @@
 // The view of the document: zoom, pan and device pixels, and conversion between window and picture coordinates.
 
-import { MARGIN, fitting, inSight, limited, topIn, widest } from "../zooming.js";
+import { besideBar, fitting, inSight, leftOfBar, limited, topIn } from "../zooming.js";
 import { meet, rect } from "./raster.js";
 
-const BAR = 48; // CSS pixels that the zoom's bar takes, beside a fitted picture or below it
 const CHECKS = 8; // device pixels a side, of the checkerboard below transparent areas
 
 export class View {
@@ -77,13 +76,11 @@ export class View {
     const { document: { picture }, framed } = this;
     if (!picture || !this.width) return this.place(1, 0, 0, true);
     if (framed) return this.frame(framed);
-    const [room, bar, margin] = [this.room(picture.width / picture.height), BAR * this.ratio, MARGIN * this.ratio];
+    const room = this.room(picture.width / picture.height);
     const scale = fitting(picture, room);
-    const [width, height] = [picture.width * scale, picture.height * scale];
-    const upright = width <= this.width - bar - 2 * margin;
+    const { x, upright } = leftOfBar(this, picture.width * scale);
     this.stage.classList.toggle("upright", upright);
-    const last = this.width - width - margin - (upright ? bar : 0); // where the picture may begin, beside the bar
-    return this.place(scale, Math.min((this.width - width) / 2, last), topIn(room, height), true);
+    return this.place(scale, x, topIn(room, picture.height * scale), true);
   }
 
   frame({ area: { x1, y1, x2, y2 }, room }) {
@@ -91,11 +88,8 @@ export class View {
     this.place(scale, (this.width - (x1 + x2) * scale) / 2, (this.height - (y1 + y2) * scale) / 2, true);
   }
 
-  // The room beside the zoom's bar or above it, whichever lets a picture be larger.
   usable(aspect) {
-    const [{ width, height }, bar] = [this, BAR * this.ratio];
-    const [beside, above] = [{ width: width - bar, height }, { width, height: height - bar }];
-    return { ...(widest(aspect, beside) >= widest(aspect, above) ? beside : above), middle: height / 2 };
+    return besideBar(this, aspect);
   }
 
   centre(scale) {

@@ -71,7 +71,8 @@ export class Actions {
     pressed("favour-result", result?.favourite);
     const size = picture && result ? `${picture.naturalWidth} × ${picture.naturalHeight}` : "";
     const seed = result && result.seed !== null ? say(`Seed ${result.seed}`) : "";
-    this.facts.textContent = [size, seed].filter(Boolean).join(" · ");
+    const between = size && seed ? " · " : "";
+    this.facts.replaceChildren(...[size, between, seed].map((textContent) => make("span", { textContent })));
     if (!result) this.menu.matches(":popover-open") && this.menu.hidePopover();
   }
 

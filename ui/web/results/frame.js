@@ -1,8 +1,9 @@
 // The frame around a result: zoom and pan in device pixels, by wheel, drag, pinch and keys.
 
 import { beside, join, resized, room, tell } from "../link.js";
-import { Fingers, fitting, inSight, limited, topIn, turnWheel, widest } from "../zooming.js";
+import { Fingers, besideBar, fitting, inSight, leftOfBar, limited, topIn, turnWheel, widest } from "../zooming.js";
 
+const TOUCH = matchMedia("(pointer: coarse)"); // then the zoom's bar always stands there
 const SHARP = 2; // at this scale and above, pixels are shown as squares
 
 export class Frame {
@@ -60,7 +61,8 @@ export class Frame {
     const around = room(this, aspect);
     const width = widest(aspect, around);
     const top = topIn(around, width / aspect);
-    const insets = [top, (this.width - width) / 2, this.height - top - width / aspect];
+    const x = this.left(width);
+    const insets = [top, this.width - x - width, this.height - top - width / aspect, x];
     this.stage.closest("#result").style.setProperty("--room", insets.map((inset) => `${inset / devicePixelRatio}px`).join(" "));
   }
 
@@ -69,7 +71,15 @@ export class Frame {
     const { width, height } = this.size;
     const around = room(this, width / height);
     const scale = fitting(this.size, around);
-    this.place(scale, (this.width - width * scale) / 2, topIn(around, height * scale), true, quiet);
+    this.place(scale, this.left(width * scale), topIn(around, height * scale), true, quiet);
+  }
+
+  // Where a fitted picture that is `width` wide begins.
+  left(width) {
+    if (!TOUCH.matches) return (this.width - width) / 2;
+    const { x, upright } = leftOfBar(this, width);
+    this.stage.classList.toggle("upright", upright);
+    return x;
   }
 
   centre(scale) {
@@ -109,9 +119,9 @@ export class Frame {
 
   // --- beside other views
 
-  usable() {
+  usable(aspect) {
     const { width, height } = this;
-    return { width, height, middle: height / 2 };
+    return TOUCH.matches ? besideBar(this, aspect) : { width, height, middle: height / 2 };
   }
 
   shown() {

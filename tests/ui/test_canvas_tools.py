@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.steps import open_tab, put_in_editor, shares_to_client, stroke
-from tests.ui.test_canvas import EDITOR, SIZE, drawn_on, mask_of, only_draws, sent, set_tool, shown_at
+from tests.ui.steps import open_tab, put_in_editor, shares_to_client, still, stroke
+from tests.ui.test_canvas import EDITOR, SIZE, drawn_on, mask_of, only_draws, sent, set_tool, shown_at, swept
 
 pytestmark = only_draws
 HEIGHT, WIDTH = SIZE[1], SIZE[0]
@@ -262,6 +262,23 @@ def test_a_pens_pressure_is_its_width(canvas):
     })""", points)
     heights = (mask_of(canvas) > 127).sum(axis=0)
     assert heights[80] == pytest.approx(60, abs=2) and heights[220] == pytest.approx(15, abs=2)
+
+
+@pytest.mark.parametrize("key, corners", [("b", [(60, 60), (200, 150)]), ("l", [(60, 60), (250, 80), (140, 180)])], ids=["brush", "lasso"])
+def test_a_finger_draws_as_the_mouse_does(canvas, key, corners):
+    press(canvas, key)
+    set_tool(canvas, size=24, hardness=1, opacity=1)
+    session = canvas.context.new_cdp_session(canvas)
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    still(canvas, f"#{EDITOR} .stage")  # a touch screen's buttons are larger
+    points, at = client(canvas, *corners)
+    for step, (x, y) in enumerate(points):
+        session.send("Input.dispatchTouchEvent", {"type": "touchMove" if step else "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    session.detach()
+    difference = np.abs(mask_of(canvas) - (swept(at, 24) if key == "b" else drawn("polygon", at)))
+    assert difference.max() <= (1 if key == "b" else 64) and difference.mean() < 0.25
 
 
 def test_two_fingers_zoom_and_drag_and_leave_the_mask(canvas):

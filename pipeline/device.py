@@ -38,7 +38,7 @@ from pipeline.segmenters import Segmenters
 from pipeline.styles import StyleDatabase
 from pipeline.upscalers.names import Upscalers
 from pipeline.upscalers.running import PROCESSOR, Running
-from pipeline.worker import Begun, EmbeddingInfo, Keep, Loaded, Loading, News, Sampled, Saving, Started, Tell, Wishes
+from pipeline.worker import Begun, EmbeddingInfo, Keep, Loaded, Loading, News, Sampled, Saving, Started, Tell, Turn, Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -139,9 +139,11 @@ class DeviceWorker:
     def _run(self, request: StableDiffusionProcessingImg2Img, styles: StyleDatabase, tell: Tell, wishes: Wishes,
              earlier: bytes) -> Processed:
         places = {name: getattr(request, name) for name in PLACES}
-        kept = Kept(earlier, lambda data: tell(Keep(data)),
-                    lambda: {"places": places, "seeds": receipts.seeds, "files": course.files}, pause=self._keep_every)
-        course, receipts = Course(tell, wishes, kept), Receipts.of(request.replay, kept.facts.get("seeds"))
+        kept = Kept(earlier, lambda data: tell(Keep(data)), dict if request.helps else lambda: {
+            "places": places, "seeds": receipts.seeds, "files": course.files, "chance": receipts.chance},
+            pause=self._keep_every, each_batch=request.helps)
+        course = Course(tell, wishes, kept, helps=request.helps)
+        receipts = Receipts.of(request.replay, kept.facts.get("seeds"), kept.facts.get("chance", ""))
         try:
             model = request.sd_model or self._model_for(tell, request.options)
             keep_freed_where_plenty(model.placement, request.largest.width * request.largest.height * request.batch_size)
@@ -151,7 +153,7 @@ class DeviceWorker:
             kept.flush()
             raise
         except Exception as error:
-            if not is_out_of_memory(error):
+            if request.helps or not is_out_of_memory(error):
                 raise
             logger.warning("out of memory; retrying the request with less")
         # by now the first try's tensors are freed along with its exception
@@ -186,8 +188,10 @@ class DeviceWorker:
             result = run_script(p)
         finally:
             course.model = None  # so that it can be dropped to make room for another
-        if result.interrupted:
+        if result.interrupted or p.helps:
             course.kept.flush()
+        if p.helps:
+            return replace(result, images=[], infotexts=[], paths=[])
         return replace(result, model=model.info, inpaints=model.sees == "masked source",
                        found=p.receipts.found)
 
@@ -204,11 +208,14 @@ class DeviceWorker:
 class Course(Progress):
     """Progress of a run, sent as news; and stopped, skipped or cancelled by wishes."""
 
-    def __init__(self, tell: Tell, wishes: Wishes, kept: Kept):
-        self.tell, self._wishes, self.kept = tell, wishes, kept
+    def __init__(self, tell: Tell, wishes: Wishes, kept: Kept, *, helps: bool = False):
+        self.tell, self._wishes, self.kept, self._helps = tell, wishes, kept, helps
         self.model: Family | None = None
         self._options = Options()
         self._batch_size, self._skips, self._ended = 1, 0, False
+        self._turns = 0
+        self._skips_before: int | None = None
+        """The number of skips wished for before the running batch, until its sampling begins."""
         self._behind = self._ahead = 0
         """Steps of the batch's samplings before and after the running one."""
         self._begun = self._counted = 0
@@ -229,13 +236,14 @@ class Course(Progress):
     def try_again(self) -> None:
         """Start over: pictures are not counted twice, and replace those already saved."""
         self._behind = self._ahead = 0
-        self._begun, self._sampled = 0, replace(self._sampled, step=0, batch=0)
+        self._turns = self._begun = 0
+        self._sampled = replace(self._sampled, step=0, batch=0)
         self._earlier, self._saved = self.files, {}
         self.kept.try_again()
 
     @property
     def stopped(self) -> bool:
-        return self._ended or self._wishes.now.stopped or self._wishes.now.interrupted
+        return self._ended or (not self.kept.ahead and (self._wishes.now.stopped or self._wishes.now.interrupted))
 
     def end(self) -> None:
         self._ended = True
@@ -247,9 +255,22 @@ class Course(Progress):
             self._counted = self._begun
         self._sampled = replace(self._sampled, batch=0, batches=batches)
 
+    def turn(self) -> bool:
+        if self._helps:
+            self.kept.flush()
+        number, skips = self._turns, self._wishes.now.skips
+        self._turns += 1
+        given = self.tell(Turn(number, self._sampled.batches))
+        if given is False:
+            return False
+        self.kept.turn(number, given or b"")
+        self._skips_before = skips
+        return True
+
     def begin_sampling(self, steps: int) -> None:
         self._refuse_cancelled()
-        self._skips, self.partial = self._wishes.now.skips, False
+        self._skips = self._wishes.now.skips if self._skips_before is None else self._skips_before
+        self._skips_before, self.partial = None, False
         self._report(step=self._behind, steps=self._behind + steps + self._ahead)
 
     def pass_of(self, *, behind: int, ahead: int) -> None:
@@ -257,6 +278,8 @@ class Course(Progress):
 
     def checkpoint(self) -> None:
         self._refuse_cancelled()
+        if self.kept.ahead:  # another worker came further before it was ended
+            return
         if self._wishes.now.interrupted or self._wishes.now.skips > self._skips:
             self.partial = True
             raise Interrupted
@@ -292,6 +315,7 @@ class Course(Progress):
         return places.pop(0) if places else None
 
     def batch_done(self) -> None:
+        self.kept.ahead = 0
         self._behind = self._ahead = 0
         self._sampled = replace(self._sampled, batch=self._sampled.batch + 1)
 

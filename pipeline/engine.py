@@ -32,10 +32,11 @@ from pipeline.processed import Processed
 from pipeline.request import Request
 from pipeline.scheduler import Scheduler
 from pipeline.series import Surroundings
+from pipeline.sharing import Helper
 from pipeline.shelf import Shelf
 from pipeline.styles import StyleDatabase
 from pipeline.submission import Submission, Work, model_named
-from pipeline.worker import EmbeddingInfo, Loaded, Loading, News, Started, Worker, WorkerState
+from pipeline.worker import EmbeddingInfo, Loaded, Loading, News, Started, Wishes, Worker, WorkerState
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +144,8 @@ class Station:
         self.name, self.worker = name, worker
         self.in_service, self.model = True, ""
         self.running: Submission | None = None
+        self.helping: tuple[Submission, Helper] | None = None
+        """A job of another worker that it computes for."""
         self.preloads = False
         """It has still to load the model of the engine's preload."""
         self.preloading = False
@@ -154,13 +157,14 @@ class Station:
 
     @property
     def idle(self) -> bool:
-        return self.running is None and not self.preloading
+        return self.running is None and self.helping is None and not self.preloading
 
     @property
     def state(self) -> WorkerState:
         seconds = sum(seconds for _, seconds in self.made)
         rate = 60 * sum(pictures for pictures, _ in self.made) / seconds if seconds else 0.0
-        job = None if self.running is None else self.running.job.id
+        submission = self.helping[0] if self.helping is not None else self.running
+        job = None if submission is None else submission.job.id
         return WorkerState(self.name, self.model, job, self.loading is not None, round(rate, 2), self.in_service)
 
 
@@ -198,12 +202,15 @@ class LocalEngine(Engine):
 
     def submit(self, work: Work, job_id: str | None = None, client: Client = Client(), mode: str = "") -> Job:
         job = Job(job_id, client, mode)
-        submission = Submission(job, work, self._here, quota=self._quota, shelf=self.shelf)
+        submission = Submission(job, work, self._here, quota=self._quota, shelf=self.shelf,
+                                announce=self._announce if len(self._stations) > 1 else None)
         with self._entrance(submission):
             submission.enter()
             with self._changed:
                 self._refuse_if_closed()
                 self._waiting.append(submission)
+                if not any(station.idle and station.in_service for station in self._stations):
+                    any(one.sharing.withdraw() for one in self._running if one.sharing is not None)
                 self._tell_places()
                 self._changed.notify_all()
         return job
@@ -283,6 +290,8 @@ class LocalEngine(Engine):
             if station is None:
                 raise UnknownName("worker", "worker", name, [station.name for station in self._stations])
             station.in_service = on
+            if not on and station.helping is not None:
+                station.helping[1].end()
             self._changed.notify_all()
 
     def jobs(self) -> list[Job]:
@@ -360,14 +369,20 @@ class LocalEngine(Engine):
                 station.worker.rest()
         with self._changed:
             self._changed.wait_for(lambda: self._has_work(station))
-            submission, preload = self._next_for(station), None
+            submission, preload, helper = self._next_for(station), None, None
             if submission is not None:
                 self._begin(submission, station)
             elif station.preloads and self._preload is not None:
                 preload, station.preloads, station.preloading = self._preload, False, True
                 preload.begun = True
                 self._changed.notify_all()
-        if submission is not None:
+            elif (helped := self._to_help(station)) is not None:
+                if (helper := helped.sharing.join()) is None:
+                    return True
+                station.helping = helped, helper
+        if helper is not None:
+            self._help(helped, helper, station)
+        elif submission is not None:
             self._run(submission, station)
         elif preload is not None:
             self._load_ahead(preload, station)
@@ -379,7 +394,19 @@ class LocalEngine(Engine):
         return True
 
     def _has_work(self, station: Station) -> bool:
-        return self._closed or (station.preloads and self._preload is not None) or self._next_for(station) is not None
+        return (self._closed or (station.preloads and self._preload is not None) or self._next_for(station) is not None
+                or self._to_help(station) is not None)
+
+    def _to_help(self, station: Station) -> Submission | None:
+        """The running job of another worker that this one could compute for. Waiting jobs go first."""
+        if self._closed or self._waiting or not (station.idle and station.in_service):
+            return None
+        wanting = [one for one in self._running if one.sharing is not None and one.sharing.wanted]
+        return next((one for one in wanting if self._scheduler.has(station.name, one.asked.model)), wanting[0] if wanting else None)
+
+    def _announce(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _next_for(self, station: Station) -> Submission | None:
         """The waiting job that this worker is to take."""
@@ -409,7 +436,8 @@ class LocalEngine(Engine):
         with self._changed:
             if submission.made and (seconds := submission.seconds) > 0:
                 station.made.append((submission.made, seconds))
-                self._scheduler.ended(station.name, submission.asked, seconds)
+                if submission.sharing is None or not submission.sharing.received:
+                    self._scheduler.ended(station.name, submission.asked, seconds)
             self.finished.append(job.id)
             self._running.remove(submission)
             station.running = None
@@ -422,13 +450,45 @@ class LocalEngine(Engine):
             try:
                 return station.worker.run(request, self.styles, tell, submission.job.wishes, kept)
             except WorkerLost:
-                with self._changed:
-                    self._scheduler.forget(station.name)
-                    station.model = ""
+                self._lost(station)
                 self._take(station, None, submission.job, Loaded())  # it may have been loading
                 if again == RETRIES or submission.job.cancelled:
                     raise
             kept = submission.run_again(f"The worker on {station.name} ended unexpectedly, so another one continued its work.")
+
+    def _help(self, submission: Submission, helper: Helper, station: Station) -> None:
+        """Compute for another worker's job, as long as there is something to do and nobody waits."""
+        def assist(request: Request, kept: bytes, wishes: Wishes) -> None:
+            try:
+                station.worker.run(request, self.styles, partial(self._take_help, station, submission, helper), wishes, kept)
+            except WorkerLost:
+                self._lost(station)
+                raise
+
+        submission.help(helper, assist)
+        with self._changed:
+            station.helping = station.loading = None
+            self._changed.notify_all()
+
+    def _lost(self, station: Station) -> None:
+        with self._changed:
+            self._scheduler.forget(station.name)
+            station.model = ""
+
+    def _take_help(self, station: Station, submission: Submission, helper: Helper, news: News) -> bool | None:
+        """Handle a worker's news about a job that it computes for."""
+        match news:
+            case Loading(share):
+                with self._changed:
+                    station.loading = share or 0.0
+            case Loaded():
+                with self._changed:
+                    station.loading = None
+            case Started(model):
+                with self._changed:
+                    station.model = model.name
+                    self._scheduler.loaded(station.name, submission.asked.model)
+        return submission.take_help(helper, news)
 
     def _load_ahead(self, preload: "Preload", station: Station) -> None:
         """Load a model ahead of its first request; the job's events report on the first worker to do so."""
@@ -447,7 +507,7 @@ class LocalEngine(Engine):
         if job.state != "done":
             job.publish(end)
 
-    def _take(self, station: Station, submission: Submission | None, job: Job, news: News) -> None:
+    def _take(self, station: Station, submission: Submission | None, job: Job, news: News) -> bytes | None:
         """Handle the worker's news about a job."""
         match news:
             case Loading(None):  # the model may be in memory already
@@ -465,7 +525,8 @@ class LocalEngine(Engine):
                 if isinstance(news, Started):
                     with self._changed:
                         station.model = news.model.name
-                submission.take(news)
+                return submission.take(news)
+        return None
 
     def _tell_places(self) -> None:
         """Put the waiting jobs in order, and tell each its place in line and how far the model is loaded that is awaited."""

@@ -8,6 +8,7 @@ that is there already.
 import hashlib
 import json
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -32,6 +33,7 @@ Facts = dict[str, Any]
 class Answer:
     """An answer that was kept: where its bytes are, and how they become a tensor again."""
 
+    source: bytes
     start: int
     length: int
     dtype: str
@@ -44,20 +46,21 @@ class Kept:
     """A run's answers. All variants of a request share one; by default, nothing is kept.
 
     earlier: the pieces that an earlier run of the same request gave to `keep`, joined. facts: what else its next run must know.
+    each_batch: the limit is one on each batch, for a run whose answers are taken batch by batch.
     """
 
     def __init__(self, earlier: bytes = b"", keep: Callable[[bytes], None] | None = None, facts: Callable[[], Facts] = dict, *,
-                 pause: float = PAUSE, limit: int = LIMIT):
+                 pause: float = PAUSE, limit: int = LIMIT, each_batch: bool = False):
         self.facts = facts_of(earlier)
         """The earlier run's."""
         self._keep, self._facts, self._pause = keep, facts, pause
         self._room = limit - len(earlier)
-        self._earlier, self._answers = earlier, {}
-        for header, body, _ in pieces(earlier):
-            for key, offset, *how in header["answers"]:
-                self._answers[key] = Answer(body + offset, *how)
+        self._room_of_batch = limit if each_batch else None
+        self._answers, self._given = answers_in(earlier), {}
+        self.ahead = 0
+        """Answers that another worker gave for the running batch, and that have not been asked for yet."""
         self._circumstances = ""
-        self._sampling = self._call = 0
+        self._batch = self._sampling = self._call = 0
         self._exact = True
         self._new: list[tuple[tuple, Tensor]] = []
         """(what was asked, the answer), since the last piece."""
@@ -65,7 +68,15 @@ class Kept:
 
     def try_again(self) -> None:
         """The run starts over, under other circumstances."""
-        self._sampling = self._call = 0
+        self.turn(0)
+
+    def turn(self, batch: int, given: bytes = b"") -> None:
+        """The run's batch of that number is next. given: the pieces that another worker's run kept of it."""
+        self._batch, self._sampling, self._call = batch, 0, 0
+        self._given = answers_in(given)
+        self.ahead = len(self._given)
+        if self._room_of_batch is not None:
+            self._room = self._room_of_batch
 
     def begin_batch(self, circumstances: str) -> None:
         """circumstances: everything besides the request that the next answers depend on."""
@@ -83,13 +94,13 @@ class Kept:
         if self._keep is None or not self._exact:
             return ask(x, t, *more)
         self._call += 1
-        question = (self._sampling, self._call, self._circumstances, x, t)
-        if self._answers and (known := self._answers.get(key_of(*question))) is not None:
-            return self._read(known).to(x.device)
+        question = (f"{self._batch} {self._sampling} {self._call} {self._circumstances}", x, t)
+        if (known := self._known(*question)) is not None:
+            return read(known).to(x.device)
         answer = ask(x, t, *more)
         if self._room > 0:
             # copies, as hooks may change tensors in place; on a card nothing waits for them
-            self._new.append(((*question[:3], x.clone(), t.clone()), answer.clone()))
+            self._new.append(((question[0], x.clone(), t.clone()), answer.clone()))
             self._room -= answer.nbytes
             if time.monotonic() - self._last >= self._pause:
                 self.flush()
@@ -107,18 +118,33 @@ class Kept:
             parts.append(part)
             offset += len(part)
         self._new = []
-        self._keep(piece({"facts": self._facts(), "answers": answers}, b"".join(parts)))
+        facts = self._facts()
+        if answers or facts:
+            self._keep(piece({"facts": facts, "answers": answers}, b"".join(parts)))
         self._last = time.monotonic()
 
-    def _read(self, kept: Answer) -> Tensor:
-        dtype = getattr(torch, kept.dtype)
-        flat = torch.frombuffer(bytearray(self._earlier[kept.start:kept.start + kept.length]), dtype=dtype)
-        return torch.empty_strided(kept.shape, kept.stride, dtype=dtype).copy_(flat.reshape(kept.shape))
+    def _known(self, place: str, x: Tensor, t: Tensor) -> Answer | None:
+        if not self._answers and not self._given:
+            return None
+        key = key_of(place, x, t)
+        known = self._given.get(key)
+        self.ahead = 0 if known is None else max(self.ahead - 1, 0)
+        return known or self._answers.get(key)
 
 
-def key_of(sampling: int, call: int, circumstances: str, x: Tensor, t: Tensor) -> str:
-    """Identifies a model call: its place in the run, and what it was asked about."""
-    content = hashlib.blake2b(f"{sampling} {call} {circumstances} {x.dtype} {list(x.shape)} ".encode(), digest_size=16)
+def answers_in(kept: bytes) -> dict[str, Answer]:
+    return {key: Answer(kept, body + offset, *how) for header, body, _ in pieces(kept) for key, offset, *how in header["answers"]}
+
+
+def read(answer: Answer) -> Tensor:
+    dtype = getattr(torch, answer.dtype)
+    flat = torch.frombuffer(bytearray(answer.source[answer.start:answer.start + answer.length]), dtype=dtype)
+    return torch.empty_strided(answer.shape, answer.stride, dtype=dtype).copy_(flat.reshape(answer.shape))
+
+
+def key_of(place: str, x: Tensor, t: Tensor) -> str:
+    """Identifies a model call: its place in the run with its circumstances, and what it was asked about."""
+    content = hashlib.blake2b(f"{place} {x.dtype} {list(x.shape)} ".encode(), digest_size=16)
     content.update(bytes_of(x))
     content.update(bytes_of(t))
     return content.hexdigest()
@@ -148,8 +174,8 @@ def pieces(data: bytes) -> Iterator[tuple[dict[str, Any], int, int]]:
 
 
 def facts_of(kept: bytes) -> Facts:
-    """The newest facts."""
-    return next((header["facts"] for header, *_ in reversed(list(pieces(kept)))), {})
+    """The newest facts; a run that only helped another one gave none."""
+    return next((header["facts"] for header, *_ in reversed(list(pieces(kept))) if header["facts"]), {})
 
 
 class KeptFiles:
@@ -158,10 +184,11 @@ class KeptFiles:
     def __init__(self, folder: Path | None = None, limit: int = LIMIT_IN_ALL):
         self._temporary = tempfile.TemporaryDirectory(prefix="palimpsest-kept-", ignore_cleanup_errors=True) if folder is None else None
         self._folder, self._limit = folder or Path(self._temporary.name), limit
+        self._appending = threading.Lock()
 
     def append(self, run: str, data: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._file(run).open("ab") as file:
+        with self._appending, self._file(run).open("ab") as file:
             file.write(data)
 
     def has(self, run: str) -> bool:

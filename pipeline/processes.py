@@ -27,12 +27,12 @@ from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
 from pipeline.styles import StyleDatabase
-from pipeline.worker import Begun, EmbeddingInfo, Sampled, Saving, Tell, Wished, Wishes, Worker
+from pipeline.worker import Begun, EmbeddingInfo, Sampled, Saving, Tell, Turn, Wished, Wishes, Worker
 
 logger = logging.getLogger(__name__)
 
-ANSWERED = Begun | Saving
-"""News that the worker waits for to be taken: they may end the run, or must be recorded first."""
+ANSWERED = Begun | Saving | Turn
+"""News that the worker waits for to be taken: they may end the run, must be recorded first, or have an answer."""
 Message = tuple[int, str, Any]
 """(number of the call, what it is, its data). Calls have the name of a method; the rest is part of one."""
 
@@ -168,13 +168,13 @@ class RemoteWorker(Worker):
                 self._answers.pop(number, None)
 
     def _tell(self, number: int, news: Any, tell: Tell) -> None:
-        refusal = None
+        reply = refusal = None
         try:
-            tell(news)
+            reply = tell(news)
         except Exception as error:  # ends the run over there, which then fails with it
             refusal = sendable(error)
         if isinstance(news, ANSWERED) or refusal is not None:
-            self._send(number, "taken", refusal)
+            self._send(number, "taken", (reply, refusal))
 
     def _send(self, number: int, kind: str, value: Any) -> None:
         """A worker that has just ended cannot be told anything; whoever waits for it learns that by _read()."""
@@ -272,11 +272,14 @@ class Service:
             self._wishes[number].become(now)
 
     def _answer(self, number: int, name: str, data: tuple) -> None:
-        def tell(news: Any) -> None:
+        def tell(news: Any) -> Any:
             self._send(number, "news", news)
-            if isinstance(news, ANSWERED) or not self._taken[number].empty():
-                if (refusal := self._taken[number].get()) is not None:
-                    raise refusal
+            if not isinstance(news, ANSWERED) and self._taken[number].empty():
+                return None
+            reply, refusal = self._taken[number].get()
+            if refusal is not None:
+                raise refusal
+            return reply
 
         try:
             self._send(number, "answer", self._call(number, name, data, tell))

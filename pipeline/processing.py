@@ -47,7 +47,7 @@ def _process_images(p: StableDiffusionProcessing) -> Processed:
     if p.refiner_checkpoint not in (None, "", "None", "none"):
         p.refiner = load_model(p, p.options.override({"sd_model_checkpoint": p.refiner_checkpoint}))
         check_refiner(p.refiner, p.sd_model)
-    with wrapping_around([module for model in p.models for module in model.modules.values()] if p.tiles else []):
+    with wrapping_around([module for model in p.models for module in model.modules.values()] if p.tiles else []), p.receipts.scope():
         return _run_batches(p)
 
 
@@ -63,21 +63,33 @@ def _run_batches(p: StableDiffusionProcessing) -> Processed:
     outputs: list[Output] = []
     partial = False
     for iteration in range(p.n_iter):
-        start_batch(p, iteration)
-        if p.progress.stopped or not p.prompts:
-            partial |= p.progress.stopped
-            break
-        samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
-                           p.subseed_strength, p.prompts)
-        partial |= p.progress.partial
-        p.scripts.post_sample(p, samples)
-        for index, pixels in enumerate(decode(p, samples)):
-            outputs += finish_image(p, pixels, index)
-            partial |= p.progress.partial  # a hook may have sampled more
-        p.progress.batch_done()
+        with p.receipts.scope():
+            here = start_batch(p, iteration)
+            if p.progress.stopped or not p.prompts:
+                partial |= p.progress.stopped
+                break
+            if not here:
+                outputs += [Output(Image.new("RGB", p.size), "", None)] * len(p.prompts)
+                continue
+            made, cut = _run_batch(p)
+            outputs += made
+            partial |= cut
     p.say(*p.sd_model.notes)
     p.sd_model.notes.clear()
     return gather(p, outputs, interrupted=partial)
+
+
+def _run_batch(p: StableDiffusionProcessing) -> tuple[list[Output], bool]:
+    """(the finished pictures of the batch that has been started, whether its sampling was cut short)."""
+    samples = p.sample(p.encoder.positive(p.prompts), p.encoder.negative(p.negative_prompts), p.seeds, p.subseeds,
+                       p.subseed_strength, p.prompts)
+    outputs, partial = [], p.progress.partial
+    p.scripts.post_sample(p, samples)
+    for index, pixels in enumerate(decode(p, samples)):
+        outputs += finish_image(p, pixels, index)
+        partial |= p.progress.partial  # a hook may have sampled more
+    p.progress.batch_done()
+    return outputs, partial
 
 
 def load_model(p: StableDiffusionProcessing, options: Options) -> Family:
@@ -275,8 +287,8 @@ def blend(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:
     return args.blended_latent
 
 
-def start_batch(p: StableDiffusionProcessing, iteration: int) -> None:
-    """Take this batch's prompts and seeds, and create its noise source."""
+def start_batch(p: StableDiffusionProcessing, iteration: int) -> bool:
+    """Take this batch's prompts and seeds, and create its noise source. Returns whether it is made here, and not by another worker."""
     p.iteration = iteration
     share = slice(iteration * p.batch, (iteration + 1) * p.batch)
     p.prompts, p.negative_prompts = p.all_prompts[share], p.all_negative_prompts[share]
@@ -292,7 +304,9 @@ def start_batch(p: StableDiffusionProcessing, iteration: int) -> None:
                      seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
                      eta_noise_seed_delta=p.options.eta_noise_seed_delta,
                      downscale=p.sd_model.latent_format.downscale)
+    here = not p.prompts or p.progress.turn()
     p.kept.begin_batch(p.receipts.circumstances(p))
+    return here
 
 
 def decode(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:

@@ -18,6 +18,10 @@ class Progress:
     def begin(self, batches: int) -> None:
         """`batches` samplings are about to run."""
 
+    def turn(self) -> bool:
+        """The next batch is about to start; whether it is made here, and not by another worker."""
+        return True
+
     def begin_sampling(self, steps: int) -> None:
         """A sampling of `steps` steps starts. Raises Cancelled."""
 

@@ -4,7 +4,9 @@ It holds no time, no path and no machine name: the same request gives the same f
 """
 
 import json
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -22,7 +24,7 @@ from pipeline.options import Options
 from pipeline.originals import digest
 from pipeline.progress import Progress
 from pipeline.request import Replay
-from pipeline.rng import fixed_seed, random_seed
+from pipeline.rng import fixed_seed, seed_by
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 """Packages whose versions can change pixels."""
@@ -110,11 +112,12 @@ class Receipts:
     """Writes the receipts of a request's pictures and draws its random seeds. All variants of a request share one.
 
     drawn: results of the first draws, for a replay. wanted: the number of the picture to find, after which the run ends.
+    chance: runs of one request with the same chance draw the same seeds, also those that draw only some of them; "": any.
     Nothing is written before begin().
     """
 
-    def __init__(self, drawn: Sequence[int] = (), wanted: int | None = None):
-        self._given, self._wanted = tuple(drawn), wanted
+    def __init__(self, drawn: Sequence[int] = (), wanted: int | None = None, chance: str = ""):
+        self._given, self._wanted, self.chance = tuple(drawn), wanted, chance or secrets.token_hex(16)
         self.found: Image.Image | None = None
         """The wanted picture, once it is there."""
         self._request: dict[str, Any] | None = None
@@ -125,15 +128,16 @@ class Receipts:
         self._forget()
 
     @classmethod
-    def of(cls, replay: Replay | None, seeds: Seeds | None = None) -> Self:
+    def of(cls, replay: Replay | None, seeds: Seeds | None = None, chance: str = "") -> Self:
         """For a request, which may be a replay up to one of its pictures. seeds: of an earlier run, to be drawn again."""
-        receipts = cls() if replay is None else cls(replay.drawn, replay.number)
+        receipts = cls(chance=chance) if replay is None else cls(replay.drawn, replay.number, chance)
         receipts._again = seeds or receipts._again
         return receipts
 
     def _forget(self) -> None:
         self._drawn: list[int] = []
         self._files: Files = {}
+        self._scopes: list[Files] = [{}]
         self._settled: dict[str, int] = {}
         self._number, self._cut = 0, False
 
@@ -156,14 +160,14 @@ class Receipts:
         """A random seed."""
         place = len(self._drawn)
         known = next((seeds[place] for seeds in (self._known[0], self._given) if place < len(seeds)), None)
-        self._drawn.append(random_seed() if known is None else known)
+        self._drawn.append(seed_by(self.chance, place) if known is None else known)
         return self._drawn[-1]
 
     def seed(self, wanted: int, settles: str | None = None) -> int:
         """The seed, drawn if `wanted` asks for a random one. settles: the request's field to record it under."""
         if settles is None or self._request is None:
             return fixed_seed(wanted, self.draw)
-        seed = fixed_seed(wanted, lambda: self._known[1].get(settles) or random_seed())
+        seed = fixed_seed(wanted, lambda: self._known[1].get(settles) or seed_by(self.chance, settles))
         if self._request[settles] == -1:  # otherwise it is known, or is one of a list
             self._settled[settles] = seed
             self._request = self._request | {settles: seed}
@@ -171,13 +175,24 @@ class Receipts:
 
     def use(self, kind: str, name: str, sha256: str | None) -> None:
         """A file or style is used by the pictures from now on."""
-        self._files.setdefault(kind, {})[name] = sha256
+        for files in (self._files, self._scopes[-1]):
+            files.setdefault(kind, {})[name] = sha256
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """What is used within is no circumstance of what comes after it. Scopes may lie in each other."""
+        self._scopes.append({})
+        try:
+            yield
+        finally:
+            self._scopes.pop()
 
     def circumstances(self, p: Stamped) -> str:
         """Everything that the next pixels depend on besides the request: one text, equal if all of it is equal."""
         models = [(model.info.name, model.info.sha256, model.info.vae, model.info.vae_sha256)
                   for model in (p.sd_model, p.refiner) if model is not None]
-        return json.dumps([__version__, versions(), device_of(p.sd_model.placement), precision_of(p), models, self._files])
+        return json.dumps([__version__, versions(), device_of(p.sd_model.placement), precision_of(p), models, self._scopes],
+                          sort_keys=True)
 
     def stamp(self, p: Stamped, image: Image.Image, seed: int | None = None) -> None:
         """Put a finished picture's receipt into its info. seed: the picture's; None for a grid."""

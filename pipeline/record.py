@@ -14,7 +14,7 @@ from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 KINDS = {"img2img": StableDiffusionProcessingImg2Img, "txt2img": StableDiffusionProcessingTxt2Img}
 PLACES = ("outpath_samples", "outpath_grids", "samples_filename", "do_not_save_samples", "do_not_save_grid")
 """Fields on where pictures go."""
-ELSEWHERE = {*PLACES, "sd_model", "options", "force_task_id", "source_exif", "replay", "continues"}
+ELSEWHERE = {*PLACES, "sd_model", "options", "force_task_id", "source_exif", "replay", "continues", "helps"}
 """Fields on where a request runs and where its pictures go; they do not affect the pictures."""
 FILES = set(MODEL_FILES)
 """Options that a receipt replaces by the files themselves."""

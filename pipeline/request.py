@@ -142,6 +142,9 @@ class Request:
     continues: str | None = None
     """The journal's id of the interrupted job that this one continues; None: it starts from the beginning."""
 
+    helps: bool = False
+    """The run only computes the batches that it is told to, for another run of the same request; see worker.Turn."""
+
     # --- set by the constructor
     image_mask: Image.Image | list[Image.Image] | None = field(default=None, init=False)
     """A list: one per init image; scripts.run() then runs them one by one."""

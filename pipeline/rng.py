@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from copy import copy
+from random import Random
 
 import torch
 from torch import Tensor
@@ -17,6 +18,11 @@ Shape = tuple[int, ...]
 def random_seed() -> int:
     """A random seed, 0 to 4294967293."""
     return secrets.randbelow(4294967294)
+
+
+def seed_by(chance: str, place: int | str) -> int:
+    """A random seed, 0 to 4294967293, that is the same for the same chance and place."""
+    return Random(f"{chance} {place}").randrange(4294967294)
 
 
 def fixed_seed(seed: int | str | None, draw: Callable[[], int] = random_seed) -> int:

@@ -98,6 +98,10 @@ class Scheduler:
         """The worker has that model now, without a job."""
         self._models[worker] = model
 
+    def has(self, worker: str, model: str) -> bool:
+        """Whether it used that model last."""
+        return self._models.get(worker) == model
+
     def forget(self, worker: str) -> None:
         """The worker has no model any more."""
         self._models.pop(worker, None)

@@ -1,22 +1,27 @@
 """A job on the engine's side: sends its requests to the worker, and keeps history and quotas up to date."""
 
 import logging
+import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
-from pipeline.errors import Cancelled, TooMany
+from pipeline.errors import Cancelled, TooMany, WorkerLost
 from pipeline.job import Failed, Finished, Job, Step, sendable
-from pipeline.kept import KeptFiles
+from pipeline.kept import LIMIT, KeptFiles, facts_of, piece
 from pipeline.limits import Quota
 from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
 from pipeline.scheduler import Asked
+from pipeline.scripts import divides
 from pipeline.series import Series, Surroundings, Tally
+from pipeline.sharing import Helper, Sharing
 from pipeline.shelf import Shelf
-from pipeline.worker import Begun, Keep, News, Sampled, Saving, Started
+from pipeline.worker import Begun, Keep, News, Sampled, Saving, Started, Turn, Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +29,8 @@ Work = list[Request] | Series
 """A job's work: requests that must all succeed, or a series whose items succeed or fail on their own."""
 Process = Callable[[Request, bytes], Processed]
 """Runs a request, given what an interrupted run of it has kept."""
+Assist = Callable[[Request, bytes, Wishes], object]
+"""Runs a request that helps another one, given what that one started from."""
 
 
 def model_of(requests: list[Request]) -> str:
@@ -42,9 +49,13 @@ def work_of(request: Request) -> float:
 
 
 class Submission:
-    """A job with its work, and its share of the engine's state."""
+    """A job with its work, and its share of the engine's state.
 
-    def __init__(self, job: Job, work: Work, here: Surroundings, *, quota: Quota, shelf: Shelf):
+    announce: called when another worker could help; None: there is no other.
+    """
+
+    def __init__(self, job: Job, work: Work, here: Surroundings, *, quota: Quota, shelf: Shelf,
+                 announce: Callable[[], None] | None = None):
         if not isinstance(work, list | Series):
             raise TypeError(f"a job's work must be a list of requests or a Series, got {type(work).__name__}")
         self.job, self.work, self._here = job, work, here
@@ -67,6 +78,16 @@ class Submission:
         self._started: float | None = None
         self._sampled = Sampled()
         self._item = self._gone_over = 0
+        self.sharing = None if announce is None else Sharing(announce)
+        self._running: tuple[int, Request, bytes] | None = None
+        """The number of the running request, the request, and what its run started from."""
+        self._chances: dict[int, str] = {}
+        """What random seeds follow from, by the number of the request, so that all who compute for it draw the same."""
+        self._kept_by_helpers = 0
+        """Bytes in the running request's file."""
+        self._farthest = 0.0
+        """Batches of the running request that have been shown as done."""
+        self._ended, self._telling, self._keeping = False, threading.Lock(), threading.Lock()
 
     @property
     def _requests(self) -> list[Request]:
@@ -114,6 +135,10 @@ class Submission:
         """Do the work and publish the final event."""
         self.job.state = "running"
         self._publish_step()
+        with nullcontext() if self.sharing is None else self.job.wishes.watched(self.sharing.wished):
+            self._run(process)
+
+    def _run(self, process: Process) -> None:
         try:
             if isinstance(self.work, Series):
                 self._run_series(self.work, process)
@@ -161,16 +186,93 @@ class Submission:
                 self._record(request, f"{self.job.id}-{number}")
             self._announced = 0
             self._run_id = self._entry or f"{self.job.id}-{number}"
-            result = process(request, self._read_kept())
+            result = process(request, self._begin(request, number))
+        with self._keeping:
+            self._running = None
         ended = result.interrupted or (self.job.stopped and not result.images)
         self._close_entry("interrupted" if ended else "done")
         self.made += len(result.images) - result.index_of_first_image
         result.comments += self._take_notes()
         return result
 
-    def take(self, news: News) -> None:
+    def _begin(self, request: Request, number: int) -> bytes:
+        """A request's run begins: what it starts from."""
+        kept = self._read_kept()
+        if self.sharing is not None:
+            kept, self._farthest, self._kept_by_helpers = self._with_chance(kept, number), 0.0, 0
+            self._running = number, request, kept
+            self.sharing.begin(number, divides=divides(request), items=0 if self._requests else len(self.work.items))
+        return kept
+
+    def _with_chance(self, kept: bytes, number: int) -> bytes:
+        facts = facts_of(kept)
+        if "chance" in facts:
+            return kept
+        chance = self._chances.setdefault(number, secrets.token_hex(16))
+        return kept + piece({"facts": facts | {"chance": chance}, "answers": []}, b"")
+
+    # --- its helpers
+
+    def help(self, helper: Helper, assist: Assist) -> None:
+        """Compute ahead of the running request until there is nothing more to do."""
+        complete, lost, of_use = False, False, True
+        try:
+            request, kept, room = self._to_help(helper.number)
+            with room:
+                assist(request, kept, helper.wishes)
+            complete, of_use = True, helper.units > 0
+        except Cancelled:
+            logger.debug("a worker helps no more")
+        except WorkerLost:
+            lost = True
+            self._notes.append("A worker that helped ended unexpectedly, so another one continued its work.")
+        except Exception as error:  # the job's own run does it itself, and meets the error if it is one
+            logger.info("nothing could be computed ahead: %s", error)
+            of_use = False
+        finally:
+            self.sharing.leave(helper, complete=complete, lost=lost, of_use=of_use)
+
+    def _to_help(self, number: int) -> tuple[Request, bytes, Any]:
+        """(the request of that number for a helper, what it starts from, what makes room for its pictures). Raises Cancelled."""
+        running, work = self._running, self.work
+        if running is not None and running[0] == number:
+            _, request, kept = running
+            room = nullcontext()
+        elif isinstance(work, Series):
+            request, kept = work.make(work.items[number], self._here), self._with_chance(b"", number)
+            if not isinstance(request, Request):
+                raise LookupError("its pictures exist")
+            if not divides(request):
+                raise LookupError("its runs follow from each other")
+            room = self._shelf.working(request)
+        else:
+            raise Cancelled("The job has ended.")
+        return request.variant(helps=True, outpath_samples=None, outpath_grids=None), kept, room
+
+    def take_help(self, helper: Helper, news: News) -> bool | None:
+        """Handle a helper's news. Raises Cancelled once it is not needed any more."""
+        match news:
+            case Turn(batch, batches):
+                return None if self.sharing.turn(helper, batch, batches) else False
+            case Keep(data):
+                self.sharing.take(helper, kept=data)
+                with self._keeping, self._without_harm():
+                    running = self._running
+                    if running is not None and running[0] == helper.number and self._kept_by_helpers + len(data) <= LIMIT:
+                        self._kept_by_helpers += len(data)
+                        self._kept.append(self._run_id, data)
+            case Sampled():
+                self.sharing.take(helper, fraction=news.step / max(news.steps, 1) if news.step else None)
+                if news.preview is not None and helper.unit is not None:
+                    self._sampled = replace(self._sampled, preview=news.preview)
+                self._publish_step()
+        return None
+
+    def take(self, news: News) -> bytes | None:
         """Handle the worker's news about the running request. Raises TooMany if it makes too many pictures."""
         match news:
+            case Turn(batch, batches) if self.sharing is not None:
+                return self.sharing.reach(batch, batches, self.job.wishes)
             case Started(model):
                 self._started = self._started or time.monotonic()
                 if self._entry is not None:
@@ -188,14 +290,18 @@ class Submission:
                     self._kept.append(self._run_id, data)
             case Sampled():
                 self._sampled = replace(news, preview=news.preview or self._sampled.preview)
+                if self.sharing is not None:
+                    self.sharing.sampled(news.step / max(news.steps, 1))
                 self._publish_step()
+        return None
 
     def run_again(self, note: str) -> bytes:
         """The running request starts over, since its worker was lost. Returns what was kept of it. note: for its comments."""
         self._counted, self._announced = self._counted + self._announced, 0
         if note not in self._notes:
             self._notes.append(note)
-        return self._read_kept()
+        kept = self._read_kept()
+        return kept if self.sharing is None else self._with_chance(kept, self._running[0])
 
     @property
     def seconds(self) -> float:
@@ -206,8 +312,12 @@ class Submission:
         if isinstance(event, Failed):
             self._close_entry("interrupted" if isinstance(event.error, Cancelled) else "failed", event.message)
         self._unshelve()
-        self.work = []
-        self.job.publish(event)
+        self.work, self._running = [], None
+        if self.sharing is not None:
+            self.sharing.close()
+        with self._telling:
+            self._ended = True
+            self.job.publish(event)
 
     def _unshelve(self) -> None:
         for request in self._requests:
@@ -253,7 +363,9 @@ class Submission:
     # --- progress
 
     def _publish_step(self) -> None:
-        self.job.publish(self._step())
+        with self._telling:  # a helper may tell something after the end
+            if not self._ended:
+                self.job.publish(self._step())
 
     def _elapsed(self) -> float:
         return 0.0 if self._started is None else time.monotonic() - self._started
@@ -263,7 +375,16 @@ class Submission:
         if self._tally is not None:
             outcome = self._tally.outcome
             before = self._gone_over / max(outcome.items, 1)
-        now = self._sampled
+        now = self._sampled if self.sharing is None else self._with_help(self._sampled)
         step = Step(now.step, now.steps, now.batch + 1, now.batches, elapsed, 0.0, now.preview, self._item + 1, outcome)
         done = step.fraction - before
         return replace(step, eta=elapsed * (1 - step.fraction) / done) if done > 0 else step
+
+    def _with_help(self, own: Sampled) -> Sampled:
+        """The progress of all who compute for the running request; it never goes back."""
+        done = own.batch + own.step / max(own.steps, 1) + self.sharing.ahead
+        self._farthest = min(max(self._farthest, done), own.batches)
+        if self._farthest == own.batch + own.step / max(own.steps, 1):
+            return own
+        batch = min(int(self._farthest), own.batches - 1)
+        return replace(own, batch=batch, step=int((self._farthest - batch) * own.steps))

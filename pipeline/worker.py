@@ -78,9 +78,20 @@ class Keep:
     data: bytes
 
 
-News = Loading | Loaded | Started | Begun | Sampled | Saving | Keep
-Tell = Callable[[News], None]
-"""Takes news, in order. An exception it raises ends the run."""
+@dataclass(frozen=True)
+class Turn:
+    """The run is about to start a batch. `tell` returns what another worker has kept of it, None if there is nothing, or False
+    if the run is to pass over this batch."""
+
+    batch: int
+    """Counted from 0 in the order of the whole run."""
+    batches: int
+    """How many there will be."""
+
+
+News = Loading | Loaded | Started | Begun | Sampled | Saving | Keep | Turn
+Tell = Callable[[News], bytes | bool | None]
+"""Takes news, in order; only Turn is answered. An exception it raises ends the run."""
 
 
 # --- wishes: what a submitter asks of a running request

@@ -40,6 +40,8 @@ class Script:
     """(request, record) → result. The request is bound; the script must not change it."""
     needs_source: bool = True
     """Whether it needs a source picture, and so cannot run in txt2img."""
+    divides: bool = False
+    """Whether each of its runs follows from the request alone, and not from another run's pictures."""
 
     @property
     def arguments(self) -> list[Argument]:
@@ -76,10 +78,10 @@ SCRIPTS = {script.title.lower(): script for script in (
     Script("Loopback", loopback.Loopback, loopback.run),
     Script("Outpainting mk2", outpainting_mk2.OutpaintingMk2, outpainting_mk2.run),
     Script("Poor man's outpainting", poor_mans_outpainting.PoorMansOutpainting, poor_mans_outpainting.run),
-    Script("Prompt matrix", prompt_matrix.PromptMatrix, prompt_matrix.run, needs_source=False),
-    Script("Prompts from file or textbox", prompts_from_file.PromptsFromFile, prompts_from_file.run, needs_source=False),
-    Script("SD upscale", sd_upscale.SDUpscale, sd_upscale.run),
-    Script("X/Y/Z plot", xyz_plot.XYZPlot, xyz_plot.run, needs_source=False),
+    Script("Prompt matrix", prompt_matrix.PromptMatrix, prompt_matrix.run, needs_source=False, divides=True),
+    Script("Prompts from file or textbox", prompts_from_file.PromptsFromFile, prompts_from_file.run, needs_source=False, divides=True),
+    Script("SD upscale", sd_upscale.SDUpscale, sd_upscale.run, divides=True),
+    Script("X/Y/Z plot", xyz_plot.XYZPlot, xyz_plot.run, needs_source=False, divides=True),
     Script(EACH_ISLAND, each_island.EachIsland, each_island.run),
 )}
 ALWAYS_ON = {script.title.lower(): script for script in (
@@ -101,6 +103,12 @@ def run(p: StableDiffusionProcessingImg2Img) -> Processed:
         p.progress.begin(p.n_iter)
         return with_maps(process_images(p), hooks)
     return script.run(p, args)
+
+
+def divides(p: StableDiffusionProcessingImg2Img) -> bool:
+    """Whether the request's batches can be computed in any order, and so by several workers."""
+    script = SCRIPTS.get(str(p.script_name).lower())
+    return p.replay is None and (not p.script_name or (script is not None and script.divides))
 
 
 def hooked(p: StableDiffusionProcessingImg2Img, hooks: list[Hooks]) -> StableDiffusionProcessingImg2Img:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.families import clip_vision, configs, flux_control, ip_adapter, one_sentence, z_image_control
+from pipeline.families import clip_vision, configs, flux1, flux_control, ip_adapter, one_sentence, qwen_control, z_image_control
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, read_part
 from pipeline.families.configs import PartKind
 from pipeline.families.controls import ControlNetwork, Encoders
@@ -77,11 +77,13 @@ def read(path: Path, name: str, place: Placement) -> ControlNetwork:
         return ip_adapter.read(weights, name, place)
     if weights is not None and z_image_control.ENTRY in weights:
         return z_image_control.read(weights, name, place)
-    if weights is not None and flux_control.ENTRY in weights:
-        return flux_control.read(flux_control.of_file(weights), path, name, place)
-    part = read_part(path) if weights is None else read_file(weights)
+    if weights is not None and flux_control.XLABS in weights:
+        return flux_control.read(flux_control.of_xlabs(weights, flux1.NAMES), path, name, place)
+    own = weights is not None and flux_control.ENTRY in weights
+    part = read_part(path) if weights is None else Part({}, {key: Stored(weights, key) for key in weights}) if own else read_file(weights)
     if flux_control.ENTRY in part.tensors:
-        return flux_control.read(part.tensors, path, name, place)
+        family = qwen_control if qwen_control.NORM in part.tensors else flux_control
+        return family.read(part.tensors, path, name, place)
     kind = kind_of(path, part.tensors)
     pools = bool(part.config.get("global_pool_conditions")) or "shuffle" in path.stem.lower()
     module = build_modules(Checkpoint(path, {kind: part}), PARTS, place)[kind]

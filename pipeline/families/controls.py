@@ -177,6 +177,37 @@ def share_of_tokens(control: Control, size: tuple[int, int], like: Tensor) -> Te
     return F.pad(tokens, (0, like.shape[1] - len(tokens)), value=1.0)[None, :, None]
 
 
+def weighted(control: Control, outputs: Sequence[Tensor], negative: list[bool], size: tuple[int, int]) -> list[Tensor]:
+    """A network's outputs (B, n, C) as its control's mode and region have them; size: the picture's tokens."""
+    return [output * share_of(control, index, len(outputs), negative, output) * share_of_tokens(control, size, output)
+            for index, output in enumerate(outputs)]
+
+
+def over_blocks(outputs: Sequence[Tensor], blocks: int, tokens: int, *, repeats: bool = False) -> list[Tensor]:
+    """One of the outputs for each of a transformer's blocks, which see that many tokens: each follows as many of them.
+
+    repeats: the outputs follow one after the other, again and again.
+    """
+    each = -(-blocks // len(outputs))
+    return [F.pad(outputs[block % len(outputs) if repeats else block // each], (0, 0, 0, tokens - outputs[0].shape[1])) for block in range(blocks)]
+
+
+def summed(sums: list[Tensor] | None, others: list[Tensor]) -> list[Tensor]:
+    return others if sums is None else [a + b for a, b in zip(sums, others)]
+
+
+def inpainting_context(name: str, hint: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    """What an inpainting network sees (1, C + 1, h, w): the latent of the picture, black where it paints, and a mask, 1 = keep.
+
+    encode: pixels (1, 3, H, W) in [-1, 1] → latent. Raises InvalidRequest for a hint without a mask.
+    """
+    if hint.shape[1] == 3:
+        raise InvalidRequest("alwayson_scripts", f'ControlNet: "{name}" inpaints; it takes a mask, and the preprocessor inpaint')
+    mask = (hint[:, 3:] > 0.5).to(hint)
+    latent = encode((hint[:, :3] * 2 - 1) * (1 - mask) - mask)
+    return torch.cat([latent, F.interpolate(1 - mask, latent.shape[-2:], mode="nearest").to(latent)], dim=1)
+
+
 # --- corrections
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class Flux1(LoadedModel):
     @contextmanager
     def controlled(self, controls: Controls) -> Iterator[None]:
         with computing(controls, FluxControl, self._modules["transformer"], self.info.name, self.placement):
-            self._controls = FluxControls(controls, lambda pixels: patches(self.encode_image(pixels)), places_of)
+            self._controls = FluxControls(controls, self.encode_image, patches, places_of)
             try:
                 yield
             finally:

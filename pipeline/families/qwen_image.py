@@ -4,7 +4,8 @@ Alibaba, 2025.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from pipeline.families.checkpoint import (
     Checkpoint, Layout, LoadingCallback, Part, Stored, build_modules, count, pipeline_class, read_folder, read_part, shape)
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
+from pipeline.families.controls import Controls, computing
 from pipeline.families.latents import LatentFormat
 from pipeline.families.loaded import LoadedModel
 from pipeline.families.placement import Placement
 from pipeline.families.plain_text import note_on_weights
 from pipeline.families.prediction import Flow
+from pipeline.families.qwen_control import QwenControl, QwenControls
 from pipeline.families.transformer_layers import TransformerLayers
 from pipeline.geometry import Size
 from pipeline.weights import Weights
@@ -135,6 +138,7 @@ class QwenImage(LoadedModel):
         self.sees: Sees = sees(checkpoint)
         self._encoder = qwen25_vl.Qwen25VlTextEncoder(modules["text_encoder"], longest=LONGEST)
         self.text_encoders = [self._encoder]
+        self._controls: QwenControls | None = None
 
     def prediction(self, size: Size) -> Flow:
         (few, low), (many, high) = SHIFTS
@@ -170,11 +174,23 @@ class QwenImage(LoadedModel):
         shapes = [(1, *picture.shape[-2:]) for picture in pictures]
         tokens = torch.cat([picture.flatten(2).transpose(1, 2) for picture in pictures], dim=1)
         mask = None if cond.mask is None or cond.mask.all() else cond.mask.to(x.device)
-        output = self._modules["transformer"](
-            hidden_states=tokens.to(dtype), timestep=t.to(dtype), encoder_hidden_states=cond.tokens.to(dtype),
-            encoder_hidden_states_mask=mask, img_shapes=[shapes] * len(x), return_dict=False)[0]
+        transformer = self._modules["transformer"]
+        inputs = {"timestep": t.to(dtype), "encoder_hidden_states": cond.tokens.to(dtype), "encoder_hidden_states_mask": mask}
+        samples = None if self._controls is None else self._controls.samples(
+            pictures[0].to(dtype), inputs, len(transformer.transformer_blocks), tokens.shape[1])
+        output = transformer(hidden_states=tokens.to(dtype), img_shapes=[shapes] * len(x), controlnet_block_samples=samples,
+                             return_dict=False, **inputs)[0]
         cells = output[:, :math.prod(shapes[0])].transpose(1, 2).unflatten(2, shapes[0][1:])
         return F.pixel_shuffle(cells.float(), PATCH)[:, :, :height, :width]
+
+    @contextmanager
+    def controlled(self, controls: Controls) -> Iterator[None]:
+        with computing(controls, QwenControl, self._modules["transformer"], self.info.name, self.placement):
+            self._controls = QwenControls(controls, self.encode_image, self._packed)
+            try:
+                yield
+            finally:
+                self._controls = None
 
     @staticmethod
     def _packed(latent: Tensor) -> Tensor:

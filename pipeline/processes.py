@@ -33,6 +33,11 @@ logger = logging.getLogger(__name__)
 
 ANSWERED = Begun | Saving | Turn
 """News that the worker waits for to be taken: they may end the run, must be recorded first, or have an answer."""
+BEAT = 1.0
+"""Seconds between two looks at whether a process still answers."""
+SILENCE = 30.0
+"""Seconds without an answer after which a process is replaced. It answers while it computes, but not during a long call that
+holds Python's lock."""
 Message = tuple[int, str, Any]
 """(number of the call, what it is, its data). Calls have the name of a method; the rest is part of one."""
 
@@ -206,32 +211,67 @@ class ProcessWorker(RemoteWorker):
 
 
 class Pipe(Line):
-    """A line to a new process."""
+    """A line to a new process, which is killed if it does not answer for `silence` seconds, such as one that was stopped."""
 
     def __init__(self, name: str, make: Callable[..., Worker], args: tuple):
+        self.silence = SILENCE
+        self._why = ""
+        """Why it was killed."""
+        self._sending, self._over = threading.Lock(), threading.Event()
+        self._heard = 0
+        """Messages so far; the first says that the process has started."""
         context = multiprocessing.get_context("spawn")
         self._end, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, make, args), name=f"worker {name}", daemon=True)
         self.process.start()
         theirs.close()
+        threading.Thread(target=self._watch, name=f"watches {name}", daemon=True).start()
 
     def send(self, message: Message) -> None:
-        self._end.send(message)
+        with self._sending:
+            self._end.send(message)
 
     def recv(self) -> Message:
-        return self._end.recv()
+        try:
+            message = self._end.recv()
+        except (EOFError, OSError):
+            self._over.set()
+            raise
+        self._heard += 1
+        return message
+
+    def _watch(self) -> None:
+        """Ask it from time to time whether it is there. Looks are counted, not seconds: this program may have been stopped too."""
+        heard = looks = 0
+        while not self._over.wait(BEAT):
+            if not self._heard:
+                continue
+            if self._heard > heard:
+                heard, looks = self._heard, 0
+                if self._sending.acquire(blocking=False):  # otherwise something is being sent, which it has to take in time too
+                    try:
+                        self._end.send((-1, "beat", None))
+                    except OSError:
+                        return
+                    finally:
+                        self._sending.release()
+            elif (looks := looks + 1) * BEAT >= self.silence:
+                self._why = f"it had not answered for {self.silence:g} seconds"
+                self.process.kill()
+                return
 
     @property
     def alive(self) -> bool:
         return self.process.is_alive()
 
     def kill(self) -> None:
+        self._over.set()
         self.process.kill()
         self.process.join()
 
     def ended(self) -> str:
         self.process.join(1)
-        return f"exit code {self.process.exitcode}"
+        return self._why or f"exit code {self.process.exitcode}"
 
 
 # --- at the other end
@@ -258,7 +298,9 @@ class Service:
     def run(self) -> None:
         while True:
             number, kind, value = self._line.recv()
-            if kind == "wishes":
+            if kind == "beat":
+                self._send(number, kind, None)
+            elif kind == "wishes":
                 self._wish(number, value)
             elif kind == "taken":
                 if number in self._taken:

@@ -12,7 +12,7 @@ from pipeline.engine import LocalEngine
 from pipeline.errors import InvalidRequest, WorkerLost
 from pipeline.hooks import Hooks
 from pipeline.limits import Client, Limits
-from pipeline.processes import ProcessWorker
+from pipeline.processes import SILENCE, ProcessWorker
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.styles import StyleDatabase
 from pipeline.worker import Sampled, Wishes
@@ -35,6 +35,9 @@ class Deadly(Hooks):
             if mba.denoiser.call == 3 and deaths:
                 lives.write_text(str(deaths - 1))
                 os.kill(os.getpid(), signal.SIGKILL)
+        if p.prompt == "stop" and not mba.is_final_blend and mba.denoiser.call == 3 and (file := self.folder / "stops").exists():
+            file.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
         while p.prompt == "hold" and (self.folder / f"hold {p.seed}").exists():
             (self.folder / f"reached {p.seed}").touch()
             time.sleep(0.01)
@@ -111,6 +114,34 @@ def test_a_killed_worker_is_replaced_and_its_job_goes_on(engine, folder, request
     again = engine.submit([request_for(prompt="die")]).result()[0]
     assert [image.tobytes() for image in again.images] == [image.tobytes() for image in whole.images]
     assert again.infotexts == whole.infotexts and whole.comments == []
+    assert len(again.comments) == 1 and "ended unexpectedly, so another one continued its work" in again.comments[0]
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_job_goes_on(engine, workers, folder, request_for):
+    whole = engine.submit([request_for(prompt="stop")]).result()[0]
+    (folder / "stops").touch()
+    job = engine.submit([request_for(prompt="stop")])
+    wait_until(lambda: not (folder / "stops").exists())
+    for worker in workers.values():
+        worker._line.silence = 2.0
+    again = job.result()[0]
+    assert [image.tobytes() for image in again.images] == [image.tobytes() for image in whole.images]
+    assert len(again.comments) == 1 and "ended unexpectedly, so another one continued its work" in again.comments[0]
+    for worker in workers.values():
+        worker._line.silence = SILENCE
+
+
+def test_a_divided_job_survives_a_killed_helper(workers, folder, request_for):
+    die(folder, 0)
+    one = LocalEngine(dict(list(workers.items())[:1]))
+    whole = one.submit([request_for(prompt="die", n_iter=3)]).result()[0]
+    one.close()
+    die(folder, 1)
+    both = LocalEngine(workers)
+    again = both.submit([request_for(prompt="die", n_iter=3)]).result()[0]
+    both.close()
+    assert [image.tobytes() for image in again.images] == [image.tobytes() for image in whole.images]
+    assert again.infotexts == whole.infotexts
     assert len(again.comments) == 1 and "ended unexpectedly, so another one continued its work" in again.comments[0]
 
 

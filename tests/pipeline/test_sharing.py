@@ -1,7 +1,9 @@
 """A job is computed by several workers: the pictures, texts, files and journal are those of one worker, to the byte."""
 
+import resource
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -262,3 +264,31 @@ def test_of_a_lost_worker_only_its_part_is_computed_again(engine_of, workers, re
     assert again.infotexts == whole.infotexts
     assert len(again.comments) == 1 and "ended unexpectedly, so another one continued its work" in again.comments[0]
     assert sum(worker.calls for worker in workers) == 4 * SMALL["steps"] + 1
+
+
+@contextmanager
+def full_disk():
+    """No file may grow: the system refuses it as it does on a full disk."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_on_a_full_disk_a_job_goes_on_and_nothing_else_is_lost(engine_of, request_for, mask, count):
+    engine = engine_of(count)
+    before = run(engine, request_for, mask, {"n_iter": 2})
+    place = str(engine.journal.folder)
+    with full_disk():
+        result = engine.submit([request_for(n_iter=2, seed=3, outpath_samples=place, outpath_grids=place)], "in need").result()[0]
+        assert engine.journal.entry("mine").state == "done"
+    assert len(result.images) == 3 and result.paths == [None] * 3 and not result.interrupted
+    assert set(result.comments) == {"A picture could not be saved: File too large.", "History could not be written; see the log."}
+    files = {file.name: file.read_bytes() for file in engine.journal.folder.rglob("*.png")}
+    assert files == before[-2] and not list(engine.journal.folder.rglob("*.tmp"))
+    again = engine.submit([request_for(n_iter=2, seed=3, outpath_samples=place, outpath_grids=place)], "later").result()[0]
+    assert [image.tobytes() for image in again.images] == [image.tobytes() for image in result.images] and not again.comments
+    assert engine.journal.entry("later").state == "done" and len(engine.journal.entry("later").pictures) == 3

@@ -112,6 +112,8 @@ async def detect(body: DetectRequest, here: Here) -> Response:
         preprocessor = find_preprocessor(body.controlnet_module)
     except UnknownName as error:
         raise HTTPException(422, f"Module not available; {error}") from None
+    if preprocessor.of_ip_adapters:
+        raise HTTPException(422, f"Module not supported; {preprocessor.label} gives features, not a picture")
     texts, masks = body.controlnet_input_images or body.controlnet_images, body.controlnet_masks
     if not texts:
         raise HTTPException(422, "No image selected; controlnet_input_images must hold pictures in base64")

@@ -85,6 +85,8 @@ class Preprocessor:
     """The kinds of network in models/annotators that can do its work; none: it needs no network."""
     aliases: tuple[str, ...] = ()
     """Further names that are understood."""
+    parts: tuple[str, ...] = ()
+    """Of people those that a network draws."""
 
     @property
     def label(self) -> str:
@@ -282,6 +284,10 @@ PREPROCESSORS = {one.name: one for one in (
     Preprocessor("depth_anything", by_a_network, ("Depth",), annotators=("depth_anything",), aliases=("depth_anything_v2",)),
     Preprocessor("segmentation", by_a_network, ("Segmentation",), "seg_ufade20k", resolution=RESOLUTION, annotators=("upernet", "segformer"),
                  aliases=("seg_ofade20k", "oneformer_ade20k")),
+    *(Preprocessor(name, by_a_network, ("OpenPose",), resolution=resolution, priority=priority, annotators=("vitpose",), parts=parts, aliases=aliases)
+      for name, parts, resolution, priority, aliases in (
+          ("openpose", ("body",), RESOLUTION, 0, ()), ("openpose_hand", ("body", "hands"), FIXED, 0, ()), ("openpose_face", ("body", "face"), FIXED, 0, ()),
+          ("openpose_faceonly", ("face",), FIXED, 0, ()), ("openpose_full", ("body", "hands", "face"), RESOLUTION, 100, ("dw_openpose_full",)))),
     Preprocessor("tile_resample", tile_resample, ("Tile",), a=Slider("Down Sampling Rate", 1.0, 8.0, 1.0), priority=100),
 )}
 """By name."""
@@ -315,6 +321,7 @@ class Annotators(Protocol):
 
 
 NETWORKS = {"dpt": "DPT, such as Intel/dpt-large", "depth_anything": "Depth Anything, such as depth-anything/Depth-Anything-V2-Small-hf",
+            "vitpose": "ViTPose, such as usyd-community/vitpose-base-simple",
             "upernet": "UperNet or SegFormer for ADE20K, such as openmmlab/upernet-convnext-small"}
 """What does a preprocessor's work, by the first of its kinds."""
 

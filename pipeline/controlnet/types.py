@@ -7,7 +7,7 @@ from pipeline.controlnet.units import NO_MODEL
 from pipeline.models import Catalog
 
 ALL = "All"
-WITHOUT_PREPROCESSOR = ("InstructP2P", "MLSD", "NormalMap", "OpenPose", "SoftEdge")
+WITHOUT_PREPROCESSOR = ("InstructP2P", "MLSD", "NormalMap", "SoftEdge")
 """Kinds whose maps come from elsewhere; there are networks for them."""
 WORDS = {"instructp2p": ("ip2p",), "segmentation": ("seg",), "normalmap": ("normal",), "t2i-adapter": ("t2i_adapter", "t2iadapter", "t2ia"),
          "openpose": ("densepose",), "scribble": ("sketch",), "tile": ("blur",), "ip-adapter": ("ip_adapter", "ipadapter")}

@@ -1,8 +1,9 @@
-"""Networks of transformers that annotate pictures: how far away things are, and what they are. Read from folders with a config.json.
+"""Networks of transformers that annotate pictures: how far away things are, what they are, and people's poses. Read from folders with a config.json.
 
 Pictures are prepared here: transformers' own image processors need torchvision for some of these networks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.families import one_sentence
+from pipeline.families import one_sentence, poses
 from pipeline.families.checkpoint import weight_files
 from pipeline.small_files import read_json
 
-DEPTH, OBJECTS = ("depth_anything", "dpt"), ("upernet", "segformer")
+DEPTH, OBJECTS, POSES = ("depth_anything", "dpt"), ("upernet", "segformer"), ("vitpose",)
 """Values of model_type in config.json."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -37,17 +38,26 @@ COLOURS = np.array([tuple(bytes.fromhex(colour)) for colour in (
 """Of ADE20K's 150 classes, by the scene parsing benchmark of MIT, on which control networks for segmentations were trained."""
 
 
+Box = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Annotator:
     """A loaded network in main memory."""
 
     kind: str
-    """One of DEPTH or OBJECTS."""
+    """One of DEPTH, OBJECTS or POSES."""
     module: nn.Module
 
     @torch.inference_mode()
-    def annotate(self, picture: np.ndarray) -> np.ndarray:
-        """The map of a picture (h, w, 3) uint8 RGB, of its size: distances (h, w), near is white; or classes by COLOURS (h, w, 3)."""
+    def annotate(self, picture: np.ndarray, parts: tuple[str, ...] = (), people: Sequence[Box] = ()) -> np.ndarray:
+        """The map of a picture (h, w, 3) uint8 RGB, of its size: distances (h, w), near is white; classes by COLOURS (h, w, 3); or poses.
+
+        parts: of people those that are drawn; people: their boxes (x1, y1, x2, y2), none: the picture is of one person. Raises ModelError
+        for parts of which a network knows none.
+        """
+        if self.kind in POSES:
+            return self._poses(picture, parts, people)
         if self.kind in OBJECTS:
             return self._objects(picture)
         config, size = self.module.config, self._seen(*picture.shape[:2])
@@ -61,6 +71,13 @@ class Annotator:
     def _objects(self, picture: np.ndarray) -> np.ndarray:
         logits = self.module(as_input(picture, *IMAGENET)).logits
         return COLOURS[F.interpolate(logits, picture.shape[:2], mode="bilinear")[0].argmax(0).numpy()]
+
+    def _poses(self, picture: np.ndarray, parts: tuple[str, ...], people: Sequence[Box]) -> np.ndarray:
+        height, width = picture.shape[:2]
+        if self.module.config.num_labels < poses.WHOLE_BODY and poses.BODY not in parts:
+            raise ModelError(f"this network knows only bodies; {' and '.join(parts)} take one with {poses.WHOLE_BODY} points")
+        found = poses.find(self.module, picture, list(people) or [(0.0, 0.0, float(width), float(height))])
+        return poses.drawn(found, height, width, parts)
 
     def _seen(self, height: int, width: int) -> tuple[int, int]:
         """(width, height) at which a network for distances sees a picture."""
@@ -83,7 +100,7 @@ def as_input(picture: np.ndarray, mean: tuple[float, ...], deviation: tuple[floa
 def kind_of(folder: Path) -> str | None:
     """A folder's model_type, if it is one of those above. Raises ModelError for an unreadable config."""
     name = (read_json(folder / "config.json") or {}).get("model_type")
-    return name if name in (*DEPTH, *OBJECTS) else None
+    return name if name in (*DEPTH, *OBJECTS, *POSES) else None
 
 
 def load(folder: Path) -> Annotator:
@@ -92,7 +109,7 @@ def load(folder: Path) -> Annotator:
         config, kind = read_json(folder / "config.json") or {}, kind_of(folder)
         if kind is None:
             raise ModelError(f'"{folder.name}" is not an annotator: its config.json has the model_type "{str(config.get("model_type"))[:40]}"; '
-                             f"valid: {', '.join((*DEPTH, *OBJECTS))}")
+                             f"valid: {', '.join((*DEPTH, *OBJECTS, *POSES))}")
         refuse_downloads(folder, config)
         weight_files(folder)  # refuses pickles
         module, report = class_of(kind).from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False,
@@ -102,6 +119,8 @@ def load(folder: Path) -> Annotator:
             raise ModelError(f'"{folder.name}" is incomplete: it lacks the tensor "{sorted(lacks)[0]}"')
         if kind in OBJECTS and module.config.num_labels != len(COLOURS):
             raise ModelError(f'"{folder.name}" knows {module.config.num_labels} classes; only those of ADE20K, {len(COLOURS)}, have colours')
+        if kind in POSES and module.config.num_labels not in (poses.COCO, poses.WHOLE_BODY):
+            raise ModelError(f'"{folder.name}" knows {module.config.num_labels} points of a person; only {poses.COCO} or {poses.WHOLE_BODY} can be drawn')
         return Annotator(kind, module.requires_grad_(False).eval())
 
 
@@ -110,7 +129,8 @@ def class_of(kind: str) -> Any:
     import transformers
 
     return {"depth_anything": transformers.DepthAnythingForDepthEstimation, "dpt": transformers.DPTForDepthEstimation,
-            "upernet": transformers.UperNetForSemanticSegmentation, "segformer": transformers.SegformerForSemanticSegmentation}[kind]
+            "upernet": transformers.UperNetForSemanticSegmentation, "segformer": transformers.SegformerForSemanticSegmentation,
+            "vitpose": transformers.VitPoseForPoseEstimation}[kind]
 
 
 def refuse_downloads(folder: Path, config: dict[str, Any]) -> None:

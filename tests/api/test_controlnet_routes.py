@@ -41,6 +41,9 @@ def drawing():
     return image
 
 
+PIXEL = base64_of(Image.new("RGB", (8, 8)))
+
+
 def asked(unit, **fields):
     return {"width": 64, "height": 64, "steps": 2, "seed": 1, "sampler_name": "Euler",
             "alwayson_scripts": {"controlnet": {"args": [{"enabled": True, "model": "other_depth"} | unit]}}} | fields
@@ -88,7 +91,8 @@ def test_img2img_takes_the_source_where_a_unit_has_no_picture_and_drops_pictures
     ({"image": "/etc/passwd.png"}, "alwayson_scripts"), ({"image": "a/path/to.png"}, "alwayson_scripts"),
     ({"image": "%%%"}, "alwayson_scripts"), ({"image": 17}, "image must be a picture in base64, got int"),
     ({"ipadapter_input": ["gASV"]}, "ipadapter_input is a pickle"), ({"weight": 9}, "unit 0: weight must be a number between 0 and 2, got 9"),
-    ({"module": "openpose_full"}, 'unit 0: module: no preprocessor called "openpose_full"'),
+    ({"module": "mlsd"}, 'unit 0: module: no preprocessor called "mlsd"'),
+    ({"module": "openpose_full", "image": PIXEL}, 'preprocessor "openpose_full": put the folder of ViTPose, such as usyd-community/vitpose-base-simple'),
     ({}, "unit 0: image is missing"), ({"model": "None"}, 'unit 0: choose a model; "None" guides nothing'),
 ])
 def test_what_cannot_be_done_is_refused_in_a_sentence(unit, sentence, client):

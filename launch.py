@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent
 # Requirement files in order of installation, each with extra pip flags.
 APP_PACKAGES = {"requirements.txt": []}
 # The oracles are old packages used only to compare numbers; their own pins would undo ours.
-TEST_PACKAGES = {"requirements-dev.txt": [], "requirements-oracles.txt": ["--no-deps"]}
+TEST_PACKAGES = {"requirements-dev.txt": [], "requirements-ray.txt": [], "requirements-oracles.txt": ["--no-deps"]}
 CONSTRAINTS = "constraints.txt"
 
 

@@ -121,12 +121,20 @@ class Catalog:
 
     def add(self, path: Path, rel: str | None = None) -> ModelFile:
         """List a checkpoint from elsewhere and return its entry; one already listed keeps its entry."""
-        listed = next((file for file in self._all("checkpoint") if same_file(file.path, path)), None)
+        listed = next((file for file in self.all("checkpoint") if same_file(file.path, path)), None)
         if listed is None:
             listed = model_file(path, rel or path.absolute().name)
             self._extra.append(listed)
             self._meant = {}
         return self.hashed(listed)
+
+    def all(self, kind: str) -> list[ModelFile]:
+        """All files of a kind in FOLDERS, pickles too."""
+        return told_apart([*self._found[kind], *(self._extra if kind == "checkpoint" else ())])
+
+    def find(self, kind: str, text: str) -> ModelFile:
+        """The file of a kind in FOLDERS by any of its names. Raises UnknownName, or ModelError for a pickle."""
+        return self._find(kind, text)
 
     def checkpoints(self) -> list[ModelFile]:
         return self._listed("checkpoint")
@@ -157,11 +165,11 @@ class Catalog:
 
     def embedding_paths(self) -> list[Path]:
         """All embedding files, including pickles, so that naming one gives a helpful message."""
-        return [file.path for file in self._all("embedding")]
+        return [file.path for file in self.all("embedding")]
 
     def pickles(self, kind: str) -> list[ModelFile]:
         """Files of a kind in FOLDERS that are not used, because unpickling can run code."""
-        return [file for file in self._all(kind) if is_pickle(file.path)]
+        return [file for file in self.all(kind) if is_pickle(file.path)]
 
     def find_checkpoint(self, text: str) -> ModelFile:
         """The checkpoint A1111 finds for a title, name, file name or hash. Raises UnknownName, or ModelError for a pickle."""
@@ -221,7 +229,7 @@ class Catalog:
             holding = [file for file in self.control_networks() if text.strip().lower() in file.stem.lower()]
             if not text.strip() or not holding:
                 raise
-            return min(holding, key=lambda file: len(file.stem))
+            return self.at_hand("ControlNet", min(holding, key=lambda file: len(file.stem)))
 
     def control_network_names(self) -> list[tuple[str, ModelFile]]:
         """The control networks as the extension lists them: each with its short hash."""
@@ -230,7 +238,12 @@ class Catalog:
     def vae_beside(self, checkpoint: ModelFile) -> ModelFile | None:
         """The VAE that "Automatic" picks for a checkpoint, or None."""
         # A1111: the first whose name begins with the checkpoint's, so m-2.vae.safetensors serves m as well
-        return next((file for file in self.vaes() if file.path.name.startswith(checkpoint.stem)), None)
+        beside = next((file for file in self.vaes() if file.path.name.startswith(checkpoint.stem)), None)
+        return beside and self.at_hand("VAE", beside)
+
+    def at_hand(self, kind: str, file: ModelFile) -> ModelFile:
+        """The file, which is about to be read."""
+        return file
 
     def lora_index(self) -> dict[str, ModelFile]:
         """All names of LoRAs, with the file each one means."""
@@ -257,25 +270,22 @@ class Catalog:
         """The same for a path."""
         return self._hashes.get(path)
 
-    def _all(self, kind: str) -> list[ModelFile]:
-        return told_apart([*self._found[kind], *(self._extra if kind == "checkpoint" else ())])
-
     def _listed(self, kind: str) -> list[ModelFile]:
-        return [self.hashed(file) for file in self._all(kind) if not is_pickle(file.path)]
+        return [self.hashed(file) for file in self.all(kind) if not is_pickle(file.path)]
 
     def _by_name(self, kind: str) -> dict[str, ModelFile]:
         """The first match for each name, cached: a prompt may name a thousand files."""
         meant = self._meant  # refresh() on another thread replaces it
         if kind not in meant:
-            meant[kind] = index([file for file in self._all(kind) if not is_pickle(file.path)])
+            meant[kind] = index([file for file in self.all(kind) if not is_pickle(file.path)])
         return meant[kind]
 
     def _find(self, kind: str, text: str) -> ModelFile:
         if not text.endswith("]") and (file := self._by_name(kind).get(text)) is not None:
-            return self.hashed(file)
+            return self.at_hand(kind, self.hashed(file))
         files = self._listed(kind)
         if (found := match(files, text)) is not None:
-            return found
+            return self.at_hand(kind, found)
         if (pickle := match(self.pickles(kind), text)) is not None:
             refuse_pickle(pickle.path)
         raise UnknownName(FIELDS[kind], kind, text, [file.rel for file in files])

@@ -63,7 +63,7 @@ class Line(Protocol):
 
 
 class RemoteWorker(Worker):
-    """The worker at the end of the line that start() opens, named `name` in messages.
+    """The worker at the end of the line that start() opens, named `name` in messages. start() may raise WorkerLost.
 
     While its line is broken, calls raise WorkerLost, and the next one starts another.
     """
@@ -140,7 +140,10 @@ class RemoteWorker(Worker):
                 logger.error("the worker on %s ended unexpectedly (%s)", self.name, line.ended())
                 # one that could not even start is tried again only when it is needed
                 if self._ready and not multiprocessing.util.is_exiting():
-                    self._start()
+                    try:
+                        self._start()
+                    except WorkerLost as error:
+                        logger.error("%s", error)
         for waiting in list(answers.values()):
             waiting.put(("failed", WorkerLost(f"The worker on {self.name} ended unexpectedly; see the log.")))
 

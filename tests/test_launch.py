@@ -262,7 +262,8 @@ def test_test_installs_the_oracles_alone_finds_what_is_of_the_system_and_hands_o
 
     assert launch.main(["test", "-k", "mask"], root=repository) == 4
     python = ensure_app(repository)
-    development, oracles, *system = steps
+    development, ray, oracles, *system = steps
+    assert "requirements-ray.txt" in ray[-1] and "--no-deps" not in ray
     assert "requirements-dev.txt" in development[-1] and "--no-deps" not in development
     assert "requirements-oracles.txt" in oracles[-1] and "--no-deps" in oracles
     assert system == [[python, str(repository / "tests" / name)] for name in ("browser.py", "opengl.py")]
@@ -330,9 +331,9 @@ def test_every_requirement_is_pinned_exactly(name):
     assert pins(name) and not loose
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-ray.txt"])
 def test_everything_a_requirement_brings_in_is_pinned_at_the_version_installed(name):
-    pinned = pins("requirements.txt") | pins("requirements-dev.txt") | pins("constraints.txt")
+    pinned = {**pins("requirements.txt"), **pins("requirements-dev.txt"), **pins("requirements-ray.txt"), **pins("constraints.txt")}
     wrong = []
     for package in brought_in_by(pins(name).values()):
         version = importlib.metadata.version(package)

@@ -41,6 +41,7 @@ HOSTS = {
     "diffusers": ("pipeline.families", "pipeline.gguf", "tools"),
     "transformers": ("pipeline.families", "pipeline.detectors", "tools"),
     "huggingface_hub": ("pipeline.hub",),
+    "ray": ("pipeline.ray_workers",),
     "torch": ("pipeline", "tools", "app"),
 }
 """The only rooms that a guest package is let into."""

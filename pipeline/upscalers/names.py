@@ -106,6 +106,7 @@ class Upscalers:
         if isinstance(name, str) and name in UPSCALERS:
             return UPSCALERS[name]
         known, file = self._file(name, field)
+        file = self._catalog.at_hand("upscaler", file)
         kind = "DAT" if "DAT" in file.path.parts[-file.rel.count("/") - 2:-1] else "ESRGAN"
         return NetworkUpscaler(known, stamp(file.path), getattr(options, f"{kind}_tile"), getattr(options, f"{kind}_tile_overlap"),
                                self._run, watch, option=f"{kind}_tile_overlap")
@@ -120,8 +121,8 @@ class Upscalers:
         return self._file(value, field)[0]
 
     def file(self, name: str) -> ModelFile:
-        """A network's file. Raises as find() does."""
-        return self._file(name, "upscaler")[1]
+        """A network's file, to be read. Raises as find() does."""
+        return self._catalog.at_hand("upscaler", self._file(name, "upscaler")[1])
 
     def sha256(self, name: str) -> str:
         """Of a network's file, computed unless known. Raises as find() does."""

@@ -1,8 +1,21 @@
 """What several tests of the pipeline need."""
 
+import os
+import secrets
+
 import pytest
 
 from pipeline.journal import Journal
+from pipeline.ray_workers import START, Cluster
+
+
+@pytest.fixture(scope="session")
+def ray():
+    """A Ray on this machine, with seats for five workers."""
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)  # so that no file in the home folder is made or needed
+    cluster = Cluster(START, cpus=5)
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What any engine must do, and that all that crosses its line is plain data.
 
-Each test runs with the engine of this process, and with one whose worker is another process, where what is submitted and told
-is pickled too.
+Each test runs with the engine of this process, and with those whose worker is another process or one of Ray, where what is
+submitted and told is pickled too.
 """
 
 import pickle
@@ -96,14 +96,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["here", "another process"])
+@pytest.fixture(scope="module", params=["here", "another process", "Ray"])
 def around(request, folder):
     """Makes engines around one worker."""
     if request.param == "here":
         worker = worker_in(folder)
         yield lambda **how: LocalEngine(worker, **how)
     else:
-        worker = ProcessWorker("cpu", worker_in, folder)
+        ray = request.getfixturevalue("ray") if request.param == "Ray" else None
+        worker = ray.worker(ray.seats()[0], "tests.pipeline.test_engine_contract:worker_in", folder) if ray else ProcessWorker("cpu", worker_in, folder)
         yield lambda **how: PickledEngine(LocalEngine(worker, **how))
         worker.close()
 

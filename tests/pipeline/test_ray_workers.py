@@ -1,0 +1,153 @@
+"""Workers in a Ray cluster: what is lost goes on elsewhere, and what differs from this program is refused."""
+
+import os
+import pickle
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.engine import LocalEngine
+from pipeline.errors import InvalidRequest
+from pipeline.identity import Identity, hash_of_sources
+from pipeline.parcels import Unwelcome, pack, unpack
+from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.ray_workers import Host
+from pipeline.worker import Begun, Sampled
+from tests.pipeline.test_processes import SMALL, die, let_go, reached
+
+WORKER = "tests.pipeline.test_processes:worker_in"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ray")
+
+
+@pytest.fixture
+def request_for(picture, mask):
+    return lambda **fields: StableDiffusionProcessingImg2Img(init_images=[picture], mask=mask, **SMALL | fields)
+
+
+@pytest.fixture(scope="module")
+def engine(ray, folder):
+    """Of two workers."""
+    workers, refused = ray.workers(ray.seats()[:2], WORKER, folder)
+    assert len(workers) == 2 and refused == []
+    engine = LocalEngine(workers)
+    yield engine
+    engine.close()
+    for worker in workers.values():
+        worker.close()
+
+
+@pytest.fixture
+def impatient(ray, folder):
+    """An engine of one worker that counts as lost after two seconds."""
+    worker = ray.worker(ray.seats()[2], WORKER, folder, patience=2.0)
+    engine = LocalEngine(worker)
+    yield engine
+    engine.close()
+    worker.close()
+
+
+def pixels(processed):
+    return [image.tobytes() for image in processed.images]
+
+
+def test_a_killed_worker_is_replaced_and_its_job_goes_on(engine, folder, request_for):
+    die(folder, 0)
+    whole = engine.submit([request_for(prompt="die")]).result()[0]
+    die(folder, 1)
+    again = engine.submit([request_for(prompt="die")]).result()[0]
+    assert pixels(again) == pixels(whole) and again.infotexts == whole.infotexts and whole.comments == []
+    assert len(again.comments) == 1 and "ended unexpectedly, so another one continued its work" in again.comments[0]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_worker_that_is_away_for_a_while_goes_on_and_one_that_stays_away_is_replaced(impatient, folder, request_for, comes_back):
+    (folder / "reached 41").unlink(missing_ok=True)
+    (folder / "hold 41").touch()
+    job = impatient.submit([request_for(prompt="hold", seed=41)])
+    reached(folder, 41)
+    process = int((folder / "reached 41").read_text())
+    os.kill(process, signal.SIGSTOP)
+    let_go(folder, 41)
+    if comes_back:
+        time.sleep(0.5)
+        os.kill(process, signal.SIGCONT)
+    processed = job.result()[0]
+    assert len(processed.comments) == (0 if comes_back else 1)
+    assert pixels(processed) == pixels(impatient.submit([request_for(prompt="hold", seed=41)]).result()[0])
+    assert comes_back or not Path(f"/proc/{process}").exists()  # it does not go on beside the one that took its place
+
+
+def test_a_worker_of_another_program_is_refused_with_a_sentence(ray, folder):
+    ours = Identity.ours()
+    for theirs, sentence in ((replace(ours, sources="f" * 64), "have the hash ffffffffff, and"),
+                             (replace(ours, program="0.0.1"), "it has Palimpsest 0.0.1, and"),
+                             (replace(ours, packages=ours.packages | {"torch": "1.0"}), "it has torch 1.0, and")):
+        assert sentence in ours.difference(theirs) and ours.difference(ours) == ""
+    other = ray.as_seen_by(replace(ours, sources="f" * 64))
+    workers, refused = other.workers(ray.seats()[2:3], WORKER, folder)
+    assert workers == {} and refused == [f"The worker on {ray.seats()[2].name} is refused: {replace(ours, sources='f' * 64).difference(ours)}"]
+
+
+def test_a_seat_that_nobody_can_take_is_left_out_and_the_others_go_on(ray, folder):
+    first, second = ray.seats()[2:4]
+    workers, refused = ray.workers([replace(first, node="ab" * 28), second], WORKER, folder)
+    assert list(workers) == [second.name] and len(refused) == 1 and refused[0].startswith(f"The worker on {first.name} ended unexpectedly")
+    workers[second.name].close()
+
+
+def test_the_hash_of_the_program_knows_every_change_but_line_ends(tmp_path):
+    def written(text, name="a.py"):
+        for file in tmp_path.glob("*.py"):
+            file.unlink()
+        (tmp_path / name).write_bytes(text)
+        return hash_of_sources.__wrapped__(tmp_path)
+
+    assert written(b"x = 1\n") == written(b"x = 1\r\n") != written(b"x = 2\n") and written(b"x = 1\n") != written(b"x = 1\n", "b.py")
+
+
+# --- the other end of the line
+
+def test_what_arrives_twice_counts_once_and_what_got_lost_is_told_again():
+    host = Host()
+    for number, word in ((0, "one"), (0, "one"), (1, "two")):
+        host.post(number, pack((7, word, None)))
+    assert [host.recv()[1], host.recv()[1]] == ["one", "two"] and host._inbox.empty()
+    host.send((7, "news", Begun(1)))
+    first = host.receive(0)
+    host.send((7, "answer", "done"))
+    assert host.receive(0)[:1] == first and list(map(unpack, host.receive(1))) == [(7, "answer", "done")]
+
+
+def test_of_steps_that_nobody_took_the_newest_is_kept_with_the_newest_preview():
+    host = Host()
+    for step, preview in ((1, None), (2, b"a picture"), (3, None)):
+        host.send((7, "news", Sampled(step, 9, preview=preview)))
+    host.send((8, "news", Sampled(1, 9)))
+    assert list(map(unpack, host.receive(0))) == [(7, "news", Sampled(3, 9, preview=b"a picture")), (8, "news", Sampled(1, 9))]
+    host.send((8, "news", Sampled(2, 9)))  # the one before may be on its way
+    assert len(host.receive(0)) == 3
+
+
+# --- data only
+
+def test_a_message_may_hold_data_and_no_code(request_for):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("true",)
+
+    for parcel in (pickle.dumps(Evil()), pickle.dumps(LocalEngine), pickle.dumps(exec), b"cpipeline.errors\nget_close_matches\n."):
+        with pytest.raises(Unwelcome, match="not data; it was not opened"):
+            unpack(parcel)
+    request = request_for(prompt="a mill", alwayson_scripts={"Soft Inpainting": {"args": [True]}})
+    again = unpack(pack(request))
+    assert again.init_images[0].tobytes() == request.init_images[0].tobytes() and again.options == request.options
+    assert (again.prompt, again.alwayson_scripts) == (request.prompt, request.alwayson_scripts)
+    error = unpack(pack(InvalidRequest("seed", "no")))
+    assert isinstance(error, InvalidRequest) and error.field == "seed"

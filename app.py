@@ -2,11 +2,13 @@
 
 import argparse
 import gc
+import importlib.util
 import os
 import re
 import secrets
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.loading import ModelStore
     from pipeline.models import Catalog, ModelFile
     from pipeline.options import Options
+    from pipeline.ray_workers import Cluster
     from pipeline.settings import Settings
     from pipeline.styles import StyleDatabase
     from pipeline.worker import Worker
@@ -36,12 +39,15 @@ DEMO_MODEL = ROOT / "assets" / "demo-model"
 DEMO_NETWORKS = ROOT / "assets" / "demo-networks"
 PORTS = range(7860, 7880)
 """Tried in order unless --port is given."""
+MODELS_DIR, STORE = "PALIMPSEST_MODELS_DIR", "PALIMPSEST_STORE"
+"""Environment variables by which `app.py node` tells the workers of its machine where its models are."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Palimpsest, the diffusion image editor you run yourself.",
-                                     epilog="python app.py verify FILE.png makes a picture again and compares the two; see verify --help.")
+                                     epilog="python app.py verify FILE.png makes a picture again and compares the two; python app.py node ADDRESS "
+                                            "lends this machine to a Ray cluster; see verify --help and node --help.")
     parser.add_argument("--model", default=str(DEMO_MODEL), help="a file or folder; a name, title or hash in --models-dir; or owner/name on the Hugging Face Hub; default: the demo model")
     parser.add_argument("--models-dir", default="models", help="a folder with subfolders Stable-diffusion, VAE, Lora, embeddings and ControlNet, or an A1111 installation; default: %(default)s")
     parser.add_argument("--outputs-dir", default="outputs", help="where results are saved; default: %(default)s")
@@ -64,11 +70,17 @@ def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--settings-file", default="config.json", help="file that remembers changed options; default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
     parser.add_argument("--devices", metavar="LIST", help="several workers, each a process of its own, on one queue: all, or a list such as cuda:0,cuda:1 or cpu*2; default: one worker, on --device")
+    parser.add_argument("--ray", metavar="ADDRESS", help="a worker for each card of the Ray cluster at that address, such as 10.0.0.1:6379; start: of a Ray for this machine only; needs requirements-ray.txt")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16; default: %(default)s")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     flags = parser.parse_args(argv)
     if flags.listen:
         flags.host = "0.0.0.0"
+    if flags.ray is not None:
+        if flags.devices is not None:
+            parser.error("--ray and --devices both say where the workers are; leave out one of them")
+        if flags.ray != "start" and not re.fullmatch(r"[^/\s]+:\d+", flags.ray):
+            parser.error(f"--ray must be start, or an address such as 10.0.0.1:6379, got {flags.ray!r}")
     if flags.visitor_quota < 0:
         parser.error(f"--visitor-quota must be 0 or more, got {flags.visitor_quota}")
     flags.subpath = flags.subpath and f"/{flags.subpath.strip('/')}".rstrip("/")
@@ -106,6 +118,19 @@ def parse_verify_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
     parser.add_argument("--precision", help="auto, float32, bfloat16 or float16; default: as the picture was made")
     return parser.parse_args(argv)
+
+
+def parse_node_flags(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="app.py node", description="Lend this machine's cards to a Ray cluster, for python app.py "
+                                     "--ray there. Whoever can reach its ports and has its token can run anything on this machine.")
+    parser.add_argument("address", metavar="ADDRESS", help="of the cluster, such as 10.0.0.1:6379; with --head: this machine's own, on which Ray then listens")
+    parser.add_argument("--head", action="store_true", help="start the cluster here")
+    parser.add_argument("--models-dir", default="models", help="this machine's models, which are used if they are the same files as there; default: %(default)s")
+    parser.add_argument("--store", default="borrowed", help="a folder for models that are fetched from there; default: %(default)s")
+    flags = parser.parse_args(argv)
+    if not re.fullmatch(r"[^/\s]+:\d+", flags.address):
+        parser.error(f"ADDRESS must be such as 10.0.0.1:6379, got {flags.address!r}")
+    return flags
 
 
 def split(listed: str | None) -> list[str]:
@@ -273,15 +298,59 @@ def start_workers(flags: argparse.Namespace) -> "dict[str, Worker] | None":
             for name, device in devices.items()}
 
 
+def join(flags: argparse.Namespace, models: "ModelStore") -> "tuple[Cluster, dict[str, Worker]]":
+    """The Ray of --ray, and its workers. Exits with a sentence if there are none."""
+    from pipeline.errors import PalimpsestError
+    from pipeline.ray_workers import Cluster
+
+    os.environ |= {MODELS_DIR: str(Path(flags.models_dir).absolute()), STORE: str(ROOT / "borrowed")}  # of workers on this machine
+    try:
+        cluster = Cluster(flags.ray)
+    except PalimpsestError as error:
+        sys.exit(f"{error}.")
+    lender = cluster.lend(models.catalog.root, [DEMO_MODEL, models.default.path], [DEMO_NETWORKS])
+    workers, refused = cluster.workers(cluster.seats(), "app:far_worker", models.default.rel, flags.precision, lender)
+    for sentence in refused:
+        say(f"{sentence}.")
+    if not workers:
+        cluster.close()
+        sys.exit("--ray: no machine of the cluster has a worker that can be used.")
+    say(f"Workers: {', '.join(workers)}")
+    return cluster, workers
+
+
+def far_worker(model: str, precision: str, lender: str) -> "Worker":
+    """The worker of a machine of a Ray cluster. model: the checkpoint of --model, by its name there. lender: who has the models."""
+    from pipeline import allocator, families
+    from pipeline.borrowing import BorrowedCatalog
+    from pipeline.families import placement
+    from pipeline.loading import ModelStore
+    from pipeline.models import Catalog
+    from pipeline.ray_workers import Lent
+
+    allocator.share_arena()
+    own = Catalog(os.environ.get(MODELS_DIR, "models"), extra=[DEMO_MODEL], also=[DEMO_NETWORKS])
+    store = Path(os.environ.get(STORE, ROOT / "borrowed"))
+    catalog = BorrowedCatalog(Lent(lender), own, store, lender)
+    default = next(file for file in catalog.checkpoints() if file.rel == model)
+    models = ModelStore(catalog, placement.choose("auto", precision), default,
+                        complete=lambda path, chosen, *offered: families.completed(path, chosen, *map(catalog.as_tried, offered)))
+    return make_worker(models, fresh(models))
+
+
 def worker_of(flags: argparse.Namespace) -> "Worker":
     """The worker of another process: with these flags, and whatever is in the models folder when it is asked."""
     models, _ = open_models(flags)
+    return make_worker(models, fresh(models))
 
+
+def fresh(models: "ModelStore") -> "Callable[[Options], Family]":
+    """Loads a model after looking for new files: the page's process cannot tell another one that there are some."""
     def load(options: "Options") -> "Family":
-        models.catalog.refresh()  # the page's process cannot tell this one that files were added
+        models.catalog.refresh()
         return models.load(options)
 
-    return make_worker(models, load)
+    return load
 
 
 def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None" = None) -> "Worker":
@@ -341,6 +410,17 @@ def verify(argv: list[str]) -> int:
     return verdict.status
 
 
+def lend(argv: list[str]) -> None:
+    """Become a Ray node, until it is stopped."""
+    flags = parse_node_flags(argv)
+    from pipeline.ray_workers import node_command, node_environment
+
+    if importlib.util.find_spec("ray") is None:
+        sys.exit("app.py node needs Ray; install it with: pip install -r requirements-ray.txt")
+    here = {MODELS_DIR: str(Path(flags.models_dir).absolute()), STORE: str(Path(flags.store).absolute())}
+    sys.exit(subprocess.call(node_command(flags.address, head=flags.head), env=os.environ | node_environment() | here))
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -351,6 +431,8 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["verify"]:
         sys.exit(verify(argv[1:]))
+    if argv[:1] == ["node"]:
+        lend(argv[1:])
     flags = parse_flags(argv)
     say("Palimpsest is starting.")
     gc.disable()  # until page and model are ready: scanning the imports' permanent objects takes a fifth of the start
@@ -365,10 +447,11 @@ def serve(flags: argparse.Namespace) -> None:
     from pipeline.limits import Limits
     from pipeline.settings import Settings
 
-    if flags.devices is not None:
+    if flags.devices is not None or flags.ray is not None:
         flags.device = "cpu"  # this process only looks at the models' files
     models, styles = open_models(flags)
-    workers = start_workers(flags)  # after a model of the Hub has been downloaded once
+    # after a model of the Hub has been downloaded once
+    cluster, workers = (None, start_workers(flags)) if flags.ray is None else join(flags, models)
     settings = Settings(Path(flags.settings_file))
     settle_model(settings, models, asked=flags.model != str(DEMO_MODEL))
     engine = make_engine(models, settings.options, styles, workers, journal=open_journal(Path(flags.outputs_dir)),
@@ -395,6 +478,8 @@ def serve(flags: argparse.Namespace) -> None:
     engine.close(timeout=5)
     for worker in (workers or {}).values():
         worker.close()
+    if cluster is not None:
+        cluster.close()
 
 
 def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]":

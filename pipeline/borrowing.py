@@ -118,11 +118,11 @@ class Shelves(Library):
 class BorrowedCatalog(Catalog):
     """The catalog of another machine. Names mean there and here the same; a file is got before it is read.
 
-    own: what this machine has, taken if the hash is the same, whatever its name. store: a folder for what is fetched, and for
-    links under the other machine's names.
+    own: what this machine has, taken if the hash is the same, whatever its name. store: a folder for what is fetched, and, in
+    one called `name`, for links under the other machine's names.
     """
 
-    def __init__(self, library: Library, own: Catalog, store: Path):
+    def __init__(self, library: Library, own: Catalog, store: Path, name: str = "names"):
         self._library, self._own, self._store = library, own, store
         self._listing: dict[str, list[ModelFile]] = {}
         self._places: dict[Path, str] = {}
@@ -130,16 +130,17 @@ class BorrowedCatalog(Catalog):
         self._whole: dict[Path, str] = {}
         """The hash of a model's file that was got."""
         self._getting = RLock()
-        (store / "names").mkdir(parents=True, exist_ok=True)
+        (store / name).mkdir(parents=True, exist_ok=True)
         (store / "files").mkdir(exist_ok=True)
-        super().__init__(store / "names", cache=store / "palimpsest-hashes.json")
+        self._names = store / name
+        super().__init__(self._names, cache=store / "palimpsest-hashes.json")
         for folder in WHOLE_FOLDERS:
             self._get(self.root / folder, folder)
 
     def refresh(self) -> None:
         listing: dict[str, list[ModelFile]] = {kind: [] for kind in FOLDERS}
         for kind, place, name, rel, sha256 in self._library.listing():
-            path = inside(self._store / "names", place)
+            path = inside(self._names, place)
             self._places[path] = place
             listing[kind].append(ModelFile(name, rel, path, sha256))
         self._listing, self._meant = listing, {}

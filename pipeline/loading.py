@@ -92,7 +92,7 @@ class ModelStore:
     def find(self, options: Options) -> Chosen:
         """The files that options name. Raises UnknownName, and ModelError for a pickle."""
         wanted, vae = options.sd_model_checkpoint, options.sd_vae
-        checkpoint = self.catalog.find_checkpoint(wanted) if wanted else self.catalog.hashed(self.default)
+        checkpoint = self.catalog.find_checkpoint(wanted) if wanted else self.catalog.at_hand("checkpoint", self.catalog.hashed(self.default))
         beside = None if vae == "None" else self.catalog.vae_beside(checkpoint) if vae in NO_VAE else self.catalog.find_vae(vae)
         return Chosen(checkpoint, beside, tuple(self.catalog.find_text_encoders(options.sd_text_encoders)))
 

@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -17,13 +18,16 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from pipeline.errors import PalimpsestError, WorkerLost
+from pipeline.borrowing import Library, Listed, Part, Shelves
+from pipeline.errors import ModelError, PalimpsestError, WorkerLost
 from pipeline.identity import Identity
+from pipeline.models import Catalog
 from pipeline.parcels import pack, unpack
 from pipeline.processes import Line, Message, RemoteWorker, Service, later
 from pipeline.worker import Sampled
@@ -36,6 +40,8 @@ STARTING = 120.0
 """Seconds that a worker may take until it answers for the first time."""
 PATIENCE = 30.0
 """Seconds without an answer after which a worker counts as lost: longer than a network is usually away."""
+HASHED = 600.0
+"""Seconds in which the machine that asks can tell the hash of a model that it has not read yet."""
 POLL = 1.0
 """Seconds after which a worker that has nothing to say says so."""
 STORE = 1 << 28
@@ -57,6 +63,19 @@ class Refused(WorkerLost):
     """A worker that runs another program than this one."""
 
 
+def node_environment() -> dict[str, str]:
+    """Environment variables of a Ray node: its workers run this program."""
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    return SETTINGS | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def node_command(address: str, *, head: bool) -> list[str]:
+    """The command that makes this machine a node of the cluster at an address, or, if `head`, starts a cluster there."""
+    host, _, port = address.rpartition(":")
+    where = ["--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false"] if head else [f"--address={address}"]
+    return [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", *where]
+
+
 @dataclass(frozen=True)
 class Seat:
     """Where a worker is to run: a card of a machine, or its processor."""
@@ -75,9 +94,7 @@ class Cluster:
 
     def __init__(self, address: str, *, cpus: int = 1):
         own = address == START
-        os.environ |= SETTINGS | (ALONE if own else {})
-        root = str(Path(__file__).parents[1])
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))  # of the workers on this machine
+        os.environ |= node_environment() | (ALONE if own else {})
         try:
             import ray
         except ImportError as error:
@@ -93,11 +110,11 @@ class Cluster:
     def seats(self) -> list[Seat]:
         """One for each card of the cluster; if there is none, the processors of its machines."""
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        cards = [(node, number) for node in nodes for number in range(int(node["Resources"].get("GPU", 0)))]
-        if cards:
-            return [Seat(f"{node['NodeManagerAddress']} cuda:{number}", node["NodeID"], True) for node, number in cards]
-        return [Seat(f"{node['NodeManagerAddress']} cpu" + (f" #{number}" if self._cpus > 1 else ""), node["NodeID"], False)
-                for node in nodes for number in range(1, self._cpus + 1)]
+        cards = [(node, f"cuda:{number}") for node in nodes for number in range(int(node["Resources"].get("GPU", 0)))]
+        processors = [(node, "cpu") for node in nodes for _ in range(self._cpus)]
+        names = [f"{node['NodeManagerAddress']} {device}" for node, device in cards or processors]
+        return [Seat(name if names.count(name) == 1 else f"{name} #{names[:number].count(name) + 1}", node["NodeID"], bool(cards))
+                for number, (name, (node, _)) in enumerate(zip(names, cards or processors))]
 
     def worker(self, seat: Seat, make: str, *args: Any, patience: float = PATIENCE) -> RemoteWorker:
         """The worker that make(*args) creates there. make: "module:function" of the program on that machine.
@@ -122,6 +139,14 @@ class Cluster:
                 except WorkerLost as error:
                     sentences.append(str(error))
         return workers, sentences
+
+    def lend(self, models_dir: Path, extra: Iterable[Path], also: Iterable[Path]) -> str:
+        """Let workers read this machine's models, as Catalog takes them; returns the name by which Lent finds them."""
+        here = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
+        folders = [str(models_dir.absolute()), [str(path.absolute()) for path in extra], [str(path.absolute()) for path in also]]
+        name = f"models-{sha256(f'{socket.gethostname()} {folders}'.encode()).hexdigest()[:16]}"
+        self._lender = self._ray.remote(Lender).options(name=name, num_cpus=0, max_concurrency=8, scheduling_strategy=here).remote(*folders)
+        return name
 
     def close(self) -> None:
         """Leave the cluster, or end our own; its workers end too."""
@@ -186,27 +211,39 @@ class RayLine(Line):
 
     def _end(self, why: str) -> None:
         """Also ends an actor that hangs or cannot be reached, so that it does not go on once it can."""
-        self._why = self._why or why
-        self._ray.kill(self._actor)
+        if self.alive:
+            self._why = why
+            if self._ray.is_initialized():
+                self._ray.kill(self._actor)
 
     def _ask(self, call: Callable[[], Any], patience: float | None = None) -> Any:
-        """The actor's answer, asked for again while it cannot be reached. Raises WorkerLost."""
-        wait = self._patience if patience is None else patience
-        latest = time.monotonic() + wait
-        errors = self._ray.exceptions
-        while self.alive:
-            try:
-                return self._ray.get(call(), timeout=max(latest - time.monotonic(), 0.1))
-            except errors.ActorUnavailableError:
-                if time.monotonic() < latest:
-                    time.sleep(0.1)
-                    continue
-                self._end(f"it could not be reached for {wait:g} seconds")
-            except errors.GetTimeoutError:
-                self._end(f"it has not answered for {wait:g} seconds")
-            except errors.RayError as error:
-                self._end(str(error).strip().splitlines()[0])
+        """The actor's answer. Raises WorkerLost."""
+        try:
+            return answered(self._ray, call, self._patience if patience is None else patience, lambda: self.alive)
+        except Unanswered as error:
+            self._end(str(error))
         raise WorkerLost(f"The worker on {self._seat.name} ended unexpectedly: {self._why}")
+
+
+class Unanswered(Exception):
+    """No answer came, for the reason given."""
+
+
+def answered(ray: Any, call: Callable[[], Any], patience: float, going: Callable[[], bool] = lambda: True) -> Any:
+    """An actor's answer, asked for again while the actor cannot be reached, for `patience` seconds. Raises Unanswered."""
+    latest = time.monotonic() + patience
+    while going():
+        try:
+            return ray.get(call(), timeout=max(latest - time.monotonic(), 0.1))
+        except ray.exceptions.ActorUnavailableError as error:
+            if time.monotonic() > latest:
+                raise Unanswered(f"it could not be reached for {patience:g} seconds") from error
+            time.sleep(0.1)
+        except ray.exceptions.GetTimeoutError as error:
+            raise Unanswered(f"it has not answered for {patience:g} seconds") from error
+        except ray.exceptions.RayError as error:
+            raise Unanswered(str(error).strip().splitlines()[0]) from error
+    raise Unanswered("it was closed")
 
 
 # --- the other end
@@ -279,3 +316,43 @@ class Host:
                     self._outbox.pop()
             self._outbox.append(message)
             self._changed.notify_all()
+
+
+# --- models
+
+class Lender:
+    """Hands out the models of the machine of page and queue, in a process of Ray's there."""
+
+    def __init__(self, models_dir: str, extra: list[str], also: list[str]):
+        self._shelves = Shelves(Catalog(models_dir, extra=map(Path, extra), also=map(Path, also)))
+
+    def ask(self, what: str, of: bytes) -> bytes:
+        ask = {"listing": self._shelves.listing, "find": self._shelves.find, "parts": self._shelves.parts, "piece": self._shelves.piece}[what]
+        return pack(ask(*unpack(of)))
+
+
+class Lent(Library):
+    """What a Lender hands out, on another machine. Raises ModelError if it cannot be reached."""
+
+    def __init__(self, name: str):
+        import ray
+
+        self._ray, self._lender = ray, ray.get_actor(name)
+
+    def listing(self) -> list[Listed]:
+        return self._ask("listing")
+
+    def find(self, kind: str, text: str) -> str:
+        return self._ask("find", kind, text)
+
+    def parts(self, place: str) -> list[Part]:
+        return self._ask("parts", place)
+
+    def piece(self, sha256: str, start: int) -> bytes:
+        return self._ask("piece", sha256, start)
+
+    def _ask(self, what: str, *of: Any) -> Any:
+        try:
+            return unpack(answered(self._ray, lambda: self._lender.ask.remote(what, pack(of)), HASHED))
+        except Unanswered as error:
+            raise ModelError(f"The worker could not look at the models of the machine that asks: {error}") from error

@@ -335,7 +335,7 @@ def far_worker(model: str, precision: str, lender: str) -> "Worker":
     default = next(file for file in catalog.checkpoints() if file.rel == model)
     models = ModelStore(catalog, placement.choose("auto", precision), default,
                         complete=lambda path, chosen, *offered: families.completed(path, chosen, *map(catalog.as_tried, offered)))
-    return make_worker(models, fresh(models))
+    return make_worker(models, fresh(models), far=True)
 
 
 def worker_of(flags: argparse.Namespace) -> "Worker":
@@ -353,8 +353,8 @@ def fresh(models: "ModelStore") -> "Callable[[Options], Family]":
     return load
 
 
-def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None" = None) -> "Worker":
-    """A worker for the models, networks and embeddings in the models folder. load: None: that of models."""
+def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None" = None, **how: Any) -> "Worker":
+    """A worker for the models, networks and embeddings in the models folder. load: None: that of models. how: more for DeviceWorker."""
     from pipeline.controlnet.store import ControlNets
     from pipeline.detectors import store as detectors
     from pipeline.device import DeviceWorker
@@ -372,7 +372,7 @@ def make_worker(models: "ModelStore", load: "Callable[[Options], Family] | None"
                                                        encoders=control_networks.encoders(catalog.clip_vision),
                                                        annotators=models.annotators),
                           detectors=detectors.Detectors(catalog.root / detectors.FOLDER, catalog.hash_of),
-                          upscalers=catalog, device=models.place.device)
+                          upscalers=catalog, device=models.place.device, **how)
     models.tell = worker.tell_loading
     return worker
 

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from errno import EIO
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pipeline import allocator
@@ -33,12 +35,13 @@ from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
 from pipeline.receipt import Receipts
 from pipeline.record import PLACES
+from pipeline.saving import png_of, save
 from pipeline.scripts import run as run_script
 from pipeline.segmenters import Segmenters
 from pipeline.styles import StyleDatabase
 from pipeline.upscalers.names import Upscalers
 from pipeline.upscalers.running import PROCESSOR, Running
-from pipeline.worker import Begun, EmbeddingInfo, Keep, Loaded, Loading, News, Sampled, Saving, Started, Tell, Turn, Wishes
+from pipeline.worker import Begun, EmbeddingInfo, Keep, Loaded, Loading, News, Placing, Sampled, Saving, Started, Tell, Turn, Unplaced, Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class DeviceWorker:
     memory has run out; release: drops all. plan: where a model's weights will be. embeddings, networks: what prompts may name. cache: values kept between requests.
     segmenters: models that find objects in pictures. control_networks: networks that guide models by pictures. detectors: models
     that find faces and the like. upscalers: the folder of networks that enlarge pictures, on `device`. keep_every: seconds of work
-    that a crash may lose.
+    that a crash may lose. far: pictures are saved on another machine, by Placing.
     """
 
     def __init__(self, load: Callable[[Options], Family], hooks: Iterable[Hooks] = (), *,
@@ -62,8 +65,8 @@ class DeviceWorker:
                  networks: Networks | None = None, cache: Cache | None = None, segmenters: Segmenters | None = None,
                  control_networks: ControlNets | None = None, detectors: Detectors | None = None,
                  upscalers: Catalog | None = None, device: torch.device = PROCESSOR,
-                 keep_every: float = PAUSE):
-        self._keep_every = keep_every
+                 keep_every: float = PAUSE, far: bool = False):
+        self._keep_every, self._far = keep_every, far
         self._load, self._loaded, self._make_room, self._release, self._plan = load, loaded, make_room, release, plan
         self._segmenters = segmenters or Segmenters()
         self._control_networks, self._detectors = control_networks or ControlNets(), detectors or Detectors()
@@ -142,7 +145,7 @@ class DeviceWorker:
         kept = Kept(earlier, lambda data: tell(Keep(data)), dict if request.helps else lambda: {
             "places": places, "seeds": receipts.seeds, "files": course.files, "chance": receipts.chance},
             pause=self._keep_every, each_batch=request.helps)
-        course = Course(tell, wishes, kept, helps=request.helps)
+        course = Course(tell, wishes, kept, helps=request.helps, far=self._far)
         receipts = Receipts.of(request.replay, kept.facts.get("seeds"), kept.facts.get("chance", ""))
         try:
             model = request.sd_model or self._model_for(tell, request.options)
@@ -208,8 +211,8 @@ class DeviceWorker:
 class Course(Progress):
     """Progress of a run, sent as news; and stopped, skipped or cancelled by wishes."""
 
-    def __init__(self, tell: Tell, wishes: Wishes, kept: Kept, *, helps: bool = False):
-        self.tell, self._wishes, self.kept, self._helps = tell, wishes, kept, helps
+    def __init__(self, tell: Tell, wishes: Wishes, kept: Kept, *, helps: bool = False, far: bool = False):
+        self.tell, self._wishes, self.kept, self._helps, self._far = tell, wishes, kept, helps, far
         self.model: Family | None = None
         self._options = Options()
         self._batch_size, self._skips, self._ended = 1, 0, False
@@ -222,7 +225,7 @@ class Course(Progress):
         """Pictures started in this try, and pictures announced in all tries."""
         self._saved: dict[str, list[str]] = {}
         """Paths of this try's files, by the names they were saved under."""
-        self._earlier: dict[str, list[str]] = {name: [path for path in paths if Path(path).parent.is_dir()]
+        self._earlier: dict[str, list[str]] = {name: [path for path in paths if far or Path(path).parent.is_dir()]
                                                for name, paths in kept.facts.get("files", {}).items()}
         """The files of an earlier try or run that this one has not replaced yet."""
         self._sampled = Sampled()
@@ -305,14 +308,28 @@ class Course(Progress):
         """Paths of all files saved for the request, by the names they were saved under, in order."""
         return {name: self._saved.get(name, []) + self._earlier.get(name, []) for name in {**self._saved, **self._earlier}}
 
-    def saving(self, path: str, infotext: str, name: str = "") -> None:
-        self._saved.setdefault(name, []).append(path)
-        self.kept.flush()
-        self.tell(Saving(path, infotext))
+    def save(self, image: Image.Image, infotext: str, folder: str, name: str, *, numbered: bool) -> str:
+        called = f"{folder}/{name}"
+        places = self._earlier.get(called)
+        place = places.pop(0) if places else None
+        if self._far:
+            return self._send(Placing(png_of(image), folder, name, numbered, place, infotext), called)
 
-    def place_of(self, name: str) -> str | None:
-        places = self._earlier.get(name)
-        return places.pop(0) if places else None
+        def announce(path: str) -> None:
+            self._saved.setdefault(called, []).append(path)
+            self.kept.flush()
+            self.tell(Saving(path, infotext))
+
+        return save(image, folder, name, numbered=numbered, place=place, announce=announce)
+
+    def _send(self, placing: Placing, called: str) -> str:
+        self.kept.flush()
+        path = self.tell(placing)
+        if isinstance(path, Unplaced):
+            raise OSError(EIO, path.reason)
+        self._saved.setdefault(called, []).append(path)
+        self.kept.flush()
+        return path
 
     def batch_done(self) -> None:
         self.kept.ahead = 0

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
@@ -13,7 +12,6 @@ from pipeline.describe import create_infotext
 from pipeline.hooks import ImageArgs, OverlayArgs
 from pipeline.images import apply_color_correction, apply_overlay, before_overlay, grid_rows, image_grid, resize_image, to_image
 from pipeline.options import Options, infotext_name
-from pipeline.saving import save_image, save_under, write
 
 logger = logging.getLogger(__name__)
 
@@ -95,17 +93,8 @@ def try_to_save(p: StableDiffusionProcessing, image: Image.Image, text: str, fol
     """
     if folder is None:
         return None
-    called = f"{folder}/{name}"
-
-    def announce(path: str) -> None:
-        p.progress.saving(path, text, called)
-
     try:
-        if (place := p.progress.place_of(called)) is not None:
-            return write(image, Path(place), announce)
-        if numbered:
-            return save_image(image, folder, name=name, announce=announce)
-        return save_under(image, folder, stem=name, announce=announce)
+        return p.progress.save(image, text, folder, name, numbered=numbered)
     except OSError as error:
         logger.warning("a picture could not be saved in %s: %s", folder, error)  # visitors must not learn the path
         p.comments.append(f"A picture could not be saved: {error.strerror or type(error).__name__}.")

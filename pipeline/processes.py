@@ -27,11 +27,11 @@ from pipeline.options import Options
 from pipeline.processed import Processed
 from pipeline.request import Request
 from pipeline.styles import StyleDatabase
-from pipeline.worker import Begun, EmbeddingInfo, Sampled, Saving, Tell, Turn, Wished, Wishes, Worker
+from pipeline.worker import Begun, EmbeddingInfo, Placing, Sampled, Saving, Tell, Turn, Wished, Wishes, Worker
 
 logger = logging.getLogger(__name__)
 
-ANSWERED = Begun | Saving | Turn
+ANSWERED = Begun | Saving | Placing | Turn
 """News that the worker waits for to be taken: they may end the run, must be recorded first, or have an answer."""
 BEAT = 1.0
 """Seconds between two looks at whether a process still answers."""

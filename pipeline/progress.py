@@ -1,6 +1,9 @@
 """How a running job reports its progress, and where it can be stopped."""
 
+from PIL import Image
 from torch import Tensor
+
+from pipeline.saving import save
 
 
 class Progress:
@@ -38,12 +41,9 @@ class Progress:
         """`done` tiles of a picture have been enlarged by a network. Whether to go on; raises Cancelled."""
         return not self.stopped
 
-    def saving(self, path: str, infotext: str, name: str = "") -> None:
-        """A picture is about to be saved at `path`. infotext: "" for masks and the like. name: what the request calls it."""
-
-    def place_of(self, name: str) -> str | None:
-        """The file in which an earlier try of the same request saved this picture, to be replaced."""
-        return None
+    def save(self, image: Image.Image, infotext: str, folder: str, name: str, *, numbered: bool) -> str:
+        """Save a picture as saving.save() does; returns its path. infotext: "" for masks and the like. Raises OSError."""
+        return save(image, folder, name, numbered=numbered)
 
     def batch_done(self) -> None:
         """A batch has been sampled, decoded and finished."""

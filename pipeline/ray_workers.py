@@ -29,8 +29,12 @@ from pipeline.errors import ModelError, PalimpsestError, WorkerLost
 from pipeline.identity import Identity
 from pipeline.models import Catalog
 from pipeline.parcels import pack, unpack
+from pipeline.processed import Processed
 from pipeline.processes import Line, Message, RemoteWorker, Service, later
-from pipeline.worker import Sampled
+from pipeline.request import Request
+from pipeline.saving import save
+from pipeline.styles import StyleDatabase
+from pipeline.worker import News, Placing, Sampled, Saving, Tell, Unplaced, Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +125,7 @@ class Cluster:
 
         Raises Refused if that is another program, and WorkerLost if nothing starts there.
         """
-        return RemoteWorker(seat.name, partial(RayLine, self._ray, seat, make, args, patience, self._identity))
+        return FarWorker(seat.name, partial(RayLine, self._ray, seat, make, args, patience, self._identity))
 
     def as_seen_by(self, identity: Identity) -> Self:
         """The same cluster for a program of that identity."""
@@ -154,6 +158,26 @@ class Cluster:
 
 
 # --- this end
+
+class FarWorker(RemoteWorker):
+    """A worker on a machine with other disks: its pictures are saved on this one."""
+
+    def run(self, request: Request, styles: StyleDatabase, tell: Tell, wishes: Wishes, kept: bytes = b"") -> Processed:
+        return super().run(request, styles, partial(place, tell), wishes, kept)
+
+
+def place(tell: Tell, news: News) -> Any:
+    """Pass on news; of a picture that is to be saved, save it and answer with its path."""
+    if not isinstance(news, Placing):
+        return tell(news)
+    earlier = news.place if news.place is not None and Path(news.place).parent.is_dir() else None
+    try:
+        return save(news.png, news.folder, news.name, numbered=news.numbered, place=earlier,
+                    announce=lambda path: tell(Saving(path, news.infotext)))
+    except OSError as error:
+        logger.warning("a picture could not be saved in %s: %s", news.folder, error)
+        return Unplaced(error.strerror or type(error).__name__)
+
 
 class RayLine(Line):
     """A line to a new actor. A call that the network swallowed is made again, and what arrives twice counts once."""

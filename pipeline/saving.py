@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Callable
 from datetime import date
+from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +22,7 @@ Announce = Callable[[str], None]
 """Called with the path before the picture is complete there."""
 
 
-def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: Announce = lambda path: None) -> str:
+def save_image(image: Image.Image | bytes, folder: str | Path, *, name: str, announce: Announce = lambda path: None) -> str:
     """Save a PNG with its infotext and receipt under the next free number in today's subfolder; returns its path.
 
     The file appears atomically, and its name is reserved from the start.
@@ -31,7 +32,7 @@ def save_image(image: Image.Image, folder: str | Path, *, name: str, announce: A
     return write(image, claim(day, name), announce)
 
 
-def save_under(image: Image.Image, folder: str | Path, *, stem: str, announce: Announce = lambda path: None) -> str:
+def save_under(image: Image.Image | bytes, folder: str | Path, *, stem: str, announce: Announce = lambda path: None) -> str:
     """Save a PNG with its infotext and receipt as FOLDER/stem.png, or stem-1.png and so on if taken; returns its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,13 +49,22 @@ def save_thumbnail(image: Image.Image, path: Path, side: int) -> None:
     os.replace(draft, path)
 
 
-def write(image: Image.Image, path: Path, announce: Announce) -> str:
+def save(image: Image.Image | bytes, folder: str | Path, name: str, *, numbered: bool = True, place: str | None = None,
+         announce: Announce = lambda path: None) -> str:
+    """Save a picture, or the PNG of one, by save_image() or save_under(), or in the place of an earlier one; returns its path."""
+    if place is not None:
+        return write(image, Path(place), announce)
+    if numbered:
+        return save_image(image, folder, name=name, announce=announce)
+    return save_under(image, folder, stem=name, announce=announce)
+
+
+def write(image: Image.Image | bytes, path: Path, announce: Announce) -> str:
     """Write the picture beside `path`, then move it over the file there, a placeholder or earlier picture. Returns `path`."""
     draft = path.with_suffix(".tmp")
     try:
         announce(str(path))
-        texts = png_info(image.info.get("parameters"), {name: image.info.get(name) for name in (RECEIPT, "postprocessing")})
-        image.save(draft, format="PNG", pnginfo=texts, exif=image.info.get("exif"), **COMPRESSION)
+        draft.write_bytes(image if isinstance(image, bytes) else png_of(image))
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -62,6 +72,14 @@ def write(image: Image.Image, path: Path, announce: Announce) -> str:
             path.unlink()
         raise
     return str(path)
+
+
+def png_of(image: Image.Image) -> bytes:
+    """The PNG of a picture, with its infotext and receipt."""
+    file = BytesIO()
+    texts = png_info(image.info.get("parameters"), {name: image.info.get(name) for name in (RECEIPT, "postprocessing")})
+    image.save(file, format="PNG", pnginfo=texts, exif=image.info.get("exif"), **COMPRESSION)
+    return file.getvalue()
 
 
 def claim(day: Path, name: str) -> Path:

@@ -72,6 +72,27 @@ class Saving:
 
 
 @dataclass(frozen=True)
+class Placing:
+    """A picture of a worker on another machine is to be saved on this one. `tell` returns its path, or Unplaced."""
+
+    png: bytes
+    folder: str
+    name: str
+    numbered: bool
+    """By a number before its name, in a folder for the day; otherwise by its name, with a number behind it if that is taken."""
+    place: str | None
+    """The file to be replaced, of an earlier try."""
+    infotext: str
+
+
+@dataclass(frozen=True)
+class Unplaced:
+    """Why a picture could not be saved, as an OSError says it."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Keep:
     """What the run has computed since the last time; all of it together lets another run continue this one."""
 
@@ -89,9 +110,9 @@ class Turn:
     """How many there will be."""
 
 
-News = Loading | Loaded | Started | Begun | Sampled | Saving | Keep | Turn
-Tell = Callable[[News], bytes | bool | None]
-"""Takes news, in order; only Turn is answered. An exception it raises ends the run."""
+News = Loading | Loaded | Started | Begun | Sampled | Saving | Placing | Keep | Turn
+Tell = Callable[[News], Any]
+"""Takes news, in order; Placing and Turn are answered. An exception it raises ends the run."""
 
 
 # --- wishes: what a submitter asks of a running request

@@ -4,6 +4,7 @@ import base64
 import gc
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app import collect_after, credentials, find_model, free_port, main, parse_flags, settle_model
+from app import collect_after, credentials, find_model, free_port, main, parse_flags, parse_node_flags, settle_model
 from pipeline import families, hub
 from pipeline.engine import local_engine
 from pipeline.errors import InvalidRequest, ModelError, UnknownName
@@ -24,9 +25,18 @@ from pipeline.job import Failed, Job
 from pipeline.loading import ModelStore
 from pipeline.models import Catalog
 from pipeline.processing import StableDiffusionProcessingImg2Img
+from pipeline.ray_workers import node_command, node_environment
 from pipeline.settings import Settings
 from tests.conftest import DEMO_MODEL, ROOT
 from tests.ui.conftest import start
+
+
+WITHOUT_RAY = """
+import sys
+sys.modules["ray"] = None  # as if it were not installed
+import app
+app.main(sys.argv[1:])
+"""
 
 
 def test_without_flags_only_this_machine_can_come_in_and_no_login_is_asked():
@@ -61,6 +71,34 @@ def test_devices_become_workers():
 def test_devices_that_are_not_there_are_refused(listed):
     with pytest.raises(InvalidRequest, match="devices"):
         placement.list_devices(listed)
+
+
+@pytest.mark.parametrize("argv, sentence", [
+    (["--ray", "start", "--devices", "all"], "leave out one of them"), (["--ray", "10.0.0.1"], "--ray must be start, or an address such as 10.0.0.1:6379"),
+    (["--ray", ""], "--ray must be start")])
+def test_a_ray_is_an_address_and_says_alone_where_the_workers_are(argv, sentence, capsys):
+    with pytest.raises(SystemExit):
+        parse_flags(argv)
+    assert sentence in capsys.readouterr().err
+    assert parse_flags(["--ray", "10.0.0.1:6379"]).ray == "10.0.0.1:6379" and parse_flags([]).ray is None
+
+
+def test_a_node_needs_an_address_and_tells_its_workers_where_models_are(capsys):
+    with pytest.raises(SystemExit):
+        parse_node_flags(["10.0.0.1"])
+    assert "ADDRESS must be such as 10.0.0.1:6379, got '10.0.0.1'" in capsys.readouterr().err
+    assert parse_node_flags(["10.0.0.1:6379"]).models_dir == "models"
+    assert node_command("10.0.0.1:6379", head=False)[-1] == "--address=10.0.0.1:6379"
+    assert {"--head", "--node-ip-address=10.0.0.1", "--port=6379", "--include-dashboard=false"} <= set(node_command("10.0.0.1:6379", head=True))
+    assert node_environment()["RAY_AUTH_MODE"] == "token" and str(ROOT) in node_environment()["PYTHONPATH"]
+
+
+def test_without_ray_installed_the_flag_says_what_to_install(tmp_path):
+    for argv in (["--ray", "start"], ["node", "10.0.0.1:6379"]):
+        run = subprocess.run([sys.executable, "-c", WITHOUT_RAY, *argv, *(["--no-browser"] if argv[0] == "--ray" else [])],
+                             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert run.returncode == 1 and run.stderr.strip().endswith("needs Ray; install it with: pip install -r requirements-ray.txt." if argv[0] == "--ray"
+                                                                   else "needs Ray; install it with: pip install -r requirements-ray.txt")
 
 
 def test_a_taken_port_is_passed_over_unless_it_was_asked_for():

@@ -74,15 +74,20 @@ def catalog_in(folder: Path) -> Catalog:
     return Catalog(folder / "models", extra=[DEMO_MODEL], cache=folder / "hashes.json")
 
 
-def worker_in(folder: Path) -> DeviceWorker:
-    """A worker with the demo model. Its hook looks into the folder."""
+def worker_in(folder: Path, **how: bool) -> DeviceWorker:
+    """A worker with the demo model. Its hook looks into the folder. how: more for DeviceWorker."""
     catalog = catalog_in(folder)
     models = ModelStore(catalog, placement.choose("cpu", "float32"), catalog.checkpoints()[0])
     worker = DeviceWorker(models.load, [Prompted(folder)], loaded=models.loaded, make_room=models.make_room,
                           release=models.release, embeddings=EmbeddingShelf(catalog.embedding_paths),
-                          segmenters=Segmenters(folder / "models" / "sam"), upscalers=catalog)
+                          segmenters=Segmenters(folder / "models" / "sam"), upscalers=catalog, **how)
     models.tell = worker.tell_loading
     return worker
+
+
+def far_worker_in(folder: Path) -> DeviceWorker:
+    """One whose pictures are saved by the engine's process."""
+    return worker_in(folder, far=True)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +109,7 @@ def around(request, folder):
         yield lambda **how: LocalEngine(worker, **how)
     else:
         ray = request.getfixturevalue("ray") if request.param == "Ray" else None
-        worker = ray.worker(ray.seats()[0], "tests.pipeline.test_engine_contract:worker_in", folder) if ray else ProcessWorker("cpu", worker_in, folder)
+        worker = ray.worker(ray.seats()[0], "tests.pipeline.test_engine_contract:far_worker_in", folder) if ray else ProcessWorker("cpu", worker_in, folder)
         yield lambda **how: PickledEngine(LocalEngine(worker, **how))
         worker.close()
 

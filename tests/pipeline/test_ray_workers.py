@@ -2,20 +2,24 @@
 
 import os
 import pickle
+import shutil
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pipeline.device import DeviceWorker
 from pipeline.engine import LocalEngine
 from pipeline.errors import InvalidRequest
 from pipeline.identity import Identity, hash_of_sources
 from pipeline.parcels import Unwelcome, pack, unpack
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from pipeline.ray_workers import Host
-from pipeline.worker import Begun, Sampled
+from pipeline.ray_workers import Host, place
+from pipeline.styles import StyleDatabase
+from pipeline.worker import Begun, Placing, Sampled, Saving, Wishes
 from tests.pipeline.test_processes import SMALL, die, let_go, reached
 
 WORKER = "tests.pipeline.test_processes:worker_in"
@@ -133,6 +137,32 @@ def test_of_steps_that_nobody_took_the_newest_is_kept_with_the_newest_preview():
     assert list(map(unpack, host.receive(0))) == [(7, "news", Sampled(3, 9, preview=b"a picture")), (8, "news", Sampled(1, 9))]
     host.send((8, "news", Sampled(2, 9)))  # the one before may be on its way
     assert len(host.receive(0)) == 3
+
+
+# --- pictures
+
+def test_a_far_workers_pictures_are_saved_here_and_nothing_there(demo, request_for, tmp_path):
+    there, sent = tmp_path / "there", []
+    fields = {"outpath_samples": str(there), "samples_filename": "mine"}
+    DeviceWorker(lambda options: demo).run(request_for(**fields), StyleDatabase(), sent.append, Wishes())
+    local = (there / "mine.png").read_bytes()
+    shutil.rmtree(there)
+    told = []
+    far = DeviceWorker(lambda options: demo, far=True)
+    result = far.run(request_for(**fields), StyleDatabase(), lambda news: sent.append(news) or "/here/mine.png", Wishes())
+    placing, = [news for news in sent if isinstance(news, Placing)]
+    assert result.paths == ["/here/mine.png"] and not there.exists()
+    assert place(told.append, placing) == str(there / "mine.png") and (there / "mine.png").read_bytes() == local
+    assert told == [Saving(str(there / "mine.png"), result.info)]
+    assert place(told.append, replace(placing, place=str(there / "mine.png"))) == str(there / "mine.png")  # an earlier try's
+    assert place(told.append, placing) == str(there / "mine-1.png")
+
+
+def test_a_disk_that_is_full_here_is_told_by_a_far_worker(demo, request_for, tmp_path):
+    (tmp_path / "no folder").write_text("")
+    far, fields = DeviceWorker(lambda options: demo, far=True), {"outpath_samples": str(tmp_path / "no folder")}
+    result = far.run(request_for(**fields), StyleDatabase(), partial(place, lambda news: None), Wishes())
+    assert result.images and result.comments == ["A picture could not be saved: Not a directory."]
 
 
 # --- data only

@@ -49,6 +49,10 @@ class WorkerLost(PalimpsestError):
     """The process or machine of a worker ended while it worked; no request is to blame, so it may run again."""
 
 
+class WorkerGone(WorkerLost):
+    """A worker that was lost cannot be started again, since its machine is away or has another program now."""
+
+
 class HookError(PalimpsestError):
     """A hook raised. Names the hook and the plug-in, so that a failing plug-in never changes a picture silently."""
 

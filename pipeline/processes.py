@@ -12,13 +12,14 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.errors import WorkerLost
+from pipeline.errors import WorkerGone, WorkerLost
 from pipeline.families.base import ModelInfo
 from pipeline.families.sam import Prompt
 from pipeline.job import sendable
@@ -65,7 +66,7 @@ class Line(Protocol):
 class RemoteWorker(Worker):
     """The worker at the end of the line that start() opens, named `name` in messages. start() may raise WorkerLost.
 
-    While its line is broken, calls raise WorkerLost, and the next one starts another.
+    While its line is broken, calls raise WorkerLost, and the next one starts another, or raises WorkerGone.
     """
 
     def __init__(self, name: str, start: Callable[[], Line]):
@@ -125,6 +126,13 @@ class RemoteWorker(Worker):
         self._answers, self._ready = {}, False
         threading.Thread(target=self._read, args=[self._line, self._answers], name=f"reads {self.name}", daemon=True).start()
 
+    def _start_again(self) -> None:
+        try:
+            self._start()
+        except WorkerLost as error:
+            logger.error("%s", error)
+            raise WorkerGone(str(error)) from error
+
     def _read(self, line: Line, answers: dict[int, queue.SimpleQueue]) -> None:
         """Pass on what one worker says, until its line ends."""
         try:
@@ -140,17 +148,15 @@ class RemoteWorker(Worker):
                 logger.error("the worker on %s ended unexpectedly (%s)", self.name, line.ended())
                 # one that could not even start is tried again only when it is needed
                 if self._ready and not multiprocessing.util.is_exiting():
-                    try:
-                        self._start()
-                    except WorkerLost as error:
-                        logger.error("%s", error)
+                    with suppress(WorkerGone):
+                        self._start_again()
         for waiting in list(answers.values()):
             waiting.put(("failed", WorkerLost(f"The worker on {self.name} ended unexpectedly; see the log.")))
 
     def _begin(self, name: str, *data: Any) -> tuple[int, queue.SimpleQueue]:
         with self._lock:
             if not self._line.alive and not self._closed:
-                self._start()
+                self._start_again()
             number, answers = next(self._numbers), queue.SimpleQueue()
             self._answers[number] = answers
             self._send(number, name, data)

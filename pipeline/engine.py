@@ -17,7 +17,7 @@ from pipeline.controlnet.store import ControlNets
 from pipeline.detectors.store import Detectors
 from pipeline.device import NO_PLAN, DeviceWorker
 from pipeline.embeddings import EmbeddingShelf
-from pipeline.errors import Cancelled, PalimpsestError, UnknownName, WorkerLost
+from pipeline.errors import Cancelled, PalimpsestError, UnknownName, WorkerGone, WorkerLost
 from pipeline.families.base import Family
 from pipeline.families.sam import Prompt
 from pipeline.hooks import Hooks
@@ -46,6 +46,8 @@ PAUSE = 30.0
 """Idle seconds after which memory kept for the next job is given back."""
 RETRIES = 2
 """How often a request runs again after its worker was lost."""
+PATIENCE = 1.0
+"""Seconds between two looks at whether a job that waits for a worker to stand in was cancelled."""
 RECENT = 20
 """Jobs from which a worker's pictures per minute are known."""
 
@@ -444,17 +446,51 @@ class LocalEngine(Engine):
             self._changed.notify_all()
 
     def _process(self, submission: Submission, station: Station, request: Request, kept: bytes) -> Processed:
-        """Run a request, and again from what was kept of it if its worker was lost."""
-        tell = partial(self._take, station, submission, submission.job)
-        for again in range(RETRIES + 1):
-            try:
-                return station.worker.run(request, self.styles, tell, submission.job.wishes, kept)
-            except WorkerLost:
-                self._lost(station)
-                self._take(station, None, submission.job, Loaded())  # it may have been loading
-                if again == RETRIES or submission.job.cancelled:
-                    raise
-            kept = submission.run_again(f"The worker on {station.name} ended unexpectedly, so another one continued its work.")
+        """Run a request, and again from what was kept of it if its worker was lost; on another one if that is idle."""
+        at, lost = station, 0
+        try:
+            while True:
+                try:
+                    return at.worker.run(request, self.styles, partial(self._take, at, submission, submission.job), submission.job.wishes, kept)
+                except WorkerLost as error:
+                    self._lost(at)
+                    self._take(at, None, submission.job, Loaded())  # it may have been loading
+                    gone = isinstance(error, WorkerGone)
+                    lost += not gone
+                    if lost > RETRIES or submission.job.cancelled or (other := self._stand_in(submission, at, station, gone=gone)) is None:
+                        raise
+                    name, at = at.name, other
+                kept = submission.run_again(f"The worker on {name} ended unexpectedly, so another one continued its work.")
+        finally:
+            self._leave(at, station)
+
+    def _stand_in(self, submission: Submission, lost: Station, own: Station, *, gone: bool) -> Station | None:
+        """Where a job goes on: with an idle worker or, unless the lost one is `gone`, with that. None: no worker is left.
+
+        own: the one that took the job, and whose thread runs it.
+        """
+        with self._changed:
+            if gone and len(self._stations) > 1:
+                lost.in_service = False
+            while not self._closed and not submission.job.cancelled:
+                others = [other for other in self._stations if other is not lost and other.in_service]
+                if (other := next((other for other in others if other.idle), None)) is not None:
+                    other.running = submission
+                    self._leave(lost, own)
+                    return other
+                if not gone:
+                    return lost
+                if not others:
+                    return None
+                self._changed.wait(PATIENCE)
+        return None
+
+    def _leave(self, station: Station, own: Station) -> None:
+        """The worker has no job any more that another one's thread ran there."""
+        with self._changed:
+            if station is not own:
+                station.running = None
+                self._changed.notify_all()
 
     def _help(self, submission: Submission, helper: Helper, station: Station) -> None:
         """Compute for another worker's job, as long as there is something to do and nobody waits."""

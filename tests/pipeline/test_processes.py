@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.device import DeviceWorker
 from pipeline.engine import LocalEngine
-from pipeline.errors import InvalidRequest, WorkerLost
+from pipeline.errors import InvalidRequest, WorkerGone, WorkerLost
 from pipeline.hooks import Hooks
 from pipeline.limits import Client, Limits
 from pipeline.processes import SILENCE, ProcessWorker
@@ -177,6 +177,52 @@ def test_a_job_survives_two_deaths_and_no_third(demo, request_for, deaths):
         assert processed.images and len(processed.comments) == 1
     assert len(worker.given) == min(deaths, 2) + 1
     assert worker.given[0] == 0 and all(later > before for before, later in zip(worker.given, worker.given[1:]))
+    engine.close()
+
+
+class Gone(DeviceWorker):
+    """Works until its machine is gone."""
+
+    def __init__(self, demo):
+        super().__init__(lambda options: demo, keep_every=0.0)
+        self.runs = 0
+
+    def run(self, request, styles, tell, wishes, kept=b""):
+        self.runs += 1
+        if self.runs > 1:
+            raise WorkerGone("It cannot be started again.")
+
+        def told(news):
+            tell(news)
+            if isinstance(news, Sampled) and news.step == 3:
+                raise WorkerLost("It ended.")
+
+        return super().run(request, styles, told, wishes, kept)
+
+
+def test_a_job_whose_workers_machine_is_gone_goes_on_once_another_worker_is_idle(demo, request_for, folder, held):
+    gone, other = Gone(demo), DeviceWorker(lambda options: demo, [Deadly(folder)])
+    engine = LocalEngine({"other": other, "gone": gone})
+    busy = engine.submit([held(51)])
+    reached(folder, 51)
+    assert engine.workers()[0].job == busy.id
+    job = engine.submit([request_for()])
+    wait_until(lambda: gone.runs == 2)
+    assert job.state == "running"
+    let_go(folder, 51)
+    processed, alone = job.result()[0], LocalEngine(other)
+    assert processed.images[0].tobytes() == alone.submit([request_for()]).result()[0].images[0].tobytes() and len(processed.comments) == 1
+    assert [(state.name, state.job, state.in_service) for state in engine.workers()] == [("other", None, True), ("gone", None, False)]
+    assert engine.submit([request_for()]).result() and gone.runs == 2
+    alone.close()
+    engine.close()
+
+
+def test_a_job_of_the_only_worker_fails_if_that_is_gone_and_the_next_one_may_find_it_again(demo, request_for):
+    engine = LocalEngine(Gone(demo))
+    with pytest.raises(WorkerGone):
+        engine.submit([request_for()]).result()
+    assert engine.workers()[0].in_service
     engine.close()
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from pipeline.borrowing import Library, Listed, Part, Shelves
 from pipeline.errors import ModelError, PalimpsestError, WorkerLost
 from pipeline.identity import Identity
 from pipeline.models import Catalog
-from pipeline.parcels import pack, unpack
+from pipeline.parcels import Unwelcome, pack, unpack
 from pipeline.processed import Processed
 from pipeline.processes import Line, Message, RemoteWorker, Service, later
 from pipeline.request import Request
@@ -104,12 +104,12 @@ class Cluster:
         except ImportError as error:
             raise PalimpsestError("--ray needs Ray; install it with: pip install -r requirements-ray.txt") from error
         self._ray, self._cpus, self._identity = ray, cpus, Identity.ours()
-        how = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE} if own else {"address": address}
+        how = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE} if own else {"address": address}
         try:
             ray.init(**how, log_to_driver=True, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise PalimpsestError(f"--ray: there is no Ray to join at {address!r}, or its token is another one: "
-                                  f"{str(error).strip().splitlines()[0]}") from error
+            what = "Ray could not be started" if own else f"there is no Ray to join at {address!r}, or its token is another one"
+            raise PalimpsestError(f"--ray: {what}: {str(error).strip().splitlines()[0].rstrip('.')}") from error
 
     def seats(self) -> list[Seat]:
         """One for each card of the cluster; if there is none, the processors of its machines."""
@@ -163,13 +163,16 @@ class FarWorker(RemoteWorker):
     """A worker on a machine with other disks: its pictures are saved on this one."""
 
     def run(self, request: Request, styles: StyleDatabase, tell: Tell, wishes: Wishes, kept: bytes = b"") -> Processed:
-        return super().run(request, styles, partial(place, tell), wishes, kept)
+        return super().run(request, styles, partial(place, {request.outpath_samples, request.outpath_grids}, tell), wishes, kept)
 
 
-def place(tell: Tell, news: News) -> Any:
-    """Pass on news; of a picture that is to be saved, save it and answer with its path."""
+def place(folders: Collection[str | None], tell: Tell, news: News) -> Any:
+    """Pass on news; of a picture that is to be saved in one of the request's folders, save it and answer with its path."""
     if not isinstance(news, Placing):
         return tell(news)
+    replaced = Path(os.path.normpath(news.place or news.folder))
+    if news.folder not in folders or Path(news.name).name != news.name or not replaced.is_relative_to(os.path.normpath(news.folder)):
+        raise Unwelcome(f"A worker wants to save a picture where the request does not: {news.place or news.name!r} in {news.folder!r}")
     earlier = news.place if news.place is not None and Path(news.place).parent.is_dir() else None
     try:
         return save(news.png, news.folder, news.name, numbered=news.numbered, place=earlier,

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.identity import Identity, hash_of_sources
 from pipeline.parcels import Unwelcome, pack, unpack
 from pipeline.processing import StableDiffusionProcessingImg2Img
-from pipeline.ray_workers import Host, place
+from pipeline.ray_workers import Host, Unanswered, answered, place
 from pipeline.styles import StyleDatabase
 from pipeline.worker import Begun, Placing, Sampled, Saving, Wishes
 from tests.pipeline.test_processes import SMALL, die, let_go, reached
@@ -139,6 +140,26 @@ def test_of_steps_that_nobody_took_the_newest_is_kept_with_the_newest_preview():
     assert len(host.receive(0)) == 3
 
 
+@pytest.mark.parametrize("away, sentence", [(0.2, None), (9.0, "it could not be reached for 0.5 seconds")])
+def test_a_call_that_the_network_swallowed_is_made_again_for_a_while(ray, away, sentence):
+    from ray import exceptions  # not before a cluster has set what Ray reads when it is imported
+
+    began, calls = time.monotonic(), []
+
+    def get(call, timeout):
+        calls.append(call)
+        if time.monotonic() < began + away:
+            raise exceptions.ActorUnavailableError("no route", None)
+        return "an answer"
+
+    network = SimpleNamespace(get=get, exceptions=exceptions)
+    if sentence is None:
+        assert answered(network, lambda: "call", 0.5) == "an answer" and len(calls) > 1
+    else:
+        with pytest.raises(Unanswered, match=sentence):
+            answered(network, lambda: "call", 0.5)
+
+
 # --- pictures
 
 def test_a_far_workers_pictures_are_saved_here_and_nothing_there(demo, request_for, tmp_path):
@@ -152,16 +173,24 @@ def test_a_far_workers_pictures_are_saved_here_and_nothing_there(demo, request_f
     result = far.run(request_for(**fields), StyleDatabase(), lambda news: sent.append(news) or "/here/mine.png", Wishes())
     placing, = [news for news in sent if isinstance(news, Placing)]
     assert result.paths == ["/here/mine.png"] and not there.exists()
-    assert place(told.append, placing) == str(there / "mine.png") and (there / "mine.png").read_bytes() == local
+    assert place([str(there)], told.append, placing) == str(there / "mine.png") and (there / "mine.png").read_bytes() == local
     assert told == [Saving(str(there / "mine.png"), result.info)]
-    assert place(told.append, replace(placing, place=str(there / "mine.png"))) == str(there / "mine.png")  # an earlier try's
-    assert place(told.append, placing) == str(there / "mine-1.png")
+    assert place([str(there)], told.append, replace(placing, place=str(there / "mine.png"))) == str(there / "mine.png")  # an earlier try's
+    assert place([str(there)], told.append, placing) == str(there / "mine-1.png")
+
+
+@pytest.mark.parametrize("where", [{"folder": "/etc"}, {"name": "../mine"}, {"place": "/etc/passwd"}, {"place": "{folder}/../mine.png"}])
+def test_a_worker_saves_only_where_the_request_does(tmp_path, where):
+    asked = Placing(b"", str(tmp_path / "out"), "mine", False, None, "")
+    with pytest.raises(Unwelcome, match="where the request does not"):
+        place([asked.folder], lambda news: None, replace(asked, **{name: text.format(folder=asked.folder) for name, text in where.items()}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_full_here_is_told_by_a_far_worker(demo, request_for, tmp_path):
     (tmp_path / "no folder").write_text("")
     far, fields = DeviceWorker(lambda options: demo, far=True), {"outpath_samples": str(tmp_path / "no folder")}
-    result = far.run(request_for(**fields), StyleDatabase(), partial(place, lambda news: None), Wishes())
+    result = far.run(request_for(**fields), StyleDatabase(), partial(place, list(fields.values()), lambda news: None), Wishes())
     assert result.images and result.comments == ["A picture could not be saved: Not a directory."]
 
 

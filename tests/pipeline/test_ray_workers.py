@@ -50,8 +50,8 @@ def engine(ray, folder):
 
 @pytest.fixture
 def impatient(ray, folder):
-    """An engine of one worker that counts as lost after two seconds."""
-    worker = ray.worker(ray.seats()[2], WORKER, folder, patience=2.0)
+    """An engine of one worker that counts as lost after five seconds."""
+    worker = ray.worker(ray.seats()[2], WORKER, folder, patience=5.0)
     engine = LocalEngine(worker)
     yield engine
     engine.close()
@@ -169,8 +169,12 @@ def test_a_far_workers_pictures_are_saved_here_and_nothing_there(demo, request_f
     local = (there / "mine.png").read_bytes()
     shutil.rmtree(there)
     told = []
-    far = DeviceWorker(lambda options: demo, far=True)
-    result = far.run(request_for(**fields), StyleDatabase(), lambda news: sent.append(news) or "/here/mine.png", Wishes())
+
+    def answer(news):
+        sent.append(news)
+        return "/here/mine.png" if isinstance(news, Placing) else None
+
+    result = DeviceWorker(lambda options: demo, far=True).run(request_for(**fields), StyleDatabase(), answer, Wishes())
     placing, = [news for news in sent if isinstance(news, Placing)]
     assert result.paths == ["/here/mine.png"] and not there.exists()
     assert place([str(there)], told.append, placing) == str(there / "mine.png") and (there / "mine.png").read_bytes() == local

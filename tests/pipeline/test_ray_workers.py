@@ -10,18 +10,23 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pipeline.device import DeviceWorker
 from pipeline.engine import LocalEngine
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, UnknownName
 from pipeline.identity import Identity, hash_of_sources
+from pipeline.models import Catalog
+from pipeline.options import Options
 from pipeline.parcels import Unwelcome, pack, unpack
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.ray_workers import Host, Unanswered, answered, place
 from pipeline.styles import StyleDatabase
 from pipeline.worker import Begun, Placing, Sampled, Saving, Wishes
+from tests.conftest import DEMO_MODEL
 from tests.pipeline.test_processes import SMALL, die, let_go, reached
+from tests.upscalers import tiny
 
 WORKER = "tests.pipeline.test_processes:worker_in"
 
@@ -105,6 +110,21 @@ def test_a_seat_that_nobody_can_take_is_left_out_and_the_others_go_on(ray, folde
     workers, refused = ray.workers([replace(first, node="ab" * 28), second], WORKER, folder)
     assert list(workers) == [second.name] and len(refused) == 1 and refused[0].startswith(f"The worker on {first.name} ended unexpectedly")
     workers[second.name].close()
+
+
+def test_a_worker_has_the_pages_models_and_no_others(ray, demo, request_for, tmp_path):
+    tiny.saved(tiny.compact(2), tmp_path / "models" / "ESRGAN" / "double.safetensors")
+    lender = ray.lend(tmp_path / "models", [DEMO_MODEL], [])
+    worker = ray.worker(ray.seats()[2], "app:far_worker", "demo-model", "float32", lender)
+    told = worker.run(request_for(), StyleDatabase(), lambda news: None, Wishes())
+    here = DeviceWorker(lambda options: demo).run(request_for(), StyleDatabase(), lambda news: None, Wishes())
+    catalog = Catalog(tmp_path / "models", extra=[DEMO_MODEL])
+    assert pixels(told) == pixels(here) and told.model.sha256 == catalog.sha256(catalog.find_checkpoint("demo-model"))
+    assert not Path(told.model.path).is_relative_to(DEMO_MODEL)
+    assert worker.upscale("double", np.zeros((8, 8, 3), np.uint8)).shape == (16, 16, 3)
+    with pytest.raises(UnknownName, match='"nobody\'s"; valid: demo-model'):
+        worker.plan(Options(sd_model_checkpoint="nobody's"))
+    worker.close()
 
 
 def test_the_hash_of_the_program_knows_every_change_but_line_ends(tmp_path):

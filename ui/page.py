@@ -11,7 +11,7 @@ from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
 from pipeline.settings import Settings
 from pipeline.upscalers.names import Upscalers
-from ui.canvas import Shown
+from ui.canvas import SEND, Shown
 from ui.controls import changing_menus
 from ui.editor import File
 from ui.events import QUEUED
@@ -74,7 +74,9 @@ def build_page(page: gr.Blocks, engine: Engine, models: ModelStore, info: ModelI
             wire_extras(extras, engine, models, session, folders.extras)
             wire_sending(extras, making, pages)
         with gr.Tab("PNG info", id="png_info"):
-            png_info = build_png_info(TAB_LABELS, drafts)
+            png_info = build_png_info(TAB_LABELS, drafts, extras=not shared)
+        if not shared:
+            wire_enlarging(png_info, extras, pages)
         wire_png_info(png_info, engine, models.catalog, session, shared=shared)
         wire_pasting(png_info, making, engine, models)
         if not shared:
@@ -102,6 +104,12 @@ def wire_sending(extras: ExtrasTab, making: Making, pages: gr.Tabs) -> None:
         making.bring(button.click, partial(Mode, mode.value), [], partial(fill, mode), [extras.results, extras.selected])
     making.to_extras.click(lambda results, index: (gr.Tabs(selected=EXTRAS), Shown(results.at(index).file), SINGLE),
                            [making.panel.results, making.panel.selected], [pages, extras.picture, extras.inputs["source"]], **QUEUED)
+
+
+def wire_enlarging(info: PngInfo, extras: ExtrasTab, pages: gr.Tabs) -> None:
+    """PNG info's button that sends its picture to Extras."""
+    info.to_extras.click(lambda files: (gr.Tabs(selected=EXTRAS), Shown(hand_out(files[0], extras.picture)), SINGLE), info.picture,
+                         [pages, extras.picture, extras.inputs["source"]], js=SEND, **QUEUED)
 
 
 def wire_pasting(info: PngInfo, making: Making, engine: Engine, models: ModelStore) -> None:

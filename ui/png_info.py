@@ -42,6 +42,8 @@ class PngInfo:
     """The same, formatted for reading."""
     sends: dict[Mode, gr.Button]
     """The buttons that send picture and settings to each mode."""
+    to_extras: gr.Button | None
+    """The button that sends the picture to Extras; None: there is no such tab."""
     other: gr.Textbox
     """The file's other data, and what could not be read."""
     receipt: gr.Textbox
@@ -49,7 +51,8 @@ class PngInfo:
     verify: gr.Button
 
 
-def build_png_info(labels: dict[Mode, str], drafts: Drafts) -> PngInfo:
+def build_png_info(labels: dict[Mode, str], drafts: Drafts, *, extras: bool) -> PngInfo:
+    """labels: of the modes that a picture can be sent to. extras: whether to the tab Extras too."""
     with gr.Row(equal_height=False, elem_id="png-info"):
         with gr.Column(min_width=340):
             picture = Canvas(drafts, kind="picture", label="Any picture made by A1111, Forge, ComfyUI or another program",
@@ -61,12 +64,13 @@ def build_png_info(labels: dict[Mode, str], drafts: Drafts) -> PngInfo:
             with gr.Row(elem_classes="sends"):
                 sends = {mode: gr.Button(f"Send to {label}", size="sm", interactive=False, min_width=90, elem_id=f"png-info-to-{mode.value}")
                          for mode, label in labels.items()}
+                to_extras = gr.Button("Send to Extras", size="sm", interactive=False, min_width=90, elem_id="png-info-to-extras") if extras else None
             other = gr.Textbox(label="Other data in the file", lines=2, max_lines=12, interactive=False, visible=False,
                                buttons=["copy"], elem_id="png-info-other")
             receipt = gr.Textbox(label="Receipt", lines=2, max_lines=6, interactive=False, elem_id="png-info-receipt",
                                  placeholder="Pictures saved by Palimpsest have one")
             again = gr.Button("Verify: make it again and compare", size="sm", interactive=False, elem_id="png-info-verify")
-    return PngInfo(picture, infotext, shown, sends, other, receipt, again)
+    return PngInfo(picture, infotext, shown, sends, to_extras, other, receipt, again)
 
 
 def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Session, *, shared: bool) -> None:
@@ -74,7 +78,12 @@ def wire_png_info(info: PngInfo, engine: Engine, catalog: Catalog, session: Sess
     verified = info.verify.click(asked_by(partial(verdict_on, engine, catalog, not shared)), [session.client, info.picture],
                                  info.receipt, js=SEND, **QUEUED)
     gr.on([info.picture.upload, info.picture.clear], partial(read, info, engine), info.picture,
-          [info.infotext, info.shown, info.other, info.receipt, info.verify, *info.sends.values()], js=SEND, cancels=verified, **QUEUED)
+          [info.infotext, info.shown, info.other, info.receipt, info.verify, *passing(info)], js=SEND, cancels=verified, **QUEUED)
+
+
+def passing(info: PngInfo) -> list[gr.Button]:
+    """The buttons that send the picture somewhere."""
+    return [*info.sends.values(), *([info.to_extras] if info.to_extras else [])]
 
 
 def read(info: PngInfo, engine: Engine, files: tuple[File, File]) -> dict:
@@ -87,7 +96,7 @@ def read(info: PngInfo, engine: Engine, files: tuple[File, File]) -> dict:
             found = metadata_of(image, notes)
             said, sound = what_receipt_says(image)
         text, other = found.infotext or None, what_else(found)
-    buttons = {button: gr.Button(interactive=file is not None) for button in info.sends.values()}
+    buttons = {button: gr.Button(interactive=file is not None) for button in passing(info)}
     shown = NOTHING if file is not None and text is None else text
     return {info.infotext: text, info.shown: shown, info.other: gr.Textbox(other, visible=bool(other)), info.receipt: said,
             info.verify: gr.Button(interactive=sound)} | buttons

@@ -1,5 +1,6 @@
 """The tab Extras: enlarging one picture, several or a folder's, and passing them to the modes and back."""
 
+import io
 import os
 
 import pytest
@@ -8,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.conftest import ROOT
 from tests.ui.conftest import opened, start
-from tests.ui.steps import act, generate, has_picture, open_tab, put, put_in_editor, result, set_slider, settle
+from tests.ui.steps import act, generate, has_picture, held, open_tab, put, put_in_editor, result, set_slider, settle
 from tests.upscalers import tiny
 
 
@@ -94,3 +95,16 @@ def test_a_result_is_sent_to_extras(extras_page):
     act(page, "use-in-extras")
     has_picture(page, "extras-picture")
     expect(page.get_by_role("tab", name="Extras", exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def test_png_info_sends_its_picture_to_extras(extras_page, tmp_path):
+    page = extras_page
+    open_tab(page, "Extras")
+    page.locator("#extras-source").get_by_role("radio", name="Several").check()
+    open_tab(page, "PNG info")
+    expect(page.locator("#png-info-to-extras")).to_be_disabled()
+    page.locator("#png-info-picture input[type=file]").first.set_input_files(str(picture_file(tmp_path, "sent.png", (56, 24))))
+    page.locator("#png-info-to-extras").click()
+    expect(page.get_by_role("tab", name="Extras", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#extras-source").get_by_role("radio", name="One picture")).to_be_checked()
+    assert Image.open(io.BytesIO(held(page, "extras-picture"))).size == (56, 24)

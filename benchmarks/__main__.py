@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-SHARED = ("__init__", "__main__", "competitors", "contest", "report")
+SHARED = ("__init__", "__main__", "competitors", "contest", "crew", "report")
 
 
 def find() -> dict[str, str]:

@@ -1,7 +1,11 @@
-"""One queue, many workers: python -m benchmarks cluster [--workers 64] [--requests 10000] [--models 12] [--load 0.4] [--seed 1]
+"""One queue, many workers: python -m benchmarks cluster [--only simulated|real] [--model sd1] [--runs 9] [--jobs 100]
 
-A simulation, as no machine here has 64 cards: the engine's own scheduler with a clock that is only counted, against giving each
-request to the next free worker in order of arrival. Times are those of --seconds, spread as people's requests are.
+The real part starts worker processes on this machine's processor: how much longer an edit of --model takes in one of them than in
+this process, in turns; whether 1, 2 and 4 of them give the same bytes; previews a second with many watchers; seconds from kill -9
+to the picture; and how many of --jobs are lost if a worker is killed at every tenth. Give it a quiet machine.
+
+The other part is a simulation, as no machine here has 64 cards: the engine's own scheduler with a clock that is only counted, against
+giving each request to the next free worker in order of arrival. Times are those of --seconds, spread as people's requests are.
 """
 
 import argparse
@@ -9,8 +13,12 @@ import heapq
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean
 
+from benchmarks import crew
+from benchmarks.competitors import SIZES
+from benchmarks.report import show_bars, show_machine, write_json
 from pipeline.scheduler import Asked, Scheduler
 
 Choose = Callable[[Sequence[str], list[Asked], list[str]], tuple[str, Asked] | None]
@@ -84,7 +92,15 @@ def in_order(idle: Sequence[str], waiting: list[Asked], running: list[str]) -> t
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--only", choices=("simulated", "real"), help="one of the two parts")
+    flags.add_argument("--model", choices=SIZES, default="sd1", help="of the edit that is timed")
+    flags.add_argument("--size", type=int, help="of its picture, pixels; default: the model's own")
+    flags.add_argument("--precision", default="auto")
+    flags.add_argument("--runs", type=int, default=9, help="of the edit, here and there")
+    flags.add_argument("--jobs", type=int, default=100)
+    flags.add_argument("--watchers", type=int, default=8)
+    flags.add_argument("--json", type=Path, help="write the real part's figures to this file")
     flags.add_argument("--workers", type=int, default=64)
     flags.add_argument("--requests", type=int, default=10_000)
     flags.add_argument("--models", type=int, default=12)
@@ -94,6 +110,17 @@ def main() -> None:
     flags.add_argument("--load", type=float, default=0.4, help="asked-for work per second, of what all workers could do without loading")
     flags.add_argument("--seed", type=int, default=1)
     chosen = flags.parse_args()
+    if chosen.only != "real":
+        show_simulation(chosen)
+    if chosen.only != "simulated":
+        show_machine()
+        bars = crew.measure(chosen.model, size=chosen.size, runs=chosen.runs, jobs=chosen.jobs, watchers=chosen.watchers,
+                            precision=chosen.precision, seed=chosen.seed)
+        show_bars(bars)
+        write_json(chosen.json, {"bars": [bar.row() for bar in bars]})
+
+
+def show_simulation(chosen: argparse.Namespace) -> None:
     dice = random.Random(chosen.seed)
     speeds = {f"worker {number}": chosen.seconds * dice.choice((0.7, 1.0, 1.0, 1.6)) for number in range(chosen.workers)}
     asked = requests(chosen.requests, workers=chosen.workers, models=chosen.models, clients=chosen.clients, seconds=chosen.seconds,

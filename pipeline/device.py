@@ -33,7 +33,7 @@ from pipeline.previews import pack, preview
 from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
-from pipeline.receipt import Receipts
+from pipeline.receipt import Receipts, where
 from pipeline.record import PLACES
 from pipeline.saving import png_of, save
 from pipeline.scripts import run as run_script
@@ -233,7 +233,7 @@ class Course(Progress):
     def start(self, p: StableDiffusionProcessingImg2Img) -> None:
         """Report on this request from now on; it has its model."""
         self.model, self._options, self._batch_size = p.sd_model, p.options, p.batch_size
-        self.tell(Started(p.sd_model.info))
+        self.tell(Started(p.sd_model.info, where(p.sd_model.placement)))
         self._report()
 
     def try_again(self) -> None:

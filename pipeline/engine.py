@@ -145,6 +145,8 @@ class Station:
     def __init__(self, name: str, worker: Worker):
         self.name, self.worker = name, worker
         self.in_service, self.model = True, ""
+        self.where = ""
+        """Where it computes, as in Started; "": not known yet."""
         self.running: Submission | None = None
         self.helping: tuple[Submission, Helper] | None = None
         """A job of another worker that it computes for."""
@@ -403,7 +405,8 @@ class LocalEngine(Engine):
         """The running job of another worker that this one could compute for. Waiting jobs go first."""
         if self._closed or self._waiting or not (station.idle and station.in_service):
             return None
-        wanting = [one for one in self._running if one.sharing is not None and one.sharing.wanted]
+        wanting = [one for one in self._running if one.sharing is not None and one.sharing.wanted
+                   and station.where in ("", one.where)]
         return next((one for one in wanting if self._scheduler.has(station.name, one.asked.model)), wanting[0] if wanting else None)
 
     def _announce(self) -> None:
@@ -520,10 +523,12 @@ class LocalEngine(Engine):
             case Loaded():
                 with self._changed:
                     station.loading = None
-            case Started(model):
+            case Started(model, where):
                 with self._changed:
-                    station.model = model.name
+                    station.model, station.where = model.name, where
                     self._scheduler.loaded(station.name, submission.asked.model)
+                if where != submission.where:
+                    raise Cancelled("It computes on another kind of device, whose rounding may differ.")
         return submission.take_help(helper, news)
 
     def _load_ahead(self, preload: "Preload", station: Station) -> None:
@@ -560,7 +565,7 @@ class LocalEngine(Engine):
             case _ if submission is not None:
                 if isinstance(news, Started):
                     with self._changed:
-                        station.model = news.model.name
+                        station.model, station.where = news.model.name, news.where
                 return submission.take(news)
         return None
 

@@ -239,6 +239,11 @@ def device_of(placement: Placement) -> str:
     return device.type
 
 
+def where(placement: Placement) -> str:
+    """All that rounding depends on besides the request: one text, equal if all of it is equal."""
+    return json.dumps([__version__, versions(), device_of(placement), str(placement.dtype), str(placement.vae_dtype)])
+
+
 def precision_of(p: Stamped) -> str:
     """The networks' precision, as in "float16, VAE float32", and changes made because memory was short."""
     model, vae = (str(dtype).removeprefix("torch.") for dtype in (p.sd_model.placement.dtype, p.sd_model.placement.vae_dtype))

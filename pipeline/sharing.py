@@ -1,6 +1,7 @@
 """Who computes which batch of a running job: its own worker takes them in order, and idle workers compute others ahead of it."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ AHEAD = 16
 """Items of a series that may be computed ahead of the running one."""
 LOSSES = 2
 """How many helpers may be lost before the job goes on without."""
+GRACE = 10.0
+"""Seconds for a helper that is ended to hand over what it has."""
 Place = tuple[int, int]
 """(number of the request in its job, number of the batch in its run), both from 0."""
 
@@ -56,6 +59,7 @@ class Sharing:
 
     def __init__(self, announce: Callable[[], None]):
         self._changed, self._announce = threading.Condition(), announce
+        self.grace = GRACE
         self._at: Place = (-1, -1)
         """Where the job's own run is."""
         self._items = 0
@@ -68,6 +72,9 @@ class Sharing:
         self._helpers: list[Helper] = []
         self._own, self._awaited = 0.0, None
         """How far the own run has come in its batch, and the unit that it waits for."""
+        self._since: float | None = None
+        self._own_seconds: float | None = None
+        """When the own run began to compute its batch, and how long its last one took."""
         self._skips = self._losses = 0
         self._stopped = False
         """No further batch may start."""
@@ -88,7 +95,12 @@ class Sharing:
                     helper.end()
 
     def reach(self, batch: int, batches: int, wishes: Wishes) -> bytes | None:
-        """The run begins a batch of its request: what has been kept of it, once nobody computes it any more."""
+        """The run begins a batch of its request: what has been kept of it, once nobody computes it any more.
+
+        It waits no longer for a helper than it would compute itself; then it goes on from where the helper is.
+        """
+        if self._since is not None:
+            self._own_seconds = time.monotonic() - self._since
         with self._changed:
             again = batch <= self._at[1]
             place = self._at = self._at[0], batch
@@ -97,12 +109,18 @@ class Sharing:
                 for helper in self._helpers:
                     helper.end()
             unit = self._units.pop(place, None)
-            now, self._skips, self._awaited = wishes.now, wishes.now.skips, unit
+            now, self._skips = wishes.now, wishes.now.skips
+            self._awaited = None if now.interrupted or now.stopped or now.cancelled else unit
+            self._since = time.monotonic() if unit is None else None
         self._announce()
-        if unit is None or now.interrupted or now.stopped or now.cancelled:
+        if self._awaited is None:
             return None
         with self._changed:
-            self._changed.wait_for(lambda: unit.done)
+            if not self._changed.wait_for(lambda: unit.done, self._own_seconds):
+                for helper in self._helpers:
+                    if helper.unit is unit:
+                        helper.end()
+                self._changed.wait_for(lambda: unit.done, self.grace)
             self._awaited = None
             self.received += unit.fraction == 1.0
         return b"".join(unit.kept)
@@ -130,6 +148,7 @@ class Sharing:
                 awaited = helper.unit is not None and helper.unit is self._awaited
                 if (now.cancelled or now.interrupted or (now.stopped and not awaited) or (awaited and now.skips > self._skips)):
                     helper.end()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """The job ends."""

@@ -78,6 +78,8 @@ class Submission:
         self._started: float | None = None
         self._sampled = Sampled()
         self._item = self._gone_over = 0
+        self.where = ""
+        """Where its own run computes, as in Started."""
         self.sharing = None if announce is None else Sharing(announce)
         self._running: tuple[int, Request, bytes] | None = None
         """The number of the running request, the request, and what its run started from."""
@@ -273,7 +275,8 @@ class Submission:
         match news:
             case Turn(batch, batches) if self.sharing is not None:
                 return self.sharing.reach(batch, batches, self.job.wishes)
-            case Started(model):
+            case Started(model, where):
+                self.where = where
                 self._started = self._started or time.monotonic()
                 if self._entry is not None:
                     with self._without_harm():

@@ -41,6 +41,8 @@ class Started:
     """The request has its model and runs."""
 
     model: ModelInfo
+    where: str = ""
+    """The device, precision and packages: only where these are equal are the same pixels sure to come out."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import resource
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.errors import WorkerLost
 from pipeline.journal import Journal
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
+from pipeline.worker import Started
 from tests.conftest import DEMO_MODEL
 
 SMALL = {"width": 64, "height": 64, "steps": 3, "seed": 1, "denoising_strength": 1.0, "subseed": 5, "sampler_name": "Euler a"}
@@ -45,8 +47,14 @@ class Counted(DeviceWorker):
 
         model.denoise = denoise
 
+    def run(self, request, styles, tell, wishes, kept=b""):
+        def told(news):
+            return tell(replace(news, where=self.where) if isinstance(news, Started) and self.where else news)
+
+        return super().run(request, styles, told, wishes, kept)
+
     def start_over(self):
-        self.calls, self.holds_at, self.dies_at = 0, None, None
+        self.calls, self.holds_at, self.dies_at, self.where = 0, None, None, None
         self.reached.clear()
         self.go_on.clear()
 
@@ -264,6 +272,26 @@ def test_of_a_lost_worker_only_its_part_is_computed_again(engine_of, workers, re
     assert again.infotexts == whole.infotexts
     assert len(again.comments) == 1 and "ended unexpectedly, so another one continued its work" in again.comments[0]
     assert sum(worker.calls for worker in workers) == 4 * SMALL["steps"] + 1
+
+
+def test_a_worker_on_another_kind_of_device_does_not_help(engine_of, workers, request_for):
+    engine = engine_of(2)
+    workers[1].where = "another kind of card"
+    assert engine.submit([request_for(n_iter=3)]).result()[0].images
+    assert [worker.calls for worker in workers[:2]] == [3 * SMALL["steps"], 0]
+
+
+def test_a_helper_that_stands_still_holds_nobody_up(engine_of, workers, request_for):
+    whole = engine_of(1).submit([request_for(n_iter=3)]).result()[0]
+    engine = engine_of(2)
+    workers[0].holds_at = 2
+    workers[1].holds_at = 2
+    job = engine.submit([request_for(n_iter=3)])
+    assert all(worker.reached.wait(PATIENCE) for worker in workers[:2])
+    engine._running[0].sharing.grace = 0.0
+    workers[0].go_on.set()
+    assert [image.tobytes() for image in job.result()[0].images] == [image.tobytes() for image in whole.images]
+    workers[1].go_on.set()
 
 
 @contextmanager

@@ -477,7 +477,8 @@ class LocalEngine(Engine):
                 lost.in_service = False
             while not self._closed and not submission.job.cancelled:
                 others = [other for other in self._stations if other is not lost and other.in_service]
-                if (other := next((other for other in others if other.idle), None)) is not None:
+                # of another kind, whose rounding differs, only if there is no choice
+                if (other := next((other for other in others if other.idle and (gone or other.where in ("", lost.where))), None)) is not None:
                     other.running = submission
                     self._leave(lost, own)
                     return other

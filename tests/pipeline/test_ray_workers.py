@@ -25,7 +25,7 @@ from pipeline.ray_workers import Host, Unanswered, answered, place
 from pipeline.styles import StyleDatabase
 from pipeline.worker import Begun, Placing, Sampled, Saving, Wishes
 from tests.conftest import DEMO_MODEL
-from tests.pipeline.test_processes import SMALL, die, let_go, reached
+from tests.pipeline.test_processes import SMALL, die, let_go, reached, wait_until, worker_in
 from tests.upscalers import tiny
 
 WORKER = "tests.pipeline.test_processes:worker_in"
@@ -74,6 +74,18 @@ def test_a_killed_worker_is_replaced_and_its_job_goes_on(engine, folder, request
     again = engine.submit([request_for(prompt="die")]).result()[0]
     assert pixels(again) == pixels(whole) and again.infotexts == whole.infotexts and whole.comments == []
     assert len(again.comments) == 1 and "ended unexpectedly, so another one continued its work" in again.comments[0]
+
+
+def test_machines_share_a_job_to_the_same_pixels(engine, folder, request_for, tmp_path):
+    fields = {"prompt": "hold", "seed": 61, "n_iter": 4, "outpath_samples": str(tmp_path / "out")}
+    (folder / "hold 61").touch()
+    job = engine.submit([request_for(**fields)], "mine")
+    wait_until(lambda: [state.job for state in engine.workers()] == ["mine", "mine"])
+    let_go(folder, 61)
+    shared = job.result()[0]
+    alone = worker_in(folder).run(request_for(**fields | {"outpath_samples": None}), StyleDatabase(), lambda news: None, Wishes())
+    assert pixels(shared) == pixels(alone) and shared.infotexts == alone.infotexts and shared.comments == []
+    assert [name[:5] for name in sorted(os.listdir(Path(shared.paths[-1]).parent))] == ["00000", "00001", "00002", "00003"]
 
 
 @pytest.mark.parametrize("comes_back", [True, False])

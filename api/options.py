@@ -14,7 +14,7 @@ from api.waiting import wait_for
 from pipeline.errors import Cancelled, InvalidRequest, PalimpsestError, UnknownName
 from pipeline.limits import Client
 from pipeline.models import MODULES, Catalog
-from pipeline.options import MODEL_FILES, SPECS, Options, OptionSpec
+from pipeline.options import MODEL_OPTIONS, SPECS, Options, OptionSpec
 from pipeline.settings import KEPT, Settings
 
 router = APIRouter(tags=["options"], route_class=StrictRoute)
@@ -106,14 +106,14 @@ async def set_options(here: Here, values: dict[str, Any] = Body(
     before = here.settings.options
     await to_thread.run_sync(lambda: change(here, understood(with_modules(values, here.models.catalog), "options")))
     changed = here.settings.options
-    if any(getattr(changed, name) != getattr(before, name) for name in MODEL_FILES) and not here.engine.jobs():
+    if any(getattr(changed, name) != getattr(before, name) for name in MODEL_OPTIONS) and not here.engine.jobs():
         await load_or_revert(here, before)
 
 
 def change(here: Backend, values: dict[str, Any]) -> None:
     """Set options; a checkpoint or VAE must exist. Raises InvalidRequest, or ModelError for a pickle."""
     here.models.find(here.settings.options.override(
-        {name: values[name] for name in MODEL_FILES if name in values}))
+        {name: values[name] for name in MODEL_OPTIONS if name in values}))
     here.settings.change(values)
     here.engine.options = here.settings.options
 
@@ -125,5 +125,5 @@ async def load_or_revert(here: Backend, before: Options) -> None:
     except Cancelled:  # another model has been chosen since
         return
     except Exception:
-        await to_thread.run_sync(change, here, {name: getattr(before, name) for name in MODEL_FILES})
+        await to_thread.run_sync(change, here, {name: getattr(before, name) for name in MODEL_OPTIONS})
         raise

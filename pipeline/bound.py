@@ -20,7 +20,7 @@ from pipeline.families.controls import Controls
 from pipeline.hooks import HookList, Hooks
 from pipeline.kept import Kept
 from pipeline.networks import Networks
-from pipeline.options import MODEL_FILES, Options
+from pipeline.options import MODEL_OPTIONS, Options
 from pipeline.originals import Digests
 from pipeline.progress import Progress
 from pipeline.receipt import Receipts
@@ -175,7 +175,7 @@ class StableDiffusionProcessing(Request):
         for name in BOUND:
             setattr(other, name, getattr(self, name))
         other.extra_generation_params = dict(self.extra_generation_params)
-        if any(getattr(other.options, name) != getattr(self.options, name) for name in MODEL_FILES):
+        if any(getattr(other.options, name) != getattr(self.options, name) for name in MODEL_OPTIONS):
             other.sd_model = None
         return other
 

@@ -32,6 +32,7 @@ def create_infotext(p: StableDiffusionProcessing, index: int, options: Options |
         "VAE hash": info.vae_hash if options.add_vae_hash_to_info else None,
         infotext_name("sd_vae"): info.vae if options.add_vae_name_to_info else None,
         infotext_name("sd_text_encoders"): ", ".join(name for name, _ in info.text_encoders) or None,
+        infotext_name("sd_model_kind"): options.sd_model_kind if info.may_edit and options.sd_model_kind != "Automatic" else None,
         **modules(info),
         "Variation seed": p.subseeds[index] if varied else None,
         "Variation seed strength": p.subseed_strength if varied else None,

@@ -19,7 +19,7 @@ from pipeline.families.base import Family, ModelInfo
 from pipeline.families.placement import Placement
 from pipeline.memory import TILE, Bytes, MemoryPlan, collect, free_memory, is_out_of_memory, plan_memory, working_memory
 from pipeline.models import NO_VAE, SHORT, Catalog, ModelFile, Share, stamp
-from pipeline.options import Options
+from pipeline.options import KINDS, Options
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,12 @@ class Chosen(NamedTuple):
     vae: ModelFile | None = None
     """None: the checkpoint's own."""
     text_encoders: tuple[ModelFile, ...] = ()
+    edits: bool | None = None
+    """As in Components."""
 
     @property
     def components(self) -> Components:
-        return Components(self.vae and self.vae.path, tuple(file.path for file in self.text_encoders))
+        return Components(self.vae and self.vae.path, tuple(file.path for file in self.text_encoders), self.edits)
 
     @property
     def files(self) -> list[ModelFile]:
@@ -49,8 +51,8 @@ class Chosen(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """(of checkpoint and text encoders, of the VAE)."""
-        return state_of(self.checkpoint, *self.text_encoders), () if self.vae is None else state_of(self.vae)
+        """(of all but the VAE, of the VAE)."""
+        return (state_of(self.checkpoint, *self.text_encoders), self.edits), () if self.vae is None else state_of(self.vae)
 
 
 def state_of(*files: ModelFile) -> Key:
@@ -78,7 +80,7 @@ class ModelStore:
         self._read, self._describe, self._change_vae, self._complete, self._free, self._main = load, describe, change_vae, complete, free, main
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
         self._plans: dict[Key, MemoryPlan] = {}
-        """By checkpoint and text encoders: of the models that were loaded."""
+        """By the first half of a Key: of the models that were loaded."""
         self._completed: dict[Key, Components] = {}
         """By the files chosen and offered: what was found missing and where."""
         self._lock = Lock()
@@ -94,7 +96,8 @@ class ModelStore:
         wanted, vae = options.sd_model_checkpoint, options.sd_vae
         checkpoint = self.catalog.find_checkpoint(wanted) if wanted else self.catalog.at_hand("checkpoint", self.catalog.hashed(self.default))
         beside = None if vae == "None" else self.catalog.vae_beside(checkpoint) if vae in NO_VAE else self.catalog.find_vae(vae)
-        return Chosen(checkpoint, beside, tuple(self.catalog.find_text_encoders(options.sd_text_encoders)))
+        return Chosen(checkpoint, beside, tuple(self.catalog.find_text_encoders(options.sd_text_encoders)),
+                      KINDS[options.sd_model_kind])
 
     def complete(self, options: Options) -> Chosen:
         """The same, with the files that fit for what the checkpoint lacks, where options leave that to us.
@@ -149,9 +152,10 @@ class ModelStore:
 
     def loaded(self, options: Options) -> Family | None:
         """The model that options name, if it is loaded. Raises UnknownName, ModelError."""
-        paths = [str(file.path) for file in self.complete(options).files]
+        chosen = self.complete(options)
+        wanted = [str(file.path) for file in chosen.files], chosen.edits
         with self._lock:
-            return next((family for key, family in self._loaded.items() if [path for path, _ in sum(key, ())] == paths), None)
+            return next((family for ((files, edits), vae), family in self._loaded.items() if ([path for path, _ in (*files, *vae)], edits) == wanted), None)
 
     def release(self) -> None:
         """Drop all models; the next request loads its own again."""
@@ -162,7 +166,7 @@ class ModelStore:
         self._forget(1)
 
     def _with_other_vae(self, chosen: Chosen) -> Family | None:
-        """A loaded model of the same checkpoint and text encoders, switched to this VAE; None if there is none."""
+        """A loaded model that differs in its VAE only, switched to this VAE; None if there is none."""
         loaded = next((other for other in reversed(self._loaded) if other[0] == chosen.key[0]), None)
         if loaded is None:
             return None

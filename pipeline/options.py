@@ -133,6 +133,11 @@ def file_names(name: str, value: Any) -> str:
 
 MODEL_FILES = ("sd_model_checkpoint", "sd_vae", "sd_text_encoders")
 """The options that name a model's files."""
+MODEL_OPTIONS = (*MODEL_FILES, "sd_model_kind")
+"""The options that say which model is used, and as what."""
+EDITS, DRAWS = "Edits by instruction", "Draws"
+KINDS = {"Automatic": None, DRAWS: False, EDITS: True}
+"""Kinds of models → whether they edit by instruction; None: as their files say."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,10 @@ class Options:
     sd_text_encoders: str = option(
         MODEL, "Automatic", "Text encoders", "The files of a model's text encoders, separated by commas: Automatic takes the first that fit.",
         check=file_names, infotext="Text encoders", on_make=True)
+    sd_model_kind: str = option(
+        MODEL, "Automatic", "Kind of model",
+        "What a model is where its tensors do not show it: FLUX.1 dev draws, and Kontext edits by instruction; likewise Qwen-Image and Qwen-Image-Edit.",
+        choices=tuple(KINDS), infotext="Kind of model", on_make=True)
 
     CLIP_stop_at_last_layers: int = option(
         PROMPTS, 1, "Clip skip", "Take the text encoder's output this many layers before its end; 0 means 1.", low=0, high=12,

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.options import GRIDS, MODEL_FILES, SPECS, Options
+from pipeline.options import DRAWS, EDITS, GRIDS, MODEL_FILES, SPECS, Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.txt2img import StableDiffusionProcessingTxt2Img
 
@@ -69,6 +69,8 @@ def asked(p: StableDiffusionProcessingImg2Img) -> dict[str, Any]:
     options = replace(p.options, **{name: getattr(p.standing, name) for name in apart})
     record["options"] = {name: value for name, value in unusual(options).items()
                          if name not in FILES | UNSEEN and (p.script_name or name not in OF_LEGENDS)}
+    if p.sd_model is not None and p.sd_model.info.may_edit:  # the file's name may have said it, and names change
+        record["options"]["sd_model_kind"] = EDITS if p.sd_model.sees == "reference" else DRAWS
     for chosen in (record["options"], apart):  # receipts hold no paths
         chosen |= {name: Path(chosen[name]).name for name in OF_LEGENDS & chosen.keys()}
     # other overrides are in the options already

@@ -18,6 +18,7 @@ from pipeline.families.cond import Reference
 from pipeline.geometry import Size
 from pipeline.images import LANCZOS, color_target, cut_out, flatten, resize_image, to_tensor
 from pipeline.masking import MaskPlan, fill, latent_masks, plan_mask
+from pipeline.options import EDITS
 from pipeline.originals import digest
 from pipeline.upscaling import Upscaler
 
@@ -145,9 +146,11 @@ class Stages:
 
     def references(self, images: list[Image.Image]) -> tuple[Reference, ...]:
         """Raises InvalidRequest if the model takes fewer."""
-        most, name = self._model.info.references, self._model.info.name
+        info = self._model.info
+        most, name = info.references, info.name
         if images and not most:
-            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes no reference pictures, got {len(images)}')
+            unless = f'; if it is a model that edits by instruction, set sd_model_kind to "{EDITS}"' if info.may_edit else ""
+            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes no reference pictures, got {len(images)}{unless}')
         if len(images) > most:
             raise InvalidRequest("reference_images", f'reference_images: "{name}" takes at most {most} reference pictures, got {len(images)}')
         keys = [("reference", self._autoencoder, self._digest(image)) for image in images]

@@ -60,10 +60,12 @@ FAMILIES = {row.facts.name: row for row in (
 
 @dataclass(frozen=True)
 class Components:
-    """Files of their own for parts of a checkpoint."""
+    """What a checkpoint does not hold: files of their own for its parts, and what its tensors do not show."""
 
     vae: Path | None = None
     text_encoders: tuple[Path, ...] = ()
+    edits: bool | None = None
+    """Whether the model edits by instruction, where its tensors do not show that; None: as its file says."""
 
 
 def describe(path: Path | str, components: Components = Components()) -> ModelInfo:
@@ -76,7 +78,7 @@ def describe(path: Path | str, components: Components = Components()) -> ModelIn
         sizes = {name: part.size(row.facts.parts[name].packs) for name, part in checkpoint.parts.items()}
     return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=row.facts.name, sizes=sizes,
                      sees_source=row.sees(checkpoint) == "source",
-                     references=row.facts.references, native_size=checkpoint.extra.get("native_size", row.facts.native_size),
+                     references=row.facts.references if row.sees(checkpoint) == "reference" else 0, may_edit=row.facts.may_edit, native_size=checkpoint.extra.get("native_size", row.facts.native_size),
                      own_latents="latent_rgb_factors" in checkpoint.extra)
 
 
@@ -152,6 +154,8 @@ def one_sentence(path: Path | str) -> Iterator[None]:
 def read_checkpoint(path: Path, components: Components = Components()) -> tuple[FamilyRow, Checkpoint]:
     """The family of a file or folder, and its checkpoint without weights. Raises ModelError."""
     layout, checkpoint = read_single(Weights(path)) if path.is_file() else read_diffusers(path)
+    if components.edits is not None:
+        checkpoint = replace(checkpoint, edits=components.edits)
     row, parts = find_row(layout, checkpoint), dict(checkpoint.parts)
     for file in components.text_encoders:
         if layout.read_text_encoder is None:

@@ -68,6 +68,8 @@ class ModelInfo:
     """Whether the network takes the source picture and is guided by it, like InstructPix2Pix."""
     references: int = 0
     """How many reference pictures the network can see besides the source."""
+    may_edit: bool = False
+    """Whether its tensors do not show whether it edits by instruction."""
     own_latents: bool = False
     """Whether its latents differ from its family's, so that the family's decoders do not fit."""
     sizes: Mapping[str, PartSize] = field(default_factory=dict, compare=False)
@@ -143,7 +145,9 @@ class Facts:
     defaults: "Defaults | None" = None
     """Settings that suit the family; None: A1111's."""
     references: int = 0
-    """How many reference pictures the network can see besides the source."""
+    """How many reference pictures the network can see besides the source, if it edits by instruction."""
+    may_edit: bool = False
+    """Whether of checkpoints with the same tensors some edit by instruction and others do not, so that people have to say which."""
 
 
 @dataclass(frozen=True)

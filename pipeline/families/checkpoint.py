@@ -150,8 +150,8 @@ class Checkpoint:
     latent_scale: float | None = None
     shift: float | None = None
     """Of a flow's schedule."""
-    edits: bool = False
-    """Whether it says that it edits by a reference picture, where its tensors do not show that."""
+    edits: bool | None = None
+    """Whether it edits by instruction, where its tensors do not show that; None: nothing says so."""
     extra: dict = field(default_factory=dict)
     """Further facts in our own models' palimpsest.json: native_size, latent_rgb_factors, latent_rgb_bias."""
 

@@ -38,10 +38,19 @@ TOKENS, SCHNELL_TOKENS = 512, 256
 """Of every prompt: shorter ones are padded, and the network sees the padding."""
 PATCH = 2
 """Latent cells per token, in each direction."""
+REFERENCE = "reference"
+"""Begins the names of reference pictures among a Cond's further inputs."""
 SHIFTS = (256, 0.5), (4096, 1.15)
 """(tokens of a picture, logarithm of the shift); in between and beyond on a straight line. schnell has no shift."""
 PLAIN, FILL, CONTROL = 64, 384, 128
 """A network's input channels: the latent alone; with the masked source's latent and 8x8 pixels of mask per cell; with a control picture."""
+REFERENCES = 4
+"""Further pictures that Kontext sees besides the source."""
+REFERENCE_AREA, STEP, MOST_OBLONG = 1024**2, 16, 1568 / 672
+"""Pixels to which references are resized, of what their sides are multiples, and the proportions of the longest picture that
+Kontext was trained with."""
+SIDES = (672, 688, 720, 752, 800, 832, 880, 944, 1024, 1104, 1184, 1248, 1328, 1392, 1456, 1504, 1568)
+"""Of the pictures that Kontext was trained with: each shape has the n-th as its width and the n-th from the end as its height."""
 
 
 def build_transformer(config: dict[str, Any]) -> nn.Module:
@@ -80,14 +89,14 @@ SEPARATE = {"text_encoder": Separate("the text encoder CLIP-L", "models/text_enc
             "text_encoder_2": Separate("the text encoder T5-XXL", "models/text_encoder", suits_text), "vae": flux_vae.SEPARATE}
 
 
-def facts(name: str, defaults: Defaults) -> Facts:
-    return Facts(name, 1024, flux_vae.LATENT, PARTS, separate=SEPARATE, defaults=defaults)
+def facts(name: str, defaults: Defaults, **more: Any) -> Facts:
+    return Facts(name, 1024, flux_vae.LATENT, PARTS, separate=SEPARATE, defaults=defaults, **more)
 
 
-DEV = facts("flux1-dev", Defaults("Euler", "Simple", 20, 1.0, distilled_cfg_scale=3.5))
+DEV = facts("flux1-dev", Defaults("Euler", "Simple", 20, 1.0, distilled_cfg_scale=3.5), may_edit=True)
 SCHNELL = facts("flux1-schnell", Defaults("Euler", "Simple", 4, 1.0))
 FILLING = facts("flux1-fill", Defaults("Euler", "Simple", 30, 1.0, distilled_cfg_scale=30.0))
-KONTEXT = facts("flux1-kontext", Defaults("Euler", "Simple", 28, 1.0, distilled_cfg_scale=2.5))
+KONTEXT = facts("flux1-kontext", Defaults("Euler", "Simple", 28, 1.0, distilled_cfg_scale=2.5), may_edit=True, references=REFERENCES)
 
 
 class Flux1(LoadedModel):
@@ -108,7 +117,11 @@ class Flux1(LoadedModel):
         self.notes += note_on_weights(texts, self.info.name)
         # the pooled features are those of the first 75 tokens
         pooled = self._clip.encode(texts, replace(how, emphasis="None", comma_backtrack=0, old_emphasis=False)).extra["pooled"]
-        return Cond(self._t5.encode(texts, how), {"pooled": pooled, "guidance": pooled.new_full((len(texts),), how.guidance)})
+        beside = {f"{REFERENCE} {number}": reference.latent.repeat(len(texts), 1, 1, 1) for number, reference in enumerate(how.references)}
+        return Cond(self._t5.encode(texts, how), {"pooled": pooled, "guidance": pooled.new_full((len(texts),), how.guidance)} | beside)
+
+    def fit_reference(self, size: Size) -> tuple[Size, Size]:
+        return (fitted := reference_size(size)), fitted
 
     def image_conditioning(self, pixels: Tensor, latent: Tensor, mask: Tensor | None, *, mask_weight: float) -> Tensor:
         if self.sees == "reference":
@@ -125,7 +138,11 @@ class Flux1(LoadedModel):
 
     def denoise(self, x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> Tensor:
         dtype, (height, width) = self.placement.dtype, x.shape[-2:]
-        pictures = [torch.cat([x, image_cond], dim=1)] if self.sees == "masked source" else [x, image_cond][:1 + bool(image_cond.shape[1])]
+        if self.sees == "masked source":
+            pictures = [torch.cat([x, image_cond], dim=1)]
+        else:
+            references = [latent for name, latent in cond.extra.items() if name.startswith(REFERENCE)]
+            pictures = [x, *[image_cond] * bool(image_cond.shape[1]), *references]
         grids = [patches(picture) for picture in pictures]
         transformer = self._modules["transformer"]
         inputs = {"timestep": t.to(dtype), "pooled_projections": cond.extra["pooled"].to(dtype), "encoder_hidden_states": cond.tokens.to(dtype),
@@ -135,7 +152,7 @@ class Flux1(LoadedModel):
         output = transformer(
             hidden_states=torch.cat([grid.flatten(2).transpose(1, 2) for grid in grids], dim=1).to(dtype),
             guidance=cond.extra["guidance"] if self.takes_guidance else None,
-            img_ids=torch.cat([places_of(grid, number) for number, grid in enumerate(grids)]), return_dict=False, **inputs, **samples)[0]
+            img_ids=torch.cat([places_of(grids[0]), *side_by_side(grids[1:])]), return_dict=False, **inputs, **samples)[0]
         rows, columns = grids[0].shape[-2:]
         answer = output[:, :rows * columns].transpose(1, 2).unflatten(2, (rows, columns))
         return F.pixel_shuffle(answer, PATCH)[..., :height, :width].float()
@@ -169,10 +186,33 @@ def patches(picture: Tensor) -> Tensor:
     return F.pixel_unshuffle(F.pad(picture, (0, width % PATCH, 0, height % PATCH), mode="circular"), PATCH)
 
 
-def places_of(grid: Tensor, number: int) -> Tensor:
+def places_of(grid: Tensor, number: int = 0, top: int = 0, left: int = 0) -> Tensor:
     """(h * w, 3): the picture's number, row and column of each token, as the network counts them."""
     rows, columns = grid.shape[-2:]
-    return torch.cartesian_prod(torch.tensor([number]), torch.arange(rows), torch.arange(columns)).to(grid)
+    return torch.cartesian_prod(torch.tensor([number]), torch.arange(top, top + rows), torch.arange(left, left + columns)).to(grid)
+
+
+def side_by_side(grids: list[Tensor]) -> list[Tensor]:
+    """Their places as parts of one picture, each to the right of those before it or below, whichever makes the whole more square.
+
+    Kontext's published weights were trained with one picture. ComfyUI places several in this way, too.
+    """
+    places, height, width = [], 0, 0
+    for grid in grids:
+        rows, columns = grid.shape[-2:]
+        top, left = (0, width) if rows + height > columns + width else (height, 0)
+        places.append(places_of(grid, 1, top, left))
+        height, width = max(height, top + rows), max(width, left + columns)
+    return places
+
+
+def reference_size(size: Size) -> Size:
+    """The size nearest in proportions with which Kontext was trained, as diffusers takes it; longer pictures keep theirs."""
+    proportions = size.width / size.height
+    if max(proportions, 1 / proportions) <= MOST_OBLONG:
+        return Size(*min(zip(SIDES, reversed(SIDES)), key=lambda sides: abs(sides[0] / sides[1] - proportions)))
+    width = math.sqrt(REFERENCE_AREA * proportions)
+    return Size(*(max(round(side / STEP), 1) * STEP for side in (width, width / proportions)))
 
 
 # --- files --------------------------------------------------------------------------------------------------------------
@@ -266,7 +306,7 @@ def is_schnell(checkpoint: Checkpoint) -> bool:
 
 
 def is_kontext(checkpoint: Checkpoint) -> bool:
-    return checkpoint.edits and not is_fill(checkpoint)
+    return bool(checkpoint.edits) and not is_fill(checkpoint) and not is_schnell(checkpoint)
 
 
 def what_it_sees(checkpoint: Checkpoint) -> Sees:

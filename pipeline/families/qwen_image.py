@@ -110,7 +110,7 @@ def suits_vae(checkpoint: Checkpoint, part: Part) -> bool:
 
 PARTS = {"transformer": PartKind(TRANSFORMER, build_transformer), "text_encoder": qwen25_vl.KIND, "vae": PartKind(VAE, build_autoencoder, packs=False)}
 QWEN_IMAGE = Facts(
-    "qwen-image", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 20, 2.5, distilled=False), references=REFERENCES, separate={
+    "qwen-image", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 20, 2.5, distilled=False), references=REFERENCES, may_edit=True, separate={
         "text_encoder": Separate("the text encoder Qwen2.5-VL-7B", "models/text_encoder", suits_text),
         "vae": Separate("Qwen-Image's VAE", "models/VAE", suits_vae)})
 
@@ -273,8 +273,7 @@ def of_folder(name: str, part: Part) -> Part:
 
 
 def read_diffusers(folder: Path) -> Checkpoint:
-    checkpoint = read_folder(folder, tuple(PARTS), of_folder)
-    return replace(checkpoint, extra=checkpoint.extra | {"plain": pipeline_class(folder) in PLAIN})
+    return replace(read_folder(folder, tuple(PARTS), of_folder), edits=pipeline_class(folder) not in PLAIN)
 
 
 def check(facts: Facts, checkpoint: Checkpoint) -> None:
@@ -285,7 +284,7 @@ def check(facts: Facts, checkpoint: Checkpoint) -> None:
 
 def sees(checkpoint: Checkpoint) -> Sees:
     """A single file does not say which it is, so it counts as one that edits."""
-    return "nothing" if checkpoint.extra.get("plain") else "reference"
+    return "nothing" if checkpoint.edits is False else "reference"
 
 
 def load(facts: Facts, checkpoint: Checkpoint, info: ModelInfo, placement: Placement, progress: LoadingCallback) -> QwenImage:

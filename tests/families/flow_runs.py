@@ -83,6 +83,8 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
     request = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": SEED, "steps": STEPS, "width": WIDTH, "height": HEIGHT,
                "cfg_scale": kind.cfg_scale, "distilled_cfg_scale": GUIDANCE, "sampler_name": "Euler", "scheduler": "Simple", "sd_model": family}
     source = {"init_images": [SOURCE], "denoising_strength": 0.5, "override_settings": dict(kind.options)}
+    if use == SEEING_REFERENCE:  # and not the source, as in diffusers
+        source["override_settings"] |= {"source_as_reference": False}
     request["reference_images"] = references_in(use)
     if use in ("txt2img", "references alone"):
         p = StableDiffusionProcessingTxt2Img(**request)
@@ -99,9 +101,12 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
     return torch.cat(ends)
 
 
+ONE_REFERENCE = ("edit with one reference", SEEING_REFERENCE := "inpaint seeing a reference")
+
+
 def references_in(use: str) -> list[Image.Image]:
     """The reference pictures of a use, by its name."""
-    return REFERENCES if use in ("edit with references", "references alone") else REFERENCES[:1] if use == "edit with one reference" else []
+    return REFERENCES if use in ("edit with references", "references alone") else REFERENCES[:1] if use in ONE_REFERENCE else []
 
 
 def made(model: Family, kind=StableDiffusionProcessingImg2Img, **fields) -> Processed:
@@ -234,6 +239,28 @@ def flux1_pipeline(files: Files, name: str, *, shifts: bool = True):
     return pipe
 
 
+KONTEXT_PLACES = {"edit": [(0, 0)], "edit with one reference": [(0, 0), (0, 4)], "edit with references": [(0, 0), (0, 4), (6, 0)],
+                  "references alone": [(0, 0), (4, 0)]}
+"""(row, column) of each picture's first token, where the source has 6 x 4 of them and small references 4 x 4."""
+
+
+def kontext_sees(pipe, use: str) -> None:
+    """diffusers' pipeline takes one picture; give it several, each where Kontext is to see it."""
+    pictures = [SOURCE] * use.startswith("edit") + [picture.resize((64, 64), Image.Resampling.LANCZOS) for picture in references_in(use)]
+    latents = [pipe._encode_vae_image(pipe.image_processor.preprocess(picture), None) for picture in pictures]
+    places = []
+    for latent, (top, left) in zip(latents, KONTEXT_PLACES[use], strict=True):
+        rows, columns = (side // 2 for side in latent.shape[-2:])
+        places.append(pipe._prepare_latent_image_ids(1, rows, columns, "cpu", torch.float32) + torch.tensor([1, top, left]))
+    own = pipe.prepare_latents
+
+    def prepared(image, *given):
+        noisy, _, ids, _ = own(image, *given)
+        return noisy, torch.cat([pipe._pack_latents(latent, 1, 16, *latent.shape[-2:]) for latent in latents], dim=1), ids, torch.cat(places)
+
+    pipe.prepare_latents = prepared
+
+
 def flux1_run(use: str, module: str, name: str, *, length: int = 512):
     def run(kind: Kind, files: Files, noise: Tensor) -> Tensor:
         pipe = flux1_pipeline(files, name, shifts=length == 512)
@@ -246,13 +273,17 @@ def flux1_run(use: str, module: str, name: str, *, length: int = 512):
 
         given: dict = {"txt2img": {"latents": packed(noise * first)}, "img2img": {"image": SOURCE, "strength": 0.75},
                  "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75},
-                 "fill": {"image": SOURCE, "mask_image": MASK}, "edit": {"image": SOURCE}}[use]
-        if name == "FluxKontextPipeline":
+                 "fill": {"image": SOURCE, "mask_image": MASK}, "references alone": {"image": SOURCE, "latents": packed(noise * first)}}.get(use, {"image": SOURCE})
+        if use == SEEING_REFERENCE:
+            given = {"image": SOURCE, "mask_image": MASK, "strength": 0.75, "image_reference": REFERENCES[0].resize((64, 64), Image.Resampling.LANCZOS)}
+        if name.startswith("FluxKontext"):
             given |= {"max_area": WIDTH * HEIGHT, "_auto_resize": False}
-        if use in ("fill", "edit"):
-            with told(f"flux.{module}", noise):
+        with told(f"flux.{module}", noise):
+            if use == "fill" or use.startswith("edit"):
                 source = pipe._encode_vae_image(pipe.image_processor.preprocess(SOURCE), None)
-            given["latents"] = packed(noise * first + source * (1 - first))
+                given["latents"] = packed(noise * first + source * (1 - first))
+            if use in KONTEXT_PLACES and use != "edit":  # for which it needs no help
+                kontext_sees(pipe, use)
         (words, pooled), (other, other_pooled) = (flux1_texts(files, text, length) for text in (PROMPT, NEGATIVE))
         if kind.cfg_scale != 1:
             given |= {"negative_prompt_embeds": other, "negative_pooled_prompt_embeds": other_pooled, "true_cfg_scale": kind.cfg_scale}
@@ -323,6 +354,12 @@ def small_references() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def small_kontext_references() -> Iterator[None]:
+    with patch("pipeline.families.flux1.SIDES", (48, 64, 96)):
+        yield
+
+
 QWEN_EDITS = {use: qwen_run(use, EDIT_MODULE, "QwenImageEditPlusPipeline")
               for use in ("edit", "edit with one reference", "edit with references", "references alone")}
 
@@ -346,7 +383,9 @@ KINDS = {
         "fill": flux1_run("fill", "pipeline_flux_fill", "FluxFillPipeline")}, cfg_scale=1.0),
     "flux1-kontext": Kind(partial(tiny_flow.flux1, variant="kontext"), {
         "txt2img": flux1_run("txt2img", "pipeline_flux_kontext", "FluxKontextPipeline"),
-        "edit": flux1_run("edit", "pipeline_flux_kontext", "FluxKontextPipeline")}, cfg_scale=2.0),
+        **{use: flux1_run(use, "pipeline_flux_kontext", "FluxKontextPipeline") for use in KONTEXT_PLACES},
+        **{use: flux1_run(use, "pipeline_flux_kontext_inpaint", "FluxKontextInpaintPipeline") for use in ("inpaint", SEEING_REFERENCE)}},
+        cfg_scale=2.0, small=small_kontext_references),
     "flux2-klein": Kind(tiny_flow.klein, {
         "txt2img": klein_run("txt2img", "pipeline_flux2_klein", "Flux2KleinPipeline"),
         **{use: klein_run(use, "pipeline_flux2_klein", "Flux2KleinPipeline")

@@ -32,7 +32,7 @@ from pipeline.weights import Weights
 from tests.api.conftest import base64_of, client_of
 from tests.families import flow_runs, tiny_flow
 from tests.families.conftest import FLOAT32
-from tests.families.flow_runs import MASK, SOURCE, made, pixels
+from tests.families.flow_runs import MASK, REFERENCES, SOURCE, made, pixels
 from tests.families.test_refusals import refusal
 from tests.families.test_z_image import assert_changes
 
@@ -111,6 +111,27 @@ def test_kontext_sees_the_source_beside_the_noise_where_there_is_one(model):
     assert [count for count, before in zip(seen, [None, *seen]) if count != before] == [2 * cells, cells]
 
 
+def test_kontexts_references_have_the_sizes_that_diffusers_gives_them(model):
+    from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
+
+    assert sorted(zip(flux1.SIDES, reversed(flux1.SIDES))) == sorted(PREFERRED_KONTEXT_RESOLUTIONS)
+    for width, height in ((80, 70), (1200, 1000), (4000, 3000), (500, 1100)):
+        nearest = min((abs(width / height - w / h), w, h) for w, h in PREFERRED_KONTEXT_RESOLUTIONS)[1:]
+        assert model("kontext").fit_reference(Size(width, height)) == (Size(*nearest), Size(*nearest))
+    assert model("kontext").fit_reference(Size(640, 80))[0] == Size(2896, 368)  # longer ones are not squeezed
+
+
+def test_references_of_kontext_change_the_picture_by_their_order_and_dev_takes_none(model):
+    with flow_runs.small_kontext_references():
+        one, other = REFERENCES
+        plain, there, back = (made(model("kontext"), reference_images=pictures) for pictures in ([], [one, other], [other, one]))
+    assert (pixels(there) != pixels(plain)).any() and (pixels(there) != pixels(back)).any()
+    assert "Reference images: 2" in there.infotexts[0]
+    with pytest.raises(InvalidRequest, match='^reference_images: "transformer" takes no reference pictures, got 1; '
+                                             'if it is a model that edits by instruction, set sd_model_kind to "Edits by instruction"$'):
+        made(model(), reference_images=[one])
+
+
 def test_weights_of_words_are_read_as_they_stand_and_that_is_said(model):
     assert made(model(), prompt="a (red:1.2) fox").comments == ["transformer knows no weights of words, so (red:1.2) was read as it stands."]
 
@@ -141,9 +162,9 @@ def test_other_values_are_refused(model, value):
 
 
 @pytest.fixture
-def served(flow_files, tmp_path):
-    """(a client of the API, the catalog, the engine) with FLUX.1 Fill in files of their own."""
-    files = flow_files("flux1-fill")
+def served(flow_files, tmp_path, request):
+    """(a client of the API, the catalog, the engine) with FLUX.1 Fill, or the variant of the test's parameter, in files of their own."""
+    files = flow_files(f"flux1-{getattr(request, 'param', 'fill')}")
     for folder, listed in (("Stable-diffusion", [files.transformer]), ("VAE", [files.vae]), ("text_encoder", [files.text_encoder, *files.more_encoders])):
         (tmp_path / "models" / folder).mkdir(parents=True)
         for file in listed:
@@ -169,6 +190,29 @@ def test_it_fills_through_the_api_and_its_infotext_and_receipt_say_how(served, t
     SOURCE.save(*given["picture"])
     MASK.save(*given["mask"])
     *_, verdict = verify(claim, request_again(claim.receipt, catalog, read_given(given, claim.receipt).get, thorough=True), engine)
+    assert verdict.status is Status.IDENTICAL, verdict
+
+
+@pytest.mark.parametrize("served", ["dev"], indirect=True)
+def test_a_file_is_treated_as_kontext_where_the_request_says_so_and_its_receipt_does_too(served, tmp_path):
+    """Its tensors are dev's, and its name says nothing."""
+    client, catalog, engine = served
+    request = {"prompt": "make the sky red", "seed": 1, "steps": 2, "sampler_name": "Euler", "scheduler": "Simple", "width": 64, "height": 96,
+               "cfg_scale": 1, "denoising_strength": 1, "init_images": [base64_of(SOURCE)], "reference_images": [base64_of(REFERENCES[0])]}
+    refused = client.post("/sdapi/v1/img2img", json=request)
+    assert refused.status_code == 422 and 'set sd_model_kind to "Edits by instruction"' in refused.json()["detail"]
+    refused = client.post("/sdapi/v1/img2img", json=request | {"override_settings": {"sd_model_kind": "Kontext"}})
+    assert refused.status_code == 422 and "valid: Automatic, Draws, Edits by instruction" in refused.json()["detail"]
+    with flow_runs.small_kontext_references():
+        answer = client.post("/sdapi/v1/img2img", json=request | {"override_settings": {"sd_model_kind": "Edits by instruction"}})
+        assert answer.status_code == 200, answer.text
+        assert "Kind of model: Edits by instruction" in answer.json()["info"] and "Reference images: 1" in answer.json()["info"]
+        (tmp_path / "made.png").write_bytes(b64decode(answer.json()["images"][0]))
+        claim = read_claim(tmp_path / "made.png")
+        given = {"picture": [str(tmp_path / "source.png"), str(tmp_path / "reference.png")]}
+        SOURCE.save(given["picture"][0])
+        REFERENCES[0].save(given["picture"][1])
+        *_, verdict = verify(claim, request_again(claim.receipt, catalog, read_given(given, claim.receipt).get, thorough=True), engine)
     assert verdict.status is Status.IDENTICAL, verdict
 
 
@@ -201,6 +245,17 @@ def test_kontext_is_known_by_its_metadata_too(flow_files, tmp_path):
     state = load_file(flow_files("flux1-dev").transformer)
     save_file(state, tmp_path / "mine.safetensors", {"modelspec.title": "FLUX.1 Kontext [dev]"})
     assert families.describe(tmp_path / "mine.safetensors").family == "flux1-kontext"
+
+
+def test_what_its_file_is_may_be_said(flow_files, tmp_path):
+    dev, kontext = (flow_files(f"flux1-{variant}") for variant in ("dev", "kontext"))
+    for files in (dev, kontext):
+        for path in (files.transformer, files.folder):
+            for edits, family in ((True, "flux1-kontext"), (False, "flux1-dev")):
+                info = families.describe(path, families.Components(edits=edits))
+                assert (info.family, info.may_edit, info.references) == (family, True, 4 if edits else 0)
+    for variant in ("fill", "schnell"):
+        assert families.describe(flow_files(f"flux1-{variant}").transformer, families.Components(edits=True)).family == f"flux1-{variant}"
 
 
 def test_files_that_fit_are_told_from_those_that_do_not(flow_files):

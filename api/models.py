@@ -179,6 +179,8 @@ class Txt2ImgRequest(GenerationRequest):
     hr_checkpoint_name: Text | None = field("hr_checkpoint_name", None, "The checkpoint of the second pass; null is the same.")
     hr_sampler_name: Text | None = field("hr_sampler_name", None, "The sampler of the second pass; null is the same.")
     hr_scheduler: Text | None = field("hr_scheduler", None, "The schedule of the second pass; null is the same.")
+    hr_cfg: float | None = field("hr_cfg", None, "cfg_scale of the second pass; null is the same.")
+    hr_distilled_cfg: float | None = field("hr_distilled_cfg", None, "distilled_cfg_scale of the second pass; null is the same.")
     hr_prompt: Text | None = field("hr_prompt", "", "The prompt of the second pass; empty is the same.")
     hr_negative_prompt: Text | None = field("hr_negative_prompt", "", "The negative prompt of the second pass; empty is the same.")
 

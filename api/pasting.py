@@ -23,7 +23,7 @@ TAKEN = ("Steps", "Sampler", "Schedule type", "Seed", "Variation seed", "Variati
 HIRES = {"Denoising strength": "denoising_strength", "Hires upscale": "hr_scale", "Hires upscaler": "hr_upscaler",
          "Hires steps": "hr_second_pass_steps", "Hires resize-1": "hr_resize_x", "Hires resize-2": "hr_resize_y",
          "Hires checkpoint": "hr_checkpoint_name", "Hires sampler": "hr_sampler_name", "Hires schedule type": "hr_scheduler",
-         "Hires prompt": "hr_prompt", "Hires negative prompt": "hr_negative_prompt"}
+         "Hires CFG Scale": "hr_cfg", "Hires Distilled CFG Scale": "hr_distilled_cfg", "Hires prompt": "hr_prompt", "Hires negative prompt": "hr_negative_prompt"}
 """Infotext's name → txt2img's field, taken from the infotext of a picture with hires fix."""
 FIRST_SAMPLER = next(iter(SAMPLERS))
 SOFT = "soft inpainting"

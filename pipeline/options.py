@@ -156,7 +156,7 @@ class Options:
     sd_model_kind: str = option(
         MODEL, "Automatic", "Kind of model",
         "What a model is where its tensors do not show it: FLUX.1 dev draws, and Kontext edits by instruction; likewise Qwen-Image and Qwen-Image-Edit.",
-        choices=tuple(KINDS), infotext="Kind of model", on_make=True)
+        choices=tuple(KINDS), infotext="Kind of model", if_absent="Automatic", on_make=True)
 
     CLIP_stop_at_last_layers: int = option(
         PROMPTS, 1, "Clip skip", "Take the text encoder's output this many layers before its end; 0 means 1.", low=0, high=12,

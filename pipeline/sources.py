@@ -148,9 +148,11 @@ class Stages:
         """Raises InvalidRequest if the model takes fewer."""
         info = self._model.info
         most, name = info.references, info.name
+        if images and not most and info.may_edit:
+            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes no reference pictures, got {len(images)}; '
+                                                     f'if it is a model that edits by instruction, set sd_model_kind to "{EDITS}"')
         if images and not most:
-            unless = f'; if it is a model that edits by instruction, set sd_model_kind to "{EDITS}"' if info.may_edit else ""
-            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes no reference pictures, got {len(images)}{unless}')
+            raise InvalidRequest("reference_images", f'reference_images: "{name}" takes no reference pictures, got {len(images)}')
         if len(images) > most:
             raise InvalidRequest("reference_images", f'reference_images: "{name}" takes at most {most} reference pictures, got {len(images)}')
         keys = [("reference", self._autoencoder, self._digest(image)) for image in images]

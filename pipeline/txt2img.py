@@ -16,7 +16,7 @@ from pipeline.options import infotext_name, number
 from pipeline.processing import StableDiffusionProcessingImg2Img, decode, load_model
 from pipeline.prompt_parser import extract_networks, strip_comments
 from pipeline.prompts import apply_networks, with_default_lora
-from pipeline.request import WHOLE_NUMBERS, check_text
+from pipeline.request import NUMBERS, WHOLE_NUMBERS, check_text
 from pipeline.rng import ImageRNG
 from pipeline.samplers import SAMPLERS, create_sampler, resolve_names
 from pipeline.sources import Stages
@@ -52,6 +52,9 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
     """This, the sampler, the schedule and the prompts: None or "": as in the first pass."""
     hr_sampler_name: str | None = None
     hr_scheduler: str | None = None
+    hr_cfg: float | None = None
+    """Forge's names for the second pass's cfg_scale and distilled_cfg_scale; None: the first pass's."""
+    hr_distilled_cfg: float | None = None
     hr_prompt: str | list[str] = ""
     hr_negative_prompt: str | list[str] = ""
 
@@ -81,6 +84,10 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
                 given = 2.0 if name == "hr_scale" else 0
             checked = number(name, given, kind, low, high)
             setattr(self, name, given if isinstance(given, (int, float)) else checked)  # infotext prints it as it was given
+        for name, like in (("hr_cfg", "cfg_scale"), ("hr_distilled_cfg", "distilled_cfg_scale")):
+            if (given := getattr(self, name)) is not None:
+                checked = number(name, given, float, *NUMBERS[like])
+                setattr(self, name, given if isinstance(given, (int, float)) else checked)
         for name in ("hr_prompt", "hr_negative_prompt"):
             if getattr(self, name) is None:
                 setattr(self, name, "")
@@ -166,6 +173,10 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
             record["Hires steps"] = self.hr_second_pass_steps
         if self.hr_upscaler is not None:
             record["Hires upscaler"] = self.hr_upscaler
+        if self.hr_cfg is not None:
+            record["Hires CFG Scale"] = self.hr_cfg
+        if self.hr_distilled_cfg is not None and self.second_model.takes_guidance:
+            record["Hires Distilled CFG Scale"] = self.hr_distilled_cfg
 
     def _second_texts(self, name: str, first: str, with_styles: Any, count: int) -> list[str]:
         """The second pass's texts, one per picture of the job; an empty field means the first pass's."""
@@ -263,9 +274,11 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessingImg2Img):
         second = self.at_work(
             sd_model=model, width=size.width, height=size.height, steps=self.second_steps, sampler_name=sampler,
             scheduler=self.hr_scheduler or self.scheduler, prompts=list(prompts), negative_prompts=negatives, options=options,
-            override_settings={}, rng=rng, refiner=self.refiner if with_refiner else None, controls=None, second_pass=True, extra_generation_params=record,
+            cfg_scale=self.cfg_scale if self.hr_cfg is None else self.hr_cfg, override_settings={}, rng=rng,
+            refiner=self.refiner if with_refiner else None, controls=None, second_pass=True, extra_generation_params=record,
             # controls: hooks make them anew, at this pass's size
-            encoder=replace(self.encoder, family=model, calls=calls, size=size, earlier=self.encoder.calls, references=self._second_references(model)))
+            encoder=replace(self.encoder, family=model, calls=calls, size=size, earlier=self.encoder.calls, references=self._second_references(model),
+                            guidance=self.encoder.guidance if self.hr_distilled_cfg is None else self.hr_distilled_cfg))
         apply_networks(second, [] if self.disable_extra_networks else with_default_lora(second, tags[0]))
         found, not_used = second.encoder.textual_inversions(second.prompts, second.negative_prompts)
         for embedding in {each.name: each for each in sum(found, []) if each.network is None}.values():

@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import gradio as gr
 
 from pipeline.errors import PalimpsestError
 from pipeline.families import FAMILIES
-from pipeline.families.base import Defaults, ModelInfo
+from pipeline.families.base import Defaults, Facts, ModelInfo
 from pipeline.families.placement import is_text_encoder
 from pipeline.loading import ModelStore
 from pipeline.options import FAST, SPECS, Options
@@ -77,6 +78,7 @@ class Controls:
     edit_reuse: gr.Checkbox
     override_settings: gr.Dropdown
     show_progress_type: gr.Radio
+    sd_model_kind: gr.Dropdown
     scripts: ScriptControls
     reference_images: References | None = None
 
@@ -132,17 +134,17 @@ def script_menus(models: ModelStore) -> dict[str, list[tuple[str, str]]]:
     return menus_of(models) | detector_menus(models.catalog)
 
 
-def described(models: ModelStore, checkpoint: str) -> ModelInfo | None:
-    """None: there is no such checkpoint, or it cannot be read."""
+def described(models: ModelStore, checkpoint: str, kind: str = "Automatic") -> ModelInfo | None:
+    """None: there is no such checkpoint, or it cannot be read. kind: the option sd_model_kind."""
     try:
-        return models.describe(Options(sd_model_checkpoint=checkpoint))
+        return models.describe(Options(sd_model_checkpoint=checkpoint, sd_model_kind=kind))
     except PalimpsestError:
         return None
 
 
-def takes_references(models: ModelStore, checkpoint: str) -> Takes:
+def takes_references(models: ModelStore, checkpoint: str, kind: str = "Automatic") -> Takes:
     """How many reference pictures a checkpoint can see."""
-    info = described(models, checkpoint)
+    info = described(models, checkpoint, kind)
     return Takes(info.references if info else 0)
 
 
@@ -158,27 +160,59 @@ def sees_source(models: ModelStore, checkpoint: str) -> bool:
     return info is not None and info.sees_source
 
 
-def shown_for(models: ModelStore, checkpoint: str) -> dict[str, bool]:
+def may_edit(models: ModelStore, checkpoint: str) -> bool:
+    """Whether only a person can say what kind of model a checkpoint is."""
+    info = described(models, checkpoint)
+    return info is not None and info.may_edit
+
+
+def shown_for(models: ModelStore, checkpoint: str, kind: str = "Automatic") -> dict[str, bool]:
     """Fields of widgets that only some checkpoints have a use for → whether this one does."""
     return {"sd_text_encoders": takes_text_encoders(models, checkpoint), "image_cfg_scale": sees_source(models, checkpoint),
-            "distilled_cfg_scale": takes_guidance(models, checkpoint)}
+            "distilled_cfg_scale": takes_guidance(models, checkpoint, kind), "sd_model_kind": may_edit(models, checkpoint)}
 
 
-def suited(models: ModelStore, checkpoint: str) -> Defaults | None:
+def facts_of(models: ModelStore, checkpoint: str, kind: str = "Automatic") -> Facts | None:
+    """What a checkpoint shares with its family; None: it cannot be read, or is of no family."""
+    info = described(models, checkpoint, kind)
+    return FAMILIES[info.family].facts if info and info.family in FAMILIES else None
+
+
+def suited(models: ModelStore, checkpoint: str, kind: str = "Automatic") -> Defaults | None:
     """The settings that suit a checkpoint's family, where they are not the usual ones."""
-    info = described(models, checkpoint)
-    return FAMILIES[info.family].facts.defaults if info and info.family in FAMILIES else None
+    facts = facts_of(models, checkpoint, kind)
+    return facts and facts.defaults
 
 
-def takes_guidance(models: ModelStore, checkpoint: str) -> bool:
+def suited_values(models: ModelStore, checkpoint: str, kind: str, width: int, height: int) -> dict[str, Any]:
+    """The same as the widgets' values by field, with the size of that many pixels that keeps the proportions.
+
+    Raises PalimpsestError if the checkpoint has none.
+    """
+    facts = facts_of(models, checkpoint, kind)
+    if facts is None or facts.defaults is None:
+        raise PalimpsestError("This model has no settings of its own.")
+    suits, step = facts.defaults, size_step(facts)
+    area, proportions = facts.native_size**2, (width or SMALLEST) / (height or SMALLEST)
+    sides = math.sqrt(area * proportions), math.sqrt(area / proportions)
+    values = {field.name: value for field in fields(Defaults) if field.name != "distilled" and (value := getattr(suits, field.name)) is not None}
+    return values | dict(zip(("width", "height"), (min(max(round(side / step) * step, SMALLEST), LARGEST) for side in sides)))
+
+
+def size_step(facts: Facts | None) -> int:
+    """Pixels of which a checkpoint's width and height must be multiples."""
+    return max(facts.latent_format.downscale if facts else 8, 8)
+
+
+def takes_guidance(models: ModelStore, checkpoint: str, kind: str = "Automatic") -> bool:
     """Whether guidance is an input of a checkpoint's network."""
-    suits = suited(models, checkpoint)
+    suits = suited(models, checkpoint, kind)
     return suits is not None and suits.distilled_cfg_scale is not None
 
 
-def advice(models: ModelStore, checkpoint: str) -> str | None:
+def advice(models: ModelStore, checkpoint: str, kind: str = "Automatic") -> str | None:
     """A sentence on settings that suit a checkpoint's family, where they are not the usual ones; None: none."""
-    if (suits := suited(models, checkpoint)) is None:
+    if (suits := suited(models, checkpoint, kind)) is None:
         return None
     name = models.describe(Options(sd_model_checkpoint=checkpoint)).name
     if suits.distilled_cfg_scale is not None:
@@ -225,8 +259,11 @@ def build_strength() -> dict[str, gr.components.Component]:
 
 
 def build_generation_controls(models: ModelStore,
-                              native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button]:
-    """(the other widgets, with the model's native width and height; the button that copies the picture's size)."""
+                              native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button, gr.Button]:
+    """(the other widgets, with the model's native width and height; the button that copies the picture's size; the one that takes
+    the settings that suit the model)."""
+    kind = widget_for("sd_model_kind", visible=may_edit(models, models.default.rel), elem_id="model-kind")
+    suits = gr.Button("Use this model's defaults", visible=suited(models, models.default.rel) is not None, size="sm", elem_id="use-defaults")
     with gr.Row(elem_classes="pair"):
         sampler_name = gr.Dropdown(list(SAMPLERS), value="DPM++ 2M", label="Sampling method")
         scheduler = gr.Dropdown([s.label for s in SCHEDULES.values()], value="Automatic", label="Schedule type")
@@ -255,8 +292,8 @@ def build_generation_controls(models: ModelStore,
         "sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "resize_mode": resize_mode, "n_iter": n_iter,
         "batch_size": batch_size, "cfg_scale": cfg_scale, "distilled_cfg_scale": distilled_cfg_scale, "image_cfg_scale": image_cfg_scale,
         "refiner_checkpoint": refiner, "refiner_switch_at": switch_at,
-        "override_settings": overrides, "show_progress_type": preview}
-    return widgets, take_size
+        "override_settings": overrides, "show_progress_type": preview, "sd_model_kind": kind}
+    return widgets, take_size, suits
 
 
 def build_size(native_size: int) -> tuple[dict[str, gr.components.Component], gr.Button]:

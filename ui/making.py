@@ -15,6 +15,7 @@ from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import Mode
 from pipeline.loading import ModelStore
+from pipeline.options import KINDS
 from pipeline.upscalers.names import Upscalers
 from ui.adetailer import build_adetailer, wire_adetailer
 from ui.batch import build_batch, wire_batch
@@ -31,9 +32,13 @@ from ui.controls import (
     build_strength,
     build_style_menu,
     checkpoint_choices,
+    facts_of,
     refiner_choices,
     script_menus,
     shown_for,
+    size_step,
+    suited,
+    suited_values,
     takes_references,
     vae_choices,
     within_range,
@@ -54,6 +59,8 @@ from ui.tabs import MASKED, TAB_LABELS, ModeTab, Sample, build_tab, wire_samples
 from ui.tokens import wire_counters
 from ui.visit import Visit
 
+SUITED = ("sampler_name", "scheduler", "steps", "cfg_scale", "distilled_cfg_scale", "denoising_strength", "width", "height")
+"""Fields that "Use this model's defaults" sets."""
 MAKE = "make"
 """The tab's id."""
 STAGE_SWITCH = """<div role="group" aria-label="On the stage"><button data-stage="source">Source</button>
@@ -151,15 +158,15 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
             with gr.Accordion("Mask", visible=False, elem_id="mask-settings") as mask_settings:
                 mask_controls = build_mask_controls()
                 always_on = build_always_on()
-            settings, take_size = build_generation_controls(models, info.native_size)
+            settings, take_size, use_defaults = build_generation_controls(models, info.native_size)
             controlnet = build_controlnet(models)
             adetailer = build_adetailer(models.catalog)
             scripts = build_scripts(always_on, Upscalers(models.catalog).names(), controlnet, adetailer)
     making = Making(Controls(**header.menus, **prompts, **mask_controls, **strength, **settings, scripts=scripts, reference_images=references), modes, panel, pages, tabs, reading,
                     actions.extras)
-    wire_models(making.controls, engine, models, header, picker, session)
+    wire_models(making.controls, engine, models, header, use_defaults, picker, session)
     wire_controlnet(controlnet, models, making.controls.width, making.controls.height)
-    wire_counters(counters, making.controls, engine)
+    wire_counters(counters, making.controls, engine, models)
     wire_styles(apply_styles, styles, making.controls)
     if style_editor is not None:
         wire_style_editor(edit_styles, style_editor, styles, making.controls)
@@ -176,19 +183,24 @@ def build_making(engine: Engine, models: ModelStore, info: ModelInfo, samples: l
     return making
 
 
-def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: Header, picker: Picker, session: Session) -> None:
+def wire_models(controls: Controls, engine: Engine, models: ModelStore, header: Header, use_defaults: gr.Button, picker: Picker,
+                session: Session) -> None:
     """The menus load the chosen model; both Refresh buttons scan the folders again."""
-    menus = header.menus
+    menus, kind = header.menus, controls.sd_model_kind
     checkpoint, *modules = menus.values()
-    checkpoint.input(partial(remembered, models), [checkpoint, session.modules], modules, **QUEUED).then(
-        partial(load_model, engine), outputs=header.title, inputs_kwargs=menus, **QUEUED)
-    gr.on([menu.input for menu in modules], partial(load_model, engine), outputs=header.title, inputs_kwargs=menus, **QUEUED)
-    gr.on([menu.input for menu in modules], None, [*menus.values(), session.modules], session.modules,
-          js="(checkpoint, vae, encoders, kept) => ({ ...kept, [checkpoint]: [vae, encoders] })", **QUIET)
+    modules, chosen = [*modules, kind], menus | {"sd_model_kind": kind}
+    found = checkpoint.input(partial(remembered, models), [checkpoint, session.modules], modules, **QUEUED)
+    found.then(partial(load_model, engine), outputs=header.title, inputs_kwargs=chosen, **QUEUED)
+    for follow in (found.then, kind.input):
+        follow(partial(advise, models), [checkpoint, kind], **QUEUED)
+    gr.on([menu.input for menu in modules], partial(load_model, engine), outputs=header.title, inputs_kwargs=chosen, **QUEUED)
+    gr.on([menu.input for menu in modules], None, [checkpoint, *modules, session.modules], session.modules,
+          js="(checkpoint, vae, encoders, kind, kept) => ({ ...kept, [checkpoint]: [vae, encoders, kind] })", **QUIET)
     some = [controls.named()[field] for field in shown_for(models, models.default.rel)]
-    checkpoint.change(lambda name: [*(gr.update(visible=visible) for visible in shown_for(models, name).values()), takes_references(models, name)],
-                      checkpoint, [*some, controls.reference_images], **QUEUED)
-    checkpoint.input(partial(advise, models), checkpoint, **QUEUED)
+    gr.on([checkpoint.change, kind.change], partial(shown_anew, models), [checkpoint, kind],
+          [*some, controls.reference_images, controls.width, controls.height, use_defaults], **QUEUED)
+    use_defaults.click(partial(with_defaults, models), [checkpoint, kind, *(getattr(controls, name) for name in SUITED)],
+                       [getattr(controls, name) for name in SUITED], **QUEUED)
     wire_picker(picker, models.catalog, controls.prompt, controls.negative_prompt)
     gr.on([header.refresh.click, picker.refresh.click], partial(listed_anew, models), picker.part,
           [*menus.values(), controls.refiner_checkpoint, *picker.lists, *(controls.named()[name] for name in script_menus(models))], **QUEUED)
@@ -237,18 +249,32 @@ def picture_of(modes: dict[Mode, ModeTab], current: Mode, *held: tuple[File, Fil
     return image
 
 
-def remembered(models: ModelStore, checkpoint: str, kept: dict[str, Any]) -> tuple[gr.Dropdown, gr.Dropdown]:
-    """VAE and text encoders as this browser last chose them for a checkpoint, if they are still there."""
+def remembered(models: ModelStore, checkpoint: str, kept: dict[str, Any]) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+    """VAE, text encoders and kind as this browser last chose them for a checkpoint, as far as they are still there."""
     found = kept.get(checkpoint)
-    vae, encoders = found if isinstance(found, list) and len(found) == 2 else ("Automatic", [])
+    vae, encoders, kind, *_ = [*(found if isinstance(found, list) else []), None, None, None]
     there = models.catalog.text_encoder_names()
-    return gr.Dropdown(value=vae if vae in vae_choices(models) else "Automatic"), gr.Dropdown(
-        value=[name for name in encoders if name in there] if isinstance(encoders, list) else [])
+    return (gr.Dropdown(value=vae if vae in vae_choices(models) else "Automatic"),
+            gr.Dropdown(value=[name for name in encoders if name in there] if isinstance(encoders, list) else []),
+            gr.Dropdown(value=kind if isinstance(kind, str) and kind in KINDS else "Automatic"))
 
 
-def advise(models: ModelStore, checkpoint: str) -> None:
+def shown_anew(models: ModelStore, checkpoint: str, kind: str) -> list[Any]:
+    """What follows the model: widgets that it has a use for, references, steps of width and height, and the offer of its defaults."""
+    step = size_step(facts_of(models, checkpoint, kind))
+    return [*(gr.update(visible=visible) for visible in shown_for(models, checkpoint, kind).values()), takes_references(models, checkpoint, kind),
+            gr.update(step=step), gr.update(step=step), gr.update(visible=suited(models, checkpoint, kind) is not None)]
+
+
+def with_defaults(models: ModelStore, checkpoint: str, kind: str, *current: Any) -> list[Any]:
+    """The values of SUITED with the model's own defaults where it has any."""
+    values = dict(zip(SUITED, current))
+    return list((values | suited_values(models, checkpoint, kind, values["width"], values["height"])).values())
+
+
+def advise(models: ModelStore, checkpoint: str, kind: str) -> None:
     """Tell which settings suit a model that was just chosen; they are the person's to make."""
-    if (sentence := advice(models, checkpoint)) is not None:
+    if (sentence := advice(models, checkpoint, kind)) is not None:
         tell(sentence)
 
 

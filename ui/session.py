@@ -118,6 +118,7 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     models.catalog.hashed(chosen)  # the menu shows it with its hash
     named, menus = controls.named(), changing_menus(models, engine.styles)
     standing = {"sd_model_checkpoint": chosen.rel, "sd_vae": engine.options.sd_vae, "sd_text_encoders": listed(engine.options.sd_text_encoders),
+                "sd_model_kind": engine.options.sd_model_kind,
                 "refiner_checkpoint": "", "styles": [],
                 **STANDING, **DETECTORS}
     # a unit whose picture is gone would take the source instead
@@ -126,13 +127,15 @@ def opened(session: Session, controls: Controls, engine: Engine, models: ModelSt
     chosen_here, _ = updates(controls, {name: settings[name] for name in menus if settings.get(name)}, menus)
     update = updates(controls, standing, menus)[0] | chosen_here | {named[name]: value for name, value in kept.items()}
     checkpoint = update[controls.sd_model_checkpoint]["value"]
-    shown = shown_for(models, checkpoint)
+    kind = kept.get("sd_model_kind", engine.options.sd_model_kind)
+    shown = shown_for(models, checkpoint, kind)
     update[controls.sd_text_encoders] |= {"visible": shown["sd_text_encoders"]}
     return update | {
         session.client: client or uuid4().hex,
+        controls.sd_model_kind: gr.Dropdown(value=kind, visible=shown["sd_model_kind"]),
         controls.image_cfg_scale: gr.Slider(value=kept.get("image_cfg_scale", 1.5), visible=shown["image_cfg_scale"]),
         controls.distilled_cfg_scale: gr.Slider(value=kept.get("distilled_cfg_scale", 3.5), visible=shown["distilled_cfg_scale"])} | dict.fromkeys(
-            controls.references().values(), takes_references(models, checkpoint))
+            controls.references().values(), takes_references(models, checkpoint, kind))
 
 
 def possible(widget: gr.components.Component, value: Any) -> bool:

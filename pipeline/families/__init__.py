@@ -78,7 +78,7 @@ def describe(path: Path | str, components: Components = Components()) -> ModelIn
         sizes = {name: part.size(row.facts.parts[name].packs) for name, part in checkpoint.parts.items()}
     return ModelInfo(name=display_name(checkpoint.path), path=str(path), family=row.facts.name, sizes=sizes,
                      sees_source=row.sees(checkpoint) == "source",
-                     references=row.facts.references if row.sees(checkpoint) == "reference" else 0, may_edit=row.facts.may_edit, native_size=checkpoint.extra.get("native_size", row.facts.native_size),
+                     references=0 if row.facts.may_edit and row.sees(checkpoint) != "reference" else row.facts.references, may_edit=row.facts.may_edit, native_size=checkpoint.extra.get("native_size", row.facts.native_size),
                      own_latents="latent_rgb_factors" in checkpoint.extra)
 
 

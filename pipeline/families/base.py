@@ -145,7 +145,9 @@ class Facts:
     defaults: "Defaults | None" = None
     """Settings that suit the family; None: A1111's."""
     references: int = 0
-    """How many reference pictures the network can see besides the source, if it edits by instruction."""
+    """How many reference pictures the network can see besides the source; with may_edit, only if it edits."""
+    prompt_tokens: int | None = None
+    """The most tokens of a prompt; None: any number, in chunks of 75."""
     may_edit: bool = False
     """Whether of checkpoints with the same tensors some edit by instruction and others do not, so that people have to say which."""
 
@@ -172,6 +174,8 @@ class Defaults:
     cfg_scale: float
     distilled_cfg_scale: float | None = None
     """None: guidance is no input of its networks."""
+    denoising_strength: float | None = None
+    """None: any."""
     distilled: bool = True
     """Whether they are for those of its checkpoints that are distilled to few steps."""
 

@@ -89,14 +89,14 @@ SEPARATE = {"text_encoder": Separate("the text encoder CLIP-L", "models/text_enc
             "text_encoder_2": Separate("the text encoder T5-XXL", "models/text_encoder", suits_text), "vae": flux_vae.SEPARATE}
 
 
-def facts(name: str, defaults: Defaults, **more: Any) -> Facts:
-    return Facts(name, 1024, flux_vae.LATENT, PARTS, separate=SEPARATE, defaults=defaults, **more)
+def facts(name: str, defaults: Defaults, tokens: int = TOKENS, **more: Any) -> Facts:
+    return Facts(name, 1024, flux_vae.LATENT, PARTS, separate=SEPARATE, defaults=defaults, prompt_tokens=tokens - 1, **more)  # one ends it
 
 
 DEV = facts("flux1-dev", Defaults("Euler", "Simple", 20, 1.0, distilled_cfg_scale=3.5), may_edit=True)
-SCHNELL = facts("flux1-schnell", Defaults("Euler", "Simple", 4, 1.0))
-FILLING = facts("flux1-fill", Defaults("Euler", "Simple", 30, 1.0, distilled_cfg_scale=30.0))
-KONTEXT = facts("flux1-kontext", Defaults("Euler", "Simple", 28, 1.0, distilled_cfg_scale=2.5), may_edit=True, references=REFERENCES)
+SCHNELL = facts("flux1-schnell", Defaults("Euler", "Simple", 4, 1.0), SCHNELL_TOKENS)
+FILLING = facts("flux1-fill", Defaults("Euler", "Simple", 30, 1.0, distilled_cfg_scale=30.0, denoising_strength=1.0))
+KONTEXT = facts("flux1-kontext", Defaults("Euler", "Simple", 28, 1.0, distilled_cfg_scale=2.5, denoising_strength=1.0), may_edit=True, references=REFERENCES)
 
 
 class Flux1(LoadedModel):

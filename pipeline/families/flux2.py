@@ -32,6 +32,7 @@ from pipeline.weights import Weights
 SHIFT = math.exp(2.02)
 """As in ComfyUI, Forge Neo and InvokeAI, for every size and number of steps; diffusers computes one from both."""
 TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+TEMPLATE_TOKENS = 12
 TOKENS = 512
 """Of every prompt: shorter ones are padded, and the network sees the padding."""
 TEXT_LAYERS = (9, 18, 27)
@@ -111,7 +112,7 @@ def suits_vae(checkpoint: Checkpoint, part: Part) -> bool:
 
 PARTS = {"transformer": PartKind(TRANSFORMER, build_transformer), "text_encoder": qwen3.KIND, "vae": PartKind(VAE, build_autoencoder, packs=False)}
 KLEIN = Facts(
-    "flux2-klein", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 4, 1.0), references=REFERENCES, separate={
+    "flux2-klein", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 4, 1.0, denoising_strength=1.0), references=REFERENCES, prompt_tokens=TOKENS - TEMPLATE_TOKENS, separate={
         "text_encoder": Separate("its text encoder (Qwen3-4B for klein 4B, Qwen3-8B for 9B)", "models/text_encoder", suits_text),
         "vae": Separate("FLUX.2's VAE", "models/VAE", suits_vae)})
 

@@ -110,7 +110,7 @@ def suits_vae(checkpoint: Checkpoint, part: Part) -> bool:
 
 PARTS = {"transformer": PartKind(TRANSFORMER, build_transformer), "text_encoder": qwen25_vl.KIND, "vae": PartKind(VAE, build_autoencoder, packs=False)}
 QWEN_IMAGE = Facts(
-    "qwen-image", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 20, 2.5, distilled=False), references=REFERENCES, may_edit=True, separate={
+    "qwen-image", 1024, LATENT, PARTS, defaults=Defaults("Euler", "Simple", 20, 2.5, denoising_strength=1.0, distilled=False), references=REFERENCES, may_edit=True, prompt_tokens=LONGEST, separate={
         "text_encoder": Separate("the text encoder Qwen2.5-VL-7B", "models/text_encoder", suits_text),
         "vae": Separate("Qwen-Image's VAE", "models/VAE", suits_vae)})
 

@@ -32,6 +32,7 @@ from pipeline.weights import Weights
 TURBO_SHIFT = 3.0
 """Of files, which do not say it. Base has 6; a diffusers folder says which."""
 TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+TEMPLATE_TOKENS = 8
 LONGEST = 1504
 """Tokens: the positions of text that the network was trained with, in whole groups of 32."""
 PATCH = 2
@@ -71,7 +72,7 @@ def suits_text(checkpoint: Checkpoint, part: Part) -> bool:
 
 PARTS = {"transformer": PartKind(TRANSFORMER, build_transformer), "text_encoder": qwen3.KIND, "vae": flux_vae.KIND}
 Z_IMAGE = Facts(
-    "z-image", 1024, flux_vae.LATENT, PARTS, defaults=Defaults("Euler", "Simple", 9, 1.0),
+    "z-image", 1024, flux_vae.LATENT, PARTS, defaults=Defaults("Euler", "Simple", 9, 1.0), prompt_tokens=LONGEST - TEMPLATE_TOKENS,
     separate={"text_encoder": Separate("the text encoder Qwen3-4B", "models/text_encoder", suits_text), "vae": flux_vae.SEPARATE})
 
 

@@ -101,7 +101,7 @@ def ours(kind: Kind, family: Family, use: str) -> Tensor:
     return torch.cat(ends)
 
 
-ONE_REFERENCE = ("edit with one reference", SEEING_REFERENCE := "inpaint seeing a reference")
+ONE_REFERENCE = ("edit with one reference", "inpaint with one reference", SEEING_REFERENCE := "inpaint seeing a reference")
 
 
 def references_in(use: str) -> list[Image.Image]:
@@ -203,7 +203,8 @@ def klein_run(use: str, module: str, name: str):
         first = scheduler.sigmas[0]
         source = pipe._encode_vae_image(pipe.image_processor.preprocess(SOURCE), None)
         edited = {"latents": noise * first + source * (1 - first), "image": [SOURCE, *references_in(use)]}
-        given = {"txt2img": {"latents": noise * first}, "edit": edited, "edit with one reference": edited, "edit with references": edited,
+        given = {"inpaint with one reference": {"image": SOURCE, "mask_image": MASK, "strength": 0.75, "image_reference": references_in(use)},
+                 "txt2img": {"latents": noise * first}, "edit": edited, "edit with one reference": edited, "edit with references": edited,
                  "references alone": {"latents": noise * first, "image": REFERENCES},
                  "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75}}[use]
         with told(f"flux2.{module}", noise):
@@ -296,7 +297,17 @@ def flux1_run(use: str, module: str, name: str, *, length: int = 512):
 
 # --- Qwen-Image
 
-EDIT_MODULE = "pipeline_qwenimage_edit_plus"
+EDIT_MODULE, EDIT_INPAINT_MODULE = "pipeline_qwenimage_edit_plus", "pipeline_qwenimage_edit_inpaint"
+
+
+class Unscaled:
+    """torch for diffusers' pipelines of Qwen-Image, which give guided answers the norm of unguided ones; ours do not."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def norm(self, prediction: Tensor, **_: Any) -> Tensor:
+        return torch.ones_like(prediction[..., :1])
 
 
 def qwen_texts(pipe, text: str, pictures: list[Image.Image]) -> Tensor:
@@ -332,7 +343,9 @@ def qwen_run(use: str, module: str, name: str):
         def packed(latent: Tensor) -> Tensor:
             return pipe._pack_latents(latent, 1, 16, *latent.shape[-2:])
 
-        pictures = [SOURCE] * use.startswith("edit") + references_in(use)
+        pictures = [SOURCE] * (use.startswith("edit") or "Edit" in name and use == "inpaint") + references_in(use)
+        texts = pipe if name != "QwenImageEditInpaintPipeline" else diffusers.QwenImageEditPlusPipeline(
+            scheduler=scheduler, tokenizer=None, processor=None, **files.modules)  # ours says "Picture 1" of one picture, too
         given = {"txt2img": {"latents": packed(noise * first)}, "img2img": {"image": SOURCE, "strength": 0.75},
                  "inpaint": {"image": SOURCE, "mask_image": MASK, "strength": 0.75}}.get(use)
         if given is None:
@@ -340,9 +353,11 @@ def qwen_run(use: str, module: str, name: str):
             source = pipe.vae.encode(pipe.image_processor.preprocess(SOURCE)[:, :, None]).latent_dist.mean[:, :, 0]
             source = (source - torch.tensor(vae.latents_mean)[:, None, None]) / torch.tensor(vae.latents_std)[:, None, None]
             given = {"image": pictures, "latents": packed(noise * first + source * (1 - first) * use.startswith("edit"))}
-        with told(f"qwenimage.{module}", noise[:, None]):
-            ends = pipe(prompt_embeds=qwen_texts(pipe, PROMPT, pictures), prompt_embeds_mask=None, sigmas=LEVELS, width=WIDTH, height=HEIGHT,
-                        true_cfg_scale=1.0, output_type="latent", num_inference_steps=STEPS, **given).images
+        with told(f"qwenimage.{module}", noise[:, None]), patch(f"diffusers.pipelines.qwenimage.{module}.torch", Unscaled()), \
+                patch(f"diffusers.pipelines.qwenimage.{EDIT_INPAINT_MODULE}.calculate_dimensions", lambda *_: (WIDTH, HEIGHT, None)):
+            ends = pipe(prompt_embeds=qwen_texts(texts, PROMPT, pictures), prompt_embeds_mask=None, sigmas=LEVELS, width=WIDTH, height=HEIGHT,
+                        negative_prompt_embeds=qwen_texts(texts, NEGATIVE, pictures), negative_prompt_embeds_mask=None,
+                        true_cfg_scale=kind.cfg_scale, output_type="latent", num_inference_steps=STEPS, **given).images
         return pipe._unpack_latents(ends, HEIGHT, WIDTH, 8)[:, :, 0]
     return run
 
@@ -362,14 +377,15 @@ def small_kontext_references() -> Iterator[None]:
 
 QWEN_EDITS = {use: qwen_run(use, EDIT_MODULE, "QwenImageEditPlusPipeline")
               for use in ("edit", "edit with one reference", "edit with references", "references alone")}
+QWEN_EDITS["inpaint"] = qwen_run("inpaint", EDIT_INPAINT_MODULE, "QwenImageEditInpaintPipeline")
 
 KINDS = {
     "qwen-image": Kind(tiny_flow.qwen_image, {
         "txt2img": qwen_run("txt2img", "pipeline_qwenimage", "QwenImagePipeline"),
         "img2img": qwen_run("img2img", "pipeline_qwenimage_img2img", "QwenImageImg2ImgPipeline"),
-        "inpaint": qwen_run("inpaint", "pipeline_qwenimage_inpaint", "QwenImageInpaintPipeline")}, cfg_scale=1.0,
+        "inpaint": qwen_run("inpaint", "pipeline_qwenimage_inpaint", "QwenImageInpaintPipeline")}, cfg_scale=3.0,
         options={"source_as_reference": False}),
-    "qwen-image-edit 2509": Kind(partial(tiny_flow.qwen_image, pipeline="QwenImageEditPlusPipeline"), QWEN_EDITS, cfg_scale=1.0,
+    "qwen-image-edit 2509": Kind(partial(tiny_flow.qwen_image, pipeline="QwenImageEditPlusPipeline"), QWEN_EDITS, cfg_scale=3.0,
                                  small=small_references),
     "qwen-image-edit 2511": Kind(partial(tiny_flow.qwen_image, pipeline="QwenImageEditPlusPipeline", zero=True), QWEN_EDITS, cfg_scale=1.0,
                                  small=small_references),
@@ -378,7 +394,9 @@ KINDS = {
         "img2img": flux1_run("img2img", "pipeline_flux_img2img", "FluxImg2ImgPipeline"),
         "inpaint": flux1_run("inpaint", "pipeline_flux_inpaint", "FluxInpaintPipeline")}, cfg_scale=2.0),
     "flux1-schnell": Kind(partial(tiny_flow.flux1, variant="schnell"), {
-        "txt2img": flux1_run("txt2img", "pipeline_flux", "FluxPipeline", length=256)}, cfg_scale=1.0),
+        "txt2img": flux1_run("txt2img", "pipeline_flux", "FluxPipeline", length=256),
+        "img2img": flux1_run("img2img", "pipeline_flux_img2img", "FluxImg2ImgPipeline", length=256),
+        "inpaint": flux1_run("inpaint", "pipeline_flux_inpaint", "FluxInpaintPipeline", length=256)}, cfg_scale=1.0),
     "flux1-fill": Kind(partial(tiny_flow.flux1, variant="fill"), {
         "fill": flux1_run("fill", "pipeline_flux_fill", "FluxFillPipeline")}, cfg_scale=1.0),
     "flux1-kontext": Kind(partial(tiny_flow.flux1, variant="kontext"), {
@@ -390,7 +408,7 @@ KINDS = {
         "txt2img": klein_run("txt2img", "pipeline_flux2_klein", "Flux2KleinPipeline"),
         **{use: klein_run(use, "pipeline_flux2_klein", "Flux2KleinPipeline")
            for use in ("edit", "edit with one reference", "edit with references", "references alone")},
-        "inpaint": klein_run("inpaint", "pipeline_flux2_klein_inpaint", "Flux2KleinInpaintPipeline")}, cfg_scale=4.0,
+        **{use: klein_run(use, "pipeline_flux2_klein_inpaint", "Flux2KleinInpaintPipeline") for use in ("inpaint", "inpaint with one reference")}}, cfg_scale=4.0,
         latent=lambda: (1, 128, HEIGHT // 16, WIDTH // 16)),
     "z-image": Kind(tiny_flow.z_image, {
         "txt2img": z_image_run("txt2img", "pipeline_z_image", "ZImagePipeline"),

@@ -35,6 +35,8 @@ from tests.families.conftest import FLOAT32
 from tests.families.flow_runs import MASK, REFERENCES, SOURCE, made, pixels
 from tests.families.test_refusals import refusal
 from tests.families.test_z_image import assert_changes
+from tests.ui.conftest import controls  # a fixture
+from ui.restore import settings_in
 
 WITH_MARKS = "a (red:1.2) fox,  Ünïcode </s> <extra_id_0> 123\n new"
 T5_IDS = flow_runs.T5_IDS | {WITH_MARKS: [3, 9, 41, 1271, 10, 10917, 61, 3, 20400, 6, 3, 14858, 29, 2, 4978, 1, 32099, 3, 14574, 126, 1]}
@@ -150,6 +152,20 @@ def test_distilled_guidance_changes_the_picture_and_is_written_as_forge_writes_i
     assert ", CFG scale: 1, Distilled CFG Scale: 30, Seed: 1, " in high.infotexts[0]
 
 
+def test_the_second_pass_of_hires_fix_may_have_its_own_guidance_under_forge_s_names(model):
+    def hires(**fields):
+        return made(model(), StableDiffusionProcessingTxt2Img, enable_hr=True, hr_scale=1.5, denoising_strength=0.9, **fields)
+
+    same, given, other = hires(), hires(hr_cfg=1, hr_distilled_cfg=3.5), hires(hr_distilled_cfg=30)
+    assert (pixels(same) == pixels(given)).all() and (pixels(same) != pixels(other)).any()
+    assert "Hires CFG Scale: 1, Hires Distilled CFG Scale: 3.5" in given.infotexts[0]
+    assert "Hires Distilled CFG Scale: 30" in other.infotexts[0] and "Hires CFG" not in other.infotexts[0] and "Hires D" not in same.infotexts[0]
+    assert (pixels(hires(hr_cfg=4)) != pixels(same)).any()
+    for field, sentence in (("hr_cfg", "between -100 and 1000"), ("hr_distilled_cfg", "between 0 and 100")):
+        with pytest.raises(InvalidRequest, match=f"^{field} must be a number {sentence}, got 'much'$"):
+            hires(**{field: "much"})
+
+
 def test_networks_without_it_do_not_see_it(model):
     low, high = (made(model("schnell"), distilled_cfg_scale=scale) for scale in (1, 30))
     assert (pixels(low) == pixels(high)).all() and "Distilled" not in high.infotexts[0]
@@ -191,6 +207,28 @@ def test_it_fills_through_the_api_and_its_infotext_and_receipt_say_how(served, t
     MASK.save(*given["mask"])
     *_, verdict = verify(claim, request_again(claim.receipt, catalog, read_given(given, claim.receipt).get, thorough=True), engine)
     assert verdict.status is Status.IDENTICAL, verdict
+
+
+FORGE = ("a fox\nSteps: 2, Sampler: Euler, Schedule type: Beta, CFG scale: 1, Distilled CFG Scale: 4.5, Seed: 7, Size: 64x96, "
+         "Model: transformer, Denoising strength: 0.9, Hires Module 1: Use same choices, Hires CFG Scale: 1.5, Hires Distilled CFG Scale: 5.5, "
+         "Hires upscale: 1.5, Hires upscaler: Latent, Beta schedule alpha: 0.6, Beta schedule beta: 0.6, Diffusion in Low Bits: Automatic (fp16 LoRA), "
+         "Version: f2.0.1v1.10.1-previous-636-gb835f24a, Module 1: ae, Module 2: encoder, Module 3: t5xxl")
+"""As Forge writes it under a picture of FLUX.1 dev with hires fix."""
+
+
+@pytest.mark.parametrize("served", ["dev"], indirect=True)
+def test_forge_s_infotext_pastes_in_the_page_and_the_api(served, controls):
+    client, catalog, engine = served
+    values, notes = settings_in(FORGE, controls, catalog, engine.options, engine.styles)
+    assert notes == [] and {name: values[name] for name in (
+        "sampler_name", "scheduler", "steps", "cfg_scale", "distilled_cfg_scale", "seed", "width", "height", "sd_vae", "sd_text_encoders")} == {
+        "sampler_name": "Euler", "scheduler": "Beta", "steps": 2, "cfg_scale": 1.0, "distilled_cfg_scale": 4.5, "seed": 7, "width": 64, "height": 96,
+        "sd_vae": "ae.safetensors", "sd_text_encoders": ["encoder.safetensors", "t5xxl.safetensors"]}
+    answer = client.post("/sdapi/v1/txt2img", json={"infotext": FORGE, "prompt": "a fox", "width": 64, "height": 96, "cfg_scale": 1})
+    assert answer.status_code == 200, answer.text
+    (text,) = json.loads(answer.json()["info"])["infotexts"]
+    for said in ("Sampler: Euler, Schedule type: Beta", "Hires CFG Scale: 1.5, Hires Distilled CFG Scale: 5.5", "Module 1: ae, Module 2: encoder, Module 3: t5xxl"):
+        assert said in text
 
 
 @pytest.mark.parametrize("served", ["dev"], indirect=True)

@@ -6,13 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.errors import PalimpsestError
 from pipeline.families.base import ModelInfo
 from pipeline.img2img import request_of
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.samplers import SAMPLERS
 from tests.conftest import ROOT
-from ui.controls import Controls, advice, takes_guidance, with_ratio, within_range
+from ui.controls import Controls, advice, suited_values, takes_guidance, with_ratio, within_range
+from ui.making import SUITED
 from ui.stream import ONLY_OPTIONS
 from ui.tabs import read_samples
 
@@ -33,6 +35,15 @@ def test_an_option_that_is_a_field_of_the_request_too_is_the_field():
     ("sdxl", None), ("unknown", None)])
 def test_settings_that_suit_a_family_are_told_where_they_are_unusual(family, said):
     assert advice(SimpleNamespace(describe=lambda options: ModelInfo("m", "m", family=family)), "m") == said
+
+
+def test_defaults_keep_the_picture_s_proportions_in_steps_that_the_model_takes():
+    klein = SimpleNamespace(describe=lambda options: ModelInfo("m", "m", family="flux2-klein"))
+    values = suited_values(klein, "m", "Automatic", 1000, 500)
+    assert values == {"sampler_name": "Euler", "scheduler": "Simple", "steps": 4, "cfg_scale": 1.0, "denoising_strength": 1.0, "width": 1456, "height": 720}
+    assert values.keys() <= set(SUITED) <= {f.name for f in fields(Controls)}
+    with pytest.raises(PalimpsestError):
+        suited_values(SimpleNamespace(describe=lambda options: ModelInfo("m", "m", family="sd1")), "m", "Automatic", 512, 512)
 
 
 @pytest.mark.parametrize("family, shown", [("flux1-dev", True), ("flux1-kontext", True), ("flux1-schnell", False), ("z-image", False), ("sd1", False)])

@@ -9,8 +9,10 @@ from tests.ui.conftest import start
 from tests.ui.steps import generate, make, open_page, open_tab, put, result, set_slider, settle
 
 
-def put_z_image(models, made):
-    """A tiny Z-Image in files of its own, with two text encoders, two VAEs, and a text encoder that is none."""
+def put_flow_models(models, made):
+    """A tiny Z-Image in files of its own, with two text encoders, two VAEs, and a text encoder that is none; and a whole FLUX.1 dev."""
+    (models / "Stable-diffusion").mkdir(parents=True)
+    (models / "Stable-diffusion" / "flux.safetensors").hardlink_to(tiny_flow.flux1(made / "flux").file)
     files = tiny_flow.z_image(made)
     for place, file in (("Stable-diffusion/z-image", files.transformer), ("text_encoder/qwen", files.text_encoder),
                         ("text_encoder/qwen-2", files.text_encoder), ("text_encoder/no-encoder", files.vae), ("VAE/ae", files.vae), ("VAE/ae-2", files.vae)):
@@ -21,7 +23,7 @@ def put_z_image(models, made):
 @pytest.fixture(scope="module")
 def toy_page(context, tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    put_z_image(folder / "models", tmp_path_factory.mktemp("z-image"))
+    put_flow_models(folder / "models", tmp_path_factory.mktemp("z-image"))
     server = start("--models-dir", str(folder / "models"), outputs=folder / "outputs", program=("-m", "tests.families.toy", str(folder)))
     page = context.new_page()
     open_page(page, next(server).url)
@@ -150,3 +152,41 @@ def test_vae_and_text_encoders_are_chosen_at_the_top_and_remembered_for_each_mod
     expect(encoders.locator(".token")).to_have_text("qwen-2.safetensors")
     choose(page, "text-encoders", "no-encoder.safetensors")
     expect(page.locator(".toast-body").last).to_contain_text('"no-encoder.safetensors" is not a Qwen3 text encoder')
+
+
+def test_a_model_s_defaults_are_offered_and_its_kind_is_said_and_remembered(toy_page):
+    page, offer, kind = toy_page, toy_page.locator("#use-defaults"), toy_page.locator("#model-kind")
+    steps = page.get_by_label("number input for Sampling steps")
+    open_tab(page, "img2img")
+    set_slider(page, "Sampling steps", 3)
+    checkpoint(page, "toy-model")
+    expect(offer).to_have_count(0)
+    checkpoint(page, "z-image")
+    expect(offer).to_be_visible()
+    expect(kind).to_have_count(0)
+    set_slider(page, "CFG Scale", 7)
+    expect(steps).to_have_value("3")  # nothing is forced
+    for label, value in (("Width", 128), ("Height", 256)):
+        set_slider(page, label, value)
+    offer.click()
+    expect(steps).to_have_value("9")
+    shown = {label: page.get_by_label(f"number input for {label}").input_value() for label in ("CFG Scale", "Width", "Height")}
+    assert shown == {"CFG Scale": "1", "Width": "728", "Height": "1448"}
+    assert [page.get_by_label(label, exact=True).input_value() for label in ("Sampling method", "Schedule type")] == ["Euler", "Simple"]
+    negative = page.locator(".prompt:has(#negative-prompt) > .tokens")
+    expect(negative).to_have_text("not used at CFG Scale 1")
+    set_slider(page, "CFG Scale", 2)
+    expect(negative).not_to_contain_text("not used")
+    checkpoint(page, "flux")
+    expect(kind).to_be_visible()
+    expect(page.get_by_label("number input for Distilled CFG Scale")).to_be_visible()
+    expect(page.locator(".references")).to_be_hidden()
+    choose(page, "model-kind", "Edits by instruction")
+    expect(page.locator(".references")).to_be_visible()
+    offer.click()
+    expect(page.get_by_label("number input for Distilled CFG Scale")).to_have_value("2.5")
+    checkpoint(page, "z-image")
+    expect(kind).to_have_count(0)
+    checkpoint(page, "flux")
+    expect(kind.locator("input")).to_have_value("Edits by instruction")
+    expect(page.locator(".references")).to_be_visible()

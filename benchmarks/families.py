@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.report import table
 from pipeline import families
 from pipeline.families import flux1, flux2, qwen_image, z_image
-from pipeline.families.base import ModelInfo
+from pipeline.families.base import Family, ModelInfo
 from pipeline.families.checkpoint import Checkpoint, Part
 from pipeline.families.cond import Encoding
 from pipeline.families.placement import Placement
@@ -78,16 +78,8 @@ def at_full_size(name: str) -> list[str]:
 
 def run_at_full_size(name: str) -> tuple:
     """(the family, its latent, its conditioning) after a prompt, a call, and decoding."""
-    row, meta = families.FAMILIES[name.partition(" ")[0]], torch.device("meta")
-    checkpoint = Checkpoint(Path(name), {part: Part(config, {}) for part, config in PUBLISHED[name].items()},
-                            edits=row.facts is flux1.KONTEXT)
-    with meta:
-        modules: dict[str, nn.Module] = {part: row.facts.parts[part].build(config) for part, config in PUBLISHED[name].items()}
-    for module in modules.values():
-        module.requires_grad_(False).eval().to(torch.bfloat16)
-    modules["vae"].float()
-    family = LOADED[row.facts.name](checkpoint, modules, ModelInfo(name, name), Placement(meta, torch.bfloat16, torch.float32))
-    size = row.facts.native_size
+    family = full_size(name)
+    size, meta = families.FAMILIES[family.name].facts.native_size, family.placement.device
     cond = family.encode_prompts(["a red fox in the snow"], Encoding(size=Size(size, size)))
     pixels = torch.zeros(1, 3, size, size, device=meta)
     latent = family.encode_image(pixels)
@@ -95,6 +87,19 @@ def run_at_full_size(name: str) -> tuple:
     if output.shape != latent.shape or family.decode(output).shape != pixels.shape:
         raise ValueError(f"{name}: shapes differ")
     return family, latent, cond
+
+
+def full_size(name: str) -> Family:
+    """A model of PUBLISHED on the meta device."""
+    row, meta = families.FAMILIES[name.partition(" ")[0]], torch.device("meta")
+    checkpoint = Checkpoint(Path(name), {part: Part(config, {}) for part, config in PUBLISHED[name].items()},
+                            edits="edit" in name or row.facts is flux1.KONTEXT)
+    with meta:
+        modules: dict[str, nn.Module] = {part: row.facts.parts[part].build(config) for part, config in PUBLISHED[name].items()}
+    for module in modules.values():
+        module.requires_grad_(False).eval().to(torch.bfloat16)
+    modules["vae"].float()
+    return LOADED[row.facts.name](checkpoint, modules, ModelInfo(name, name), Placement(meta, torch.bfloat16, torch.float32))
 
 
 def main() -> None:

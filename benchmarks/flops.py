@@ -1,8 +1,9 @@
-"""Operations saved by Fast mode: python -m benchmarks flops
+"""Operations of a picture, and those saved by Fast mode: python -m benchmarks flops
 
 The floating point operations of one UNet call in Stable Diffusion 1.5's size, with prompt and negative prompt in one
-batch: full, with cached deep features, and around a mask. It measures no time and needs no weights, so results are the same
-everywhere.
+batch: full, with cached deep features, and around a mask. Then each flow model's at its published size, for a picture of its
+native size with the settings that suit it: the prompt, a call of the network without and with the source picture as a reference,
+and decoding. It measures no time and needs no weights, so results are the same everywhere.
 """
 
 import argparse
@@ -12,12 +13,16 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.families import PUBLISHED, run_at_full_size
 from benchmarks.load import UNETS
 from benchmarks.report import Row, show, write_json
+from pipeline.families import FAMILIES
+from pipeline.families.cond import Encoding
 from pipeline.families.edit_reuse import WideLayers, computing, recording
 from pipeline.families.reuse import Window
 from pipeline.families.sd import PARTS
 from pipeline.families.step_cache import OuterLayers, seeing
+from pipeline.geometry import Size
 from pipeline.samplers.reuse import surroundings
 
 INTERVAL = 3
@@ -68,14 +73,34 @@ def count(size: int) -> list[Row]:
     return rows
 
 
+@torch.inference_mode()
+def count_flow(name: str) -> Row:
+    """(model, 10^12 operations of a prompt, of a call, of a call that sees the source, of decoding, of a whole picture)."""
+    family, latent, cond = run_at_full_size(name)
+    facts = FAMILIES[family.name].facts
+    size, time = Size(facts.native_size, facts.native_size), torch.ones(1, device=latent.device) / 2
+    pixels = torch.zeros(1, 3, size.height, size.width, device=latent.device)
+    seen = family.image_conditioning(pixels, latent, None, mask_weight=1.0)
+    prompt = counted(lambda: family.encode_prompts(["a red fox in the snow"], Encoding(size=size)))
+    call = counted(lambda: family.denoise(latent, time, cond, seen if family.sees == "masked source" else latent[:, :0]))
+    edit = counted(lambda: family.denoise(latent, time, cond, seen)) if family.sees == "reference" else None
+    decoding = counted(lambda: family.decode(latent))
+    asked = 1 if facts.defaults.cfg_scale == 1 else 2
+    whole = asked * (prompt + facts.defaults.steps * (edit or call)) + decoding
+    return name, prompt, call, "–" if edit is None else edit, decoding, f"{whole:.0f}, {facts.defaults.steps} steps{', CFG' if asked == 2 else ''}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512, help="pixels, a multiple of 64; default: %(default)s")
+    parser.add_argument("--no-flow", action="store_true", help="only the UNet")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
     rows = count(args.size)
     show(("one call", "10^12 operations", "times less"), rows)
-    write_json(args.json, {"size": args.size, "rows": rows})
+    flow = [] if args.no_flow else [count_flow(name) for name in PUBLISHED]
+    show(("10^12 operations", "a prompt", "a call", "seeing the source", "decoding", "a picture, seeing the source if it can"), flow)
+    write_json(args.json, {"size": args.size, "rows": rows, "flow": flow})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pipeline.families import flux1, flux2, original, placement, qwen_image, ref
 from pipeline.families.base import Facts, Family, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, Layout, LoadingCallback, build_modules, pipeline_class
 from pipeline.families.latents import LatentFormat
-from pipeline.families.placement import Placement
+from pipeline.families.placement import Placement, is_text_encoder
 from pipeline.small_files import reason
 from pipeline.weights import PREVIEW_DECODER, Weights
 
@@ -160,7 +160,11 @@ def read_checkpoint(path: Path, components: Components = Components()) -> tuple[
     for file in components.text_encoders:
         if layout.read_text_encoder is None:
             raise ModelError(f'"{path.name}" takes no separate text encoder, got "{file.name}"')
-        parts |= layout.read_text_encoder(file)
+        try:
+            parts |= layout.read_text_encoder(file)
+        except ModelError as error:
+            needs = " and ".join(part.called for name, part in row.facts.separate.items() if is_text_encoder(name))
+            raise refusals.wrong_text_encoder(file, path, row.facts.name, needs, error) from None
     if components.vae is not None:
         parts["vae"] = layout.read_vae(components.vae)
     return row, replace(checkpoint, parts=parts)

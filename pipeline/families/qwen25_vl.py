@@ -79,6 +79,9 @@ def named(name: str) -> str:
 def read_text_encoder(path: Path) -> dict[str, Part]:
     """The text encoder in its own file, as a Layout reads it. Raises ModelError."""
     part = read_from(weights := Weights(path))
+    if part is None and "model.layers.0.self_attn.q_proj.bias" in weights:
+        raise ModelError(f'"{weights.path.name}" is the part of Qwen2.5-VL that reads words, without the one that sees; '
+                         "use the whole model as safetensors")
     if part is None:
         raise ModelError(f'"{weights.path.name}" is not a Qwen2.5-VL text encoder: it lacks "visual.patch_embed.proj.weight" or '
                          '"model.layers.0.self_attn.q_proj.bias"')

@@ -23,6 +23,21 @@ OTHER_KINDS = {  # prefix of a tensor's name: kind of file
 }
 
 
+TEXT_ENCODERS = {  # end of a tensor's name: (what text encoder has it, how the names of its families begin)
+    "visual.patch_embed.proj.weight": ("Qwen2.5-VL, the text encoder of Qwen-Image", ("qwen-image",)),
+    "layers.0.self_attn.q_norm.weight": ("Qwen3, the text encoder of Z-Image and FLUX.2 klein", ("z-image", "flux2")),
+    "encoder.block.0.layer.0.SelfAttention.q.weight": ("T5, a text encoder of FLUX.1", ("flux1",)),
+    "text_model.embeddings.token_embedding.weight": ("CLIP, a text encoder of FLUX.1 and Stable Diffusion", ("flux1",)),
+}
+
+
+def wrong_text_encoder(file: Path, checkpoint: Path, family: str, needs: str, why: ModelError) -> ModelError:
+    """For a text encoder that a family's layout does not read. needs: what it needs instead; why: its own reason."""
+    names = Weights(file).keys()
+    what, whose = next((known for end, known in TEXT_ENCODERS.items() if any(name.endswith(end) for name in names)), (None, ()))
+    return why if what is None or family.startswith(whose) else ModelError(f'"{file.name}" is {what}; "{checkpoint.name}" is {family} and needs {needs}')
+
+
 def not_a_checkpoint(weights: Weights) -> ModelError:
     """For a single file that no family reads."""
     for start, kind in OTHER_KINDS.items():

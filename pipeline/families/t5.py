@@ -22,6 +22,8 @@ PADDING = 0
 """The token <pad>."""
 FIRST = "encoder.block.0.layer.0.SelfAttention.q.weight"
 """A tensor by which a file is recognised."""
+WORDS = ("shared.weight", "encoder.embed_tokens.weight", "model.embed_tokens.weight")
+"""Names of the vectors of words: transformers' two, and that of GGUF files, where all models have one name for them."""
 
 RULES = {  # those arguments of transformers' T5Config that change what is computed
     "vocab_size": configs.whole(2, 1 << 20),
@@ -71,9 +73,9 @@ def of_folder(part: Part) -> Part:
 
 def encoder_only(tensors: dict[str, Stored]) -> dict[str, Stored]:
     """By name in the encoder; a file may hold the vectors of words twice, and the decoder too."""
-    words = next((name for name in ("shared.weight", "encoder.embed_tokens.weight") if name in tensors), None)
+    words = next((name for name in WORDS if name in tensors), None)
     kept = {name.removeprefix("encoder."): stored for name, stored in tensors.items()
-            if name != "shared.weight" and not name.startswith(("decoder.", "lm_head."))}
+            if name not in WORDS and not name.startswith(("decoder.", "lm_head."))}
     return kept | ({"embed_tokens.weight": tensors[words]} if words else {})
 
 

@@ -308,8 +308,9 @@ def test_what_is_missing_or_does_not_fit_is_said(flow_files, tmp_path):
     clip, words = flux.text_encoder, flux.more_encoders[0]
     assert refusal(flux.transformer, components=families.Components(flux.vae, (clip,))) == \
         '"transformer.safetensors" is not a complete model: it needs the text encoder T5-XXL in models/text_encoder too'
-    assert refusal(flux.transformer, components=families.Components(flux.vae, (clip, other.text_encoder))).startswith(
-        '"encoder.safetensors" is neither CLIP-L nor T5-XXL, the text encoders of FLUX.1')
+    assert refusal(flux.transformer, components=families.Components(flux.vae, (clip, other.text_encoder))) == (
+        '"encoder.safetensors" is Qwen3, the text encoder of Z-Image and FLUX.2 klein; "transformer.safetensors" is flux1-dev and needs '
+        "the text encoder CLIP-L and the text encoder T5-XXL")
     save_file({name: torch.cat([tensor, tensor], dim=-1) if name == "shared.weight" else tensor for name, tensor in load_file(words).items()},
               tmp_path / "wide.safetensors")
     assert refusal(flux.transformer, components=families.Components(flux.vae, (clip, tmp_path / "wide.safetensors"))) == \

@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline import families
@@ -15,12 +15,14 @@ from pipeline.errors import ModelError
 from pipeline.families.cond import Encoding
 from pipeline.families.packed import PackedLayer
 from pipeline.families.placement import Placement
+from pipeline.gguf import _T5 as T5_NAMES
 from pipeline.gguf import KINDS, transformers_name
 from pipeline.networks import NetworkRequest, NetworkSet
 from pipeline.networks.file import version
 from pipeline.networks.merging import Wanted
 from pipeline.weights import Weights
 from tests.families.conftest import FLOAT32
+from tests.families.flow_runs import made, pixels
 from tests.families.quantized_files import float8, gguf_file, plain
 
 LLAMA = {".self_attn.q_proj.": ".attn_q.", ".self_attn.k_proj.": ".attn_k.", ".self_attn.v_proj.": ".attn_v.", ".self_attn.o_proj.": ".attn_output.",
@@ -141,6 +143,37 @@ def test_a_lora_on_packed_weights_computes_as_merged_and_is_given_back_to_the_bi
 
 
 # --- GGUF
+
+T5_LLAMA = {"encoder.final_layer_norm.": "enc.output_norm.", "encoder.block.": "enc.blk.", "shared.": "token_embd.",
+            **{f".{theirs}.": f".{ours}." for ours, theirs in T5_NAMES.items()}}
+
+
+def test_t5_as_gguf_reads_a_prompt_end_to_end(flow_files, tmp_path):
+    files, packed = flow_files("flux1-dev"), tmp_path / "t5.gguf"
+
+    def renamed(name):
+        for theirs, ours in T5_LLAMA.items():
+            name = name.replace(theirs, ours)
+        return name
+
+    words = tmp_path / "t5.safetensors"
+    save_file({name: tensor for name, tensor in load_file(files.more_encoders[0]).items() if "embed_tokens" not in name}, words)
+    gguf_file(words, packed, "Q8_0", "t5encoder", renamed)
+    transformer = gguf_file(files.transformer, tmp_path / "flux.gguf", "Q8_0", "flux")
+    small, numbers = (families.load(path, FLOAT32, components=families.Components(files.vae, (files.text_encoder, encoder)))
+                      for path, encoder in ((transformer, packed), (plain(transformer), plain(packed))))
+    drawn = [pixels(made(model, prompt="a red fox")) for model in (small, numbers)]
+    assert (drawn[0] == drawn[1]).all() and packed_layers(small) and any(isinstance(layer, PackedLayer) for layer in small.modules["text_encoder_2"].modules())
+
+
+def test_qwen25_vl_as_gguf_which_cannot_see_is_refused_with_a_sentence(flow_files, tmp_path):
+    files = flow_files("qwen-image")
+    half = tmp_path / "words.safetensors"
+    save_file({name: tensor for name, tensor in load_file(files.text_encoder).items() if not name.startswith("visual.")}, half)
+    gguf_file(half, tmp_path / "words.gguf", "Q8_0", "qwen2vl", llama_name)
+    with pytest.raises(ModelError, match='^"words.gguf" is the part of Qwen2.5-VL that reads words, without the one that sees'):
+        families.load(files.transformer, FLOAT32, components=families.Components(files.vae, (tmp_path / "words.gguf",)))
+
 
 def write_gguf(path, tensors, **values):
     writer = gguf.GGUFWriter(path, "flux")

@@ -44,6 +44,8 @@ class FusedProjections:
         seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         inputs = {attention.to_q: hidden_states, attention.to_k: seen, attention.to_v: seen}
         heads = [projected.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for projected in self._project(inputs)]
+        if seen is hidden_states:  # as many keys as queries, read again and again
+            heads = [projected.contiguous() for projected in heads]
         output = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         for layer in attention.to_out:
             output = layer(output)

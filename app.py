@@ -482,6 +482,11 @@ def serve(flags: argparse.Namespace) -> None:
         cluster.close()
 
 
+def code_folder() -> Path:
+    """Where compiled networks are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "palimpsest" / "compiled"
+
+
 def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]":
     """The models and styles named by the flags. Exits with a sentence if they cannot be read."""
     from pipeline import allocator
@@ -495,7 +500,7 @@ def open_models(flags: argparse.Namespace) -> "tuple[ModelStore, StyleDatabase]"
     try:
         place = placement.choose(flags.device, flags.precision)
         catalog = Catalog(flags.models_dir, extra=[DEMO_MODEL], also=[DEMO_NETWORKS])
-        models = ModelStore(catalog, place, find_model(flags.model, catalog))
+        models = ModelStore(catalog, place, find_model(flags.model, catalog), code=code_folder())
         models.describe()
         return models, StyleDatabase(flags.styles_file)
     except PalimpsestError as error:

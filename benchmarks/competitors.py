@@ -86,6 +86,7 @@ class Palimpsest:
         from pipeline import allocator, families
         from pipeline.device import Course
         from pipeline.engine import local_engine
+        from pipeline.families.compiled import Compiler
         from pipeline.journal import Journal
 
         began = time.perf_counter()
@@ -97,6 +98,7 @@ class Palimpsest:
         self.engine = local_engine(lambda options: load(), journal=Journal(outputs), cache=cache)
         self.engine.preload().result()  # on its thread: OpenMP threads of another thread would slow down the computation
         self.model = load()
+        self.model.compiler = Compiler(outputs / "code", niceness=0)
         self.ready = {"load": time.perf_counter() - began}
         self.watch = Stopwatch()
         self._watch_stages(Course)
@@ -129,6 +131,7 @@ class Palimpsest:
         result, = job.result()
         seconds, cpu = time.perf_counter() - began, time.process_time() - busy
         stages = dict(self.watch.seconds)
+        self.model.compiler.wait()  # if the options ask for compiled networks, the next edit finds them
         return {"seconds": seconds, "cpu": cpu, "calls": model_calls(steps, strength), "path": result.paths[0],
                 "stages": stages | {"rest": seconds - sum(stages.values())}}
 

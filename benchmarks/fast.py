@@ -3,7 +3,7 @@
 One process edits a picture exactly and then in each fast way, and inpaints one again with another seed, exactly and around
 its mask. Shared work, such as encoding the source, is done beforehand. Reported are whole edits, from the request to the
 saved PNG, and model calls alone. How similar the pictures are means something only for the demo model, as the others' weights
-are random. At CFG scale 1 the picture differs anyway: whether weights need guidance depends on their training.
+are random. Compiled networks are compiled and tried out in short edits beforehand. At CFG scale 1 the picture differs anyway: whether weights need guidance depends on their training.
 """
 
 import argparse
@@ -24,14 +24,17 @@ SMALL_MASK = 0.05
 """Fraction of the picture."""
 EXACT, MASKED = "exact", f"exact, mask of {SMALL_MASK}"
 STEP_CACHE, EDIT_REUSE, UNGUIDED = "step cache, interval 3", f"edit reuse, mask of {SMALL_MASK}", "CFG scale 1, not 7"
+COMPILED = "compiled networks"
 OPTIONS = {STEP_CACHE: {"step_cache_interval": 3}, "step cache, threshold 0.1": {"step_cache_threshold": 0.1},
            "guidance, first 0.6": {"guidance_stop": 0.6}, "token merging 0.5": {"token_merging_ratio": 0.5},
-           EDIT_REUSE: {"edit_reuse": True}}
+           EDIT_REUSE: {"edit_reuse": True}, COMPILED: {"compile_networks": True}}
 WAYS = {way: {"settings": options} for way, options in OPTIONS.items()} | {UNGUIDED: {"cfg_scale": 1.0}}
 """Changes to the request."""
 BARS = {STEP_CACHE: 2, EDIT_REUSE: 3}
 CALLS_BARS = {UNGUIDED: 1.8}
 """For the model calls only."""
+TRIAL = 3 + 1 + 1 + 2 * 3
+"""Edits until both networks are compiled, one after the other, compared, and timed."""
 
 
 def requests(ways: list[str], number: int, size: int, steps: int, strength: float) -> list[Request]:
@@ -40,6 +43,8 @@ def requests(ways: list[str], number: int, size: int, steps: int, strength: floa
             "prompt": f"a red house, {number} trees"}
     whole = [way for way in ways if way != EDIT_REUSE]
     asked = [edit | {"case": "warm-up", "steps": 2}]
+    if COMPILED in ways and number == 0:
+        asked += [edit | WAYS[COMPILED] | {"case": f"trial {turn}", "steps": 2, "seed": turn} for turn in range(TRIAL)]
     if whole:
         asked += [edit, *(edit | WAYS[way] | {"case": way} for way in whole)]
     if EDIT_REUSE in ways:
@@ -59,9 +64,9 @@ def compare(way: str, rounds: Rounds) -> tuple:
     """A row of the table: a fast way beside the exact one, medians."""
     pairs = [(answers[MASKED if way == EDIT_REUSE else EXACT], answers[way]) for answers in rounds]
     exact, fast = (median(pair[side]["seconds"] for pair in pairs) for side in (0, 1))
-    calls = [median(pair[side]["stages"]["UNet"] for pair in pairs) for side in (0, 1)]
+    calls, decoding = ([median(pair[side]["stages"][stage] for pair in pairs) for side in (0, 1)] for stage in ("UNet", "VAE decode"))
     cpu = [median(pair[side]["cpu"] for pair in pairs) for side in (0, 1)]
-    return way, exact, fast, exact / fast, cpu[0] / cpu[1], calls[0] / calls[1], median(psnr(a["path"], b["path"]) for a, b in pairs)
+    return way, exact, fast, exact / fast, cpu[0] / cpu[1], calls[0] / calls[1], decoding[0] / decoding[1], median(psnr(a["path"], b["path"]) for a, b in pairs)
 
 
 def main() -> None:
@@ -88,7 +93,7 @@ def main() -> None:
         rounds = by_case(answers, asked)
         rows = [compare(way, rounds) for way in ways]
     title = f"{flags.model}, {edit[0]}x{edit[0]}, {model_calls(*edit[1:])} model calls, medians of {flags.runs}"
-    head = "", "exact, s", "fast, s", "exact / fast", "CPU seconds", "model calls alone", "PSNR, dB"
+    head = "", "exact, s", "fast, s", "exact / fast", "CPU seconds", "model calls alone", "decoding alone", "PSNR, dB"
     show(head, rows, title)
     exact = [answers[case] for answers in rounds for case in (EXACT, MASKED) if case in answers]
     outside = median(share_outside(answer, "UNet", "VAE decode") for answer in exact)

@@ -16,6 +16,7 @@ from pipeline.annotators import Annotators
 from pipeline.errors import ModelError
 from pipeline.families import Components
 from pipeline.families.base import Family, ModelInfo
+from pipeline.families.compiled import Compiler
 from pipeline.families.placement import Placement
 from pipeline.memory import TILE, Bytes, MemoryPlan, collect, free_memory, is_out_of_memory, plan_memory, working_memory
 from pipeline.models import NO_VAE, SHORT, Catalog, ModelFile, Share, stamp
@@ -63,11 +64,11 @@ class ModelStore:
     """Loads the model that options name, on the engine's thread, and keeps the last few.
 
     default: the checkpoint to use if sd_model_checkpoint is "".
-    keep: how many stay loaded besides the one in use, memory permitting.
+    keep: how many stay loaded besides the one in use, memory permitting. code: the folder for compiled networks; None: none are compiled.
     """
 
     def __init__(self, catalog: Catalog, place: Placement, default: ModelFile, *, keep: int = 1,
-                 load: Callable[..., Family] = families.load, describe: Callable[..., ModelInfo] = families.describe,
+                 code: Path | None = None, load: Callable[..., Family] = families.load, describe: Callable[..., ModelInfo] = families.describe,
                  change_vae: Callable[..., None] = families.change_vae, complete: Callable[..., Components] = families.completed,
                  free: Callable[[torch.device], int | None] = free_memory,
                  main: Callable[[], int | None] = partial(free_memory, torch.device("cpu"))):
@@ -78,6 +79,7 @@ class ModelStore:
         """Called with the fraction of a model that is loaded, starting at 0."""
         self.place, self._keep = place, keep
         self._read, self._describe, self._change_vae, self._complete, self._free, self._main = load, describe, change_vae, complete, free, main
+        self._compiler = Compiler(code, free=main) if code is not None else None
         self._loaded: OrderedDict[Key, Family] = OrderedDict()  # the one in use last
         self._plans: dict[Key, MemoryPlan] = {}
         """By the first half of a Key: of the models that were loaded."""
@@ -223,6 +225,7 @@ class ModelStore:
         info = self._named(info, chosen, lambda share: self.tell(start * share))
         family = self._read(checkpoint.path, place, info, components=chosen.components,
                             progress=lambda share: self.tell(start + (1 - start) * share))
+        family.compiler = self._compiler
         family.tiny = families.tiny_decoder(self.catalog.root / "VAE-approx", info, place)
         family.approx = families.approx_decoder(self.catalog.root / "VAE-approx", info, place)
         if place.offload != "none":

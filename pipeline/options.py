@@ -371,6 +371,11 @@ class Options:
         FAST, False, "Edit reuse", "When a picture is inpainted again, compute only around its mask; needs memory.",
         infotext="Edit reuse", on_make=True)
 
+    compile_networks: bool = option(
+        FAST, False, "Compiled networks",
+        "Compile networks in the background for sizes that are used often, and use them where they prove faster; pixels differ by rounding. "
+        "Only in bfloat16 on a processor, with a C++ compiler.", infotext="Compiled")
+
     ad_bbox_sortby: str = option(
         DETAILS, "None", "Order of finds", "The order in which ADetailer works on what it finds; None: the surest first.",
         choices=("None", "Position (left to right)", "Position (center to edge)", "Area (large to small)"))

@@ -312,7 +312,10 @@ def start_batch(p: StableDiffusionProcessing, iteration: int) -> bool:
 def decode(p: StableDiffusionProcessing, samples: Tensor) -> Tensor:
     """Latents as pixels (B, 3, H, W) in [-1, 1], or smaller ones if the options ask for that. Raises ModelError, InvalidRequest."""
     if p.options.sd_vae_decode_method == "Full":
-        pixels = p.sampler.final_family.decode(samples)
+        with p.sampler.final_family.compiled(p.options.compile_networks) as calls:
+            pixels = p.sampler.final_family.decode(samples)
+        if calls.compiled:
+            p.extra_generation_params[infotext_name("compile_networks")] = True
     else:
         p.extra_generation_params[infotext_name("sd_vae_decode_method")] = p.options.sd_vae_decode_method
         pixels = small_pixels(p.sampler.final_family, samples, p.options.sd_vae_decode_method)

@@ -260,6 +260,8 @@ def compare(claim: Claim, again: Image.Image) -> Verdict:
         why = f"Changed since then: {changes}."
     elif claim.receipt.request["options"].get("edit_reuse"):
         why = "It was made with edit reuse, so it depends on earlier edits."
+    elif claim.receipt.request["options"].get("compile_networks"):
+        why = "It was made with compiled networks, so it depends on what had been compiled by then."
     return Verdict(Status.DIFFERENT, f"Different: made again, {distance(claim.image, again)}. {why}")
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.families.compiled import Compilable
 from pipeline.families.offload import Offload
 from pipeline.families.placement import Placement
 
@@ -19,6 +20,7 @@ class Autoencoder:
         """downscale: pixels per cell of its latents, in each direction."""
         self.module, self._placement, self._notes, self._offload = module, placement, notes, offload
         self._downscale = downscale
+        self.decoder = Compilable(module, lambda latent: module.decode(latent).sample)
         self.cut_into_tiles()
 
     def cut_into_tiles(self, edge: int = TILE, above: int = LARGEST_AT_ONCE) -> None:
@@ -39,7 +41,7 @@ class Autoencoder:
         return self.module.encode(image).latent_dist.mean
 
     def _decode_one(self, latent: Tensor) -> Tensor:
-        return self.module.decode(latent).sample
+        return self.module.decode(latent).sample if self.module.use_tiling else self.decoder(latent)
 
     def _run(self, work, image: Tensor, pixels: int) -> Tensor:
         """Run `work` in the autoencoder's precision, and again in float32 if that overflows."""

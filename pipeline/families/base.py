@@ -21,6 +21,7 @@ from pipeline.geometry import Size
 if TYPE_CHECKING:
     from pipeline.embeddings import Embedding, EmbeddingTable
     from pipeline.families.autoencoder import Autoencoder
+    from pipeline.families.compiled import Compiler
     from pipeline.families.offload import Offload
     from pipeline.families.tiny import TinyDecoder
 
@@ -185,6 +186,13 @@ Sees = Literal["nothing", "masked source", "source", "reference"]
 image_cfg_scale; and one that edits by instruction all of it as a picture of its own, where there is one and options allow it."""
 
 
+@dataclass
+class Calls:
+    """A count of networks' calls."""
+
+    compiled: int = 0
+
+
 class Family(Protocol):
     """A loaded checkpoint. Latents are float32 and at model scale everywhere outside encode and decode."""
 
@@ -202,6 +210,8 @@ class Family(Protocol):
     knows_old_emphasis: bool
     """Whether it supports the attention grammar of 2022."""
     autoencoder: "Autoencoder"
+    compiler: "Compiler | None"
+    """Compiles its networks; None: nothing does."""
     tiny: "TinyDecoder | None"
     """TAESD, which decodes quickly; None: its file is missing."""
     approx: "TinyDecoder | None"
@@ -253,6 +263,9 @@ class Family(Protocol):
 
     def controlled(self, controls: Controls) -> AbstractContextManager[None]:
         """Context for one sampling, in which pictures guide denoise(). Raises InvalidRequest if their networks do not fit."""
+
+    def compiled(self, wanted: bool) -> AbstractContextManager[Calls]:
+        """Context for one sampling or decoding, in which networks are compiled if that is wanted and pays. Yields a count."""
 
     def forget_edit(self) -> None:
         """Free the memory of the latest edit."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import InvalidRequest
 from pipeline.families.autoencoder import Autoencoder
-from pipeline.families.base import ModelInfo, Sees, TextEncoder
+from pipeline.families.base import Calls, ModelInfo, Sees, TextEncoder
+from pipeline.families.compiled import Compilable, Compiler, compiling
 from pipeline.families.controls import Controls
 from pipeline.families.latents import LatentFormat
 from pipeline.families.layout import arrange
@@ -30,6 +31,7 @@ class LoadedModel:
     takes_negative_prompt = True
     tiny: TinyDecoder | None = None
     approx: TinyDecoder | None = None
+    compiler: Compiler | None = None
 
     def __init__(self, name: str, modules: dict[str, nn.Module], info: ModelInfo, placement: Placement, latent_format: LatentFormat):
         """modules: by name in a diffusers folder, including "vae"."""
@@ -76,6 +78,13 @@ class LoadedModel:
 
     def controlled(self, controls: Controls) -> AbstractContextManager[None]:
         raise InvalidRequest("alwayson_scripts", f'alwayson_scripts: ControlNet does not work with "{self.info.name}" yet')
+
+    def compiled(self, wanted: bool) -> AbstractContextManager[Calls]:
+        return compiling(self._compilable(), self.compiler if wanted else None)
+
+    def _compilable(self) -> list[Compilable]:
+        """The networks that may be compiled."""
+        return [self.autoencoder.decoder]
 
     def forget_edit(self) -> None:
         """Nothing to forget."""

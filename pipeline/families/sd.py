@@ -15,6 +15,7 @@ from pipeline.families import configs
 from pipeline.families.base import Facts, ModelInfo, Sees
 from pipeline.families.checkpoint import Checkpoint, LoadingCallback, build_modules
 from pipeline.families.clip import ClipTextEncoder, ClipTokens
+from pipeline.families.compiled import Compilable
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.configs import PartKind
 from pipeline.families.controls import Controls, computing
@@ -104,13 +105,13 @@ class StableDiffusion(LoadedModel):
         super().__init__(facts.name, modules, info, placement, latent_format(facts, checkpoint))
         self.text_encoders = prompt_readers(facts, modules, tokens)
         self._clip_skip, self.knows_old_emphasis = facts.clip_skip, facts.old_emphasis
-        self._unet = modules["unet"]
-        self._network: Callable[..., Tensor] = self._ask_unet
+        self._unet = unet = modules["unet"]
         self._recording: Recording | None = None
         self._controls: UNetControls | None = None
-        for block in self._unet.up_blocks:
-            block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
+        fit_skips(self._unet)
         arrange(self._unet, placement)
+        self._ask_unet = Compilable(unet, lambda x, t, **conditions: unet(x, t, return_dict=False, **conditions)[0])
+        self._network: Callable[..., Tensor] = self._ask_unet
         self.sees = SEES[self._unet.config.in_channels]
         self._prediction = self._find_prediction(checkpoint)
 
@@ -172,8 +173,8 @@ class StableDiffusion(LoadedModel):
     def forget_edit(self) -> None:
         self._recording = None
 
-    def _ask_unet(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        return self._unet(x, t, return_dict=False, **conditions)[0]
+    def _compilable(self) -> list[Compilable]:
+        return [*super()._compilable(), self._ask_unet]
 
     def _extra_conditions(self, cond: Cond) -> dict[str, Any]:
         """Further inputs of the UNet."""
@@ -202,6 +203,12 @@ class StableDiffusion(LoadedModel):
                 or (mask is not None and self.sees == "masked source" and tuple(mask.shape[-2:]) != (height, width)):
             raise InvalidRequest("resize_mode", "resize_mode: with an inpainting or edit checkpoint a latent upscale needs a "
                                                 f"source of the requested size, got {width}x{height}")
+
+
+def fit_skips(unet: torch.nn.Module) -> None:
+    """Have a UNet's upward blocks resize their inputs as A1111 does."""
+    for block in unet.up_blocks:
+        block.register_forward_pre_hook(fit_to_skip, with_kwargs=True)
 
 
 def fit_to_skip(block: torch.nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:

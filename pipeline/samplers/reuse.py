@@ -1,10 +1,11 @@
-"""What the options let a network reuse from earlier calls, and its record in infotext."""
+"""What the options let a network reuse from earlier calls, and the record in infotext of what changed pixels."""
 
 import hashlib
 from typing import Any
 
 from torch import Tensor
 
+from pipeline.families.base import Calls
 from pipeline.families.reuse import Edit, Reuse, Reused, Window
 from pipeline.options import infotext_name
 from pipeline.samplers.denoiser import CFGDenoiser
@@ -45,8 +46,10 @@ def surroundings(nmask: Tensor) -> Window:
     return Window(top, left, bottom, right)
 
 
-def record(params: dict[str, Any], plan: Reuse, reused: Reused) -> None:
+def record(params: dict[str, Any], plan: Reuse, reused: Reused, calls: Calls) -> None:
     """Record in infotext whatever made the pixels differ from the exact ones."""
+    if calls.compiled:
+        params[infotext_name("compile_networks")] = True
     if reused.calls and plan.edit is not None:
         params[infotext_name("edit_reuse")] = True
     elif reused.calls:

@@ -151,11 +151,12 @@ class Sampler(ABC):
         plan = reuse.planned(denoiser, self.row.name, schedule)
         p.kept.begin_sampling(exact=not plan.reuses)
         try:
-            with self._controlled(p), self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused:
+            with self._controlled(p), self.family.merging_tokens(token_merging_ratio(p)), self.family.reusing(plan) as reused, \
+                    self.family.compiled(p.options.compile_networks) as calls:
                 try:
                     return self.row.solver(denoiser, start, schedule, callback=report, **settings).float()
                 finally:
-                    reuse.record(p.extra_generation_params, plan, reused)
+                    reuse.record(p.extra_generation_params, plan, reused, calls)
         except Interrupted:
             return denoiser.last_latent.float()
         finally:

@@ -26,7 +26,7 @@ from pipeline.embeddings import EmbeddingShelf
 from pipeline.engine import local_engine
 from pipeline.errors import ModelError
 from pipeline.families import placement, sd, sdxl
-from pipeline.families.base import ModelInfo
+from pipeline.families.base import Calls, ModelInfo
 from pipeline.families.cond import Cond, Encoding
 from pipeline.families.layer_names import LayerNames
 from pipeline.families.prediction import DiscreteSchedule, Eps, V
@@ -224,6 +224,9 @@ class ReplayedModel:
     def reusing(self, reuse: Reuse) -> AbstractContextManager[Reused]:
         return nullcontext(Reused())
 
+    def compiled(self, wanted: bool) -> AbstractContextManager[Calls]:
+        return nullcontext(Calls())
+
 
 def denoise_questions(x: Tensor, t: Tensor, cond: Cond, image_cond: Tensor) -> dict[str, Tensor]:
     image_cond = image_cond if image_cond.shape[1] else image_cond.new_zeros(len(x), 5, 1, 1)  # as it was recorded
@@ -257,7 +260,8 @@ def application(models: Path, load, find_checkpoint, styles: Path, outputs: Path
     catalog = Catalog(models, cache=outputs / "hashes.json")
     engine = local_engine(load, networks=Networks(LoraNames(catalog).find), embeddings=EmbeddingShelf(catalog.embedding_paths),
                     styles=StyleDatabase(styles), cache=Cache(0))  # the tape has every call, so none may be cached
-    store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint, find_files=catalog.find_files))
+    store = SimpleNamespace(catalog=SimpleNamespace(find_checkpoint=find_checkpoint, find_files=catalog.find_files,
+                                                    root=catalog.root))
     try:
         with TestClient(build_app(None, None, backend=Backend(engine, store, Settings(), outputs)),
                         base_url="http://127.0.0.1") as client:

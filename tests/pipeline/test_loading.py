@@ -95,6 +95,13 @@ def options(checkpoint="", vae="Automatic"):
     return Options(sd_model_checkpoint=checkpoint, sd_vae=vae)
 
 
+def test_models_are_compiled_by_one_compiler_if_there_is_a_folder_for_code(make_store, tmp_path):
+    store = make_store(code=tmp_path / "code")
+    compiler = store.load(options()).compiler
+    assert compiler.folder == tmp_path / "code" and store.load(options("b")).compiler is compiler
+    assert make_store().load(options()).compiler is None
+
+
 @pytest.mark.parametrize("place, free, refused", [
     (PLACE, PLENTY, True), (CARD, PLENTY, False), (CARD, WORKING + 4 * 1000, True)])
 def test_weights_that_main_memory_cannot_hold_are_refused_before_anything_is_read(make_store, disk, place, free, refused):

@@ -1,5 +1,6 @@
 """An option is described once: what page, infotext and requests make of that description, there and back."""
 
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict, replace
 
@@ -7,6 +8,7 @@ import pytest
 
 from pipeline import families
 from pipeline.engine import local_engine
+from pipeline.families.base import Calls
 from pipeline.fonts import FONT
 from pipeline.infotext import DEFAULTS, apply_backcompat, parse
 from pipeline.options import BY_INFOTEXT, SPECS, Options
@@ -67,6 +69,7 @@ TOLD = {  # a value, and the request in which it acts
     "step_cache_threshold": (1.0, {"steps": 12}),
     "guidance_start": (0.5, {}),
     "guidance_stop": (0.5, {}),
+    "compile_networks": (True, {}),
     "edit_reuse": (True, {"width": 128, "height": 128, "inpaint_full_res": False, "inpainting_fill": 1}),
 }
 EXAMPLES = {"sd_model_checkpoint": "demo-model", "sd_vae": "mine.safetensors", "sd_text_encoders": "qwen.safetensors", "sd_lora": "ink", "upscaler_for_img2img": "Nearest",
@@ -112,6 +115,9 @@ def told_by(demo, engine_of, inpainting, flow, picture, mask):
             model = copy(demo)
             model.sees = "reference"
             model.image_conditioning = lambda pixels, latent, mask, mask_weight: latent[:, :0]
+        if name == "compile_networks":
+            model = copy(demo)
+            model.compiled = lambda wanted: nullcontext(Calls(compiled=int(wanted)))
         if name == "sd_text_encoders":
             model = copy(demo)
             model.info = replace(demo.info, text_encoders=tuple((file, "0" * 64) for file in value.split(", ")))

@@ -1,6 +1,6 @@
 """From a request to a solver's run: which options act, and what infotext says of them."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ from pipeline.conditioning import Subprompt
 from pipeline.errors import InvalidRequest
 from pipeline.families.cond import Cond
 from pipeline.families.prediction import Eps, V
+from pipeline.families.base import Calls
 from pipeline.families.reuse import Reuse, Reused, Window
 from pipeline.geometry import Size
 from pipeline.hooks import HookList
@@ -50,6 +51,9 @@ class Family:
     def reusing(self, reuse):
         self.reuse = reuse
         yield Reused(calls=self.reused)
+
+    def compiled(self, wanted):
+        return nullcontext(Calls())
 
 
 @dataclass(frozen=True)

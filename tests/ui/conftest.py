@@ -25,7 +25,7 @@ from pipeline.styles import StyleDatabase
 from pipeline.upscaling import UPSCALERS
 from tests.browser import CHROMIUM_ARGS, find_chromium
 from tests.conftest import DEMO_MODEL, ROOT
-from tests.ui.steps import open_page, open_tab
+from tests.ui.steps import WINDOW, open_page, put_back, show_page
 from ui.adetailer import build_adetailer
 from ui.controlnet import build_controlnet
 from ui.controls import (
@@ -126,7 +126,7 @@ def context(browser, server):
 
 def new_context(browser):
     expect.set_options(timeout=60_000)
-    with browser.new_context(viewport={"width": 1366, "height": 900}) as context:
+    with browser.new_context(viewport=WINDOW) as context:
         context.set_default_timeout(60_000)
         yield context
 
@@ -136,39 +136,22 @@ def page(request, server):
     """The page as in a fresh browser, or where a test `shares_page`, that of its file. Only the server may be contacted, no
     script may fail, and no job may be left running."""
     if "kept_page" in request.fixturenames:
-        yield tidied(request.getfixturevalue("kept_page"))
+        page = request.getfixturevalue("kept_page")
+        stop_all(server)
+        if not put_back(page):
+            page.goto("about:blank")
+            forget_all(page.context, page, server.url)
+            show_page(page, server.url)
+        yield page
     else:
         yield from opened(request.getfixturevalue("context"), server)
 
 
 @pytest.fixture(scope="module")
 def kept_page(browser, server):
-    """The same, opened once for those of a file's tests that leave it as it was: to open it takes longer than they do."""
+    """The same, opened once for a file's tests."""
     for context in new_context(browser):
         yield from opened(context, server)
-
-
-@pytest.fixture
-def quiet_page(kept_page):
-    """That page where nothing is said: for what is refused and leaves no trace but a sentence."""
-    close_toasts(kept_page)
-    return kept_page
-
-
-def close_toasts(page):
-    page.evaluate("document.querySelectorAll('.toast-close').forEach((button) => button.click())")
-    expect(page.locator(".toast-body")).to_have_count(0)
-
-
-def tidied(page):
-    """The page where it is when it is opened, in Make at img2img, and nothing is said. Pictures and values are left alone."""
-    close_toasts(page)
-    shown, mode = page.evaluate("[document.body.dataset.page, document.body.dataset.mode]")
-    if shown != "make":
-        open_tab(page, "Make")
-    if mode != "img2img":
-        open_tab(page, "img2img")
-    return page
 
 
 def opened(context, server):

@@ -11,8 +11,10 @@ from PIL import Image
 from playwright.sync_api import expect
 
 
-shares_page = pytest.mark.usefixtures("kept_page")
-"""Marks a test that does well with whatever the file's other tests so marked have left on the page, and leaves that usable."""
+shares_page = pytest.mark.usefixtures("page", "kept_page")
+"""Marks a test that gets its file's one page, put back by put_back(): to open another takes three seconds of a processor.
+
+Not for tests that reload the page, choose from a menu, or look at what is kept or remembered from before."""
 STREAMS = re.compile("/gradio_api/(heartbeat/|queue/data)")
 """Requests that may stay open with nothing to send: the heartbeat, and the queue, which Gradio opens again if an event was
 answered before the request that sent it."""
@@ -42,13 +44,19 @@ COUNT_EVENTS = r"""(() => {
 def open_page(page, address):
     """Open the page, and wait until it shows what its browser has kept, which would overwrite earlier input."""
     watch_requests(page)
+    show_page(page, address)
+
+
+def show_page(page, address):
     page.goto(address)
     page.locator("#generate-img2img").wait_for()
     settle(page)
+    page.evaluate("noteValues()")
 
 
 def watch_requests(page):
     page.add_init_script(COUNT_EVENTS)
+    page.add_init_script(NOTE_VALUES)
     page.asked = set()  # and not answered so far
     page.on("request", lambda request: page.asked.add(request) if not STREAMS.search(request.url) else None)
     for end in ("requestfinished", "requestfailed"):
@@ -65,6 +73,80 @@ def settle(page, seconds=60):
         waiting = page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(unanswered()), 25)))")
         assert time.monotonic() < deadline, [*waiting, *(request.url for request in page.asked)]
         quiet = 0 if page.asked or waiting else quiet + 1
+
+
+NOTE_VALUES = """(() => {
+    const noted = new Map(), box = (field) => ["checkbox", "radio"].includes(field.type);
+    const now = (field) => field.matches(".label-wrap") ? field.classList.contains("open") : box(field) ? field.checked : field.value;
+    const fields = ["input:not([type=file]):not([role]):enabled", "textarea:enabled", "button.label-wrap"];
+    const change = (field, value) => {
+        if (box(field) || field.matches(".label-wrap")) {
+            if (value || field.type !== "radio") field.click();
+            return;
+        }
+        Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value").set.call(field, value);
+        for (const event of ["input", "change", "blur"]) field.dispatchEvent(new Event(event, { bubbles: true }));
+    };
+    window.noteValues = () => {
+        for (const field of document.querySelectorAll(fields)) if (!noted.has(field) && !field.closest(".canvas")) noted.set(field, now(field));
+    };
+    window.changedOutOfSight = () => [...noted].some(([field, value]) => !field.isConnected && now(field) !== value);
+    window.putValuesBack = (which) => {
+        const changed = [...noted].filter(([field, value]) => field.isConnected && field.matches(which) && !field.disabled && now(field) !== value);
+        for (const [field, value] of changed) change(field, value);
+        return changed.length;
+    };
+})()"""
+"""Remembers the fields' first values, and which accordions were open, to put them back."""
+EMPTY_CANVASES = """() => {
+    const those = [...document.querySelectorAll("[id]:has(.canvas)")].map(({ id }) => window.palimpsest.canvases?.of(id));
+    for (const canvas of those.filter(Boolean)) {
+        if (canvas.document.picture) canvas.remove();
+        if (canvas.kind === "picture") continue;
+        canvas.choose("brush");
+        for (const [name, value] of Object.entries(new canvas.settings.constructor().values)) canvas.settings.set(name, value);
+    }
+}"""
+WINDOW = {"width": 1366, "height": 900}
+
+
+def put_back(page):
+    """Put a page back to how it is when it is opened: img2img is open, nothing is said or made, and no canvas has a picture.
+
+    Menus keep their choices, and what tests have added to the page stays. Returns whether that has worked: values of fields
+    that Gradio has taken away meanwhile cannot be put back.
+    """
+    page.emulate_media(color_scheme=None)
+    page.mouse.move(0, 0)
+    if page.viewport_size != WINDOW:
+        page.set_viewport_size(WINDOW)
+    page.evaluate("document.querySelectorAll('dialog[open]').forEach((dialog) => dialog.close())")
+    close_toasts(page)
+    shown, mode = page.evaluate("[document.body.dataset.page, document.body.dataset.mode]")
+    if shown != "make":
+        open_tab(page, "Make")
+    if mode != "img2img":
+        open_tab(page, "img2img")
+    while count := tiles(page).count():
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.locator("#delete-result").dispatch_event("click")
+        settle(page)
+        if tiles(page).count() == count:  # its file is gone already
+            return False
+    page.evaluate("localStorage.clear()")  # or new values of the canvas's tools are those
+    page.evaluate(EMPTY_CANVASES)
+    for which in ("input, textarea", ".label-wrap"):  # an accordion's fields may go with it
+        if page.evaluate("(which) => window.putValuesBack(which)", which):
+            settle(page)
+    close_toasts(page)
+    settle(page)
+    page.evaluate("localStorage.clear()")
+    return not page.evaluate("changedOutOfSight()")
+
+
+def close_toasts(page):
+    page.evaluate("document.querySelectorAll('.toast-close').forEach((button) => button.click())")
+    expect(page.locator(".toast-body")).to_have_count(0)
 
 
 def count_shifts(page):
@@ -90,11 +172,13 @@ def still(page, element):
 def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
     settle(page)
+    page.evaluate("noteValues()")
 
 
 def open_accordion(page, title):
     page.get_by_role("button", name=title).click()
     settle(page)  # its widgets appear before their values
+    page.evaluate("noteValues()")
 
 
 def put(page, element, file):

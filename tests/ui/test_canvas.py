@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.steps import act, generate, open_page, open_tab, paint, put_in_editor, result, set_slider, settle, shares_to_client, stroke
+from tests.ui.steps import WINDOW, act, generate, open_tab, paint, put_in_editor, result, set_slider, settle, shares_page, shares_to_client, stroke
 
 EDITOR = "inpaint-editor"
 SIZE, TILE = (300, 200), 256
@@ -27,7 +27,7 @@ def marked_file(tmp_path):
 
 @pytest.fixture
 def canvas(request, marked_file):
-    """The page with the picture in the canvas. Tests that only draw may share one page: `only_draws`."""
+    """The page with the picture in the canvas; that of the file where a test `shares_page` or, what takes less, `only_draws`."""
     yield from drawn_on(request, marked_file)
 
 
@@ -35,8 +35,8 @@ only_draws = pytest.mark.usefixtures("kept_page")
 
 
 def drawn_on(request, file):
-    """The test's page with the file's picture, or the shared one; nothing is previewed, so nothing is uploaded before Generate."""
-    if "kept_page" in request.fixturenames:
+    """The test's page with the file's picture; nothing is previewed, so nothing is uploaded before Generate."""
+    if "kept_page" in request.fixturenames and "page" not in request.fixturenames:
         yield from lent(request.getfixturevalue("kept_page"), file)
     else:
         page = request.getfixturevalue("page")
@@ -142,16 +142,30 @@ def centre(mask):
     return (columns * weights).sum(), (rows * weights).sum()
 
 
+@pytest.fixture
+def screen(kept_page):
+    """Gives the shared page another screen: the window's size in CSS pixels, and device pixels per CSS pixel."""
+    session = kept_page.context.new_cdp_session(kept_page)
+
+    def use(width, height, ratio):
+        kept_page.set_viewport_size({"width": width, "height": height})
+        session.send("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": ratio, "mobile": False})
+        kept_page.wait_for_function("([width, ratio]) => innerWidth === width && Math.abs(devicePixelRatio - ratio) < 0.01", arg=[width, ratio])
+        settle(kept_page)
+
+    yield use
+    session.send("Emulation.clearDeviceMetricsOverride")
+    session.detach()
+    kept_page.set_viewport_size(WINDOW)
+
+
+@only_draws
 @pytest.mark.parametrize("ratio", [1, 2])
 @pytest.mark.parametrize("zoom", [0.67, 1, 1.5])
-def test_a_stroke_lands_where_the_pointer_is(browser, server, marked_file, ratio, zoom):
+def test_a_stroke_lands_where_the_pointer_is(canvas, screen, ratio, zoom):
     """A browser's zoom is a device pixel ratio that is as much larger, and a window of as many CSS pixels less."""
-    context = browser.new_context(viewport={"width": round(1366 / zoom), "height": round(900 / zoom)}, device_scale_factor=ratio * zoom)
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    open_page(page, server.url)
-    open_tab(page, "Inpaint")
-    put_in_editor(page, marked_file)
+    page = canvas
+    screen(round(1366 / zoom), round(900 / zoom), ratio * zoom)
     set_tool(page, size=24, hardness=1, opacity=1)
     for step, wheel in enumerate((0, -240)):  # as fitted, then nearer
         [at] = shares_to_client(page, [(0.5, 0.5)], EDITOR)
@@ -166,7 +180,6 @@ def test_a_stroke_lands_where_the_pointer_is(browser, server, marked_file, ratio
         assert abs(mask.astype(int) - expected).sum() / 255 < 0.5 * 2 * (math.pi * 12 + 80), step  # half a pixel along its edge
         page.locator(f"#{EDITOR}").get_by_label("Undo").click()
         assert not mask_of(page).any()
-    context.close()
 
 
 def shown_at(page, points):
@@ -261,6 +274,7 @@ def test_space_and_wheel_move_the_view_and_leave_the_mask(canvas):
     assert sent(canvas) is None
 
 
+@shares_page
 def test_what_python_gets_is_the_untouched_file_and_the_mask_once(canvas, marked_file):
     assert sent(canvas, "picture") == marked_file.read_bytes()
     paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
@@ -268,6 +282,7 @@ def test_what_python_gets_is_the_untouched_file_and_the_mask_once(canvas, marked
     assert sent(canvas, anew=False) is None
 
 
+@shares_page
 def test_the_mask_stays_after_a_run_and_another_picture_has_none(canvas, picture_file):
     paint(canvas, [(0.4, 0.5), (0.6, 0.5)])
     mask = mask_of(canvas)
@@ -320,6 +335,7 @@ def test_fifty_strokes_on_a_large_picture_leave_room(canvas, tmp_path):
     assert kept[0] == 60 and kept[1] < 50 * 2**20 and kept[2]
 
 
+@shares_page
 def test_a_sketch_is_painted_in_colours_over_the_untouched_picture(page, marked_file):
     editor = "sketch-editor"
     open_tab(page, "Sketch")

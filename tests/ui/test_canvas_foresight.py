@@ -12,8 +12,10 @@ from playwright.sync_api import expect
 from pipeline.foresight import foresee
 from pipeline.img2img import Mode, request_of
 from pipeline.outpaint import Margins, extended
-from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider, settle, stroke
+from tests.ui.steps import generate, open_tab, paint, put, put_in_editor, result, set_slider, settle, shares_page, stroke
 from tests.ui.test_canvas import EDITOR, mask_of, set_tool
+
+pytestmark = shares_page
 
 SIZE = (300, 200)
 CANVAS = f"window.palimpsest.canvases.of('{EDITOR}')"

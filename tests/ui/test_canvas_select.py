@@ -1,6 +1,7 @@
 """Selecting on the canvas: by a box or a stroke, along edges, and by clicks where there is a model."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,7 @@ from pipeline.families import sam
 from pipeline.families.sam import Prompt
 from pipeline.geometry import Box
 from tests.families import tiny_sam
-from tests.ui.conftest import start
-from tests.ui.steps import open_page, stroke
+from tests.ui.steps import stroke
 from tests.ui.test_canvas import EDITOR, SIZE, drawn_on, lent, mask_of, only_draws, sent, set_tool
 from tests.ui.test_canvas_tools import client, press
 
@@ -244,26 +244,18 @@ def test_without_a_model_it_is_said_how_to_get_one(canvas):
 
 
 @pytest.fixture(scope="module")
-def with_models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("select")
+def with_models(server):
+    """The folder of two segmentation models that the server has from now on."""
+    folder = server.outputs.parent / "models" / "sam"
     for name, kind in (("tiny-1", "sam"), ("tiny-2", "sam2")):
-        tiny_sam.save(folder / "models" / "sam" / name, kind)
-    yield from ((server, folder / "models" / "sam") for server in start("--models-dir", str(folder / "models"), outputs=folder / "outputs"))
-
-
-@pytest.fixture(scope="module")
-def page_with_models(browser, with_models):
-    server, _ = with_models
-    with browser.new_context(viewport={"width": 1366, "height": 900}) as context:
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        open_page(page, server.url)
-        yield page
+        tiny_sam.save(folder / name, kind)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
-def clicks(page_with_models, ellipse_file):
-    for page in lent(page_with_models, ellipse_file):
+def clicks(kept_page, with_models, ellipse_file):
+    for page in lent(kept_page, ellipse_file):
         press(page, "w")
         expect(page.get_by_label("Segmentation model", exact=True)).to_have_value("tiny-1")
         yield page
@@ -295,7 +287,7 @@ def alike(page, folder, file, name, prompt):
 
 
 def test_each_click_says_better_what_is_meant_and_all_are_one_step(clicks, with_models, ellipse_file):
-    folder = with_models[1]
+    folder = with_models
     first = click_at(clicks, (150, 100))
     alike(clicks, folder, ellipse_file, "tiny-1", Prompt(((*first, True),)))
     second = click_at(clicks, (30, 30), modifiers=["Alt"])
@@ -311,12 +303,12 @@ def test_a_box_and_another_model(clicks, with_models, ellipse_file):
     clicks.get_by_label("Segmentation model", exact=True).select_option("tiny-2")
     points, ((x1, y1), (x2, y2)) = client(clicks, (80, 40), (220, 160))
     stroke(clicks, points)
-    alike(clicks, with_models[1], ellipse_file, "tiny-2", Prompt((), Box(round(x1), round(y1), round(x2), round(y2))))
+    alike(clicks, with_models, ellipse_file, "tiny-2", Prompt((), Box(round(x1), round(y1), round(x2), round(y2))))
 
 
 def test_the_next_object_is_added_as_a_step_of_its_own(clicks, with_models, ellipse_file):
     first = click_at(clicks, (150, 100))
-    alike(clicks, with_models[1], ellipse_file, "tiny-1", Prompt(((*first, True),)))
+    alike(clicks, with_models, ellipse_file, "tiny-1", Prompt(((*first, True),)))
     option(clicks, "Next object").click()
     option(clicks, "Take away").click()
     click_at(clicks, (150, 100))
@@ -328,15 +320,15 @@ def test_the_next_object_is_added_as_a_step_of_its_own(clicks, with_models, elli
 
 def test_a_click_may_be_told_beforehand_to_be_no_part_of_it(clicks, with_models, ellipse_file):
     first = click_at(clicks, (150, 100))
-    alike(clicks, with_models[1], ellipse_file, "tiny-1", Prompt(((*first, True),)))
+    alike(clicks, with_models, ellipse_file, "tiny-1", Prompt(((*first, True),)))
     option(clicks, "Not part of it").click()
     second = click_at(clicks, (30, 30))
-    alike(clicks, with_models[1], ellipse_file, "tiny-1", Prompt(((*first, True), (*second, False))))
+    alike(clicks, with_models, ellipse_file, "tiny-1", Prompt(((*first, True), (*second, False))))
 
 
 def test_a_model_that_cannot_be_read_is_one_sentence(clicks, with_models):
-    (with_models[1] / "broken").mkdir(exist_ok=True)
-    (with_models[1] / "broken" / "config.json").write_text('{"model_type": "sam"}')
+    (with_models / "broken").mkdir(exist_ok=True)
+    (with_models / "broken" / "config.json").write_text('{"model_type": "sam"}')
     press(clicks, "b")
     press(clicks, "w")
     clicks.get_by_label("Segmentation model", exact=True).select_option("broken")

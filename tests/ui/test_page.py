@@ -27,6 +27,7 @@ from tests.ui.steps import (
     result,
     set_slider,
     settle,
+    shares_page,
     still,
     toast,
 )
@@ -42,6 +43,7 @@ WATCH_PREVIEWS = """() => {
 }"""
 
 
+@shares_page
 def test_a_sample_becomes_an_edited_picture_in_two_clicks(page, server):
     page.evaluate(WATCH_PREVIEWS)
     set_slider(page, "Sampling steps", 150)  # or it is made before there is anything to watch
@@ -63,6 +65,7 @@ def test_no_event_has_the_page_look_for_where_to_show_its_progress(server):
     assert {str(event["show_progress_on"]) for event in config["dependencies"] if event["outputs"]} == {"[]"}
 
 
+@shares_page
 def test_a_lora_and_its_trigger_words_are_clicked_into_the_prompt(page):
     prompt = page.locator("#prompt textarea")
     prompt.fill("a house")
@@ -76,6 +79,7 @@ def test_a_lora_and_its_trigger_words_are_clicked_into_the_prompt(page):
     expect(page.locator("#picker-loras")).to_be_hidden()
 
 
+@shares_page
 def test_on_a_phone_refresh_stands_beside_the_menus_and_nothing_runs_off_the_page(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("""() => {
@@ -85,6 +89,7 @@ def test_on_a_phone_refresh_stands_beside_the_menus_and_nothing_runs_off_the_pag
     }""")
 
 
+@shares_page
 def test_painting_a_mask_changes_what_was_painted_and_nothing_else(page, picture_file):
     open_tab(page, "Inpaint")
     put_in_editor(page, picture_file)
@@ -102,6 +107,7 @@ def test_painting_a_mask_changes_what_was_painted_and_nothing_else(page, picture
     assert 44 <= rows.min() and rows.max() <= 116 and 36 <= columns.min() and columns.max() <= 124
 
 
+@shares_page
 def test_an_uploaded_mask_is_obeyed_to_the_pixel(page, picture_file, mask_file):
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", picture_file)
@@ -118,6 +124,7 @@ def test_an_uploaded_mask_is_obeyed_to_the_pixel(page, picture_file, mask_file):
     assert not changed.any()
 
 
+@shares_page
 def test_only_masked_keeps_the_pictures_own_size(page, picture_file, mask_file):
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", picture_file)
@@ -127,6 +134,7 @@ def test_only_masked_keeps_the_pictures_own_size(page, picture_file, mask_file):
     assert result(page).size == (160, 160)
 
 
+@shares_page
 def test_interrupt_keeps_the_partial_picture(page, picture_file, server):
     put(page, "img2img-picture", picture_file)
     prepare_a_long_job(page)
@@ -138,14 +146,15 @@ def test_interrupt_keeps_the_partial_picture(page, picture_file, server):
     assert list(server.outputs.rglob("*-interrupted.png"))
 
 
+@shares_page
 def test_a_second_person_is_queued_and_sees_their_place(page, browser, picture_file, server):
+    other = browser.new_context().new_page()
+    open_page(other, server.url)
+    put(other, "img2img-picture", picture_file)
     put(page, "img2img-picture", picture_file)
     prepare_a_long_job(page)
     generate(page, "img2img")
     page.locator("#stage img").wait_for()
-    other = browser.new_context().new_page()
-    open_page(other, server.url)
-    put(other, "img2img-picture", picture_file)
     generate(other, "img2img")
     expect(other.locator("#stage .line")).to_have_text("In queue, place 1", timeout=60_000)
     page.locator("#interrupt").click()
@@ -153,6 +162,7 @@ def test_a_second_person_is_queued_and_sees_their_place(page, browser, picture_f
     other.context.close()
 
 
+@shares_page
 def test_a_result_can_be_used_as_the_next_picture(page):
     page.locator("#samples-img2img .thumbnail-item").first.click()
     has_picture(page)
@@ -171,6 +181,7 @@ def test_a_result_can_be_used_as_the_next_picture(page):
     assert (second[:28] == pixels(first)[:28]).all() and (second != pixels(first)).any()
 
 
+@shares_page
 @pytest.mark.parametrize("tab, mode", [("Inpaint", "inpaint"), ("Inpaint upload", "inpaint_upload")])
 def test_a_sample_with_a_mask_changes_what_its_mask_covers(page, tab, mode):
     sample = next(row for row in json.loads((SAMPLES / "samples.json").read_text("utf-8")) if row["tab"] == mode)
@@ -189,13 +200,15 @@ def test_a_sample_with_a_mask_changes_what_its_mask_covers(page, tab, mode):
     assert changed[masked].mean() > 0.9 and not changed[~near].any()
 
 
+@shares_page
 @pytest.mark.parametrize("tab, mode", [("img2img", "img2img"), ("Inpaint", "inpaint"), ("Inpaint upload", "inpaint_upload")])
-def test_without_a_picture_one_sentence_says_so(quiet_page, tab, mode):
-    open_tab(quiet_page, tab)
-    generate(quiet_page, mode)
-    expect(toast(quiet_page)).to_contain_text("init_images: no picture is given")
+def test_without_a_picture_one_sentence_says_so(page, tab, mode):
+    open_tab(page, tab)
+    generate(page, mode)
+    expect(toast(page)).to_contain_text("init_images: no picture is given")
 
 
+@shares_page
 def test_without_paint_one_sentence_says_so_and_the_picture_stays(page, picture_file):
     open_tab(page, "Inpaint")
     put_in_editor(page, picture_file)
@@ -205,6 +218,7 @@ def test_without_paint_one_sentence_says_so_and_the_picture_stays(page, picture_
     expect(page.locator("#inpaint-editor .stage")).to_be_visible()
 
 
+@shares_page
 def test_without_an_uploaded_mask_one_sentence_says_so(page, picture_file):
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", picture_file)
@@ -212,6 +226,7 @@ def test_without_an_uploaded_mask_one_sentence_says_so(page, picture_file):
     expect(toast(page)).to_contain_text("mask: missing")
 
 
+@shares_page
 def test_a_damaged_file_gives_one_sentence_and_the_page_goes_on(page, picture_file, tmp_path):
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(picture_file.read_bytes()[:-200])
@@ -221,6 +236,7 @@ def test_a_damaged_file_gives_one_sentence_and_the_page_goes_on(page, picture_fi
     assert result(page).size == (128, 128)
 
 
+@shares_page
 def test_what_somebody_types_is_shown_as_text_never_run(page, picture_file):
     put(page, "img2img-picture", picture_file)
     set_slider(page, "Sampling steps", 1)
@@ -251,6 +267,7 @@ def test_a_reload_loses_nothing(page, picture_file):
     assert result(page).size == LONG  # and its last pictures
 
 
+@shares_page
 def test_a_job_comes_back_from_history_with_picture_mask_and_settings(page, browser, picture_file, mask_file, server):
     open_tab(page, "Inpaint upload")
     put(page, "upload-picture", picture_file)

@@ -41,6 +41,7 @@ def number_of(page, label):
     return page.get_by_label(f"number input for {label}", exact=True)
 
 
+@shares_page
 def test_pasted_generation_data_is_read_into_the_settings_where_that_is_wanted(page, picture_file):
     offer, prompt = page.locator("#offer"), page.locator("#prompt textarea")
     expect(offer).to_be_hidden()
@@ -68,6 +69,7 @@ def test_pasted_generation_data_is_read_into_the_settings_where_that_is_wanted(p
     assert made.size == (2056, 64) and f"CFG scale: 45.0, Seed: {SEED}, Size: 2056x64" in made.info["parameters"]
 
 
+@shares_page
 def test_the_arrow_reads_the_prompt_or_the_result_and_says_where_there_is_nothing(page, picture_file):
     arrow = page.locator("#read-data")
     expect(arrow).to_have_attribute("title", re.compile("Read generation data"))
@@ -87,6 +89,7 @@ def test_the_arrow_reads_the_prompt_or_the_result_and_says_where_there_is_nothin
     expect(page.locator("#seed input, #seed textarea").first).to_have_value(seed)
 
 
+@shares_page
 @pytest.mark.parametrize("said, told", [
     ("Model hash: 0123456789, Model: other, VAE hash: 0123456789, VAE: vae-ft-mse-840000-ema-pruned.safetensors, Clip skip: 2",
      "The VAE vae-ft-mse-840000-ema-pruned.safetensors was not found"),
@@ -148,6 +151,7 @@ def test_png_info_says_what_is_wrong_with_a_file(page, tmp_path):
     assert refused(page, "png-info-picture", tmp_path / "broken.png").startswith("image: ")
 
 
+@shares_page
 def test_the_picker_says_that_a_file_is_gone(page, server):
     file = server.outputs.parent / "models" / "Lora" / "ink.safetensors"
     open_accordion(page, "LoRA and embeddings")

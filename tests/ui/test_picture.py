@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.steps import generate, has_picture, held, open_page, open_tab, put, result, set_slider, settle, still
+from tests.ui.steps import generate, has_picture, held, open_page, open_tab, put, result, set_slider, settle, shares_page, still
 
 CANVAS = "window.palimpsest.canvases.of('img2img-picture')"
 
@@ -32,6 +32,7 @@ def together(page):
     return shown["width"] == pytest.approx(1) and shown["source"] == pytest.approx(shown["result"], abs=0.01)
 
 
+@shares_page
 def test_source_and_result_of_img2img_zoom_and_pan_together(with_picture):
     page = with_picture
     set_slider(page, "Sampling steps", 2)
@@ -84,6 +85,7 @@ def test_the_picture_is_the_file_itself_and_there_again_after_a_reload(with_pict
     expect(page.locator("#img2img-picture")).to_contain_text("Drop a picture here")
 
 
+@shares_page
 def test_a_file_that_is_dropped_beside_the_canvas_does_not_end_the_page(page, picture_file):
     address = page.url
     page.evaluate("""(bytes) => {
@@ -100,6 +102,7 @@ def test_a_file_that_is_dropped_beside_the_canvas_does_not_end_the_page(page, pi
     assert held(page) == picture_file.read_bytes() and page.url == address and not page.evaluate("left")
 
 
+@shares_page
 def test_arrow_keys_and_a_drag_move_what_is_larger_than_its_place_and_a_fitted_picture_stays(with_picture):
     page = with_picture
     stage = page.locator("#img2img-picture .stage")
@@ -122,6 +125,7 @@ def seen_of(page):
     return page.evaluate(f"""() => {{ const {{ view }} = {CANVAS}; const at = view.at(view.width / 2, view.height / 2); return [at.x, at.y]; }}""")
 
 
+@shares_page
 @pytest.mark.parametrize("size", [(24, 16), (900, 300)])
 def test_png_info_shows_a_picture_of_any_size_in_its_place(page, tmp_path, size):
     Image.new("RGB", size, (200, 60, 20)).save(tmp_path / "picture.png")

@@ -19,7 +19,7 @@ from pipeline.errors import TooMany
 from pipeline.infotext import png_info
 from pipeline.limits import Client
 from tests.conftest import ROOT
-from tests.ui.steps import generate, has_picture, held, open_tab, paint, put, put_in_editor, refused, result, set_slider, settle
+from tests.ui.steps import generate, has_picture, held, open_tab, paint, put, put_in_editor, refused, result, set_slider, settle, shares_page
 from ui.png_info import verdict_on
 
 
@@ -37,6 +37,7 @@ def drop(page, file):
     page.locator("#png-info-picture input[type=file]").first.set_input_files(str(file))
 
 
+@shares_page
 def test_verify_makes_a_picture_again_and_leaves_no_trace(page, server, tmp_path):
     file = saved_by(server)
     open_tab(page, "PNG info")
@@ -61,6 +62,7 @@ def test_verify_makes_a_picture_again_and_leaves_no_trace(page, server, tmp_path
     expect(receipt).to_have_value("Cannot be verified: its pixels were changed after it was made.")
 
 
+@shares_page
 def test_a_picture_without_a_receipt_says_so(page, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "plain.png")
     open_tab(page, "PNG info")
@@ -114,6 +116,7 @@ def bring_to_img2img(page):
             for label in ("Sampling steps", "CFG Scale", "Width", "Height")}
 
 
+@shares_page
 @pytest.mark.parametrize("data, other", [
     (png_with(b"tEXt", b"parameters\0" + TEXT.encode(), behind=True), None),
     (png_with(b"tEXt", b"prompt\0" + WORKFLOW.encode()), r"Read from ComfyUI's data[\s\S]*KSampler")])
@@ -129,6 +132,7 @@ def test_settings_are_found_wherever_they_stand_and_whoever_wrote_them(page, tmp
     assert bring_to_img2img(page) == {"Sampling steps": "7", "CFG Scale": "5.5", "Width": "320", "Height": "256"}
 
 
+@shares_page
 @pytest.mark.parametrize("data, other", [
     (png_with(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 << 20))), "A text in the file was left out: it is larger than 1 MiB."),
     (png_with(b"eXIf", b"MM\0*\xff\xff\xff\xff"), None)])
@@ -141,6 +145,7 @@ def test_a_file_with_a_part_that_cannot_be_read_is_read_without_it(page, tmp_pat
         expect(page.locator("#png-info-other textarea")).to_have_value(other)
 
 
+@shares_page
 def test_a_picture_that_says_nothing_is_brought_without_settings(page, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "plain.png")
     page.locator("#prompt textarea").fill("my own words")
@@ -154,6 +159,7 @@ def test_a_picture_that_says_nothing_is_brought_without_settings(page, tmp_path)
     assert page.get_by_label("number input for Sampling steps", exact=True).input_value() == "33"
 
 
+@shares_page
 @pytest.mark.parametrize("name", ["photo.heic", "photo.avif", "photo.jfif", "photo.tiff"])
 def test_a_picture_of_any_format_is_used(page, tmp_path, name):
     photo = Image.new("RGB", (64, 48), (200, 60, 20))
@@ -168,6 +174,7 @@ def test_a_picture_of_any_format_is_used(page, tmp_path, name):
     assert result(page).size == (64, 64)
 
 
+@shares_page
 @pytest.mark.parametrize("ending", ["heic", "tiff"])
 def test_what_browsers_cannot_show_is_painted_on_as_png(page, tmp_path, ending):
     photo = Image.new("RGB", (96, 64), (200, 60, 20))
@@ -187,6 +194,7 @@ def test_what_browsers_cannot_show_is_painted_on_as_png(page, tmp_path, ending):
     assert result(page).getpixel((2, 2)) == pytest.approx((200, 60, 20), abs=8)
 
 
+@shares_page
 def test_a_damaged_heic_is_refused_by_its_name_before_it_is_painted_on(page, tmp_path):
     (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
     open_tab(page, "Inpaint")

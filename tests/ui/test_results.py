@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from tests.ui.steps import (
     act,
+    close_toasts,
     generate,
     has_picture,
     held,
@@ -19,6 +20,7 @@ from tests.ui.steps import (
     open_tab,
     pixels,
     put,
+    put_back,
     result,
     set_slider,
     settle,
@@ -29,11 +31,29 @@ from tests.ui.steps import (
 
 
 @pytest.fixture
-def made(request, page, picture_file, mask_file):
-    """The page with a result of Inpaint upload, whose seed was random. Tests that `shares_page` leave it as it is."""
+def made(page, picture_file, mask_file):
+    """The page with a result of Inpaint upload, whose seed was random."""
+    make_one(page, picture_file, mask_file)
+    return page
+
+
+@pytest.fixture
+def looked_at(kept_page, picture_file, mask_file):
+    """The file's page with such a result, the one that is there if there is any: for tests that leave it as it is."""
+    if not tiles(kept_page).count() or files_of(kept_page) != getattr(kept_page, "looked_at", None):
+        put_back(kept_page)
+        make_one(kept_page, picture_file, mask_file)
+        kept_page.looked_at = files_of(kept_page)
+    close_toasts(kept_page)
+    return kept_page
+
+
+def files_of(page):
+    return tiles(page).evaluate_all("(all) => all.map((each) => each.dataset.file)")
+
+
+def make_one(page, picture_file, mask_file):
     open_tab(page, "Inpaint upload")
-    if "kept_page" in request.fixturenames and tiles(page).count():
-        return page
     put(page, "upload-picture", picture_file)
     put(page, "upload-mask", mask_file)
     page.locator("#prompt textarea").fill("a red house")
@@ -42,23 +62,41 @@ def made(request, page, picture_file, mask_file):
     generate(page, "inpaint_upload")
     result(page)
     settle(page)  # Gradio tells the page a second time what it showed last
-    return page
 
 
 def saved(server) -> set:
     return {path for path in server.outputs.glob("img2img-images/*/*.png") if path.stat().st_size}
 
 
+def test_before_and_after_are_shown_one_behind_the_other(looked_at):
+    act(looked_at, "compare")
+    expect(looked_at.locator("#gallery img.before")).to_be_visible()
+    expect(looked_at.locator("#compare")).to_have_attribute("aria-pressed", "true")
+    act(looked_at, "compare")
+    expect(looked_at.locator("#gallery img.picture")).to_be_visible()
+    expect(looked_at.locator("#gallery img.before")).to_be_hidden()
+
+
+def test_the_seed_of_a_result_is_reused(looked_at):
+    seed = re.search(r"Seed: (\d+)", result(looked_at).info["parameters"])[1]
+    act(looked_at, "reuse-seed")
+    expect(looked_at.locator("#seed input")).to_have_value(seed)
+
+
+def test_the_copied_command_gives_the_same_bytes(looked_at, server):
+    looked_at.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    act(looked_at, "copy-curl")
+    expect(looked_at.get_by_text("Copied")).to_be_visible()
+    looked_at.wait_for_function("async () => (await navigator.clipboard.readText()).includes('init_images')")
+    command = looked_at.evaluate("navigator.clipboard.readText()")
+    address, body = re.search(r"@- (\S+) <<'PALIMPSEST'\n(.*)\nPALIMPSEST\n", command, re.DOTALL).groups()
+    request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
+    answer = json.load(urllib.request.urlopen(request, timeout=120))
+    shown = urllib.request.urlopen(looked_at.locator("#gallery img.picture").get_attribute("src")).read()
+    assert base64.b64decode(answer["images"][0]) == shown
+
+
 @shares_page
-def test_before_and_after_are_shown_one_behind_the_other(made):
-    act(made, "compare")
-    expect(made.locator("#gallery img.before")).to_be_visible()
-    expect(made.locator("#compare")).to_have_attribute("aria-pressed", "true")
-    act(made, "compare")
-    expect(made.locator("#gallery img.picture")).to_be_visible()
-    expect(made.locator("#gallery img.before")).to_be_hidden()
-
-
 def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
     exact = pixels(result(made))
     act(made, "run-exactly")
@@ -79,12 +117,6 @@ def test_a_fast_result_is_made_again_exactly_and_the_difference_is_told(made):
 
 
 @shares_page
-def test_the_seed_of_a_result_is_reused(made):
-    seed = re.search(r"Seed: (\d+)", result(made).info["parameters"])[1]
-    act(made, "reuse-seed")
-    expect(made.locator("#seed input")).to_have_value(seed)
-
-
 def test_a_result_goes_to_another_mode_with_its_mask(made):
     made.locator("#result-more").click()
     made.get_by_label("with mask").check()
@@ -101,19 +133,6 @@ def test_a_result_goes_to_another_mode_with_its_mask(made):
 
 
 @shares_page
-def test_the_copied_command_gives_the_same_bytes(made, server):
-    made.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    act(made, "copy-curl")
-    expect(made.get_by_text("Copied")).to_be_visible()
-    made.wait_for_function("async () => (await navigator.clipboard.readText()).includes('init_images')")
-    command = made.evaluate("navigator.clipboard.readText()")
-    address, body = re.search(r"@- (\S+) <<'PALIMPSEST'\n(.*)\nPALIMPSEST\n", command, re.DOTALL).groups()
-    request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
-    answer = json.load(urllib.request.urlopen(request, timeout=120))
-    shown = urllib.request.urlopen(made.locator("#gallery img.picture").get_attribute("src")).read()
-    assert base64.b64decode(answer["images"][0]) == shown
-
-
 def test_a_result_is_deleted_only_when_that_is_confirmed(made, server):
     before = saved(server)
     made.once("dialog", lambda dialog: dialog.dismiss())
@@ -126,6 +145,7 @@ def test_a_result_is_deleted_only_when_that_is_confirmed(made, server):
     assert len(before - saved(server)) == 1
 
 
+@shares_page
 def test_all_results_come_as_one_zip_of_the_very_files(page, picture_file, server):
     before = saved(server)
     put(page, "img2img-picture", picture_file)
@@ -140,6 +160,7 @@ def test_all_results_come_as_one_zip_of_the_very_files(page, picture_file, serve
     assert len(files) == 3 and {path.read_bytes() for path in saved(server) - before} <= files  # a grid and two pictures
 
 
+@shares_page
 def test_stop_after_this_one_finishes_the_picture_and_ends_the_job(page, picture_file):
     put(page, "img2img-picture", picture_file)
     set_slider(page, "Batch count", 100)
@@ -152,6 +173,7 @@ def test_stop_after_this_one_finishes_the_picture_and_ends_the_job(page, picture
     assert "Interrupted" not in page.locator("#infotext textarea").input_value()
 
 
+@shares_page
 def test_a_picture_is_pasted_and_a_result_is_dragged_to_the_input(made):
     open_tab(made, "img2img")
     made.evaluate("""async () => {

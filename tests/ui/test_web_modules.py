@@ -44,6 +44,7 @@ def test_the_page_is_never_seen_in_another_language_than_the_browsers(browser, s
         assert page.evaluate("document.documentElement.lang") == "de"
 
 
+@shares_page
 def test_the_title_tells_how_far_a_job_is_and_a_sound_its_end(page, picture_file):
     page.evaluate("""() => {
         window.sounds = 0;

@@ -190,6 +190,7 @@ WATCH_RUNNING = """() => {
 }"""
 
 
+@shares_page
 def test_the_second_click_of_a_double_click_on_generate_does_not_skip(page, picture_file):
     put(page, "img2img-picture", picture_file)
     prepare_a_long_job(page)
@@ -253,6 +254,7 @@ def test_history_of_a_phone_shows_a_pictures_details_over_the_list(phone):
     assert fields == pytest.approx([40] * 3, abs=1)
 
 
+@shares_page
 def test_history_says_that_nothing_matches(page):
     open_tab(page, "History")
     page.locator("#history-words input, #history-words textarea").first.fill("no such words anywhere")

@@ -29,7 +29,7 @@ from pipeline.memory import MemoryPlan, check_memory, free_memory, frugal, is_ou
 from pipeline.models import Catalog
 from pipeline.networks import Networks
 from pipeline.options import Options
-from pipeline.previews import pack, preview
+from pipeline.previews import Preview, pack, preview
 from pipeline.processed import Processed
 from pipeline.processing import StableDiffusionProcessingImg2Img
 from pipeline.progress import Progress
@@ -229,6 +229,8 @@ class Course(Progress):
                                                for name, paths in kept.facts.get("files", {}).items()}
         """The files of an earlier try or run that this one has not replaced yet."""
         self._sampled = Sampled()
+        self._coming: Preview | None = None
+        """The last step's, if a card was still computing it."""
 
     def start(self, p: StableDiffusionProcessingImg2Img) -> None:
         """Report on this request from now on; it has its model."""
@@ -273,7 +275,7 @@ class Course(Progress):
     def begin_sampling(self, steps: int) -> None:
         self._refuse_cancelled()
         self._skips = self._wishes.now.skips if self._skips_before is None else self._skips_before
-        self._skips_before, self.partial = None, False
+        self._skips_before, self.partial, self._coming = None, False, None
         self._report(step=self._behind, steps=self._behind + steps + self._ahead)
 
     def pass_of(self, *, behind: int, ahead: int) -> None:
@@ -292,11 +294,17 @@ class Course(Progress):
             raise Cancelled("The job was cancelled.")
 
     def report(self, step: int, denoised: Tensor) -> None:
+        if self._coming is not None:
+            self._show(self._coming)  # by now the card has the next step to compute, so it is not idle if this waits
         shown = denoised.shape[1] == self.model.latent_format.channels  # a part of a run may have another model
         if shown and self._options.live_previews_enable and step % self._options.show_progress_every_n_steps == 0:
-            picture = pack(preview(self.model, denoised, self._options.show_progress_type))
-            self._sampled = replace(self._sampled, preview=picture)
+            self._coming = preview(self.model, denoised, self._options.show_progress_type)
+            if self._coming.arrived:
+                self._show(self._coming)
         self._report(step=self._behind + step)
+
+    def _show(self, coming: Preview) -> None:
+        self._coming, self._sampled = None, replace(self._sampled, preview=pack(coming.image()))
 
     def enlarging(self, done: int, tiles: int) -> bool:
         self._refuse_cancelled()

@@ -205,8 +205,18 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def to_image(pixels: Tensor) -> Image.Image:
     """(3, H, W) in [-1, 1] as an RGB image. A1111: truncated, not rounded."""
+    return from_levels(to_levels(pixels).cpu())
+
+
+def to_levels(pixels: Tensor) -> Tensor:
+    """(3, H, W) in [-1, 1] as (H, W, 3) from 0 to 255, on the same device."""
     unit = ((pixels.float() + 1.0) / 2.0).clamp(0.0, 1.0)
-    return Image.fromarray((unit * 255.0).permute(1, 2, 0).cpu().numpy().astype(np.uint8))
+    return (unit * 255.0).permute(1, 2, 0)
+
+
+def from_levels(levels: Tensor) -> Image.Image:
+    """(H, W, 3) from 0 to 255, on the CPU, as an RGB image."""
+    return Image.fromarray(levels.numpy().astype(np.uint8))
 
 
 def grid_rows(count: int, *, leave_no_gap: bool) -> int:

@@ -13,11 +13,14 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pipeline.arriving import Arriving
 
 PAUSE = 1.0
 """Seconds between two pieces, so at most that much work is lost."""
@@ -27,6 +30,8 @@ LIMIT_IN_ALL = 2**30
 """Bytes kept of interrupted runs; beyond that, the oldest are dropped."""
 Facts = dict[str, Any]
 """JSON about a run, besides the answers."""
+Question = tuple[str, Arriving, Arriving]
+"""(its place in the run, x, t)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Kept:
         self._circumstances = ""
         self._batch = self._sampling = self._call = 0
         self._exact = True
-        self._new: list[tuple[tuple, Tensor]] = []
+        self._new: list[tuple[Question, Arriving]] = []
         """(what was asked, the answer), since the last piece."""
         self._last = time.monotonic()
 
@@ -96,28 +101,34 @@ class Kept:
         self._call += 1
         question = (f"{self._batch} {self._sampling} {self._call} {self._circumstances}", x, t)
         if (known := self._known(*question)) is not None:
-            return read(known).to(x.device)
+            return read(known).to(x.device, non_blocking=True)
         answer = ask(x, t, *more)
         if self._room > 0:
-            # copies, as hooks may change tensors in place; on a card nothing waits for them
-            self._new.append(((question[0], x.clone(), t.clone()), answer.clone()))
+            # copies, as hooks may change tensors in place
+            self._new.append(((question[0], Arriving(x), Arriving(t)), Arriving(answer)))
             self._room -= answer.nbytes
             if time.monotonic() - self._last >= self._pause:
-                self.flush()
+                arrived = sum(1 for _ in takewhile(lambda new: new[1].arrived, self._new))
+                if arrived:
+                    self._flush(arrived)
         return answer
 
     def flush(self) -> None:
-        """Keep what is new now."""
-        if self._keep is None:
-            return
+        """Keep what is new now, once it has arrived."""
+        if self._keep is not None:
+            self._flush(len(self._new))
+
+    def _flush(self, count: int) -> None:
+        """Keep that many of the new answers."""
         parts, answers, offset = [], [], 0
-        for question, answer in self._new:
+        for (place, x, t), coming in self._new[:count]:
+            answer = coming.get()
             part = bytes_of(answer)
-            answers.append([key_of(*question), offset, len(part), str(answer.dtype).removeprefix("torch."), list(answer.shape),
-                            list(answer.stride())])
+            answers.append([key_of(place, x.get(), t.get()), offset, len(part), str(answer.dtype).removeprefix("torch."),
+                            list(answer.shape), list(answer.stride())])
             parts.append(part)
             offset += len(part)
-        self._new = []
+        del self._new[:count]
         facts = self._facts()
         if answers or facts:
             self._keep(piece({"facts": facts, "answers": answers}, b"".join(parts)))

@@ -1,45 +1,72 @@
 """Previews of the picture while it is sampled."""
 
 import io
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.arriving import Arriving
 from pipeline.errors import InvalidRequest, ModelError
 from pipeline.families.base import Family
 from pipeline.families.latents import LatentFormat
 from pipeline.geometry import Size
-from pipeline.images import image_grid, to_image
+from pipeline.images import from_levels, image_grid, to_levels
 
 if TYPE_CHECKING:
     from pipeline.families.tiny import TinyDecoder
 
 
+class Preview:
+    """A picture of a batch, on its way from the device."""
+
+    def __init__(self, pictures: Iterable[Tensor]):
+        """pictures: (3, H, W) in [-1, 1] each."""
+        self._pictures = [Arriving(to_levels(pixels)) for pixels in pictures]
+
+    @property
+    def arrived(self) -> bool:
+        return all(picture.arrived for picture in self._pictures)
+
+    def image(self) -> Image.Image:
+        """The picture, once it is there."""
+        return image_grid([from_levels(picture.get()) for picture in self._pictures])
+
+
 def latent_to_rgb(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
-    """A thumbnail of one latent (C, h, w) at model scale, h x w pixels: a linear map of negligible cost."""
-    factors = torch.tensor(latent_format.rgb_factors, device=latent.device)
-    bias = torch.tensor(latent_format.rgb_bias, device=latent.device)
+    """A thumbnail of one latent (C, h, w) at model scale, h x w pixels."""
+    return Preview([rgb_of(latent, latent_format)]).image()
+
+
+def rgb_of(latent: Tensor, latent_format: LatentFormat) -> Tensor:
+    """One latent (C, h, w) at model scale as (3, h, w) in [-1, 1]: a linear map of negligible cost."""
+    factors, bias = (beside(latent, numbers) for numbers in (latent_format.rgb_factors, latent_format.rgb_bias))
     rgb = torch.einsum("chw,cr->rhw", latent.float(), factors) + bias[:, None, None]
-    return to_image(rgb.nan_to_num().clamp(-1, 1))  # a broken model is reported at the end
+    return rgb.nan_to_num().clamp(-1, 1)  # a broken model is reported at the end
 
 
-def preview(model: Family, denoised: Tensor, method: str) -> Image.Image:
+def beside(x: Tensor, numbers: Sequence) -> Tensor:
+    """Numbers as a tensor on x's device, without synchronizing."""
+    return torch.tensor(numbers).to(x.device, non_blocking=True)
+
+
+def preview(model: Family, denoised: Tensor, method: str) -> Preview:
     """The batch `denoised` (B, C, h, w) as one picture, by the method of Options.show_progress_type.
 
     If the file of TAESD or Approx NN is missing or unusable, the cheap approximation is shown instead; an unusable one gives a
     note.
     """
     if method == "Full":
-        return image_grid([to_image(pixels) for pixels in model.decode(denoised)])
+        return Preview(model.decode(denoised))
     if (decoder := small_decoder(model, method)) is not None:
         try:
-            return image_grid([to_image(pixels.clamp(-1, 1)) for pixels in decoder.decode(denoised)])
+            return Preview(pixels.clamp(-1, 1) for pixels in decoder.decode(denoised))
         except ModelError as error:
             model.tiny, model.approx = (None if other is decoder else other for other in (model.tiny, model.approx))
             model.notes.append(f"Previews are approximate: {error}.")
-    return image_grid([latent_to_rgb(latent, model.latent_format) for latent in denoised])
+    return Preview(rgb_of(latent, model.latent_format) for latent in denoised)
 
 
 def small_decoder(model: Family, method: str) -> "TinyDecoder | None":
@@ -64,7 +91,7 @@ def small_pixels(model: Family, latents: Tensor, method: str) -> Tensor:
 
 def cheap_pixels(latents: Tensor, latent_format: LatentFormat) -> Tensor:
     """(B, C, h, w) at model scale → roughly (B, 3, h, w) in [-1, 1]."""
-    factors = torch.tensor(latent_format.cheap_rgb_factors or latent_format.rgb_factors, device=latents.device)
+    factors = beside(latents, latent_format.cheap_rgb_factors or latent_format.rgb_factors)
     return torch.einsum("bchw,cr->brhw", latents.float(), factors)
 
 

@@ -43,10 +43,10 @@ def normal_stream(seed: int, *, source: str, device: torch.device) -> Callable[[
         raise UnknownName("randn_source", "random number source", source, RANDN_SOURCES)
     if source == "NV":
         philox = PhiloxGenerator(seed)
-        return lambda shape: torch.from_numpy(philox.randn(shape)).to(device)
+        return lambda shape: torch.from_numpy(philox.randn(shape)).to(device, non_blocking=True)
     place = device if source == "GPU" and device.type != "mps" else torch.device("cpu")
     generator = torch.Generator(place).manual_seed(seed % 2**64)
-    return lambda shape: torch.randn(shape, generator=generator, device=place).to(device)
+    return lambda shape: torch.randn(shape, generator=generator, device=place).to(device, non_blocking=True)
 
 
 def randn_local(seed: int, shape: Shape, *, source: str, device: torch.device) -> Tensor:

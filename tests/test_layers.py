@@ -11,7 +11,7 @@ ROOMS = ("api", "app", "launch", "pipeline", "tools", "ui")
 LEAVES = tuple(f"pipeline.{name}" for name in (
     "errors", "geometry", "options", "fonts", "rng", "philox", "masking", "images", "prompt_parser", "infotext", "hooks", "png", "foreign", "metadata",
     "progress", "uploads", "saving", "tiles", "grids", "small_files", "weights", "styles", "embeddings", "models", "hub", "upscaling", "originals",
-    "pasting", "caches", "allocator", "islands", "outpaint", "matched_noise", "kept", "gguf"))
+    "pasting", "caches", "allocator", "islands", "outpaint", "matched_noise", "kept", "gguf", "arriving"))
 FAMILY_TYPES = tuple(f"pipeline.families.{name}" for name in ("base", "cond", "controls", "latents", "prediction", "reuse"))
 SAMPLERS_SEE = (*LEAVES, "pipeline.conditioning", *FAMILY_TYPES, "pipeline.samplers")
 SCRIPTS_SEE = (*LEAVES, "pipeline.describe", "pipeline.finishing", "pipeline.processing", "pipeline.record", "pipeline.samplers", *FAMILY_TYPES,

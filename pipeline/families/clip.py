@@ -233,7 +233,7 @@ class ClipTextEncoder:
             chunks = [chunks[index] if index < len(chunks) else Chunk() for chunks in chunked]
             z, vector = self._run(chunks, layer)
             weights = [[1.0, *chunk.weights, *[1.0] * (CHUNK_LENGTH + 1 - len(chunk.weights))] for chunk in chunks]
-            features.append(emphasize(z, z.new_tensor(weights), how.emphasis))
+            features.append(emphasize(z, torch.tensor(weights, dtype=z.dtype).to(z.device, non_blocking=True), how.emphasis))
             pooled = vector if pooled is None else pooled
         return Cond(torch.hstack(features), {} if pooled is None else {"pooled": pooled})
 
@@ -261,7 +261,7 @@ class ClipTextEncoder:
         def insert(_module, _args, features: Tensor) -> Tensor:
             return self._insert_embeddings(features, chunks)
 
-        ids = torch.tensor([self._padded(chunk) for chunk in chunks], device=self.model.device)
+        ids = torch.tensor([self._padded(chunk) for chunk in chunks]).to(self.model.device, non_blocking=True)
         with self.model.get_input_embeddings().register_forward_hook(insert):
             output = self.model(input_ids=ids, output_hidden_states=True)
         z = output.hidden_states[-layer]

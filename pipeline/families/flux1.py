@@ -189,7 +189,8 @@ def patches(picture: Tensor) -> Tensor:
 def places_of(grid: Tensor, number: int = 0, top: int = 0, left: int = 0) -> Tensor:
     """(h * w, 3): the picture's number, row and column of each token, as the network counts them."""
     rows, columns = grid.shape[-2:]
-    return torch.cartesian_prod(torch.tensor([number]), torch.arange(top, top + rows), torch.arange(left, left + columns)).to(grid)
+    return torch.cartesian_prod(torch.tensor([number]), torch.arange(top, top + rows), torch.arange(left, left + columns)).to(
+        grid, non_blocking=True)
 
 
 def side_by_side(grids: list[Tensor]) -> list[Tensor]:

@@ -152,7 +152,7 @@ class Klein(LoadedModel):
         tokens = torch.cat([picture.flatten(2).transpose(1, 2) for picture in pictures], dim=1)
         places = torch.cat([places_of(picture, number * REFERENCE) for number, picture in enumerate(pictures)])
         text = torch.zeros(cond.length, 4, device=x.device, dtype=torch.long)
-        text[:, 3] = torch.arange(cond.length)
+        text[:, 3] = torch.arange(cond.length, device=x.device)
         output = self._modules["transformer"](
             hidden_states=tokens.to(dtype), timestep=t.to(dtype), guidance=None, encoder_hidden_states=cond.tokens.to(dtype),
             txt_ids=text, img_ids=places, return_dict=False)[0]
@@ -166,7 +166,8 @@ class Klein(LoadedModel):
 def places_of(picture: Tensor, time: int) -> Tensor:
     """(h * w, 4): each cell's time, row, column, and 0, as the network counts them."""
     height, width = picture.shape[-2:]
-    return torch.cartesian_prod(torch.tensor([time]), torch.arange(height), torch.arange(width), torch.arange(1)).to(picture.device)
+    return torch.cartesian_prod(torch.tensor([time]), torch.arange(height), torch.arange(width), torch.arange(1)).to(
+        picture.device, non_blocking=True)
 
 
 def latent_format(vae: nn.Module) -> LatentFormat:

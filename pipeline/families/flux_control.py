@@ -165,7 +165,7 @@ class FluxControls:
             self._contexts[id(control)] = self._seen(control).to(grid)
         return network.module(
             hidden_states=grid.flatten(2).transpose(1, 2), controlnet_cond=self._contexts[id(control)].expand(rows, *self._contexts[id(control)].shape[1:]),
-            controlnet_mode=None if mode is None else mode.to(grid.device).expand(rows, -1), img_ids=self.places(grid, 0),
+            controlnet_mode=None if mode is None else mode.to(grid.device, non_blocking=True).expand(rows, -1), img_ids=self.places(grid, 0),
             conditioning_scale=1.0 if control.layers else control.weight, guidance=guidance if network.module.config.guidance_embeds else None,
             return_dict=False, **inputs)
 

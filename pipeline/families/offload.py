@@ -66,6 +66,6 @@ class Offload:
             self.rest()
             for parameter in unit.parameters():
                 self._waiting.append((parameter, parameter.data))
-                parameter.data = parameter.data.to(self._device, copy=True)
+                parameter.data = parameter.data.to(self._device, non_blocking=True, copy=True)
             self._there = unit
-        return tuple(value.to(self._device) if isinstance(value, Tensor) else value for value in inputs)
+        return tuple(value.to(self._device, non_blocking=True) if isinstance(value, Tensor) else value for value in inputs)

@@ -173,7 +173,7 @@ class QwenImage(LoadedModel):
         pictures = [self._packed(picture) for picture in (x, image_cond, *cond.extra.values()) if picture.shape[1]]
         shapes = [(1, *picture.shape[-2:]) for picture in pictures]
         tokens = torch.cat([picture.flatten(2).transpose(1, 2) for picture in pictures], dim=1)
-        mask = None if cond.mask is None or cond.mask.all() else cond.mask.to(x.device)
+        mask = None if cond.mask is None or cond.mask.all() else cond.mask.to(x.device, non_blocking=True)
         transformer = self._modules["transformer"]
         inputs = {"timestep": t.to(dtype), "encoder_hidden_states": cond.tokens.to(dtype), "encoder_hidden_states_mask": mask}
         samples = None if self._controls is None else self._controls.samples(

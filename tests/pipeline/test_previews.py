@@ -62,7 +62,7 @@ def test_other_channel_counts_have_thumbnails_too():
 
 @pytest.mark.parametrize("method, cell", [("Approx cheap", 1), ("Full", 8)])
 def test_a_batch_is_one_grid(method, cell):
-    sheet = preview(Model(), latents(RED, BLUE), method)
+    sheet = preview(Model(), latents(RED, BLUE), method).image()
     assert sheet.size == (2 * 3 * cell, 2 * cell)
     assert sheet.getpixel((0, 0)) == (255, 0, 0)
     assert sheet.getpixel((3 * cell, 0)) == (0, 0, 255)
@@ -70,7 +70,7 @@ def test_a_batch_is_one_grid(method, cell):
 
 @pytest.mark.parametrize("method, size", [("Approx cheap", (3, 2)), ("Full", (24, 16))])
 def test_a_single_picture_fills_its_preview(method, size):
-    assert preview(Model(), latents(RED), method).size == size
+    assert preview(Model(), latents(RED), method).image().size == size
 
 
 class Tiny:
@@ -87,21 +87,21 @@ class Tiny:
 
 @pytest.mark.parametrize("tiny, size", [(Tiny(), (6, 4)), (None, (3, 2))])
 def test_the_small_decoder_is_used_where_it_is_there(tiny, size):
-    shown = preview(Model(tiny=tiny), latents(RED), "TAESD")
+    shown = preview(Model(tiny=tiny), latents(RED), "TAESD").image()
     assert shown.size == size and shown.getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_a_small_decoder_that_cannot_be_read_is_told_once_and_costs_no_picture():
     model = Model(tiny=Tiny(ModelError('model "taesd" cannot be loaded: it is cut short')))
     for _ in range(2):
-        assert preview(model, latents(RED), "TAESD").size == (3, 2)
+        assert preview(model, latents(RED), "TAESD").image().size == (3, 2)
     assert model.notes == ['Previews are approximate: model "taesd" cannot be loaded: it is cut short.']
 
 
 @pytest.mark.parametrize("approx, size", [(Tiny(), (6, 4)), (None, (3, 2)), (Tiny(ModelError("it is cut short")), (3, 2))])
 def test_approx_nn_has_its_own_decoder(approx, size):
     model = Model(approx=approx, tiny=(tiny := Tiny()))
-    assert preview(model, latents(RED), "Approx NN").size == size and model.tiny is tiny
+    assert preview(model, latents(RED), "Approx NN").image().size == size and model.tiny is tiny
 
 
 @pytest.mark.parametrize("source, box, shown", [

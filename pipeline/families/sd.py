@@ -105,12 +105,12 @@ class StableDiffusion(LoadedModel):
         super().__init__(facts.name, modules, info, placement, latent_format(facts, checkpoint))
         self.text_encoders = prompt_readers(facts, modules, tokens)
         self._clip_skip, self.knows_old_emphasis = facts.clip_skip, facts.old_emphasis
-        self._unet = unet = modules["unet"]
+        self._unet = modules["unet"]
         self._recording: Recording | None = None
         self._controls: UNetControls | None = None
         fit_skips(self._unet)
         arrange(self._unet, placement)
-        self._ask_unet = Compilable(unet, lambda x, t, **conditions: unet(x, t, return_dict=False, **conditions)[0])
+        self._ask_unet = asked(self._unet)
         self._network: Callable[..., Tensor] = self._ask_unet
         self.sees = SEES[self._unet.config.in_channels]
         self._prediction = self._find_prediction(checkpoint)
@@ -203,6 +203,11 @@ class StableDiffusion(LoadedModel):
                 or (mask is not None and self.sees == "masked source" and tuple(mask.shape[-2:]) != (height, width)):
             raise InvalidRequest("resize_mode", "resize_mode: with an inpainting or edit checkpoint a latent upscale needs a "
                                                 f"source of the requested size, got {width}x{height}")
+
+
+def asked(unet: torch.nn.Module) -> Compilable:
+    """A UNet as a function (x, t, **conditions) -> its answer."""
+    return Compilable(unet, lambda x, t, **conditions: unet(x, t, return_dict=False, **conditions)[0])
 
 
 def fit_skips(unet: torch.nn.Module) -> None:

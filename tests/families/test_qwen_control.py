@@ -1,5 +1,7 @@
 """ControlNets for Qwen-Image: the same latents as diffusers' own pipelines, on tiny random weights in float32 on the CPU."""
 
+from dataclasses import replace
+
 import diffusers
 import pytest
 import torch
@@ -17,7 +19,7 @@ from tests.families.flow_runs import CLOSE, HEIGHT, KINDS, LEVELS, MASK, PROMPT,
 from tests.families.test_flux_control import DRAWING, SCALE
 from tests.families.test_z_image_control import run_controlled
 
-KIND = KINDS["qwen-image"]
+KIND = replace(KINDS["qwen-image"], cfg_scale=1.0)  # diffusers guides the negative prompt's call by the prompt's control, ours by its own
 
 
 def network(family, folder, layers=1, extra=0):

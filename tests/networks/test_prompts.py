@@ -11,6 +11,7 @@ from network_models import File, Model
 from pipeline import processing
 from pipeline.caches import Cache
 from pipeline.errors import Cancelled, Interrupted, ModelError, UnknownName
+from pipeline.families.sd import asked
 from pipeline.networks import NetworkFile, NetworkRequest, Networks, hashes_text
 from pipeline.options import Options
 from pipeline.processing import StableDiffusionProcessingImg2Img, process_images
@@ -171,7 +172,7 @@ def test_a_refiner_of_another_config_runs_without_networks(demo, draw, monkeypat
     (tmp_path / "other.yaml").write_text("")
     refiner.text_encoders = [copy(encoder) for encoder in demo.text_encoders]
     refiner.text_encoders[0].model = refiner._modules["text_encoder"]
-    refiner._network = refiner._ask_unet  # of the copy, not of what it was copied from
+    refiner._network = refiner._ask_unet = asked(refiner._unet)  # of the copy, not of what it was copied from
     refined = {"refiner_checkpoint": "other", "refiner_switch_at": None}
     assert not differ(draw(f"a boat<lora:{lora}>", **refined), draw("a boat"))
     (tmp_path / "other.yaml").unlink()

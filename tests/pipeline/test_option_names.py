@@ -25,6 +25,7 @@ HIRES = {"init_images": None, "enable_hr": True, "hr_scale": 1.0}
 TOLD = {  # a value, and the request in which it acts
     "sd_vae": ("mine.safetensors", {}),
     "sd_text_encoders": ("clip.safetensors, t5.safetensors", {}),
+    "sd_model_kind": ("Edits by instruction", {}),
     "strength_as_noise": (True, {}),
     "flow_shift": (2.5, {}),
     "source_as_reference": (False, {}),
@@ -118,6 +119,9 @@ def told_by(demo, engine_of, inpainting, flow, picture, mask):
         if name == "compile_networks":
             model = copy(demo)
             model.compiled = lambda wanted: nullcontext(Calls(compiled=int(wanted)))
+        if name == "sd_model_kind":
+            model = copy(demo)
+            model.info = replace(demo.info, may_edit=True)
         if name == "sd_text_encoders":
             model = copy(demo)
             model.info = replace(demo.info, text_encoders=tuple((file, "0" * 64) for file in value.split(", ")))

@@ -103,7 +103,7 @@ def test_a_worker_that_is_away_for_a_while_goes_on_and_one_that_stays_away_is_re
     processed = job.result()[0]
     assert len(processed.comments) == (0 if comes_back else 1)
     assert pixels(processed) == pixels(impatient.submit([request_for(prompt="hold", seed=41)]).result()[0])
-    assert comes_back or not Path(f"/proc/{process}").exists()  # it does not go on beside the one that took its place
+    wait_until(lambda: comes_back or not Path(f"/proc/{process}").exists())  # it does not go on beside the one that took its place
 
 
 def test_a_worker_of_another_program_is_refused_with_a_sentence(ray, folder):

@@ -11,7 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.families import configs, one_sentence
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, read_part, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Features
+from pipeline.families.controls import Features, LoadedNetwork
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -34,14 +34,8 @@ PARTS = {"image_encoder": PartKind(configs.CLIP_VISION, build)}
 
 
 @dataclass(frozen=True)
-class ClipVision:
+class ClipVision(LoadedNetwork):
     """A loaded CLIP vision model: a PictureEncoder."""
-
-    name: str
-    module: nn.Module
-
-    def move_to(self, placement: Placement, *, computes: bool) -> None:
-        self.module.to(placement.device if computes else placement.home)
 
     def features(self, picture: Tensor, *, deep: bool) -> Tensor:
         """(2, …): the features of a picture (1, 3, S, S) in [0, 1], and those that stand for no picture."""

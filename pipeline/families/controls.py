@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,26 @@ class ControlNetwork(Protocol):
 
     def check(self, network: nn.Module, model: str) -> None:
         """Raise InvalidRequest if it was made for another kind of network than that of a model with this name."""
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network that stands beside a model's own."""
+
+    name: str
+    module: nn.Module
+
+    def move_to(self, placement: Placement, *, computes: bool) -> None:
+        self.module.to(placement.device if computes else placement.home)
+
+
+@dataclass(frozen=True)
+class MapNetwork(LoadedNetwork):
+    """One that takes a map; not trained on several kinds unless it says so."""
+
+    union: ClassVar[bool] = False
+    types: ClassVar[int] = 0
+    reads: ClassVar[None] = None
 
 
 class PictureEncoder(Protocol):

@@ -14,7 +14,7 @@ from pipeline.families import configs
 from pipeline.families.black_forest import Names
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Control, Controls, inpainting_context, of_another_kind, over_blocks, summed, weighted
+from pipeline.families.controls import Control, Controls, MapNetwork, inpainting_context, of_another_kind, over_blocks, summed, weighted
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -54,12 +54,8 @@ PARTS = {"controlnet": PartKind({
 
 
 @dataclass(frozen=True)
-class FluxControl:
+class FluxControl(MapNetwork):
     """A loaded ControlNet for FLUX.1."""
-
-    name: str
-    module: nn.Module
-    reads: None = None
 
     @property
     def union(self) -> bool:
@@ -76,9 +72,6 @@ class FluxControl:
     @property
     def sees_pixels(self) -> bool:
         return self.module.input_hint_block is not None
-
-    def move_to(self, placement: Placement, *, computes: bool) -> None:
-        self.module.to(placement.device if computes else placement.home)
 
     def check(self, transformer: nn.Module, model: str) -> None:
         """Raise InvalidRequest if it was made for another size of the transformer."""

@@ -15,7 +15,7 @@ from pipeline.errors import ModelError
 from pipeline.families import configs
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Control, Controls, Features, of_another_kind
+from pipeline.families.controls import Control, Controls, Features, LoadedNetwork, of_another_kind
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -54,17 +54,13 @@ PARTS = {"ip_adapter": PartKind(configs.IP_ADAPTER, build)}
 
 
 @dataclass(frozen=True)
-class IPAdapter:
+class IPAdapter(LoadedNetwork):
     """A loaded IP-Adapter."""
 
-    name: str
     module: AdapterNetwork
     reads: Features
     union: bool = False
     types: int = 0
-
-    def move_to(self, placement: Placement, *, computes: bool) -> None:
-        self.module.to(placement.device if computes else placement.home)
 
     def check(self, unet: nn.Module, model: str) -> None:
         """Raise InvalidRequest if it was made for another kind of UNet."""

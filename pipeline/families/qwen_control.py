@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.families import configs
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Control, Controls, inpainting_context, of_another_kind, over_blocks, summed, weighted
+from pipeline.families.controls import Control, Controls, MapNetwork, inpainting_context, of_another_kind, over_blocks, summed, weighted
 from pipeline.families.placement import Placement
 
 ENTRY = "controlnet_x_embedder.weight"
@@ -38,22 +38,12 @@ PARTS = {"controlnet": PartKind({
 
 
 @dataclass(frozen=True)
-class QwenControl:
+class QwenControl(MapNetwork):
     """A loaded ControlNet for Qwen-Image."""
-
-    name: str
-    module: nn.Module
-    union: bool = False
-    """It is not told what it gets."""
-    types: int = 0
-    reads: None = None
 
     @property
     def inpaints(self) -> bool:
         return bool(self.module.config.extra_condition_channels)
-
-    def move_to(self, placement: Placement, *, computes: bool) -> None:
-        self.module.to(placement.device if computes else placement.home)
 
     def check(self, transformer: nn.Module, model: str) -> None:
         """Raise InvalidRequest if it was made for another size of the transformer."""

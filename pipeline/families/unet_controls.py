@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.families.controls import BALANCED, CONTROL, Control, Controls, of_another_kind, per_row
-from pipeline.families.placement import Placement
+from pipeline.families.controls import BALANCED, CONTROL, Control, Controls, MapNetwork, of_another_kind, per_row
 
 Kind = Literal["controlnet", "union", "adapter"]
 SOFT = 0.825
@@ -21,15 +20,12 @@ INPAINT = 7
 
 
 @dataclass(frozen=True)
-class UNetControl:
+class UNetControl(MapNetwork):
     """A loaded network that guides a UNet."""
 
-    name: str
-    module: nn.Module
     kind: Kind
     pools: bool = False
     """Whether its outputs are averaged over the picture, as for shuffled pictures."""
-    reads: None = None
 
     @property
     def union(self) -> bool:
@@ -38,9 +34,6 @@ class UNetControl:
     @property
     def types(self) -> int:
         return self.module.config.num_control_type if self.union else 0
-
-    def move_to(self, placement: Placement, *, computes: bool) -> None:
-        self.module.to(placement.device if computes else placement.home)
 
     def check(self, unet: nn.Module, model: str) -> None:
         """Raise InvalidRequest if it was made for another kind of UNet."""

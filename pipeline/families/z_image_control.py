@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pipeline.families import configs
 from pipeline.families.checkpoint import Checkpoint, Part, Stored, build_modules, count, shape
 from pipeline.families.configs import PartKind
-from pipeline.families.controls import Control, Controls, of_another_kind, share_of, share_of_tokens
+from pipeline.families.controls import Control, Controls, MapNetwork, of_another_kind, share_of, share_of_tokens
 from pipeline.families.placement import Placement
 from pipeline.weights import Weights
 
@@ -40,22 +40,12 @@ PARTS = {"controlnet": PartKind({
 
 
 @dataclass(frozen=True)
-class ZImageControl:
+class ZImageControl(MapNetwork):
     """A loaded ControlNet for Z-Image."""
-
-    name: str
-    module: nn.Module
-    union: bool = False
-    """It tells kinds of maps apart by itself."""
-    types: int = 0
-    reads: None = None
 
     @property
     def inpaints(self) -> bool:
         return self.module.control_in_dim == INPAINT
-
-    def move_to(self, placement: Placement, *, computes: bool) -> None:
-        self.module.to(placement.device if computes else placement.home)
 
     def check(self, transformer: nn.Module, model: str) -> None:
         """Raise InvalidRequest if it was made for another size of the transformer."""
